@@ -1,0 +1,146 @@
+"""The one list of hyperparameters, and the paper's variants as settings of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_type_hints
+
+from mianet.errors import InputError
+
+LatentActivation = Literal["relu", "linear"]
+FeatureScaling = Literal["none", "minmax", "standard", "l2"]
+Reconstruction = Literal["cross", "self", "none"]
+Strategy = Literal["iterative", "simultaneous", "joint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Everything that decides a training beside its data, its seed and its number of epochs.
+
+    The defaults are the paper's (section 4.2), or the decision of docs/method.md where the paper
+    is silent. Values are checked when an instance is made.
+
+    Attributes:
+        alpha: Weight of the orthogonal constraint ``L_ors`` (eq. 7).
+        beta: Weight of the reconstruction ``L_rec`` (eq. 7).
+        gamma: Weight of the adversarial ``L_dis`` (eq. 7).
+        learning_rate: Adam's step size, for both optimisers.
+        latent_multiplier: Latent dimension as a multiple of the number of classes.
+        latent_activation: What follows the last embedding layer.
+        hidden_dim: Width of the visual network's hidden layer.
+        discriminator_dim: Width of the discriminator's hidden layer.
+        batch_images: Images per step; each gives one positive and one negative pair.
+        feature_scaling: How features are scaled, fitted on training images only.
+        orthogonal: Whether ``L_ors`` (eq. 2) takes part.
+        discriminator: Whether ``L_dis`` (eq. 3-4) takes part.
+        reconstruction: Which latents each modality is rebuilt from (eq. 5), if at all.
+        strategy: How eq. 6 and eq. 7 take turns (figure 7).
+        withhold_unseen_attributes: Keep unseen classes' attributes out of training (section 4.6).
+
+    Raises:
+        InputError: A value is of the wrong type or outside its range.
+    """
+
+    alpha: float = 1000.0
+    beta: float = 0.01
+    gamma: float = 0.01
+    learning_rate: float = 1e-4
+    latent_multiplier: float = 2.0
+    latent_activation: LatentActivation = "relu"
+    hidden_dim: int = 2048
+    discriminator_dim: int = 30
+    batch_images: int = 150
+    feature_scaling: FeatureScaling = "standard"
+    orthogonal: bool = True
+    discriminator: bool = True
+    reconstruction: Reconstruction = "cross"
+    strategy: Strategy = "iterative"
+    withhold_unseen_attributes: bool = False
+
+    def __post_init__(self) -> None:
+        for name, expected in get_type_hints(type(self)).items():
+            _check(name, getattr(self, name), expected)
+        for name in ("alpha", "beta", "gamma"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, but got {getattr(self, name)!r}")
+        for name in (
+            "learning_rate",
+            "latent_multiplier",
+            "hidden_dim",
+            "discriminator_dim",
+            "batch_images",
+        ):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be more than 0, but got {getattr(self, name)!r}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Hyperparameters:
+        """Build from values that may be strings, as a command line or a recorded run has them.
+
+        Raises:
+            InputError: A name is unknown or a value cannot be read.
+        """
+        hints = get_type_hints(cls)
+        for name in values:
+            if name not in hints:
+                raise InputError(
+                    f"{name!r} is no hyperparameter; the names are: {', '.join(hints)}"
+                )
+        return cls(**{name: _parse(name, value, hints[name]) for name, value in values.items()})
+
+    def replace(self, **changes: Any) -> Hyperparameters:
+        """Return a checked copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return name → value, in the order of the declaration."""
+        return dataclasses.asdict(self)
+
+    def latent_dim(self, classes: int) -> int:
+        """Return L = multiplier × number of classes of the world at hand, at least 1 (section 4.2)."""
+        return max(1, round(self.latent_multiplier * classes))
+
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "full": {},
+        "no_discriminator": {"discriminator": False},  # figures 4a, 5a
+        "no_reconstruction": {"reconstruction": "none"},  # figures 4b, 5b
+        "self_reconstruction": {"reconstruction": "self"},  # figures 4c, 5c
+        "no_orthogonal": {"orthogonal": False},  # figure 10
+        "simultaneous": {"strategy": "simultaneous"},  # figure 7
+        "joint": {"strategy": "joint"},  # figure 7
+        "withheld_attributes": {"withhold_unseen_attributes": True},  # figure 8
+    }
+)
+"""The paper's variants: name → the settings that differ from the defaults."""
+
+
+def _check(name: str, value: Any, expected: Any) -> None:
+    choices = get_args(expected)
+    if choices:
+        if value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}, but got {value!r}")
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is float and not (is_number and math.isfinite(value)):
+        raise InputError(f"{name} must be a finite number, but got {value!r}")
+    if expected is int and not (is_number and isinstance(value, int)):
+        raise InputError(f"{name} must be a whole number, but got {value!r}")
+    if expected is bool and not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, but got {value!r}")
+
+
+def _parse(name: str, value: Any, expected: Any) -> Any:
+    if not isinstance(value, str) or get_args(expected):
+        return value
+    if expected is bool:
+        return {"true": True, "false": False}.get(value.lower(), value)
+    try:
+        return expected(value)
+    except ValueError:
+        return value  # the check names the value as it was given

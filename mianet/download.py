@@ -1,0 +1,322 @@
+"""Downloads the field's package: ``python -m mianet.download [--data-dir DIR] [--url URL]``.
+
+The package (Xian et al., proposed split) is one archive of all five data sets. The transfer goes on
+where an earlier one ended; the archive is checked before anything of it is used; only the two
+files of each known data set are taken out of it, and none replaces a file that is there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import http.client
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from mianet.errors import InputError
+from mianet.sources import (
+    DATA_DIR_VARIABLE,
+    FEATURES_FILE,
+    PACKAGE_PATH,
+    SPLITS_FILE,
+    data_root,
+)
+
+PACKAGE_URL = "http://datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip"
+PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")
+MEMBERS = tuple(
+    (PACKAGE_PATH / folder / file).as_posix()
+    for folder in PACKAGE_FOLDERS
+    for file in (FEATURES_FILE, SPLITS_FILE)
+)
+"""The files that are used, named alike in the archive and below the data folder."""
+
+ARCHIVE = "xlsa17.zip"
+WORK_PREFIX = ".xlsa17-"
+MAX_ARCHIVE_BYTES = 4 * 2**30
+"""The published archive has 0.9 GB."""
+MAX_UNPACKED_BYTES = 8 * 2**30
+CHUNK_BYTES = 2**20
+TIMEOUT_S = 30.0
+
+
+def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]:
+    """Download, check and unpack the package.
+
+    An archive that lies in the data folder as ``xlsa17.zip`` is used and kept; no download then.
+
+    Args:
+        data_dir: Where to; None means MIANET_DATA_DIR, then ./data.
+        url: Address of the archive.
+
+    Returns:
+        The files that were added.
+
+    Raises:
+        InputError: The archive cannot be had, is not the package, or does not fit on the disk.
+    """
+    root = data_root(data_dir)
+    missing = [member for member in MEMBERS if not (root / member).exists()]
+    if not missing:
+        return []
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):
+            if (root / ARCHIVE).is_file():
+                return unpack(root / ARCHIVE, root, missing)
+            part = root / f"{ARCHIVE}.part"
+            fetch(url, part)
+            try:
+                added = unpack(part, root, missing)
+            except InputError:  # this archive is of no use; after any other end it still is
+                _forget(part)
+                raise
+            _forget(part)
+            return added
+    except OSError as error:
+        raise InputError(
+            f"the data folder must be writable and have enough space, but {root} fails ({error}); "
+            f"name another by --data-dir or {DATA_DIR_VARIABLE}"
+        ) from error
+
+
+def fetch(url: str, part: Path) -> None:
+    """Bring a file here, going on where an earlier transfer ended.
+
+    Args:
+        url: An http or https address.
+        part: The file; what is in it is taken for the beginning of an earlier transfer, which the
+            server is asked to confirm by the ``.validator`` beside it.
+
+    Raises:
+        InputError: The server cannot be reached, or the transfer ends early twice at one place.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"the address must begin with http:// or https://, but got {url!r}")
+    while True:
+        before = _size(part)
+        try:
+            total = _transfer(url, part)
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+        ) as e:
+            total, reason = None, str(getattr(e, "reason", None) or e)
+        else:
+            if total == _size(part):
+                return
+            reason = f"it ended after {_size(part):,} of {total:,} bytes"
+        if _size(part) <= before:
+            raise InputError(
+                f"{ARCHIVE} must come from {url}, but it does not ({reason}); download it elsewhere"
+                f" and put it in {part.parent / ARCHIVE}, then repeat the command, or unpack it so"
+                f" that there is {part.parent / PACKAGE_PATH}/{{{','.join(PACKAGE_FOLDERS)}}}/"
+                f"{{{FEATURES_FILE},{SPLITS_FILE}}}"
+            )
+
+
+def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
+    """Check an archive, and put some of its members below a folder, all of them or none.
+
+    Returns:
+        The files that were added.
+
+    Raises:
+        InputError: The archive is damaged, is not the package, or names paths outside of it.
+        OSError: The disk is full or not writable.
+    """
+    work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=root))
+    try:
+        with zipfile.ZipFile(archive) as package:
+            _check_members(package, archive)
+            _check_space(root, sum(package.getinfo(member).file_size for member in members))
+            for member in members:
+                _unpack_member(package, member, work / member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{archive} must be a whole zip archive, but is not ({error}); delete it and repeat "
+            "the command"
+        ) from error
+    else:
+        for member in members:
+            (root / member).parent.mkdir(parents=True, exist_ok=True)
+            (work / member).replace(root / member)
+        return [root / member for member in members]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 where the user has to do something first."""
+    parser = argparse.ArgumentParser(prog="python -m mianet.download", description=__doc__)
+    parser.add_argument(
+        "--data-dir", type=Path, help=f"where to; default: ${DATA_DIR_VARIABLE}, else ./data"
+    )
+    parser.add_argument("--url", default=PACKAGE_URL, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        added = download(options.data_dir, options.url)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; repeat the command to go on where it ended", file=sys.stderr)
+        return 130
+    print(f"{len(added)} files added, {len(MEMBERS) - len(added)} were there: {_package(options)}")
+    return 0
+
+
+def _package(options: argparse.Namespace) -> Path:
+    return data_root(options.data_dir) / PACKAGE_PATH
+
+
+def _transfer(url: str, part: Path) -> int:
+    """Continue or begin a transfer; returns how long the file must be when complete."""
+    validator = part.with_suffix(".validator")
+    try:
+        response = _open(url, _size(part), validator)
+    except urllib.error.HTTPError as error:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        if not _size(part):
+            raise
+        if _total(error.headers.get("Content-Range")) == _size(part):
+            return _size(part)  # all of it is here
+        _forget(part)
+        return _transfer(url, part)
+    with response:
+        start = _size(part) if response.status == http.client.PARTIAL_CONTENT else 0
+        if start and _start(response.headers["Content-Range"]) != start:
+            _forget(part)
+            return _transfer(url, part)
+        if not start:
+            validator.write_text(_validator(response.headers))
+        total = None if response.length is None else start + response.length
+        _check_space(part.parent, (total or 0) - start)
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=ARCHIVE) as bar,
+        ):
+            for chunk in _chunks(response, MAX_ARCHIVE_BYTES - start, url):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return _size(part) if total is None else total
+
+
+def _open(url: str, start: int, validator: Path) -> Any:
+    headers = {"Accept-Encoding": "identity", "User-Agent": "mianet-download"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if validator.is_file() and validator.read_text():
+            headers["If-Range"] = validator.read_text()
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  the scheme is checked
+    return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+
+
+def _chunks(response: Any, limit: int, url: str) -> Iterator[bytes]:
+    while chunk := response.read(CHUNK_BYTES):
+        limit -= len(chunk)
+        if limit < 0:
+            raise InputError(f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another")
+        yield chunk
+
+
+def _validator(headers: Any) -> str:
+    """Return what names this version of the file, as If-Range wants it; a weak tag will not do."""
+    tag = headers.get("ETag", "")
+    return str(tag if tag.startswith('"') else headers.get("Last-Modified", ""))
+
+
+def _start(content_range: str | None) -> int:
+    """Return the a of ``bytes a-b/total``; -1 where it is not of that form."""
+    first = (content_range or "").removeprefix("bytes ").partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _total(content_range: str | None) -> int:
+    """Return the total of ``bytes */total``; -1 where it is not of that form."""
+    last = (content_range or "").rpartition("/")[2]
+    return int(last) if last.isdigit() else -1
+
+
+def _check_members(package: zipfile.ZipFile, archive: Path) -> None:
+    names = package.namelist()
+    for name in names:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+            raise InputError(
+                f"{archive} must name paths inside of it only, but has {name!r}; do not use it"
+            )
+    if absent := [member for member in MEMBERS if names.count(member) != 1]:
+        raise InputError(
+            f"{archive} must have each of the package's files once, but {', '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} missing or doubled; use the published archive"
+        )
+    unpacked = sum(package.getinfo(member).file_size for member in MEMBERS)
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise InputError(
+            f"{archive} must unpack to {MAX_UNPACKED_BYTES:,} bytes at most, but says {unpacked:,};"
+            " use the published archive"
+        )
+
+
+def _unpack_member(package: zipfile.ZipFile, member: str, target: Path) -> None:
+    """Write a member, whose CRC-32 is compared when its end is read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size = package.getinfo(member).file_size
+    with (
+        package.open(member) as source,
+        target.open("wb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc=member) as bar,
+    ):
+        while chunk := source.read(CHUNK_BYTES):
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the data folder alone, and sweep what a killed command left in it."""
+    try:
+        with FileLock(root / ".xlsa17.lock", timeout=0):
+            for leftover in root.glob(f"{WORK_PREFIX}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"another process must not fill {root} at the same time, but one does; wait for it"
+        ) from error
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    part.with_suffix(".validator").unlink(missing_ok=True)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""What a source of images must hold, and the checks that it does.
+
+A source is what the field publishes per data set (Xian et al., "Zero-Shot Learning: A Comprehensive
+Evaluation of the Good, the Bad and the Ugly", proposed split): features, labels, class attributes,
+and three disjoint lists of images. The lists ``train_loc`` and ``val_loc`` of the published files
+are never read: in circulating copies their union contains every test image of the seen classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mianet.errors import InputError
+
+NORM_TOLERANCE = 1e-3
+"""How far from 1 the length of a class's attribute vector may be."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """All images and classes of a data set, with its published split; ids and rows are 0-based."""
+
+    features: Float32[np.ndarray, "images features"]
+    labels: Int64[np.ndarray, " images"]
+    class_attributes: Float32[np.ndarray, "classes attributes"]
+    class_names: tuple[str, ...]
+    trainval: Int64[np.ndarray, " trainval"]
+    test_seen: Int64[np.ndarray, " test_seen"]
+    test_unseen: Int64[np.ndarray, " test_unseen"]
+
+
+@dataclass(frozen=True)
+class EmbeddedSource:
+    """A data set that installed packages hold, so that it needs no files.
+
+    Attributes:
+        stamp: Returns a short text that changes whenever the images would; cheap.
+        read: Returns the images.
+    """
+
+    stamp: Callable[[], str]
+    read: Callable[[], ImageSet]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """What is published about a data set; a file that says otherwise is refused.
+
+    Attributes:
+        name: Lower-case key.
+        title: The name as it is printed.
+        folder: Folder of ``res101.mat`` and ``att_splits.mat`` in the package, None for embedded.
+        feature_dim: Published width d of the features. A file may have another; synthetic has this.
+        attribute_dim: Number l of attributes of a class.
+        seen_classes: Classes of the trainval images.
+        unseen_classes: Classes without a single trainval image.
+        trainval_images: Images that a search and a training may use.
+        test_seen_images: Test images of the seen classes.
+        test_unseen_images: Test images of the unseen classes.
+        paper_settings: Where the paper's configuration differs from Hyperparameters' defaults.
+        embedded: The reader of an embedded data set, None where there is a folder.
+    """
+
+    name: str
+    title: str
+    folder: str | None
+    feature_dim: int
+    attribute_dim: int
+    seen_classes: int
+    unseen_classes: int
+    trainval_images: int
+    test_seen_images: int
+    test_unseen_images: int
+    paper_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    embedded: EmbeddedSource | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, seen and unseen."""
+        return self.seen_classes + self.unseen_classes
+
+    @property
+    def images(self) -> int:
+        """Number of images; each is in exactly one part of the split."""
+        return self.trainval_images + self.test_seen_images + self.test_unseen_images
+
+    @property
+    def split_sizes(self) -> Mapping[str, int]:
+        """Number of images of each part, by the names of ImageSet."""
+        return {
+            "trainval": self.trainval_images,
+            "test_seen": self.test_seen_images,
+            "test_unseen": self.test_unseen_images,
+        }
+
+
+def check_images(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
+    """Check everything that is published about a data set.
+
+    Args:
+        images: What was read.
+        spec: What is published.
+        origin: Where it was read, for the message.
+
+    Raises:
+        InputError: The first thing that is not so.
+    """
+    check_splits({name: getattr(images, name) for name in spec.split_sizes}, spec, origin)
+    check_labels(images, spec, origin)
+    check_attributes(images.class_attributes, images.class_names, spec, origin)
+    check_features(images.features, spec, origin)
+
+
+def check_splits(
+    splits: Mapping[str, Int64[np.ndarray, " _"]], spec: DatasetSpec, origin: str
+) -> None:
+    """Check that the parts (0-based rows) are the published ones: sizes, range, disjoint.
+
+    Raises:
+        InputError: The first thing that is not so.
+    """
+    for name, size in spec.split_sizes.items():
+        rows = splits[name]
+        if len(rows) != size:
+            raise InputError(
+                f"{spec.title} must have {size:,} {name} images as published, but {name}_loc of "
+                f"{origin} has {len(rows):,}; use the files of the proposed split"
+            )
+        if rows.min() < 0 or rows.max() >= spec.images:
+            raise InputError(
+                f"{name}_loc of {origin} must be between 1 and {spec.images:,}, but goes from "
+                f"{rows.min() + 1:,} to {rows.max() + 1:,}"
+            )
+    counts = np.bincount(np.concatenate(list(splits.values())), minlength=spec.images)
+    if counts.max() > 1:
+        image = int(counts.argmax())
+        parts = [name for name, rows in splits.items() for _ in range(int((rows == image).sum()))]
+        raise InputError(
+            f"the splits of {origin} must be disjoint and without repetition, but image "
+            f"{image + 1:,} is in {' and in '.join(f'{name}_loc' for name in parts)}; "
+            f"{int((counts > 1).sum()):,} images are listed more than once"
+        )
+
+
+def check_labels(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
+    """Check the labels' range, and which classes each part of the split has.
+
+    Raises:
+        InputError: The first thing that is not so.
+    """
+    labels = images.labels
+    if len(labels) != spec.images:
+        raise InputError(
+            f"{spec.title} must have {spec.images:,} images as published, but labels of {origin} "
+            f"has {len(labels):,}; res101.mat and att_splits.mat must be of one data set"
+        )
+    if labels.min() < 0 or labels.max() >= spec.classes:
+        raise InputError(
+            f"labels of {origin} must be between 1 and {spec.classes}, but go from "
+            f"{labels.min() + 1} to {labels.max() + 1}"
+        )
+    classes = {name: set(labels[getattr(images, name)].tolist()) for name in spec.split_sizes}
+    _check_class_count("seen", "trainval", len(classes["trainval"]), spec.seen_classes, origin)
+    _check_class_count(
+        "unseen", "test_unseen", len(classes["test_unseen"]), spec.unseen_classes, origin
+    )
+    if difference := classes["trainval"] ^ classes["test_seen"]:
+        raise InputError(
+            f"test_seen_loc of {origin} must have the classes of trainval_loc, but only one of the "
+            f"two has {_class_list(difference, images.class_names)}"
+        )
+    if overlap := classes["trainval"] & classes["test_unseen"]:
+        raise InputError(
+            f"classes of test_unseen_loc of {origin} must not be in trainval_loc, but "
+            f"{_class_list(overlap, images.class_names)} are in both"
+        )
+
+
+def check_attributes(
+    attributes: Float32[np.ndarray, "_ _"], names: tuple[str, ...], spec: DatasetSpec, origin: str
+) -> None:
+    """Check that each class has a name and a finite attribute vector of length 1.
+
+    Raises:
+        InputError: The first thing that is not so.
+    """
+    if attributes.shape != (spec.classes, spec.attribute_dim):
+        raise InputError(
+            f"att of {origin} must be {spec.attribute_dim} attributes × {spec.classes} classes, "
+            f"but is {attributes.shape[1]} × {attributes.shape[0]}"
+        )
+    if len(names) != spec.classes:
+        raise InputError(
+            f"allclasses_names of {origin} must name {spec.classes} classes, but names {len(names)}"
+        )
+    bad = ~np.isfinite(attributes).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"att of {origin} must be finite, but has NaN or infinity for "
+            f"{_class_list(np.flatnonzero(bad).tolist(), names)}"
+        )
+    norms = np.linalg.norm(attributes, axis=1)
+    worst = int(np.abs(norms - 1).argmax())
+    if abs(norms[worst] - 1) > NORM_TOLERANCE:
+        raise InputError(
+            f"att of {origin} must have a vector of length 1 for each class, but that of "
+            f"{names[worst]!r} has length {norms[worst]:.4g}; divide each column by its L2 norm"
+        )
+
+
+def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, origin: str) -> None:
+    """Check that there is one finite feature vector per image.
+
+    Raises:
+        InputError: The first thing that is not so.
+    """
+    if len(features) != spec.images or features.shape[1] == 0:
+        raise InputError(
+            f"features of {origin} must be dimensions × {spec.images:,} images, but is "
+            f"{features.shape[1]:,} × {len(features):,}"
+        )
+    # One sum per image is finite where all its features are, without a mask of the whole array.
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
+    if len(bad):
+        raise InputError(
+            f"features of {origin} must be finite in float32, but {len(bad):,} images have NaN or "
+            f"infinity, the first is image {bad[0] + 1:,}"
+        )
+
+
+def _check_class_count(kind: str, part: str, given: int, published: int, origin: str) -> None:
+    if given != published:
+        raise InputError(
+            f"{part}_loc of {origin} must have images of {published} {kind} classes as published, "
+            f"but has images of {given}"
+        )
+
+
+def _class_list(classes: set[int] | list[int], names: tuple[str, ...]) -> str:
+    named = sorted(names[c] if c < len(names) else f"class {c + 1}" for c in classes)
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

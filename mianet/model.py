@@ -1,0 +1,114 @@
+"""MIANet's networks: two embeddings, their tied reconstructors, one discriminator (section 3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mianet.config import Hyperparameters
+
+
+class MIANet(nn.Module):
+    """The networks of MIANet.
+
+    The reconstructors own biases only: their weights *are* those of the embeddings, transposed
+    (section 3.4), so whatever trains one trains the other.
+
+    Args:
+        feature_dim: d, width of the visual features.
+        attribute_dim: l, width of a class's attribute vector.
+        latent_dim: L, width of the shared latent space.
+        hidden_dim: Width of the visual network's hidden layer.
+        discriminator_dim: Width of the discriminator's hidden layer.
+        latent_activation: ``"relu"`` or ``"linear"``, after the last embedding layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        attribute_dim: int,
+        latent_dim: int,
+        hidden_dim: int = 2048,
+        discriminator_dim: int = 30,
+        latent_activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.latent_activation = latent_activation
+        self.visual_hidden = nn.Linear(feature_dim, hidden_dim)
+        self.visual_latent = nn.Linear(hidden_dim, latent_dim)
+        self.semantic_latent = nn.Linear(attribute_dim, latent_dim)
+        self.rebuilt_hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
+        self.rebuilt_features_bias = nn.Parameter(torch.zeros(feature_dim))
+        self.rebuilt_attributes_bias = nn.Parameter(torch.zeros(attribute_dim))
+        self.discriminator = nn.Sequential(
+            nn.Linear(latent_dim, discriminator_dim), nn.ReLU(), nn.Linear(discriminator_dim, 2)
+        )
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """Return W_d: what eq. 6 trains."""
+        return list(self.discriminator.parameters())
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Return W_f and W_s with the reconstructors' biases: what eq. 7 trains."""
+        return [p for name, p in self.named_parameters() if not name.startswith("discriminator.")]
+
+    def embed_features(
+        self, features: Float[Tensor, "images features"]
+    ) -> Float[Tensor, "images latent"]:
+        """Return the visual latents before normalisation: FC d → hidden → L."""
+        return self._activate(self.visual_latent(F.relu(self.visual_hidden(features))))
+
+    def embed_attributes(
+        self, attributes: Float[Tensor, "classes attributes"]
+    ) -> Float[Tensor, "classes latent"]:
+        """Return the semantic latents before normalisation: FC l → L."""
+        return self._activate(self.semantic_latent(attributes))
+
+    def rebuild_features(
+        self, latents: Float[Tensor, "images latent"]
+    ) -> Float[Tensor, "images features"]:
+        """Return ``R_f``: latents back to features, through the visual network's weights."""
+        hidden = F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
+        return F.linear(hidden, self.visual_hidden.weight.mT, self.rebuilt_features_bias)
+
+    def rebuild_attributes(
+        self, latents: Float[Tensor, "images latent"]
+    ) -> Float[Tensor, "images attributes"]:
+        """Return ``R_s``: latents back to attributes, through the semantic network's weights."""
+        return F.linear(latents, self.semantic_latent.weight.mT, self.rebuilt_attributes_bias)
+
+    def _activate(self, latents: Tensor) -> Tensor:
+        return F.relu(latents) if self.latent_activation == "relu" else latents
+
+
+def on_hypersphere(latents: Float[Tensor, "rows latent"]) -> Float[Tensor, "rows latent"]:
+    """Return the latents scaled to unit L2 norm; an all-zero latent stays zero, its cosines are 0."""
+    return F.normalize(latents, dim=-1, eps=1e-8)
+
+
+def build_model(
+    hyperparameters: Hyperparameters,
+    *,
+    feature_dim: int,
+    attribute_dim: int,
+    classes: int,
+    seed: int,
+) -> MIANet:
+    """Return a freshly initialised model whose weights depend on its shape and the seed alone.
+
+    The weights are drawn on the CPU, so every device starts from the same ones; the process's own
+    random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MIANet(
+            feature_dim=feature_dim,
+            attribute_dim=attribute_dim,
+            latent_dim=hyperparameters.latent_dim(classes),
+            hidden_dim=hyperparameters.hidden_dim,
+            discriminator_dim=hyperparameters.discriminator_dim,
+            latent_activation=hyperparameters.latent_activation,
+        )

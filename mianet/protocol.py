@@ -1,0 +1,157 @@
+"""Who is seen, who is unseen, and which images are held out (paper, section 4.2)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from mianet.data import SearchData
+
+if TYPE_CHECKING:
+    from mianet.test_parts import TestParts
+
+UNSEEN_SHARE = 0.2
+"""Share of the seen classes that play unseen in an execution (section 4.2)."""
+HELDOUT_SHARE = 0.2
+"""Share of each pseudo-seen class's images that is held out (section 4.2)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of an array of images; parts of one data set share the array.
+
+    Attributes:
+        features: All images, on the device that trains.
+        labels: Class of each image, a row of the task's ``class_attributes``.
+        rows: The images that belong to this part.
+    """
+
+    features: Float[Tensor, "images features"]
+    labels: Int64[Tensor, " images"]
+    rows: Int64[Tensor, " rows"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A world to train in and to score in; the true one and the pseudo ones have the same shape.
+
+    Attributes:
+        class_attributes: One row a class of this world.
+        seen_classes: Rows of ``class_attributes`` that training images belong to.
+        unseen_classes: The other rows.
+        train: Training images, of seen classes.
+        heldout_seen: Images of seen classes that are scored (tr).
+        heldout_unseen: Images of unseen classes that are scored (ts, T1).
+    """
+
+    class_attributes: Float[Tensor, "classes attributes"]
+    seen_classes: Int64[Tensor, " seen"]
+    unseen_classes: Int64[Tensor, " unseen"]
+    train: Part
+    heldout_seen: Part
+    heldout_unseen: Part
+
+
+@dataclass(frozen=True)
+class ValidationDraw:
+    """One execution's draw over the seen classes, as rows of the search data."""
+
+    pseudo_seen_classes: Int64[np.ndarray, " seen"]
+    pseudo_unseen_classes: Int64[np.ndarray, " unseen"]
+    train_rows: Int64[np.ndarray, " train"]
+    heldout_seen_rows: Int64[np.ndarray, " heldout_seen"]
+    heldout_unseen_rows: Int64[np.ndarray, " heldout_unseen"]
+
+
+def draw_validation(
+    labels: Int64[np.ndarray, " images"], classes: int, *, execution: int, seed: int
+) -> ValidationDraw:
+    """Draw execution ``execution`` of a search (section 4.2).
+
+    20% of the seen classes play unseen, and 20% of the images of every other class are held out.
+    The draw depends on the labels, the seed and the execution alone, so all trials of a search
+    meet the same draws.
+
+    Args:
+        labels: Class of each trainval image, 0 … classes - 1.
+        classes: Number of seen classes; at least 3.
+        execution: Which draw, 0-based.
+        seed: Seed of the search.
+    """
+    random = np.random.default_rng([seed, execution])
+    shuffled = random.permutation(classes)
+    unseen_count = min(max(1, round(UNSEEN_SHARE * classes)), classes - 2)
+    unseen = np.sort(shuffled[:unseen_count])
+    seen = np.sort(shuffled[unseen_count:])
+    train, heldout = [], []
+    for label in seen:
+        rows = random.permutation(np.flatnonzero(labels == label))
+        heldout_count = min(max(1, round(HELDOUT_SHARE * len(rows))), len(rows) - 1)
+        heldout.append(rows[:heldout_count])
+        train.append(rows[heldout_count:])
+    return ValidationDraw(
+        pseudo_seen_classes=seen,
+        pseudo_unseen_classes=unseen,
+        train_rows=np.sort(np.concatenate(train)),
+        heldout_seen_rows=np.sort(np.concatenate(heldout)),
+        heldout_unseen_rows=np.flatnonzero(np.isin(labels, unseen)),
+    )
+
+
+def validation_tasks(
+    data: SearchData, *, executions: int, seed: int, device: torch.device
+) -> list[Task]:
+    """Return the tasks of a search's executions; they share one copy of the images."""
+    features = as_tensor(data.features, device)
+    labels = as_tensor(data.labels, device)
+    attributes = as_tensor(data.class_attributes, device)
+
+    def part(rows: Int64[np.ndarray, " rows"]) -> Part:
+        return Part(features, labels, as_tensor(rows, device))
+
+    tasks = []
+    for execution in range(executions):
+        draw = draw_validation(
+            data.labels, len(data.class_attributes), execution=execution, seed=seed
+        )
+        tasks.append(
+            Task(
+                class_attributes=attributes,
+                seen_classes=as_tensor(draw.pseudo_seen_classes, device),
+                unseen_classes=as_tensor(draw.pseudo_unseen_classes, device),
+                train=part(draw.train_rows),
+                heldout_seen=part(draw.heldout_seen_rows),
+                heldout_unseen=part(draw.heldout_unseen_rows),
+            )
+        )
+    return tasks
+
+
+def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
+    """Return the true task: all of trainval to train on, the test parts to score."""
+
+    def whole(features: Float32[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"]) -> Part:
+        rows = torch.arange(len(labels), device=device)
+        return Part(as_tensor(features, device), as_tensor(labels, device), rows)
+
+    return Task(
+        class_attributes=as_tensor(test.class_attributes, device),
+        seen_classes=as_tensor(test.seen_classes, device),
+        unseen_classes=as_tensor(test.unseen_classes, device),
+        train=whole(data.features, data.class_ids[data.labels]),
+        heldout_seen=whole(test.test_seen_features, test.test_seen_labels),
+        heldout_unseen=whole(test.test_unseen_features, test.test_unseen_labels),
+    )
+
+
+def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return the array on the device; on the CPU it is the same memory, which nobody writes to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)

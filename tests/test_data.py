@@ -1,0 +1,177 @@
+"""The table of data sets, the embedded and the synthetic one, and what a search is given."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from mianet import datasets
+from mianet.config import Hyperparameters
+from mianet.data import DATASETS, load_search_data, paper_hyperparameters
+from mianet.datasets import find_dataset
+from mianet.digits import UNSEEN_DIGITS, digit_attributes, read_digits
+from mianet.errors import InputError
+from mianet.images import check_images
+from mianet.sources import open_source
+from mianet.synthetic import synthetic_images
+from tests.packages import TINY, tiny_variables, write_package
+
+SPECS = [pytest.param(spec, id=name) for name, spec in DATASETS.items()]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIANET_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_an_entry_is_whole(spec):
+    assert DATASETS[spec.name] is spec
+    assert spec.name == spec.title.lower()
+    assert (spec.folder is None) == (spec.embedded is not None)
+    assert paper_hyperparameters(spec.title) == Hyperparameters(**spec.paper_settings)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("prefix", ["", "synthetic:"])
+def test_a_name_is_found_in_any_case(spec, prefix):
+    for name in (spec.name, spec.name.upper(), spec.title, f" {spec.title} "):
+        dataset = find_dataset(prefix.upper() + name.strip())
+        assert (dataset.name, dataset.spec) == (prefix + spec.name, spec)
+        assert dataset.synthetic == bool(prefix)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("awa", "did you mean 'awa"),
+        ("AYP", "did you mean 'apy'"),
+        ("digit", "did you mean 'digits'"),
+        ("synthetic:cup", "did you mean 'synthetic:cub'"),
+        ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, digits"),
+        ("", "must be one of sun, cub, awa1, awa2, apy, digits, or synthetic: and one of them"),
+    ],
+)
+def test_an_unknown_name_gets_the_list_and_the_nearest(name, hint):
+    with pytest.raises(InputError, match=hint):
+        load_search_data(name)
+
+
+def test_the_paper_has_alpha_100_on_sun_only():
+    assert paper_hyperparameters("synthetic:SUN").alpha == 100
+    assert {paper_hyperparameters(name).alpha for name in DATASETS if name != "sun"} == {1000.0}
+
+
+def test_a_search_gets_trainval_and_seen_classes_of_a_new_entry(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "DATASETS", {**DATASETS, "tiny": TINY})
+    images, splits = tiny_variables()
+    write_package(tmp_path / "TINY", images, splits)
+    data = load_search_data("Tiny", tmp_path)
+    rows = splits["trainval_loc"].ravel().astype(int) - 1
+    assert data.name == "tiny"
+    assert data.class_names == ("ant", "bee", "dog", "eel")
+    np.testing.assert_array_equal(data.class_ids, [0, 1, 3, 4])
+    np.testing.assert_array_equal(data.features, images["features"].T[rows].astype(np.float32))
+    np.testing.assert_array_equal(data.class_ids[data.labels], images["labels"][rows, 0] - 1)
+    np.testing.assert_array_equal(
+        data.class_attributes, splits["att"].T[[0, 1, 3, 4]].astype(np.float32)
+    )
+
+
+class TestSynthetic:
+    """Invented images of a published shape."""
+
+    @pytest.mark.parametrize("spec", SPECS)
+    def test_has_the_published_shape(self, spec):
+        images = synthetic_images(spec)
+        check_images(images, spec, "a test")
+        assert images.features.shape == (spec.images, spec.feature_dim)
+        assert images.features.min() == 0  # as features behind a ReLU
+        assert 0.2 < np.mean(images.features[:500] == 0) < 0.8
+
+    def test_is_the_same_in_another_process(self):
+        code = (
+            "from mianet.data import *; import zlib; d = load_search_data('synthetic:digits');"
+            "print(d.digest, zlib.crc32(d.labels), float(d.features.sum(dtype='float64')))"
+        )
+        digest, labels, total = run(code).split()
+        data = load_search_data("synthetic:digits")
+        expected = summary(data)
+        assert (digest, int(labels)) == expected[:2]
+        assert float(total) == pytest.approx(expected[2], rel=1e-6)
+
+    def test_unseen_classes_are_told_from_attributes_neither_by_chance_nor_perfectly(self):
+        spec = DATASETS["apy"]
+        images = synthetic_images(spec)
+        features = np.ascontiguousarray(images.features[:, ::8])  # an eighth is quicker to solve
+        mean, scale = features[images.trainval].mean(axis=0), features[images.trainval].std(axis=0)
+        features = (features - mean) / scale
+        train = features[images.trainval]
+        targets = images.class_attributes[images.labels[images.trainval]]
+        ridge = train.T @ train + 100 * np.eye(train.shape[1])
+        weights = np.linalg.solve(ridge, train.T @ targets)
+        unseen = np.unique(images.labels[images.test_unseen])
+        scores = features[images.test_unseen] @ weights @ images.class_attributes[unseen].T
+        correct = unseen[scores.argmax(axis=1)] == images.labels[images.test_unseen]
+        assert 3 / len(unseen) < correct.mean() < 0.95
+
+
+class TestDigits:
+    """The embedded data set."""
+
+    def test_is_what_the_table_says(self):
+        images = read_digits()
+        check_images(images, DATASETS["digits"], "a test")
+        assert images.features.shape[1] == DATASETS["digits"].feature_dim
+
+    def test_unseen_digits_follow_the_documented_rule(self):
+        attributes = digit_attributes().astype(float)
+
+        def shown_by_two_others(pair, others):
+            needed = (attributes[list(pair)] > 0).any(axis=0)
+            return ((attributes[others] > 0).sum(axis=0) >= 2)[needed].all()
+
+        def worst_distance(pair, others):
+            basis = attributes[others].T
+            targets = attributes[list(pair)].T
+            rest = targets - basis @ np.linalg.lstsq(basis, targets, rcond=None)[0]
+            return np.linalg.norm(rest, axis=0).max()
+
+        distances = {}
+        for pair in itertools.combinations(range(10), 2):
+            others = [digit for digit in range(10) if digit not in pair]
+            if shown_by_two_others(pair, others):
+                distances[pair] = worst_distance(pair, others)
+        assert min(distances, key=distances.__getitem__) == UNSEEN_DIGITS
+
+    def test_no_two_digits_share_a_code(self):
+        similarity = digit_attributes() @ digit_attributes().T
+        assert (similarity - np.eye(10)).max() < 0.95
+
+    def test_a_fifth_of_each_seen_class_is_test(self):
+        images = read_digits()
+        for digit in set(range(10)) - set(UNSEEN_DIGITS):
+            tested = np.sum(images.labels[images.test_seen] == digit)
+            assert tested == round(0.2 * np.sum(images.labels == digit))
+
+    def test_needs_no_files(self, tmp_path):
+        data = load_search_data("Digits", tmp_path / "none")
+        assert data.features.shape == (1152, 64)
+        assert data.class_names == tuple("12345678")
+        assert data.digest == open_source("digits").digest()
+
+
+def run(code):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return result.stdout
+
+
+def summary(data):
+    return data.digest, zlib.crc32(data.labels), float(data.features.sum(dtype=np.float64))

@@ -1,0 +1,73 @@
+"""Metrics against slow plain versions."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import small_settings, small_task
+
+from mianet.evaluation import Metrics, evaluate, harmonic_mean, mean_metrics, per_class_top1
+from mianet.model import on_hypersphere
+from mianet.training import train
+
+labelled = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+@given(labelled)
+def test_per_class_top1_is_the_mean_of_the_classes_shares(rows):
+    by_class = {}
+    for predicted, label in rows:
+        by_class.setdefault(label, []).append(predicted == label)
+    slow = sum(sum(hits) / len(hits) for hits in by_class.values()) / len(by_class)
+    predicted, labels = (torch.tensor(column) for column in zip(*rows, strict=True))
+    assert per_class_top1(predicted, labels) == pytest.approx(slow)
+
+
+def test_a_large_class_counts_no_more_than_a_small_one():
+    labels = torch.tensor([0] * 99 + [1])
+    assert per_class_top1(torch.zeros(100, dtype=torch.int64), labels) == 0.5
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_harmonic_mean_lies_between_and_is_symmetric(tr, ts):
+    h = harmonic_mean(tr, ts)
+    assert min(tr, ts) - 1e-12 <= h <= max(tr, ts) + 1e-12
+    assert h == harmonic_mean(ts, tr)
+    assert harmonic_mean(tr, 0.0) == 0
+
+
+def test_evaluate_equals_a_plain_nearest_class_search():
+    task = small_task(images=60)
+    *_, epoch = train(task, small_settings(), epochs=3, seed=0)
+
+    def nearest(row, candidates):
+        v = on_hypersphere(epoch.model.embed_features(task.train.features[row][None]))
+        cosines = {
+            int(c): float(
+                v @ on_hypersphere(epoch.model.embed_attributes(task.class_attributes[c][None])).mT
+            )
+            for c in candidates
+        }
+        return max(cosines, key=cosines.get)
+
+    def accuracy(part, candidates):
+        hits = {}
+        for row in part.rows:
+            label = int(part.labels[row])
+            hits.setdefault(label, []).append(nearest(row, candidates) == label)
+        return sum(sum(h) / len(h) for h in hits.values()) / len(hits)
+
+    everything = range(len(task.class_attributes))
+    ts = accuracy(task.heldout_unseen, everything)
+    tr = accuracy(task.heldout_seen, everything)
+    metrics = evaluate(epoch.model, epoch.scaler, task)
+    assert dataclasses.astuple(metrics) == pytest.approx(
+        (ts, tr, harmonic_mean(tr, ts), accuracy(task.heldout_unseen, task.unseen_classes))
+    )
+
+
+def test_mean_of_executions_takes_the_mean_of_their_harmonic_means():
+    mean = mean_metrics([Metrics(0.0, 1.0, 0.0, 0.2), Metrics(1.0, 1.0, 1.0, 0.4)])
+    assert dataclasses.astuple(mean) == pytest.approx((0.5, 1.0, 0.5, 0.3))

@@ -1,0 +1,118 @@
+"""Training and validation: seeds, pairs, learning, divergence."""
+
+import pytest
+import torch
+from worlds import small_search_data, small_settings, small_task
+
+from mianet.config import VARIANTS
+from mianet.errors import DivergedError
+from mianet.evaluation import evaluate
+from mianet.scaling import FeatureScaler
+from mianet.training import batches, train
+from mianet.validation import validate
+
+
+def collect_pairs(task, batch_images, seed=0):
+    scaler = FeatureScaler.fit("none", task.train.features, task.train.rows)
+    generator = torch.Generator().manual_seed(seed)
+    return list(batches(task, scaler, batch_images, generator))
+
+
+def test_an_epoch_holds_every_training_image_once_with_its_own_class():
+    task = small_task(images=53)
+    epoch = collect_pairs(task, 4)
+    assert [len(b.classes) for b in epoch[:-1]] == [4] * (len(epoch) - 1)
+    drawn = torch.cat(
+        [torch.cat([b.features, task.seen_classes[b.classes][:, None].float()], 1) for b in epoch]
+    )
+    wanted = torch.cat(
+        [task.train.features[task.train.rows], task.train.labels[task.train.rows][:, None].float()],
+        1,
+    )
+    assert sorted(drawn.tolist()) == sorted(wanted.tolist())
+
+
+def test_negative_pairs_are_other_seen_classes_drawn_evenly():
+    task = small_task(images=600)
+    epochs = [b for seed in range(20) for b in collect_pairs(task, 50, seed)]
+    classes = torch.cat([b.classes for b in epochs])
+    other = torch.cat([b.other_classes for b in epochs])
+    assert not (classes == other).any()
+    for label in range(4):
+        counts = torch.bincount(other[classes == label], minlength=4)
+        assert counts[label] == 0
+        expected = (classes == label).sum().item() / 3
+        assert all(abs(c - expected) < 6 * expected**0.5 for c in counts[counts > 0].tolist())
+        assert (counts > 0).sum() == 3
+
+
+def test_the_same_seed_gives_the_same_epochs_and_another_seed_others():
+    task = small_task()
+    runs = [
+        [epoch.losses for epoch in train(task, small_settings(), epochs=3, seed=seed)]
+        for seed in (1, 1, 2)
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_only_the_training_part_is_read():
+    task = small_task()
+    spoiled = task.train.features.clone()
+    held = torch.cat([task.heldout_seen.rows, task.heldout_unseen.rows])
+    spoiled[held] = torch.nan
+    task.train.features.copy_(spoiled)
+    settings = small_settings(feature_scaling="standard")
+    assert all(epoch.losses for epoch in train(task, settings, epochs=2, seed=0))
+
+
+def test_stopping_is_not_asking_for_more():
+    epochs = train(small_task(), small_settings(), epochs=10**9, seed=0)
+    assert [next(epochs).number, next(epochs).number] == [1, 2]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns(variant):
+    task = small_task(images=360, width=20, attributes=8)
+    settings = small_settings(
+        alpha=0.01,
+        beta=1e-4,
+        gamma=0.01,
+        hidden_dim=32,
+        latent_multiplier=3.0,
+        batch_images=10,
+        feature_scaling="standard",
+        **VARIANTS[variant],
+    )
+    curve = [
+        evaluate(epoch.model, epoch.scaler, task).seen_accuracy
+        for epoch in train(task, settings, epochs=8, seed=0)
+    ]
+    assert curve[0] < 0.7
+    assert curve[-1] > 0.95
+
+
+def test_divergence_is_an_error_that_names_the_loss():
+    settings = small_settings(learning_rate=1e30)
+    with pytest.raises(DivergedError, match="loss is not finite after epoch 1"):
+        list(train(small_task(), settings, epochs=3, seed=0))
+
+
+def test_validation_repeats_and_its_mean_is_of_the_executions():
+    data = small_search_data()
+    runs = [
+        list(validate(data, small_settings(), epochs=2, executions=3, seed=5)) for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    for epoch in runs[0]:
+        assert len(epoch.executions) == 3
+        mean_h = sum(m.harmonic_mean for m in epoch.executions) / 3
+        assert epoch.mean.harmonic_mean == pytest.approx(mean_h)
+
+
+def test_executions_are_the_same_however_many_there_are():
+    data = small_search_data()
+    few, many = (
+        next(validate(data, small_settings(), epochs=1, executions=k, seed=0)) for k in (2, 4)
+    )
+    assert few.executions == many.executions[:2]

@@ -1,0 +1,66 @@
+"""Small worlds that tests train in."""
+
+import numpy as np
+import torch
+
+from mianet.config import Hyperparameters
+from mianet.data import SearchData
+from mianet.protocol import Part, Task
+
+
+def small_task(*, seed=0, classes=6, unseen=2, images=24, width=7, attributes=5):
+    """A task of random images whose features depend on their class's attributes."""
+    g = torch.Generator().manual_seed(seed)
+    class_attributes = torch.rand(classes, attributes, generator=g)
+    order = torch.randperm(classes, generator=g)
+    unseen_classes, seen_classes = order[:unseen].sort().values, order[unseen:].sort().values
+    labels = (torch.arange(images) % classes)[torch.randperm(images, generator=g)]
+    mixing = torch.randn(attributes, width, generator=g)
+    features = class_attributes[labels] @ mixing + 0.1 * torch.randn(images, width, generator=g)
+    is_seen = torch.isin(labels, seen_classes)
+    seen_rows = is_seen.nonzero()[:, 0]
+    part = lambda rows: Part(features, labels, rows)  # noqa: E731
+    return Task(
+        class_attributes,
+        seen_classes,
+        unseen_classes,
+        part(seen_rows[::2]),
+        part(seen_rows[1::2]),
+        part((~is_seen).nonzero()[:, 0]),
+    )
+
+
+def small_search_data(*, seed=0, classes=8, per_class=20, width=12, attributes=6):
+    """Search data with unequal classes."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), per_class + np.arange(classes))
+    class_attributes = random.random((classes, attributes), dtype=np.float32)
+    mixing = random.normal(size=(attributes, width))
+    noise = 0.1 * random.normal(size=(len(labels), width))
+    features = (class_attributes[labels] @ mixing + noise).astype(np.float32)
+    names = tuple(f"class {c}" for c in range(classes))
+    return SearchData(
+        name="small",
+        digest="0" * 64,
+        features=features,
+        labels=labels.astype(np.int64),
+        class_attributes=class_attributes,
+        class_names=names,
+        class_ids=np.arange(classes, dtype=np.int64),
+    )
+
+
+def small_settings(**changes):
+    """Hyperparameters at which every loss matters and a step is visible."""
+    base = Hyperparameters(
+        alpha=0.3,
+        beta=0.02,
+        gamma=0.5,
+        learning_rate=3e-3,
+        latent_multiplier=1.5,
+        hidden_dim=9,
+        discriminator_dim=4,
+        batch_images=5,
+        feature_scaling="none",
+    )
+    return base.replace(**changes)

@@ -1,0 +1,1 @@
+"""The hyperparameter search: space, algorithms, recording, selection, and the command lines."""

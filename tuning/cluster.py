@@ -1,0 +1,121 @@
+"""Ray: the running cluster when there is one, else a local one, and how trials share it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+from ray._private.services import canonicalize_bootstrap_address
+
+from mianet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each trial gets, and how many run at once.
+
+    Attributes:
+        workers: Trials at once.
+        cpus: CPU cores of a trial.
+        gpus: GPUs of a trial, possibly a fraction.
+    """
+
+    workers: int
+    cpus: int
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Return the device that a trial trains on."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Return the request as Ray understands it."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+
+def connect() -> str:
+    """Connect to the running Ray cluster, or start one on this machine; return which, in words.
+
+    A cluster is found as Ray finds it: by ``RAY_ADDRESS``, or as the one last started here.
+
+    Raises:
+        InputError: ``RAY_ADDRESS`` names a cluster that does not answer.
+    """
+    if ray.is_initialized():
+        return "the Ray of this process"
+    address = _running_cluster()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return "a local Ray on this machine"
+    ray.init(address=address, **quiet)
+    return f"the Ray cluster at {address}"
+
+
+def share_resources(
+    trials: int,
+    *,
+    workers: int | None = None,
+    cpus_per_trial: int | None = None,
+    gpus_per_trial: float | None = None,
+) -> Share:
+    """Divide the connected cluster among the trials.
+
+    By default a trial takes one GPU where the cluster has any, and on CPUs so many cores that at
+    most a quarter of the study runs at once: a sampler learns from trials that have ended.
+
+    Raises:
+        InputError: The cluster can never run such a trial.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = gpus_per_trial if gpus_per_trial is not None else float(_largest(nodes, "GPU") >= 1)
+    slots = _slots(nodes, cpus_per_trial or 1, gpus)
+    if slots == 0:
+        raise InputError(
+            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} GPU "
+            f"where the largest node has {_largest(nodes, 'CPU'):g} and {_largest(nodes, 'GPU'):g}; "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )
+    at_once = slots if gpus else min(slots, max(1, trials // 4))
+    workers = min(workers or at_once, slots, trials)
+    cpus = cpus_per_trial or 1
+    while cpus_per_trial is None and _slots(nodes, cpus + 1, gpus) >= workers:
+        cpus += 1
+    return Share(workers, cpus, gpus)
+
+
+def _slots(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
+    """Return how many trials of this size the nodes hold at once."""
+    return sum(
+        int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) / gpus if gpus else math.inf))
+        for node in nodes
+    )
+
+
+def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
+    return max(node.get(resource, 0) for node in nodes)
+
+
+def _running_cluster() -> str | None:
+    """Return the address of a cluster that answers, or None."""
+    address = canonicalize_bootstrap_address(None)
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        if os.environ.get("RAY_ADDRESS"):
+            raise InputError(
+                f"RAY_ADDRESS must name a running cluster, but {address} does not answer ({error}); "
+                "start it or unset RAY_ADDRESS to use this machine alone"
+            ) from None
+        return None
+    return str(address)

@@ -1,0 +1,191 @@
+"""Record a final training: one configuration, several seeds, the test parts scored once a seed."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from tuning import descriptions
+from tuning.records import mean_and_sd
+from tuning.run_messages import StartRun, now_ms
+from tuning.run_writer import (
+    CLOSE_DEADLINE_SECONDS,
+    NOTE_TAG,
+    RecordingError,
+    RunWriter,
+    common_tags,
+    dataset_message,
+    experiment_for,
+)
+from tuning.tracking import open_store
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalDescription:
+    """Everything about a final training that is known before it.
+
+    Attributes:
+        role: Which configuration it is: ``selected`` or ``paper``.
+        dataset: Canonical name of the data set.
+        dataset_title: The name as it is printed.
+        data_digest: Digest (sha256, hex) of the data set's source.
+        data_source: Path of the source, or ``embedded``.
+        data_shape: Sizes by name, as of ``StudyDescription``.
+        hyperparameters: All of them.
+        epochs: How long each seed is trained.
+        seeds: One training each.
+        study: Name of the study that the configuration is from.
+        study_run_id: That study's run, which this is nested in; empty for none.
+        source_run_id: The trial's run that the configuration is from; empty for none.
+        protocol: The protocol that the configuration was selected under.
+        settings: What else decides the outcome.
+        device: Where it is trained.
+    """
+
+    role: str
+    dataset: str
+    dataset_title: str
+    data_digest: str
+    data_source: str
+    data_shape: Mapping[str, int]
+    hyperparameters: Mapping[str, Any]
+    epochs: int
+    seeds: Sequence[int]
+    study: str = ""
+    study_run_id: str = ""
+    source_run_id: str = ""
+    protocol: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    device: str = ""
+
+
+class FinalRecorder:
+    """Records one final training. As a context manager it leaves no run running.
+
+    Attributes:
+        run_id: MLflow's run of the final training.
+    """
+
+    def __init__(self, writer: RunWriter, key: str) -> None:
+        """Take over a run that has been created; use ``open``."""
+        self.run_id = writer.run_id
+        self._writer = writer
+        self._key = key
+        self._started = time.monotonic()
+        self._per_seed: list[Mapping[str, float]] = []
+
+    @classmethod
+    def open(cls, tracking_uri: str, description: FinalDescription) -> Self:
+        """Find the store, and create the run, nested in the study's.
+
+        Raises:
+            InputError: The store does not answer or cannot be written to; found in seconds.
+        """
+        store = open_store(tracking_uri)
+        key = uuid.uuid4().hex
+        start = StartRun(key, f"final ({description.role})", now_ms(), _tags_of(description))
+        writer = RunWriter(store, experiment_for(store, description.dataset), start)
+        writer.put(dataset_message(key, description))
+        writer.log(key, params=_params_of(description))
+        return cls(writer, key)
+
+    @property
+    def location(self) -> str:
+        """Return where a person finds the run: an address, or the command that shows it."""
+        return self._writer.location
+
+    def seed_finished(self, metrics: Mapping[str, float]) -> None:
+        """Record the next seed's test metrics; the step is the seed's position, from 0."""
+        self._writer.log(self._key, metrics=metrics, step=len(self._per_seed))
+        self._per_seed.append(dict(metrics))
+
+    def close(
+        self,
+        status: str = "finished",
+        *,
+        note: str = "",
+        deadline_seconds: float = CLOSE_DEADLINE_SECONDS,
+    ) -> dict[str, float]:
+        """Record mean and standard deviation over the seeds, end the run, deliver everything.
+
+        Args:
+            status: ``finished``, ``failed`` or ``interrupted``.
+            note: Why, for a person.
+            deadline_seconds: How long to wait for a store that does not answer.
+
+        Returns:
+            ``<metric>_mean`` and, from two seeds on, ``<metric>_sd``.
+
+        Raises:
+            RecordingError: Something did not reach the store; says what and why.
+        """
+        figures = mean_and_sd(self._per_seed)
+        if self._writer.closed:
+            return figures
+        duration = {"duration_seconds": time.monotonic() - self._started}
+        tags = {"status": status, "reason": note}
+        self._writer.log(self._key, metrics={**figures, **duration}, tags=tags)
+        self._writer.end(self._key, status)
+        self._writer.close(deadline_seconds)
+        return figures
+
+    def __enter__(self) -> Self:
+        """Return the recorder."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the run: as failed or interrupted where an exception ends it."""
+        if error is None:
+            self.close()
+            return
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        try:
+            self.close(status, note=f"Ended by {type(error).__name__}: {error}")
+        except RecordingError as loss:
+            # What ends the training matters more, and goes on to the caller.
+            _logger.error("%s", loss)  # noqa: TRY400
+
+
+def _tags_of(description: FinalDescription) -> dict[str, str]:
+    parent = description.study_run_id
+    return {
+        **common_tags(
+            dataset=description.dataset,
+            study=description.study,
+            protocol=description.protocol,
+            data_digest=description.data_digest,
+        ),
+        **({"mlflow.parentRunId": parent} if parent else {}),
+        "kind": "final",
+        "role": description.role,
+        "status": "running",
+        "device": description.device,
+        "source_run_id": description.source_run_id,
+        NOTE_TAG: descriptions.final_note(
+            description.dataset_title, description.role, description.epochs, description.seeds
+        ),
+    }
+
+
+def _params_of(description: FinalDescription) -> dict[str, Any]:
+    return descriptions.flattened(
+        {
+            **description.settings,
+            **description.hyperparameters,
+            "epochs": description.epochs,
+            "seeds": ", ".join(map(str, description.seeds)),
+            "source_run_id": description.source_run_id,
+        }
+    )

@@ -1,0 +1,146 @@
+"""Keep a trained classifier in MLflow's model registry, so that it loads anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.models.model import Model
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+import mianet
+from tuning.provenance import package_version
+from tuning.run_writer import EXPERIMENT_PREFIX, refused_by
+from tuning.tracking import open_store
+
+ALIAS = "champion"
+EXAMPLE_ROWS = 2
+
+SERVING_PACKAGES = ("mlflow", "torch", "numpy", "pandas", "jaxtyping")
+"""What must be installed where the model is loaded; the versions are this environment's.
+
+Given explicitly: to find them out, MLflow starts processes that load the model.
+"""
+
+_PACKAGE = Path(mianet.__file__).parent
+_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+
+class SavesItself(Protocol):
+    """A trained classifier, as far as the registry is concerned."""
+
+    def save(self, path: Path) -> None:
+        """Write everything that prediction needs to one file."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a model in the registry.
+
+    Attributes:
+        name: The model's name, such as ``mianet-awa1``.
+        version: Its version, from 1.
+        uri: What ``mlflow.pyfunc.load_model`` takes; the alias moves on, this version does not.
+    """
+
+    name: str
+    version: int
+    uri: str
+
+
+def model_name(dataset: str) -> str:
+    """Return the registry's name for a data set's model: ``mianet-awa1``."""
+    return EXPERIMENT_PREFIX + re.sub(r"[^a-z0-9_-]+", "-", dataset.lower())
+
+
+def register_model(
+    tracking_uri: str, *, run_id: str, dataset: str, classifier: SavesItself, example: np.ndarray
+) -> RegisteredModel:
+    """Log a trained classifier with a run, register it and give it the alias ``champion``.
+
+    Args:
+        tracking_uri: The store that the run is in.
+        run_id: The final training that the classifier is from.
+        dataset: Canonical name of the data set.
+        classifier: The trained classifier.
+        example: A few images' features, (images, features), float32; the first two are kept.
+
+    Raises:
+        InputError: The store does not answer, or does not accept the model.
+    """
+    store = open_store(tracking_uri)
+    name = model_name(dataset)
+    try:
+        with _saved(classifier, np.asarray(example[:EXAMPLE_ROWS], np.float32)) as folder:
+            model_id = _logged(store.client, run_id, name, folder)
+        version = _registered(store.client, name, run_id, model_id)
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, f"the model {name}", error) from error
+    return RegisteredModel(name, version, f"models:/{name}/{version}")
+
+
+@contextlib.contextmanager
+def _saved(classifier: SavesItself, example: np.ndarray) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mianet-model-") as temporary:
+        weights = Path(temporary) / "classifier.pt"
+        classifier.save(weights)
+        folder = Path(temporary) / "model"
+        mlflow.pyfunc.save_model(
+            path=folder,
+            python_model=str(_SERVED_MODEL),
+            artifacts={"classifier": str(weights)},
+            code_paths=[str(_PACKAGE)],
+            signature=_signature(example.shape[1]),
+            input_example=example,
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in SERVING_PACKAGES],
+        )
+        yield folder
+
+
+def _logged(client: MlflowClient, run_id: str, name: str, folder: Path) -> str:
+    experiment_id = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+    card = Model.load(folder)
+    card.run_id, card.model_id = run_id, model.model_id
+    card.artifact_path = model.artifact_location
+    card.save(folder / "MLmodel")
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def _registered(client: MlflowClient, name: str, run_id: str, model_id: str) -> int:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id
+    )
+    client.set_registered_model_alias(name, ALIAS, str(version.version))
+    return int(version.version)
+
+
+def _signature(features: int) -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, features))]),
+        outputs=Schema([ColSpec(DataType.string, "class"), ColSpec(DataType.float, "score")]),
+        params=ParamSchema([ParamSpec("candidates", DataType.string, "all")]),
+    )
+
+
+def _public_version(package: str) -> str:
+    return package_version(package).partition("+")[0]

@@ -1,0 +1,87 @@
+"""What a worker does with a configuration: the paper's validation, reported epoch by epoch."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ray import tune
+
+from mianet.config import Hyperparameters
+from mianet.data import SearchData
+from mianet.errors import DivergedError
+from mianet.validation import ValidationEpoch, validate
+from tuning.algorithms import SCORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all trials of a study share.
+
+    Attributes:
+        epochs: Most epochs of a trial.
+        executions: Draws that a configuration is averaged over.
+        seed: Seed of the draws and of their trainings.
+        fixed: Hyperparameters that are not searched.
+        threads: CPU threads of a worker.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    epochs: int
+    executions: int
+    seed: int
+    fixed: Mapping[str, Any]
+    threads: int
+    device: str
+
+
+def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
+    """Validate one configuration: a Ray Tune trainable that reports after each epoch.
+
+    A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
+    that the sampler learns of it and nothing is tried again.
+    """
+    prepare_process(plan.threads)
+    settings = Hyperparameters.from_mapping({**plan.fixed, **config})
+    score, best_epoch = -1.0, 0
+    try:
+        for epoch in validate(
+            data,
+            settings,
+            epochs=plan.epochs,
+            executions=plan.executions,
+            seed=plan.seed,
+            device=plan.device,
+        ):
+            if epoch.mean.harmonic_mean > score:
+                score, best_epoch = epoch.mean.harmonic_mean, epoch.number
+            tune.report({SCORE: score, "best_epoch": best_epoch, **reported(epoch)})
+    except DivergedError as error:
+        tune.report({SCORE: 0.0, "best_epoch": 0, "infeasible": str(error)})
+
+
+def reported(epoch: ValidationEpoch) -> dict[str, float]:
+    """Return the figures of an epoch under the names that are recorded."""
+    metrics = epoch.mean.as_dict("val_")
+    for execution, of_execution in enumerate(epoch.executions):
+        for name, value in of_execution.as_dict("val_").items():
+            metrics[f"{name}_execution_{execution}"] = value
+    return metrics | {f"loss_{name}": value for name, value in epoch.losses.items()}
+
+
+def prepare_process(threads: int) -> None:
+    """Give PyTorch the worker's share of the cores, and keep freed memory for the next step.
+
+    glibc hands blocks of a few MiB back to the system when they are freed, so each gradient of a
+    step would fault its pages in anew; with higher thresholds a step took 40% less time.
+    """
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
+        libc.mallopt(mmap_threshold, 32 << 20)
+        libc.mallopt(trim_threshold, 1 << 30)

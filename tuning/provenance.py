@@ -1,0 +1,81 @@
+"""Where a result comes from: code revision, package versions, machine."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import mianet
+
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "mianet-tuning")
+"""Distributions whose versions are recorded."""
+
+_GIT_TIMEOUT_SECONDS = 10
+
+
+@cache
+def git_revision() -> tuple[str, bool]:
+    """Return the revision that the code is at, and whether tracked files differ from it.
+
+    The revision is ``unknown`` where the code is not in a git work tree, or git is missing.
+    """
+    source = Path(mianet.__file__)
+    try:
+        _git(source, "ls-files", "--error-unmatch", source.name)
+        return _git(source, "rev-parse", "HEAD"), bool(
+            _git(source, "status", "--porcelain", "--untracked-files=no")
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", False
+
+
+def code_version() -> str:
+    """Return the git revision, followed by ``+dirty`` where files differ from it."""
+    revision, dirty = git_revision()
+    return f"{revision}+dirty" if dirty else revision
+
+
+def package_version(package: str) -> str:
+    """Return an installed distribution's version, or ``not installed``."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def provenance_tags() -> dict[str, str]:
+    """Return what is known of code, packages and machine, as tags of a run."""
+    revision, dirty = git_revision()
+    return {
+        "mlflow.user": _user(),
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": revision,
+        "git_revision": revision,
+        "git_dirty": str(dirty).lower(),
+        "host": platform.node(),
+        "version.python": platform.python_version(),
+        **{f"version.{package}": package_version(package) for package in PACKAGES},
+    }
+
+
+def _git(source: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(source.parent), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_GIT_TIMEOUT_SECONDS,
+    ).stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no entry for this user id, as in some containers
+        return "unknown"

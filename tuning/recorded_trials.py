@@ -1,0 +1,113 @@
+"""Read back from MLflow what was recorded of a data set's trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
+
+from mianet.errors import InputError
+from tuning.records import BEST_PREFIX, EXECUTION_PREFIX, RecordedTrial, listed
+from tuning.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
+from tuning.tracking import TrackingStore, open_store, printable
+
+_PAGE = 1000
+
+
+def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> list[RecordedTrial]:
+    """Return the recorded trials of a data set, by study and number.
+
+    Args:
+        tracking_uri: The store that they were recorded to.
+        dataset: Canonical name of the data set.
+        study: Only those of the studies of this name.
+
+    Raises:
+        InputError: There is no such store, experiment or study; names those that there are.
+    """
+    store = open_store(tracking_uri, must_exist=True)
+    try:
+        experiment = _experiment(store, dataset)
+        studies = {run.info.run_id: run for run in _runs(store, experiment, "study")}
+        _check_named(store, study, studies)
+        trials = [
+            _trial(run, studies[parent])
+            for run in _runs(store, experiment, "trial")
+            if (parent := run.data.tags.get("mlflow.parentRunId")) in studies
+        ]
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, "a search for runs", error) from error
+    chosen = [trial for trial in trials if study is None or trial.study == study]
+    return sorted(chosen, key=lambda t: (t.study_started, t.study_run_id, t.number, t.started))
+
+
+def _experiment(store: TrackingStore, dataset: str) -> Experiment:
+    name = experiment_name(dataset)
+    experiment = store.client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "active":
+        return experiment
+    found = [
+        known.name
+        for known in store.client.search_experiments()
+        if known.name.startswith(EXPERIMENT_PREFIX)
+    ]
+    raise InputError(
+        f"a search of {dataset} must be recorded in {printable(store.uri)}, but it has no "
+        f"experiment {name} ({f'it has: {listed(found)}' if found else 'nor any other of ours'}); "
+        "run a search first, or give the --tracking-uri that it recorded to"
+    )
+
+
+def _check_named(store: TrackingStore, study: str | None, studies: dict[str, Run]) -> None:
+    names = sorted({run.data.tags["study"] for run in studies.values()})
+    if study is not None and study not in names:
+        raise InputError(
+            f"the study must be one of those recorded in {printable(store.uri)} "
+            f"({listed(names) or 'there is none'}), but got {study!r}"
+        )
+
+
+def _runs(store: TrackingStore, experiment: Experiment, kind: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [experiment.experiment_id],
+            filter_string=f"tags.kind = '{kind}'",
+            max_results=_PAGE,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _trial(run: Run, study: Run) -> RecordedTrial:
+    tags, metrics = run.data.tags, run.data.metrics
+    protocol = json.loads(study.data.tags["protocol"])
+    return RecordedTrial(
+        run_id=run.info.run_id,
+        study=tags["study"],
+        study_run_id=study.info.run_id,
+        study_started=study.info.start_time,
+        number=int(tags["number"]),
+        status=tags["status"],
+        origin=tags["origin"],
+        hyperparameters=dict(run.data.params),
+        score=metrics.get("score", math.nan),
+        best_epoch=int(metrics.get("best_epoch", 0)),
+        metrics={
+            name.removeprefix(BEST_PREFIX): value
+            for name, value in metrics.items()
+            if name.startswith(f"{BEST_PREFIX}val_")
+        },
+        executions=sum(name.startswith(EXECUTION_PREFIX) for name in metrics),
+        planned_executions=int(protocol.get("executions", 0)),
+        protocol=protocol,
+        data_digest=tags["data_digest"],
+        code_version=tags["code_version"],
+        started=run.info.start_time,
+    )

@@ -1,0 +1,150 @@
+"""What a study is, and what is read back of its trials: plain records without MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
+"""How a trial can end. A trial that has not ended has the status ``running``."""
+
+SELECTABLE = frozenset({"finished", "stopped_early"})
+"""The ends after which a trial's score counts."""
+
+OBJECTIVE = "val_harmonic_mean"
+"""The metric whose best value over a trial's epochs is the trial's score (maximised)."""
+
+EXECUTION_PREFIX = f"{OBJECTIVE}_execution_"
+"""What the objective of one execution is called, before the execution's number."""
+
+BEST_PREFIX = "best_"
+"""What a validation accuracy at the best epoch is called, before the accuracy's name."""
+
+PAPER = "paper"
+"""The origin of a trial of the paper's configuration."""
+
+MAX_LISTED = 12
+"""Names that an error message lists before it only counts the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyDescription:
+    """Everything about a study that is known before its first trial.
+
+    Attributes:
+        name: The study's name, as a person calls it.
+        dataset: Canonical name of the data set, such as ``awa1`` or ``synthetic:apy``.
+        dataset_title: The name as it is printed, such as ``AWA1``.
+        data_digest: Digest (sha256, hex) of the data set's source.
+        data_source: Path of the source, or ``embedded``.
+        data_shape: Sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix.
+        protocol: What must agree for the scores of two trials to be comparable.
+            ``executions`` is the number of executions that make a trial complete.
+        settings: How the search is run: sampler, scheduler, budget, space, fixed hyperparameters.
+        searched: Names of the hyperparameters that the search varies.
+    """
+
+    name: str
+    dataset: str
+    dataset_title: str
+    data_digest: str
+    data_source: str
+    data_shape: Mapping[str, int]
+    protocol: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    searched: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """One trial as the tracking store has it.
+
+    Attributes:
+        run_id: The trial's run at the store.
+        study: Name of its study.
+        study_run_id: Run of its study, the parent.
+        study_started: When the study started, in milliseconds since 1970.
+        number: The trial's number in its study, from 0.
+        status: One of ``STATUSES``, or ``running``.
+        origin: Who proposed it: ``paper`` or the sampler's name.
+        hyperparameters: All hyperparameters, as strings (a tracking store keeps no types).
+        score: Best mean of the objective over its epochs; NaN where it has none.
+        best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
+        metrics: Validation accuracies at the best epoch, by name.
+        executions: Executions that have a recorded objective.
+        planned_executions: Executions that make it complete.
+        protocol: What its score can be compared under.
+        data_digest: Digest of the data it was trained on.
+        code_version: Git revision of the code, ``+dirty`` with uncommitted changes.
+        started: When it started, in milliseconds since 1970.
+    """
+
+    run_id: str
+    study: str
+    study_run_id: str
+    study_started: int
+    number: int
+    status: str
+    origin: str
+    hyperparameters: Mapping[str, str]
+    score: float
+    best_epoch: int
+    executions: int
+    planned_executions: int
+    protocol: Mapping[str, Any]
+    data_digest: str
+    code_version: str
+    started: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_candidate(self) -> bool:
+        """Say whether a search may choose this trial."""
+        return is_candidate(self.status, self.score, self.executions, self.planned_executions)
+
+    @property
+    def protocol_key(self) -> str:
+        """Return the short key that comparable trials share."""
+        return protocol_key(self.protocol)
+
+
+def is_candidate(status: str, score: float, executions: int, planned_executions: int) -> bool:
+    """Say whether a search may choose a trial: ended well, with a score of all its executions."""
+    return status in SELECTABLE and math.isfinite(score) and executions >= planned_executions
+
+
+def protocol_key(protocol: Mapping[str, Any]) -> str:
+    """Return a short key (12 hex digits) that is equal for equal protocols, in any order."""
+    return hashlib.sha256(canonical_json(protocol).encode()).hexdigest()[:12]
+
+
+def canonical_json(values: Mapping[str, Any]) -> str:
+    """Return JSON that is equal for equal mappings; what JSON lacks becomes its string."""
+    return json.dumps(dict(values), sort_keys=True, default=str)
+
+
+def mean_and_sd(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return ``<name>_mean`` and, from two seeds on, the sample standard deviation ``<name>_sd``.
+
+    Args:
+        per_seed: One mapping of metrics a seed, all with the same names.
+    """
+    summary: dict[str, float] = {}
+    for name in per_seed[0] if per_seed else ():
+        values = [metrics[name] for metrics in per_seed]
+        summary[f"{name}_mean"] = statistics.fmean(values)
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            summary[f"{name}_sd"] = statistics.stdev(values)
+    return summary
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for an error message, the first few of them where there are many."""
+    shown = ", ".join(names[:MAX_LISTED])
+    more = len(names) - MAX_LISTED
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,277 @@
+"""What is told to MLflow, as plain messages that are safe to send twice.
+
+Each message carries its own time, so that sending it again says the same: a SQL store keeps a
+metric of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and
+recognises a data set input by name and digest. Only creating a run is not repeatable, so a run
+carries a key of ours by which a creation whose answer was lost is found again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tuning.tracking import DELIVERY_TIMEOUT_SECONDS, short_requests
+
+KEY_TAG = "run_key"
+PROBLEM_TAG = "recording_problem"
+
+# MLflow accepts 1000 metrics, 100 params and 100 tags a request, 1000 of them together, and 1 MB.
+_METRICS_PER_REQUEST = 800
+_PARAMS_PER_REQUEST = 50
+_TAGS_PER_REQUEST = 50
+
+_MAX_PARAM = 6000
+_MAX_TAG = 8000
+_MAX_DIGEST = 36
+
+_FINAL_ERRORS = frozenset(
+    {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
+)
+
+
+class Runs:
+    """The runs of one experiment that this process writes: a key of ours → MLflow's run.
+
+    Args:
+        client: Talks to the store.
+        experiment_id: Where runs are created.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self.client = client
+        self._experiment_id = experiment_id
+        self._ids: dict[str, str] = {}
+        self._attempts: Counter[str] = Counter()
+        self._problems: dict[str, str] = {}
+
+    def send(self, message: RunMessage) -> None:
+        """Send one message; a refusal is remembered against its run.
+
+        Raises:
+            MlflowException, OSError: It was not accepted; ``is_passing`` says whether to try again.
+        """
+        try:
+            with short_requests(DELIVERY_TIMEOUT_SECONDS):
+                message.send(self)
+        except Exception as error:
+            if not is_passing(error):
+                self._problems.setdefault(message.run, str(error))
+            raise
+
+    def id_of(self, key: str) -> str:
+        """Return MLflow's id of a run."""
+        if key not in self._ids:
+            raise LookupError(f"its run was not created: {self._problems.get(key, 'not yet')}")
+        return self._ids[key]
+
+    def problem_of(self, key: str) -> str:
+        """Return why something of this run was refused, or nothing."""
+        return self._problems.get(key, "")
+
+    def create(self, start: StartRun) -> None:
+        """Create a run, unless an earlier attempt did so and only its answer was lost."""
+        found = self._with_key(start.run) if self._attempts[start.run] else []
+        self._attempts[start.run] += 1
+        run = found[0] if found else self._create(start)
+        self._ids[start.run] = run.info.run_id
+
+    def delete_strays(self, key: str) -> None:
+        """Delete what a creation left that arrived after it had been given up for lost."""
+        for run in self._with_key(key) if self._attempts[key] > 1 else []:
+            if run.info.run_id != self._ids[key]:
+                self.client.delete_run(run.info.run_id)
+
+    def _create(self, start: StartRun) -> Run:
+        parent = {"mlflow.parentRunId": self.id_of(start.parent)} if start.parent else {}
+        return self.client.create_run(
+            self._experiment_id,
+            start_time=start.time_ms,
+            tags=clipped({**start.tags, **parent, KEY_TAG: start.run}, _MAX_TAG),
+            run_name=start.name,
+        )
+
+    def _with_key(self, key: str) -> list[Run]:
+        return list(
+            self.client.search_runs(
+                [self._experiment_id], filter_string=f"tags.{KEY_TAG} = '{key}'"
+            )
+        )
+
+
+@dataclass(frozen=True)
+class RunMessage:
+    """Something that is told of one run.
+
+    Attributes:
+        run: Our key of the run.
+    """
+
+    run: str
+
+    def send(self, runs: Runs) -> None:
+        """Tell it to MLflow."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StartRun(RunMessage):
+    """A run starts; ``parent`` is the key of the run that it is nested in, if any."""
+
+    name: str
+    time_ms: int
+    tags: Mapping[str, str]
+    parent: str = ""
+
+    def send(self, runs: Runs) -> None:
+        """Create the run."""
+        runs.create(self)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric; the time is in milliseconds since 1970."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class LogValues(RunMessage):
+    """Metrics, parameters and tags of a run."""
+
+    points: Sequence[Point] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def send(self, runs: Runs) -> None:
+        """Log it, in as many requests as the limits ask for."""
+        run_id = runs.id_of(self.run)
+        metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in self.points]
+        params = [Param(*item) for item in clipped(self.params, _MAX_PARAM).items()]
+        tags = [RunTag(*item) for item in clipped(self.tags, _MAX_TAG).items()]
+        for batch in itertools.zip_longest(
+            _chunks(metrics, _METRICS_PER_REQUEST),
+            _chunks(params, _PARAMS_PER_REQUEST),
+            _chunks(tags, _TAGS_PER_REQUEST),
+            fillvalue=(),
+        ):
+            runs.client.log_batch(run_id, *batch)
+
+
+@dataclass(frozen=True)
+class LogDataset(RunMessage):
+    """The data that a run learns from; nothing of it is read for this."""
+
+    name: str
+    digest: str
+    source: str
+    shape: Mapping[str, int]
+
+    def send(self, runs: Runs) -> None:
+        """Log the data set as the run's input."""
+        dataset = Dataset(
+            name=self.name,
+            digest=self.digest[:_MAX_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": self.source}),
+            schema=_tensor_schema(self.shape),
+            profile=json.dumps(dict(self.shape)),
+        )
+        context = InputTag("mlflow.data.context", "search")
+        runs.client.log_inputs(runs.id_of(self.run), [DatasetInput(dataset, [context])])
+
+
+@dataclass(frozen=True)
+class EndRun(RunMessage):
+    """A run ends with one of MLflow's statuses: FINISHED, FAILED or KILLED."""
+
+    status: str
+    time_ms: int
+
+    def send(self, runs: Runs) -> None:
+        """End the run; as FAILED where something of it was refused."""
+        run_id, problem = runs.id_of(self.run), runs.problem_of(self.run)
+        if problem:
+            runs.client.set_tag(run_id, PROBLEM_TAG, problem[:_MAX_TAG])
+        status = "FAILED" if problem and self.status == "FINISHED" else self.status
+        runs.client.set_terminated(run_id, status, self.time_ms)
+        runs.delete_strays(self.run)
+
+
+def compact(messages: Sequence[RunMessage]) -> list[RunMessage]:
+    """Join the values of each run that can travel together; each run's order stays.
+
+    Values move ahead of other runs' messages only: a run's start, input and end part its values.
+    """
+    groups: list[list[RunMessage]] = []
+    joining: dict[str, list[RunMessage]] = {}
+    for message in messages:
+        if not isinstance(message, LogValues):
+            joining.pop(message.run, None)
+            groups.append([message])
+        elif message.run in joining:
+            joining[message.run].append(message)
+        else:
+            joining[message.run] = [message]
+            groups.append(joining[message.run])
+    return [_joined(group) for group in groups]
+
+
+def is_passing(error: Exception) -> bool:
+    """Say whether a failure may be gone the next time."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in _FINAL_ERRORS
+    return isinstance(error, OSError)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def clipped(values: Mapping[str, Any], longest: int) -> dict[str, str]:
+    """Return the values as strings no longer than MLflow keeps."""
+    texts = {name: str(value) for name, value in values.items()}
+    return {
+        name: text if len(text) <= longest else f"{text[: longest - 1]}…"
+        for name, text in texts.items()
+    }
+
+
+def _joined(group: Sequence[RunMessage]) -> RunMessage:
+    if len(group) == 1:
+        return group[0]
+    logs = [message for message in group if isinstance(message, LogValues)]
+    return LogValues(
+        run=group[0].run,
+        points=tuple(_chain(log.points for log in logs)),
+        params=dict(_chain(log.params.items() for log in logs)),
+        tags=dict(_chain(log.tags.items() for log in logs)),
+    )
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _chain(parts: Iterator[Any]) -> Iterator[Any]:
+    return itertools.chain.from_iterable(parts)
+
+
+def _tensor_schema(shape: Mapping[str, int]) -> str:
+    """Return the schema of the feature matrix in the form that MLflow's UI can show."""
+    tensor = {"dtype": "float32", "shape": [-1, shape.get("feature_dim", -1)]}
+    features = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
+    return json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}})

@@ -1,0 +1,228 @@
+"""Write one run and the runs nested in it: created at once, then delivered in the background."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from mianet.errors import InputError
+from tuning.delivery import Delivery, Outcome
+from tuning.provenance import code_version, provenance_tags
+from tuning.records import listed, protocol_key
+from tuning.run_messages import (
+    EndRun,
+    LogDataset,
+    LogValues,
+    Point,
+    RunMessage,
+    Runs,
+    StartRun,
+    compact,
+    is_passing,
+    now_ms,
+)
+from tuning.tracking import (
+    OPEN_TIMEOUT_SECONDS,
+    TrackingStore,
+    printable,
+    reason_of,
+    short_requests,
+)
+
+MLFLOW_STATUS: Mapping[str, str] = MappingProxyType(
+    {
+        "finished": "FINISHED",
+        "stopped_early": "FINISHED",
+        "infeasible": "FINISHED",  # a verdict on the configuration: nothing is there to mend
+        "failed": "FAILED",
+        "interrupted": "KILLED",
+    }
+)
+"""How MLflow shows each status; the exact one is in the tag ``status``."""
+
+NOTE_TAG = "mlflow.note.content"
+CLOSE_DEADLINE_SECONDS = 60.0
+
+EXPERIMENT_PREFIX = "mianet-"
+
+
+class RecordingError(RuntimeError):
+    """Something that was recorded did not reach the tracking store."""
+
+
+class RunWriter:
+    """Writes a run and the runs nested in it.
+
+    Args:
+        store: Where to.
+        experiment: In which experiment.
+        start: The run itself, created before this returns.
+
+    Raises:
+        InputError: The store does not accept the run.
+    """
+
+    def __init__(self, store: TrackingStore, experiment: Experiment, start: StartRun) -> None:
+        self._store = store
+        self._experiment = experiment
+        self._names = {start.run: start.name}
+        self._runs = Runs(store.client, experiment.experiment_id)
+        self.closed = False
+        try:
+            with short_requests(OPEN_TIMEOUT_SECONDS):
+                start.send(self._runs)
+        except (MlflowException, OSError) as error:
+            raise refused_by(store, "a new run", error) from error
+        self.run_id = self._runs.id_of(start.run)
+        self._delivery: Delivery[RunMessage] = Delivery(
+            self._runs.send,
+            compact=compact,
+            passing=is_passing,
+            explain=reason_of,
+            receiver="tracking store",
+        )
+
+    @property
+    def location(self) -> str:
+        """Return where a person finds the run: an address, or the command that shows it."""
+        uri = printable(self._store.uri).rstrip("/")
+        if self._store.artifact_root is not None:
+            return f"mlflow ui --backend-store-uri {uri}"
+        return f"{uri}/#/experiments/{self._experiment.experiment_id}/runs/{self.run_id}"
+
+    def put(self, message: RunMessage) -> None:
+        """Accept a message at once.
+
+        Raises:
+            RuntimeError: The writer is closed.
+        """
+        if self.closed:
+            raise RuntimeError("nothing can be recorded after close()")
+        if isinstance(message, StartRun):
+            self._names[message.run] = message.name
+        self._delivery.put(message)
+
+    def log(
+        self,
+        run: str,
+        *,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        params: Mapping[str, Any] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+        step: int = 0,
+    ) -> None:
+        """Accept values of a run; a metric that is not finite is left out."""
+        time_ms = now_ms()
+        points = tuple(
+            Point(name, float(value), step, time_ms)
+            for name, value in metrics.items()
+            if math.isfinite(value)
+        )
+        self.put(LogValues(run, points, dict(params), dict(tags)))
+
+    def end(self, run: str, status: str) -> None:
+        """Accept the end of a run; everything put before it arrives before it."""
+        self.put(EndRun(run, MLFLOW_STATUS[status], now_ms()))
+
+    def close(self, deadline_seconds: float) -> None:
+        """Deliver what is left.
+
+        Raises:
+            RecordingError: Something was refused, or did not arrive before the deadline.
+        """
+        self.closed = True
+        outcome = self._delivery.close(deadline_seconds)
+        if outcome.undelivered or outcome.refused:
+            raise RecordingError(self._loss(outcome, deadline_seconds))
+
+    def _loss(self, outcome: Outcome[RunMessage], deadline_seconds: float) -> str:
+        uri = printable(self._store.uri)
+        lines = [
+            f"{uri} refused a part of {self._names[refusal.message.run]} ({refusal.reason})"
+            for refusal in outcome.refused
+        ]
+        if outcome.undelivered:
+            names = dict.fromkeys(self._names[message.run] for message in outcome.undelivered)
+            lines.append(
+                f"{uri} must accept what was recorded, but did not within {deadline_seconds:g} s "
+                f"({outcome.reason or 'it is slow'}): the record is incomplete, and may show as "
+                f"running, for {listed(list(names))}"
+            )
+        return "; ".join(lines)
+
+
+def experiment_name(dataset: str) -> str:
+    """Return the experiment of a data set: ``mianet-awa1``, ``mianet-synthetic-apy``."""
+    return EXPERIMENT_PREFIX + re.sub(r"[^a-z0-9._-]+", "-", dataset.lower())
+
+
+def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
+    """Return the experiment of a data set, created where there is none.
+
+    Raises:
+        InputError: It was deleted in MLflow, or the store does not accept it.
+    """
+    name = experiment_name(dataset)
+    location = store.artifact_root and f"{store.artifact_root}/{name}"
+    try:
+        with short_requests(OPEN_TIMEOUT_SECONDS):
+            experiment = store.client.get_experiment_by_name(name)
+            if experiment is None:
+                _create_experiment(store, name, location)
+                experiment = store.client.get_experiment_by_name(name)
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, f"the experiment {name}", error) from error
+    if experiment is None or experiment.lifecycle_stage != "active":
+        number = experiment.experiment_id if experiment else "?"
+        raise InputError(
+            f"the experiment {name} must be active, but it was deleted in MLflow; bring it back "
+            f"with: mlflow experiments restore --experiment-id {number}"
+        )
+    return experiment
+
+
+def common_tags(
+    *, dataset: str, study: str, protocol: Mapping[str, Any], data_digest: str
+) -> dict[str, str]:
+    """Return the tags that every run of a study has."""
+    return {
+        **provenance_tags(),
+        "study": study,
+        "dataset": dataset,
+        "protocol_key": protocol_key(protocol),
+        "data_digest": data_digest,
+        "code_version": code_version(),
+    }
+
+
+def dataset_message(run: str, description: Any) -> LogDataset:
+    """Return the data set input of a run, from anything that describes its data."""
+    return LogDataset(
+        run,
+        name=description.dataset,
+        digest=description.data_digest,
+        source=description.data_source,
+        shape=dict(description.data_shape),
+    )
+
+
+def refused_by(store: TrackingStore, what: str, error: BaseException) -> InputError:
+    """Return the error of a store that answers but does not do what is asked."""
+    return InputError(
+        f"the tracking store must accept {what}, but {printable(store.uri)} does not "
+        f"({reason_of(error)}); mend it, or give another --tracking-uri"
+    )
+
+
+def _create_experiment(store: TrackingStore, name: str, location: str | None) -> None:
+    try:
+        store.client.create_experiment(name, artifact_location=location)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+            raise

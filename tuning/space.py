@@ -1,0 +1,105 @@
+"""What a search searches: one entry a hyperparameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from mianet.config import FeatureScaling, Hyperparameters, LatentActivation
+from mianet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a hyperparameter is searched.
+
+    Attributes:
+        distribution: Where its values are drawn from.
+        by_default: Whether a search includes it unless told otherwise.
+    """
+
+    distribution: BaseDistribution
+    by_default: bool = True
+
+
+SEARCH_SPACE: Mapping[str, Searched] = MappingProxyType(
+    {
+        "alpha": Searched(FloatDistribution(1e-5, 1e4, log=True)),
+        "beta": Searched(FloatDistribution(1e-7, 1.0, log=True)),
+        "gamma": Searched(FloatDistribution(1e-4, 10.0, log=True)),
+        "learning_rate": Searched(FloatDistribution(1e-5, 1e-2, log=True)),
+        "latent_multiplier": Searched(FloatDistribution(0.5, 4.0, log=True)),
+        "latent_activation": Searched(
+            CategoricalDistribution(get_args(LatentActivation)), by_default=False
+        ),
+        "feature_scaling": Searched(
+            CategoricalDistribution(get_args(FeatureScaling)), by_default=False
+        ),
+        "batch_images": Searched(IntDistribution(32, 1024, log=True), by_default=False),
+        "hidden_dim": Searched(IntDistribution(256, 4096, log=True), by_default=False),
+    }
+)
+"""Hyperparameter → how it is searched; the ranges are wide because the paper's scales are unsure."""
+
+DEFAULT_SEARCHED = tuple(name for name, entry in SEARCH_SPACE.items() if entry.by_default)
+
+
+def search_space(
+    names: Sequence[str] = DEFAULT_SEARCHED, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, BaseDistribution]:
+    """Return name → distribution of the hyperparameters to search.
+
+    Args:
+        names: Which of ``SEARCH_SPACE`` to search.
+        ranges: Narrower or wider bounds for some of the names.
+
+    Raises:
+        InputError: A name is not in the table, or a range cannot be one.
+    """
+    for name in (*names, *(ranges or {})):
+        if name not in SEARCH_SPACE:
+            raise InputError(
+                f"{name!r} cannot be searched; choose among: {', '.join(SEARCH_SPACE)}"
+            )
+    if not names:
+        raise InputError("at least one hyperparameter must be searched, but got none")
+    space = {name: SEARCH_SPACE[name].distribution for name in names}
+    for name, (low, high) in (ranges or {}).items():
+        space[name] = _bounded(name, low, high)
+    return space
+
+
+def contains(space: Mapping[str, BaseDistribution], values: Mapping[str, Any]) -> bool:
+    """Tell whether every value of the space's names lies inside its range."""
+    return all(
+        distribution._contains(distribution.to_internal_repr(values[name]))
+        for name, distribution in space.items()
+    )
+
+
+def describe(distribution: BaseDistribution) -> str:
+    """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(str(choice) for choice in distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return f"{distribution.low:g} … {distribution.high:g}" + (" (log)" if distribution.log else "")
+
+
+def _bounded(name: str, low: float, high: float) -> BaseDistribution:
+    distribution = SEARCH_SPACE[name].distribution
+    if isinstance(distribution, CategoricalDistribution):
+        raise InputError(f"{name} is chosen among {describe(distribution)} and has no range")
+    if not low < high:
+        raise InputError(f"the range of {name} must go from low to high, but got {low:g}:{high:g}")
+    for value in (low, high):
+        Hyperparameters.from_mapping({name: get_type_hints(Hyperparameters)[name](value)})
+    return type(distribution)(low, high, log=low > 0)

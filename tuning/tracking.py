@@ -1,0 +1,272 @@
+"""The tracking store: which one it is, whether it answers, and the client that talks to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import filelock
+import sqlalchemy
+
+from mianet.errors import InputError
+
+# A search on a closed network must not wait for a usage report; who wants it sets it to false.
+# MLflow reads the variable when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+# It logs a traceback for every refused statement; failures are reported where they are handled.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+DATABASE_FILE = "mlflow.db"
+ARTIFACT_FOLDER = "mlartifacts"
+
+OPEN_TIMEOUT_SECONDS = 5
+DELIVERY_TIMEOUT_SECONDS = 20
+_LOCK_TIMEOUT_SECONDS = 60
+_MAX_REASON = 300
+
+
+@dataclass(frozen=True)
+class TrackingStore:
+    """A tracking store that has answered.
+
+    Attributes:
+        uri: Its address; a database's path is absolute.
+        client: Talks to it, and to the model registry beside it.
+        artifact_root: Absolute URI under which a new experiment keeps its artifacts; None where
+            a server decides that.
+    """
+
+    uri: str
+    client: MlflowClient
+    artifact_root: str | None
+
+
+def default_tracking_uri() -> str:
+    """Return ``$MLFLOW_TRACKING_URI``, or else ``mlflow.db`` in the current directory.
+
+    The path is made absolute at once: later, a trial's current directory is another one.
+    """
+    return absolute_tracking_uri(
+        os.environ.get(URI_VARIABLE) or f"sqlite:///{Path.cwd() / DATABASE_FILE}"
+    )
+
+
+def absolute_tracking_uri(uri: str) -> str:
+    """Return the URI with a database's path made absolute.
+
+    Raises:
+        InputError: The scheme is none that a study can be recorded to, or the path is missing.
+    """
+    if _scheme(uri) not in _CHECKS:
+        raise InputError(
+            f"the tracking URI must start with one of {', '.join(f'{s}:' for s in _CHECKS)}, but "
+            f"got {printable(uri)!r}; for a local database give sqlite:///path/to/{DATABASE_FILE}"
+        )
+    if _scheme(uri) != "sqlite":
+        return uri
+    prefix, _, rest = uri.partition("://")
+    path, mark, query = rest.removeprefix("/").partition("?")
+    if not rest.startswith("/") or path in ("", ":memory:"):
+        raise InputError(
+            f"a SQLite tracking URI must name a file as sqlite:///path/to/{DATABASE_FILE}, "
+            f"but got {uri!r}"
+        )
+    return f"{prefix}:///{Path(path).absolute()}{mark}{query}"
+
+
+def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
+    """Connect to a tracking store and have it answer once.
+
+    A SQLite database is created under a file lock: several processes that create one database
+    at once damage it otherwise.
+
+    Args:
+        uri: As ``--tracking-uri`` has it; see ``absolute_tracking_uri``.
+        must_exist: Refuse to create a SQLite database.
+
+    Raises:
+        InputError: The store cannot be used; found within about 10 seconds, nothing is left.
+    """
+    uri = absolute_tracking_uri(uri)
+    if must_exist and _scheme(uri) == "sqlite" and not _sqlite_path(uri).is_file():
+        raise InputError(
+            f"the tracking database must exist, but there is no {_sqlite_path(uri)}; run a search "
+            "first, or give the --tracking-uri that it recorded to"
+        )
+    with _creation_lock(uri):
+        _CHECKS[_scheme(uri)](uri)
+        client = _answering_client(uri)
+    return TrackingStore(uri, client, _artifact_root(uri))
+
+
+@contextmanager
+def short_requests(timeout_seconds: int) -> Iterator[None]:
+    """Make MLflow's HTTP requests fail soon and not repeat themselves, while inside.
+
+    MLflow can be told so only by environment variables. Whoever uses this repeats a failed
+    request itself, and can then tell a request that was refused from one that was not heard.
+    """
+    with _settings_lock:
+        if not _active_timeouts:
+            _saved_settings.update({name: os.environ.get(name) for name in _request_settings(0)})
+        _active_timeouts.append(timeout_seconds)
+        os.environ.update(_request_settings(timeout_seconds))
+    try:
+        yield
+    finally:
+        with _settings_lock:
+            _active_timeouts.remove(timeout_seconds)
+            left = _request_settings(_active_timeouts[-1]) if _active_timeouts else _saved_settings
+            for name, value in left.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the innermost cause of an error as one short line."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(text.split("Response body")[0].split())[:_MAX_REASON]
+
+
+def printable(uri: str) -> str:
+    """Return the URI without the password in it."""
+    prefix, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{prefix}{separator}{user.split(':')[0]}{at}{host}{slash}{path}"
+
+
+def _scheme(uri: str) -> str:
+    prefix, separator, _ = uri.partition("://")
+    return prefix.split("+")[0].lower() if separator else ""
+
+
+def _sqlite_path(uri: str) -> Path:
+    return Path(uri.partition(":///")[2].partition("?")[0])
+
+
+def _artifact_root(uri: str) -> str | None:
+    if _scheme(uri) in ("http", "https"):
+        return None
+    folder = _sqlite_path(uri).parent if _scheme(uri) == "sqlite" else Path.cwd()
+    return (folder / ARTIFACT_FOLDER).as_uri()
+
+
+@contextmanager
+def _creation_lock(uri: str) -> Iterator[None]:
+    if _scheme(uri) != "sqlite":
+        yield
+        return
+    path = _sqlite_path(uri)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(
+            f"the tracking database must be in a folder that can be written, but {path.parent} "
+            f"is not ({error.strerror}); give another folder, or another --tracking-uri"
+        ) from error
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_SECONDS):
+            yield
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another process must finish creating {path}, but has not for "
+            f"{_LOCK_TIMEOUT_SECONDS} s; end it, or delete {path}.lock if there is none"
+        ) from error
+
+
+def _check_sqlite(uri: str) -> None:
+    path = _sqlite_path(uri)
+    if not path.exists():
+        return
+    try:
+        connection = sqlite3.connect(path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise InputError(
+            f"the tracking database must be a SQLite file that can be written, but {path} is not "
+            f"({error}); give another --tracking-uri"
+        ) from error
+
+
+def _check_database(uri: str) -> None:
+    # MLflow would try ten times over more than a minute.
+    timeout = {_TIMEOUT_ARGUMENT[_scheme(uri)]: OPEN_TIMEOUT_SECONDS}
+    try:
+        engine = sqlalchemy.create_engine(
+            uri, connect_args=timeout, poolclass=sqlalchemy.pool.NullPool
+        )
+        engine.connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        raise _unanswered(uri, error) from error
+
+
+def _check_server(uri: str) -> None:
+    """Leave it to the first request, which is the check of a server."""
+
+
+def _answering_client(uri: str) -> MlflowClient:
+    try:
+        with short_requests(OPEN_TIMEOUT_SECONDS):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise _unanswered(uri, error) from error
+    return client
+
+
+def _unanswered(uri: str, error: BaseException) -> InputError:
+    return InputError(
+        f"the tracking store must answer, but {printable(uri)} does not ({reason_of(error)}); "
+        "start it or mend the address, or leave --tracking-uri out to record to a local database"
+    )
+
+
+def _request_settings(timeout_seconds: int) -> dict[str, str]:
+    return {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_seconds),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+
+
+_settings_lock = threading.Lock()
+_active_timeouts: list[int] = []
+_saved_settings: dict[str, str | None] = {}
+
+_TIMEOUT_ARGUMENT: Mapping[str, str] = MappingProxyType(
+    {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
+)
+
+_CHECKS: Mapping[str, Callable[[str], None]] = MappingProxyType(
+    {
+        "http": _check_server,
+        "https": _check_server,
+        "sqlite": _check_sqlite,
+        **dict.fromkeys(_TIMEOUT_ARGUMENT, _check_database),
+    }
+)
+"""What a study can be recorded to: scheme → what is checked before MLflow sees the address."""
