@@ -101,7 +101,7 @@ class Hyperparameters:
         return dataclasses.asdict(self)
 
     def latent_dim(self, classes: int) -> int:
-        """Return L = multiplier × number of classes of the world at hand, at least 1 (section 4.2)."""
+        """Return L = multiplier × classes of the world at hand, at least 1 (section 4.2)."""
         return max(1, round(self.latent_multiplier * classes))
 
 

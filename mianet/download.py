@@ -149,8 +149,7 @@ def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
                 _unpack_member(package, member, work / member)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{archive} must be a whole zip archive, but is not ({error}); delete it and repeat "
-            "the command"
+            f"{archive} must be a whole zip archive, but is not ({error}); download it again"
         ) from error
     else:
         for member in members:
@@ -209,7 +208,7 @@ def _transfer(url: str, part: Path) -> int:
         total = None if response.length is None else start + response.length
         _check_space(part.parent, (total or 0) - start)
         with (
-            part.open("ab" if start else "wb") as file,
+            part.open("ab" if start else "wb", buffering=0) as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=ARCHIVE) as bar,
         ):
             for chunk in _chunks(response, MAX_ARCHIVE_BYTES - start, url):
@@ -229,7 +228,7 @@ def _open(url: str, start: int, validator: Path) -> Any:
 
 
 def _chunks(response: Any, limit: int, url: str) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK_BYTES):
+    while chunk := response.read1(CHUNK_BYTES):  # what is here, so that little is lost at an end
         limit -= len(chunk)
         if limit < 0:
             raise InputError(f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another")

@@ -10,4 +10,4 @@ class InputError(Exception):
 
 
 class DivergedError(ArithmeticError):
-    """Training left the finite numbers: this configuration is infeasible, and trying again is vain."""
+    """Training left the finite numbers: this configuration is infeasible; trying again is vain."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int64
 
 from mianet.config import Hyperparameters
 from mianet.data import SearchData
 from mianet.evaluation import Metrics, evaluate
 from mianet.prediction import Classifier
-from mianet.protocol import final_task
+from mianet.protocol import Part, Task, as_tensor
 from mianet.test_parts import TestParts
 from mianet.training import train
 
@@ -27,6 +28,25 @@ class FinalResult:
 
     metrics: Metrics
     classifier: Classifier
+
+
+def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
+    """Return the true task: all of trainval to train on, the test parts to score."""
+
+    def whole(
+        features: Float32[np.ndarray, "images features"], labels: Int64[np.ndarray, " images"]
+    ) -> Part:
+        rows = torch.arange(len(labels), device=device)
+        return Part(as_tensor(features, device), as_tensor(labels, device), rows)
+
+    return Task(
+        class_attributes=as_tensor(test.class_attributes, device),
+        seen_classes=as_tensor(test.seen_classes, device),
+        unseen_classes=as_tensor(test.unseen_classes, device),
+        train=whole(data.features, data.class_ids[data.labels]),
+        heldout_seen=whole(test.test_seen_features, test.test_seen_labels),
+        heldout_unseen=whole(test.test_unseen_features, test.test_unseen_labels),
+    )
 
 
 def train_final(

@@ -85,7 +85,7 @@ class MIANet(nn.Module):
 
 
 def on_hypersphere(latents: Float[Tensor, "rows latent"]) -> Float[Tensor, "rows latent"]:
-    """Return the latents scaled to unit L2 norm; an all-zero latent stays zero, its cosines are 0."""
+    """Return the latents at unit L2 norm; an all-zero latent stays zero, and so its cosines."""
     return F.normalize(latents, dim=-1, eps=1e-8)
 
 

@@ -97,7 +97,7 @@ class Classifier:
                 "scaler": {name: value.cpu() for name, value in self.scaler.state_dict().items()},
                 "class_attributes": self.class_attributes.cpu(),
                 "class_names": list(self.class_names),
-                "unseen": torch.from_numpy(self.unseen),
+                "unseen": torch.tensor(self.unseen),
             },
             path,
         )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mianet.data import SearchData
-
-if TYPE_CHECKING:
-    from mianet.test_parts import TestParts
 
 UNSEEN_SHARE = 0.2
 """Share of the seen classes that play unseen in an execution (section 4.2)."""
@@ -131,23 +127,6 @@ def validation_tasks(
             )
         )
     return tasks
-
-
-def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
-    """Return the true task: all of trainval to train on, the test parts to score."""
-
-    def whole(features: Float32[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"]) -> Part:
-        rows = torch.arange(len(labels), device=device)
-        return Part(as_tensor(features, device), as_tensor(labels, device), rows)
-
-    return Task(
-        class_attributes=as_tensor(test.class_attributes, device),
-        seen_classes=as_tensor(test.seen_classes, device),
-        unseen_classes=as_tensor(test.unseen_classes, device),
-        train=whole(data.features, data.class_ids[data.labels]),
-        heldout_seen=whole(test.test_seen_features, test.test_seen_labels),
-        heldout_unseen=whole(test.test_unseen_features, test.test_unseen_labels),
-    )
 
 
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The paper's validation of one configuration: several executions, their mean curve (section 4.2)."""
+"""The paper's validation of a configuration: several executions and their mean curve."""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ import itertools
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_package import TINY, tiny_variables, write_package
 
 from mianet import datasets
 from mianet.config import Hyperparameters
@@ -19,8 +21,8 @@ from mianet.errors import InputError
 from mianet.images import check_images
 from mianet.sources import open_source
 from mianet.synthetic import synthetic_images
-from tests.packages import TINY, tiny_variables, write_package
 
+ROOT = Path(__file__).parent.parent
 SPECS = [pytest.param(spec, id=name) for name, spec in DATASETS.items()]
 
 
@@ -168,7 +170,12 @@ class TestDigits:
 
 def run(code):
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return result.stdout
 

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
 from mianet.datasets import DATASETS
 from mianet.errors import InputError
 from mianet.images import check_images
 from mianet.sources import find_folder, open_source, read_folder, read_splits
-from tests.packages import TINY, save_hdf5, tiny_variables, write_package
 
 MAT_DATASETS = [spec for spec in DATASETS.values() if spec.folder]
 

@@ -92,7 +92,10 @@ def _asha(max_epochs: int) -> TrialScheduler:
 
 def _median(max_epochs: int) -> TrialScheduler:
     return MedianStoppingRule(
-        time_attr=EPOCH, grace_period=max(1, max_epochs // 4), min_samples_required=3
+        time_attr=EPOCH,
+        grace_period=max(1, max_epochs // 4),
+        min_samples_required=3,
+        min_time_slice=max_epochs,  # never pauses a trial to let another one catch up
     )
 
 
@@ -110,13 +113,15 @@ class SparingScheduler(FIFOScheduler):
     """Lets one configuration run to its end whatever the scheduler inside says of it.
 
     The paper's configuration is what a search is compared with, so its curve must be whole. The
-    scheduler inside sees its results all the same and judges the others by them.
+    scheduler inside sees its results, and judges the others by them, until it would stop it; what
+    it has stopped it must not hear of again.
     """
 
     def __init__(self, inner: TrialScheduler, spared: Mapping[str, Any]) -> None:
         super().__init__()
         self.inner = inner
         self.spared = dict(spared)
+        self.overruled: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Pass on what is maximised."""
@@ -133,8 +138,13 @@ class SparingScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Pass on, and overrule the answer for the configuration that is spared."""
-        decision = self.inner.on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if trial.config == self.spared else str(decision)
+        if trial.trial_id in self.overruled:
+            return str(TrialScheduler.CONTINUE)
+        decision = str(self.inner.on_trial_result(tune_controller, trial, result))
+        if decision == TrialScheduler.STOP and trial.config == self.spared:
+            self.overruled.add(trial.trial_id)
+            return str(TrialScheduler.CONTINUE)
+        return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Pass on."""

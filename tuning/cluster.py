@@ -51,12 +51,13 @@ def connect() -> str:
     if ray.is_initialized():
         return "the Ray of this process"
     address = _running_cluster()
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
-        return "a local Ray on this machine"
-    ray.init(address=address, **quiet)
-    return f"the Ray cluster at {address}"
+    ray.init(
+        address=address or "local",
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
 
 
 def share_resources(
@@ -79,8 +80,9 @@ def share_resources(
     slots = _slots(nodes, cpus_per_trial or 1, gpus)
     if slots == 0:
         raise InputError(
-            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} GPU "
-            f"where the largest node has {_largest(nodes, 'CPU'):g} and {_largest(nodes, 'GPU'):g}; "
+            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
+            f"GPU where nodes have at most {_largest(nodes, 'CPU'):g} and "
+            f"{_largest(nodes, 'GPU'):g}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     at_once = slots if gpus else min(slots, max(1, trials // 4))
@@ -114,8 +116,8 @@ def _running_cluster() -> str | None:
     except OSError as error:
         if os.environ.get("RAY_ADDRESS"):
             raise InputError(
-                f"RAY_ADDRESS must name a running cluster, but {address} does not answer ({error}); "
-                "start it or unset RAY_ADDRESS to use this machine alone"
+                f"RAY_ADDRESS must name a running cluster, but {address} does not answer "
+                f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
             ) from None
         return None
     return str(address)

@@ -10,16 +10,20 @@ from tuning.records import OBJECTIVE, StudyDescription
 _DIGEST_SHOWN = 12
 
 
-def study_note(study: StudyDescription) -> str:
-    """Describe a study before its first trial."""
+def study_note(study: StudyDescription, result: str = "") -> str:
+    """Describe a study, with its result once there is one.
+
+    The result comes early: MLflow folds away all but the first lines.
+    """
     return "\n\n".join(
         [
             f"Hyperparameter search of MIANet on **{study.dataset_title}**, study `{study.name}`. "
             f"Every trial is a run nested in this one; its `score` is the best `{OBJECTIVE}` "
             "(mean over the executions) of its epochs.",
-            _section("Data", _data_table(study)),
-            _section("Protocol", _table(("what", "value"), flattened(study.protocol))),
-            _section("Settings", _table(("what", "value"), flattened(study.settings))),
+            *([result] if result else []),
+            _section("Data", _data(study)),
+            _section("Protocol", _items(flattened(study.protocol))),
+            _section("Settings", _items(flattened(study.settings))),
         ]
     )
 
@@ -41,7 +45,7 @@ def study_result(
     trials = ", ".join(f"{count} {status}" for status, count in counts.items())
     lines = [f"{sum(counts.values())} trials ({trials}) in {_duration(duration_seconds)}."]
     if best:
-        lines += [f"Best: {best}", _table(("hyperparameter", "value"), hyperparameters)]
+        lines += [f"Best: {best}", _items(hyperparameters)]
     return _section("Result", "\n\n".join(lines))
 
 
@@ -54,7 +58,7 @@ def trial_note(
         [
             f"Trial {number} of study `{study.name}` on **{study.dataset_title}**, proposed by "
             f"`{origin}`.",
-            _table(("hyperparameter", "value"), searched or hyperparameters),
+            _items(searched or hyperparameters),
         ]
     )
 
@@ -93,15 +97,14 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _data_table(study: StudyDescription) -> str:
-    return _table(
-        ("what", "value"),
+def _data(study: StudyDescription) -> str:
+    return _items(
         {
             "name": study.dataset,
             **{name.replace("_", " "): f"{size:,}" for name, size in study.data_shape.items()},
             "source": study.data_source,
             "sha256": f"{study.data_digest[:_DIGEST_SHOWN]}…",
-        },
+        }
     )
 
 
@@ -109,15 +112,14 @@ def _section(title: str, text: str) -> str:
     return f"### {title}\n\n{text}"
 
 
-def _table(header: tuple[str, str], rows: Mapping[str, Any]) -> str:
-    lines = [f"| {header[0]} | {header[1]} |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
-    return "\n".join(lines)
+def _items(values: Mapping[str, Any]) -> str:
+    # A list, since MLflow shows a table's columns without any space between them.
+    return "\n".join(f"- {name}: `{_short(value)}`" for name, value in values.items())
 
 
-def _cell(value: Any) -> str:
+def _short(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("`", "'").replace("\n", " ")
 
 
 def _duration(seconds: float) -> str:

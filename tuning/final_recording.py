@@ -92,7 +92,7 @@ class FinalRecorder:
         key = uuid.uuid4().hex
         start = StartRun(key, f"final ({description.role})", now_ms(), _tags_of(description))
         writer = RunWriter(store, experiment_for(store, description.dataset), start)
-        writer.put(dataset_message(key, description))
+        writer.put(dataset_message(key, description, "final training"))
         writer.log(key, params=_params_of(description))
         return cls(writer, key)
 
@@ -159,20 +159,19 @@ class FinalRecorder:
 
 
 def _tags_of(description: FinalDescription) -> dict[str, str]:
-    parent = description.study_run_id
     return {
+        "kind": "final",
+        "role": description.role,
+        "status": "running",
+        "device": description.device,
+        "source_run_id": description.source_run_id,
+        "mlflow.parentRunId": description.study_run_id,
         **common_tags(
             dataset=description.dataset,
             study=description.study,
             protocol=description.protocol,
             data_digest=description.data_digest,
         ),
-        **({"mlflow.parentRunId": parent} if parent else {}),
-        "kind": "final",
-        "role": description.role,
-        "status": "running",
-        "device": description.device,
-        "source_run_id": description.source_run_id,
         NOTE_TAG: descriptions.final_note(
             description.dataset_title, description.role, description.epochs, description.seeds
         ),

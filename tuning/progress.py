@@ -67,7 +67,7 @@ class SearchProgress(Callback):
     last_line: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the recorder out: Ray Tune writes its callbacks to disk, open connections cannot."""
+        """Leave the recorder out: Ray Tune pickles its callbacks, and connections cannot be."""
         return {**self.__dict__, "recorder": None}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -164,8 +164,8 @@ class SearchProgress(Callback):
             else reason
         )
         self._say(
-            f"{done}/{self.trials} {name} {status.replace('_', ' ')} after {standing.epoch} epochs: "
-            f"{outcome}{self._best_words()}"
+            f"{done}/{self.trials} {name} {status.replace('_', ' ')} "
+            f"after {standing.epoch} epochs: {outcome}{self._best_words()}"
         )
 
     def _best_words(self) -> str:

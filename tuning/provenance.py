@@ -34,12 +34,6 @@ def git_revision() -> tuple[str, bool]:
         return "unknown", False
 
 
-def code_version() -> str:
-    """Return the git revision, followed by ``+dirty`` where files differ from it."""
-    revision, dirty = git_revision()
-    return f"{revision}+dirty" if dirty else revision
-
-
 def package_version(package: str) -> str:
     """Return an installed distribution's version, or ``not installed``."""
     try:

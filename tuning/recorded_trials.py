@@ -108,6 +108,6 @@ def _trial(run: Run, study: Run) -> RecordedTrial:
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,
         data_digest=tags["data_digest"],
-        code_version=tags["code_version"],
+        code_version=tags["git_revision"] + ("+dirty" if tags["git_dirty"] == "true" else ""),
         started=run.info.start_time,
     )

@@ -138,15 +138,15 @@ class StudyRecorder:
         store = open_store(tracking_uri)
         key = uuid.uuid4().hex
         tags = {
-            **_tags_of(description),
             "kind": "study",
             "status": "running",
+            **_tags_of(description),
             "protocol": canonical_json(description.protocol),
             NOTE_TAG: descriptions.study_note(description),
         }
         start = StartRun(key, description.name, now_ms(), tags)
         writer = RunWriter(store, experiment_for(store, description.dataset), start)
-        writer.put(dataset_message(key, description))
+        writer.put(dataset_message(key, description, "search"))
         writer.log(key, params=_study_params(description))
         return cls(writer, key, description)
 
@@ -181,26 +181,20 @@ class StudyRecorder:
         note = descriptions.trial_note(self._description, number, origin, hyperparameters)
         record = _Trial(uuid.uuid4().hex, number, name, dict(hyperparameters), note)
         tags = {
-            **_tags_of(self._description),
             "kind": "trial",
             "status": "running",
             "number": str(number),
-            "trial_id": trial,
             "origin": origin,
             "device": device,
             "worker": worker,
+            "trial_id": trial,
+            **_tags_of(self._description),
             NOTE_TAG: note,
         }
         self._writer.put(StartRun(record.key, name, now_ms(), tags, parent=self._key))
         self._trials[trial] = record
-        self._writer.put(dataset_message(record.key, self._description))
-        searched = self._searched(record)
-        as_metrics = {
-            f"{HYPERPARAMETER_METRIC}{name}": value
-            for name, value in searched.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        self._writer.log(record.key, metrics=as_metrics, params=hyperparameters)
+        self._writer.put(dataset_message(record.key, self._description, "search"))
+        self._writer.log(record.key, params=hyperparameters)
 
     def epoch_finished(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch's metrics; epochs count from 1.
@@ -244,6 +238,7 @@ class StudyRecorder:
             "epochs": record.epochs,
             "duration_seconds": time.monotonic() - record.started,
             **summary,
+            **self._as_metrics(record),  # the last: MLflow's charts begin with the first
         }
         outcome = descriptions.outcome_line(
             status, record.score, record.best_epoch, record.epochs, reason
@@ -320,6 +315,22 @@ class StudyRecorder:
         searched = self._description.searched
         return {name: value for name, value in record.hyperparameters.items() if name in searched}
 
+    def _as_metrics(self, record: _Trial) -> dict[str, float]:
+        numbers = {
+            name: float(value)
+            for name, value in self._searched(record).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        logarithms = {
+            f"log10_{name}": math.log10(numbers[name])
+            for name in self._description.log_scaled
+            if numbers.get(name, 0) > 0
+        }
+        return {
+            f"{HYPERPARAMETER_METRIC}{name}": value
+            for name, value in (numbers | logarithms).items()
+        }
+
     def _end_study(self, status: str, summary: Mapping[str, float], note: str) -> None:
         counts = Counter(record.status for record in self._trials.values())
         duration = time.monotonic() - self._started
@@ -341,7 +352,7 @@ class StudyRecorder:
             descriptions.score_line(best.name, best.score, best.best_epoch) if best else "",
             self._searched(best) if best else {},
         )
-        parts = [descriptions.study_note(self._description), result, note]
+        parts = [descriptions.study_note(self._description, result), note]
         tags[NOTE_TAG] = "\n\n".join(part for part in parts if part)
         self._writer.log(self._key, metrics={**metrics, **summary}, params=params, tags=tags)
         self._writer.end(self._key, status)

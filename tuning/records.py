@@ -47,6 +47,8 @@ class StudyDescription:
             ``executions`` is the number of executions that make a trial complete.
         settings: How the search is run: sampler, scheduler, budget, space, fixed hyperparameters.
         searched: Names of the hyperparameters that the search varies.
+        log_scaled: Those of them that are drawn on a logarithmic scale; their logarithms are
+            recorded too, since a tracking store's comparison plots have linear axes.
     """
 
     name: str
@@ -58,6 +60,7 @@ class StudyDescription:
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any]
     searched: Sequence[str] = ()
+    log_scaled: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

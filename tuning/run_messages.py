@@ -32,7 +32,8 @@ _TAGS_PER_REQUEST = 50
 
 _MAX_PARAM = 6000
 _MAX_TAG = 8000
-_MAX_DIGEST = 36
+# MLflow keeps 36 characters and shows all of them in every row; its own digests have 8.
+_DIGEST = 12
 
 _FINAL_ERRORS = frozenset(
     {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
@@ -96,7 +97,7 @@ class Runs:
         return self.client.create_run(
             self._experiment_id,
             start_time=start.time_ms,
-            tags=clipped({**start.tags, **parent, KEY_TAG: start.run}, _MAX_TAG),
+            tags=_tags({**start.tags, **parent, KEY_TAG: start.run}),
             run_name=start.name,
         )
 
@@ -159,8 +160,8 @@ class LogValues(RunMessage):
         """Log it, in as many requests as the limits ask for."""
         run_id = runs.id_of(self.run)
         metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in self.points]
-        params = [Param(*item) for item in clipped(self.params, _MAX_PARAM).items()]
-        tags = [RunTag(*item) for item in clipped(self.tags, _MAX_TAG).items()]
+        params = [Param(*item) for item in _clipped(self.params, _MAX_PARAM).items()]
+        tags = [RunTag(*item) for item in _tags(self.tags).items()]
         for batch in itertools.zip_longest(
             _chunks(metrics, _METRICS_PER_REQUEST),
             _chunks(params, _PARAMS_PER_REQUEST),
@@ -172,24 +173,25 @@ class LogValues(RunMessage):
 
 @dataclass(frozen=True)
 class LogDataset(RunMessage):
-    """The data that a run learns from; nothing of it is read for this."""
+    """The data that a run learns from, and what for; nothing of it is read here."""
 
     name: str
     digest: str
     source: str
     shape: Mapping[str, int]
+    context: str
 
     def send(self, runs: Runs) -> None:
         """Log the data set as the run's input."""
         dataset = Dataset(
             name=self.name,
-            digest=self.digest[:_MAX_DIGEST],
+            digest=self.digest[:_DIGEST],
             source_type="local",
             source=json.dumps({"uri": self.source}),
             schema=_tensor_schema(self.shape),
             profile=json.dumps(dict(self.shape)),
         )
-        context = InputTag("mlflow.data.context", "search")
+        context = InputTag("mlflow.data.context", self.context)
         runs.client.log_inputs(runs.id_of(self.run), [DatasetInput(dataset, [context])])
 
 
@@ -241,15 +243,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def clipped(values: Mapping[str, Any], longest: int) -> dict[str, str]:
-    """Return the values as strings no longer than MLflow keeps."""
-    texts = {name: str(value) for name, value in values.items()}
-    return {
-        name: text if len(text) <= longest else f"{text[: longest - 1]}…"
-        for name, text in texts.items()
-    }
-
-
 def _joined(group: Sequence[RunMessage]) -> RunMessage:
     if len(group) == 1:
         return group[0]
@@ -260,6 +253,20 @@ def _joined(group: Sequence[RunMessage]) -> RunMessage:
         params=dict(_chain(log.params.items() for log in logs)),
         tags=dict(_chain(log.tags.items() for log in logs)),
     )
+
+
+def _tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that say something."""
+    return {name: text for name, text in _clipped(values, _MAX_TAG).items() if text}
+
+
+def _clipped(values: Mapping[str, Any], longest: int) -> dict[str, str]:
+    """Return the values as strings no longer than MLflow keeps."""
+    texts = {name: str(value) for name, value in values.items()}
+    return {
+        name: text if len(text) <= longest else f"{text[: longest - 1]}…"
+        for name, text in texts.items()
+    }
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

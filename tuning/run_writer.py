@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
 from tuning.delivery import Delivery, Outcome
-from tuning.provenance import code_version, provenance_tags
+from tuning.provenance import provenance_tags
 from tuning.records import listed, protocol_key
 from tuning.run_messages import (
     EndRun,
@@ -94,7 +94,8 @@ class RunWriter:
         uri = printable(self._store.uri).rstrip("/")
         if self._store.artifact_root is not None:
             return f"mlflow ui --backend-store-uri {uri}"
-        return f"{uri}/#/experiments/{self._experiment.experiment_id}/runs/{self.run_id}"
+        run = f"experiments/{self._experiment.experiment_id}/runs/{self.run_id}"
+        return f"{uri}/#/{run}?workflowType=machine_learning"
 
     def put(self, message: RunMessage) -> None:
         """Accept a message at once.
@@ -174,7 +175,7 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
         with short_requests(OPEN_TIMEOUT_SECONDS):
             experiment = store.client.get_experiment_by_name(name)
             if experiment is None:
-                _create_experiment(store, name, location)
+                _create_experiment(store, dataset, location)
                 experiment = store.client.get_experiment_by_name(name)
     except (MlflowException, OSError) as error:
         raise refused_by(store, f"the experiment {name}", error) from error
@@ -192,16 +193,15 @@ def common_tags(
 ) -> dict[str, str]:
     """Return the tags that every run of a study has."""
     return {
-        **provenance_tags(),
         "study": study,
         "dataset": dataset,
         "protocol_key": protocol_key(protocol),
         "data_digest": data_digest,
-        "code_version": code_version(),
+        **provenance_tags(),
     }
 
 
-def dataset_message(run: str, description: Any) -> LogDataset:
+def dataset_message(run: str, description: Any, context: str) -> LogDataset:
     """Return the data set input of a run, from anything that describes its data."""
     return LogDataset(
         run,
@@ -209,6 +209,7 @@ def dataset_message(run: str, description: Any) -> LogDataset:
         digest=description.data_digest,
         source=description.data_source,
         shape=dict(description.data_shape),
+        context=context,
     )
 
 
@@ -220,9 +221,17 @@ def refused_by(store: TrackingStore, what: str, error: BaseException) -> InputEr
     )
 
 
-def _create_experiment(store: TrackingStore, name: str, location: str | None) -> None:
+def _create_experiment(store: TrackingStore, dataset: str, location: str | None) -> None:
+    # Without its kind MLflow shows the experiment as one of language models.
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        NOTE_TAG: f"Hyperparameter searches of MIANet on {dataset}: a run a study, its trials and "
+        "final trainings nested in it.",
+    }
     try:
-        store.client.create_experiment(name, artifact_location=location)
+        store.client.create_experiment(
+            experiment_name(dataset), artifact_location=location, tags=tags
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise

@@ -67,7 +67,11 @@ def main() -> int:
     if outcome.interrupted:
         return INTERRUPTED
     if not outcome.counts.get("finished", 0) + outcome.counts.get("stopped_early", 0):
-        print("error: no trial ended well; their reasons are recorded with them", file=sys.stderr)
+        print(
+            "error: no trial ended well; the reasons are recorded with the trials, and a search "
+            "that ran out of time needs a larger --time-budget",
+            file=sys.stderr,
+        )
         return FAILED
     return 0 if arguments.no_final else _final(arguments, study.name, uri)
 

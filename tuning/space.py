@@ -48,7 +48,7 @@ SEARCH_SPACE: Mapping[str, Searched] = MappingProxyType(
         "hidden_dim": Searched(IntDistribution(256, 4096, log=True), by_default=False),
     }
 )
-"""Hyperparameter → how it is searched; the ranges are wide because the paper's scales are unsure."""
+"""Hyperparameter → how it is searched; wide ranges, since the paper's scales are unsure."""
 
 DEFAULT_SEARCHED = tuple(name for name, entry in SEARCH_SPACE.items() if entry.by_default)
 
@@ -90,16 +90,19 @@ def describe(distribution: BaseDistribution) -> str:
     """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
         return " | ".join(str(choice) for choice in distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return f"{distribution.low:g} … {distribution.high:g}" + (" (log)" if distribution.log else "")
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        scale = " (log)" if distribution.log else ""
+        return f"{distribution.low:g} … {distribution.high:g}{scale}"
+    return str(distribution)
 
 
 def _bounded(name: str, low: float, high: float) -> BaseDistribution:
     distribution = SEARCH_SPACE[name].distribution
-    if isinstance(distribution, CategoricalDistribution):
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
         raise InputError(f"{name} is chosen among {describe(distribution)} and has no range")
     if not low < high:
         raise InputError(f"the range of {name} must go from low to high, but got {low:g}:{high:g}")
-    for value in (low, high):
-        Hyperparameters.from_mapping({name: get_type_hints(Hyperparameters)[name](value)})
-    return type(distribution)(low, high, log=low > 0)
+    number = get_type_hints(Hyperparameters)[name]
+    for bound in (low, high):
+        Hyperparameters.from_mapping({name: number(bound)})
+    return type(distribution)(number(low), number(high), log=low > 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,12 @@ from tuning.space import contains, describe
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,11 +216,10 @@ def _tuner(
         threads=share.cpus,
         device=share.device,
     )
-    # Recording and printing are ours; Tune's own loggers would write each result three more times.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    os.environ.update(_TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(objective, data=data, plan=plan),

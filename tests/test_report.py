@@ -1,0 +1,23 @@
+"""The table at the end of a search."""
+
+from tuning.report import Row, comparison_table
+
+VALIDATION = {
+    "unseen_accuracy": 0.1,
+    "seen_accuracy": 0.9,
+    "harmonic_mean": 0.18,
+    "zsl_accuracy": 1.0,
+}
+TEST = {f"{k}_mean": v for k, v in VALIDATION.items()} | {f"{k}_sd": 0.0123 for k in VALIDATION}
+
+
+def test_figures_stand_under_their_headings_in_percent():
+    rows = [Row("paper (trial 0)", 7, VALIDATION, TEST), Row("selected (trial 12)", 40, {}, {})]
+    over, headings, paper, selected = comparison_table(rows, executions=5, seeds=3).splitlines()
+    assert "validation (5 executions)" in over
+    assert "test (mean ± sd of 3 seeds)" in over
+    assert headings.split() == ["epochs", "ts", "tr", "H", "T1", "ts", "tr", "H", "T1"]
+    assert paper.split()[3:8] == ["7", "10.0", "90.0", "18.0", "100.0"]
+    assert paper.endswith("100.0 ±  1.2")
+    assert len(paper) == len(selected) == len(headings)
+    assert selected.split()[3:] == ["40"] + ["-"] * 8
