@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Run, ViewType
@@ -31,6 +32,9 @@ from mlflow.tracking import MlflowClient
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
+from mianet.model import build_model
+from mianet.prediction import Classifier
+from mianet.scaling import FeatureScaler
 from tuning import delivery, model_registry, provenance
 from tuning.delivery import Delivery
 from tuning.recording import (
@@ -949,6 +953,60 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
     assert "must be one of all, unseen, but got 'some'" in refusal
     assert str(tmp_path) not in origin
     assert str(Path(model_registry.__file__).parents[1]) not in origin
+
+
+PREDICT = """
+import sys, numpy as np, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/mianet-digits@champion")
+features = np.load(sys.argv[2])
+for candidates in ("all", "unseen"):
+    print(*model.predict(features, params={"candidates": candidates})["class"])
+"""
+
+
+def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
+    uri, tmp_path, monkeypatch, capfd
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    model = build_model(
+        Hyperparameters(hidden_dim=16), feature_dim=8, attribute_dim=4, classes=6, seed=0
+    )
+    rng = np.random.default_rng(0)
+    classifier = Classifier(
+        model.eval(),
+        FeatureScaler("none", 8),
+        torch.tensor(rng.random((6, 4)), dtype=torch.float32),
+        tuple("abcdef"),
+        np.arange(6) >= 4,
+    )
+    features = rng.random((20, 8), dtype=np.float32)
+    np.save(tmp_path / "features.npy", features)
+    with FinalRecorder.open(uri, dataclasses.replace(FINAL, dataset="digits")) as final:
+        pass
+    register_model(
+        uri, run_id=final.run_id, dataset="digits", classifier=classifier, example=features
+    )
+    assert capfd.readouterr() == ("", ""), "MLflow's chatter is no news to a user"
+    assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///other.db"
+    assert not list(elsewhere.iterdir()), "nothing goes to another store"
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, uri, str(tmp_path / "features.npy")],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = classifier.predict(features)
+    assert done.stdout.splitlines()[-2:] == [
+        " ".join("abcdef"[best] for best in scores.argmax(axis=1)),
+        " ".join("ef"[best] for best in scores[:, 4:].argmax(axis=1)),
+    ]
 
 
 def test_a_server_that_stays_away_is_reported_and_nothing_shows_as_finished(server):

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import ray
 
@@ -58,8 +59,13 @@ class Tested:
     classifier: Classifier | None
 
 
-def main() -> int:
-    """Run the command line; return its exit code."""
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    run(final)
+
+
+def final() -> int:
+    """Do what the command line says; return the exit code."""
     arguments = _parser().parse_args()
     source = open_source(arguments.dataset, arguments.data_dir)
     uri = tracking_uri(arguments)
@@ -210,4 +216,4 @@ def _register(selected: Tested, uri: str, data: SearchData) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import mlflow
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelOutput
@@ -22,7 +25,10 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 import mianet
 from tuning.provenance import package_version
 from tuning.run_writer import EXPERIMENT_PREFIX, refused_by
-from tuning.tracking import open_store
+from tuning.tracking import URI_VARIABLE, open_store
+
+# It tells that the example is checked; what is wrong with it is raised.
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 ALIAS = "champion"
 EXAMPLE_ROWS = 2
@@ -81,13 +87,32 @@ def register_model(
     """
     store = open_store(tracking_uri)
     name = model_name(dataset)
+    rows = np.asarray(example[:EXAMPLE_ROWS], np.float32)
     try:
-        with _saved(classifier, np.asarray(example[:EXAMPLE_ROWS], np.float32)) as folder:
+        with _everywhere(store.uri), _saved(classifier, rows) as folder:
             model_id = _logged(store.client, run_id, name, folder)
-        version = _registered(store.client, name, run_id, model_id)
+            version = _registered(store.client, name, run_id, model_id)
     except (MlflowException, OSError) as error:
         raise refused_by(store, f"the model {name}", error) from error
     return RegisteredModel(name, version, f"models:/{name}/{version}")
+
+
+@contextlib.contextmanager
+def _everywhere(uri: str) -> Iterator[None]:
+    """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
+    settings = {URI_VARIABLE: uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    before = {name: os.environ.get(name) for name in settings}
+    mlflow.set_tracking_uri(uri)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # back to the environment's
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

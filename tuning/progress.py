@@ -25,7 +25,7 @@ class Standing:
     """A trial as the driver sees it.
 
     Attributes:
-        number: From 0, in the order of their starts.
+        number: From 0, in the order of their proposals.
         config: Its searched hyperparameters.
         status: ``running``, or how it ended.
         epoch: Epochs reported.
@@ -62,6 +62,7 @@ class SearchProgress(Callback):
     trials: int
     max_epochs: int
     device: str
+    numbers: dict[str, int] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     last_line: float = field(default_factory=time.monotonic)
@@ -74,7 +75,10 @@ class SearchProgress(Callback):
         """Record a trial that starts."""
         if trial.trial_id in self.standings:
             return
-        standing = Standing(len(self.standings), dict(trial.config))
+        # Numbered as proposed: which of two workers is ready first is chance.
+        for proposed in trials[len(self.numbers) :]:
+            self.numbers[proposed.trial_id] = len(self.numbers)
+        standing = Standing(self.numbers[trial.trial_id], dict(trial.config))
         self.standings[trial.trial_id] = standing
         self.recorder.trial_started(
             trial.trial_id,

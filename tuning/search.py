@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 
@@ -36,8 +37,13 @@ from tuning.space import DEFAULT_SEARCHED, SEARCH_SPACE, search_space
 from tuning.study import Study, StudyOutcome, check_data, describe_study, run_study
 
 
-def main() -> int:
-    """Run the command line; return its exit code."""
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    run(search)
+
+
+def search() -> int:
+    """Do what the command line says; return the exit code."""
     arguments = _parser().parse_args()
     study = _study(arguments)
     source = open_source(arguments.dataset, arguments.data_dir)
@@ -173,4 +179,4 @@ def _final(arguments: argparse.Namespace, study: str, uri: str) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()
