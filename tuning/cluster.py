@@ -114,9 +114,9 @@ def _running_cluster() -> str | None:
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        if os.environ.get("RAY_ADDRESS"):
+        if given := os.environ.get("RAY_ADDRESS"):
             raise InputError(
-                f"RAY_ADDRESS must name a running cluster, but {address} does not answer "
+                f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
                 f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
             ) from None
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -43,7 +44,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--tracking-uri",
         help="MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)",
     )
-    parser.add_argument("--study", help="name of the study")
+    parser.add_argument("--study", type=study_name, help="name of the study")
     parser.add_argument("--cpus-per-trial", type=positive_int, help="CPU cores of a training")
     parser.add_argument(
         "--gpus-per-trial",
@@ -139,6 +140,23 @@ def study_name(text: str) -> str:
             f"must be up to 100 letters, digits, '.', '_' and '-', but got {text!r}"
         )
     return text
+
+
+def writable_folder(path: Path) -> Path:
+    """Return the folder, made if need be.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise InputError(
+            f"--storage must be a folder that can be written to, but {path} is not ({error}); "
+            "give another"
+        ) from error
 
 
 def absolute_path(text: str) -> Path:

@@ -101,9 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _configurations(selection: Selection) -> dict[str, RecordedTrial]:
-    """Return role → trial: the paper's configuration, where it is recorded, and the selected."""
-    paper = {"paper": selection.paper} if selection.paper else {}
-    return {**paper, "selected": selection.trial}
+    """Return role → trial: the selected one, and the paper's where that is another."""
+    if selection.paper is None or selection.paper == selection.trial:
+        return {"selected": selection.trial}
+    return {"paper": selection.paper, "selected": selection.trial}
 
 
 def _train_and_record(

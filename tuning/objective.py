@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ class Plan:
         epochs: Most epochs of a trial.
         executions: Draws that a configuration is averaged over.
         seed: Seed of the draws and of their trainings.
-        fixed: Hyperparameters that are not searched.
+        settings: Hyperparameters that are not searched, as they are in every trial.
         threads: CPU threads of a worker.
         device: ``"cpu"`` or ``"cuda"``.
     """
@@ -34,7 +33,7 @@ class Plan:
     epochs: int
     executions: int
     seed: int
-    fixed: Mapping[str, Any]
+    settings: Hyperparameters
     threads: int
     device: str
 
@@ -46,12 +45,11 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     that the sampler learns of it and nothing is tried again.
     """
     prepare_process(plan.threads)
-    settings = Hyperparameters.from_mapping({**plan.fixed, **config})
     score, best_epoch = -1.0, 0
     try:
         for epoch in validate(
             data,
-            settings,
+            plan.settings.replace(**config),
             epochs=plan.epochs,
             executions=plan.executions,
             seed=plan.seed,

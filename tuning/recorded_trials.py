@@ -44,6 +44,26 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
     return sorted(chosen, key=lambda t: (t.study_started, t.study_run_id, t.number, t.started))
 
 
+def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
+    """Check that no study of the name is recorded: two would be taken for one when read back.
+
+    Raises:
+        InputError: There is one, or the store does not answer.
+    """
+    store = open_store(tracking_uri)
+    try:
+        experiment = store.client.get_experiment_by_name(experiment_name(dataset))
+        runs = _runs(store, experiment, "study") if experiment else ()
+        names = {run.data.tags["study"] for run in runs}
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, "a search for runs", error) from error
+    if study in names:
+        raise InputError(
+            f"the study must have a new name, but {study!r} is recorded in "
+            f"{printable(store.uri)}; give another --study, or leave it out"
+        )
+
+
 def _experiment(store: TrackingStore, dataset: str) -> Experiment:
     name = experiment_name(dataset)
     experiment = store.client.get_experiment_by_name(name)

@@ -24,7 +24,7 @@ from typing import Any, Self
 from tuning import descriptions
 from tuning.final_recording import FinalDescription, FinalRecorder
 from tuning.model_registry import RegisteredModel, register_model
-from tuning.recorded_trials import read_trials
+from tuning.recorded_trials import check_new_study, read_trials
 from tuning.records import (
     BEST_PREFIX,
     EXECUTION_PREFIX,
@@ -57,6 +57,7 @@ __all__ = [
     "RegisteredModel",
     "StudyDescription",
     "StudyRecorder",
+    "check_new_study",
     "default_tracking_uri",
     "experiment_name",
     "read_trials",

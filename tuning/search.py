@@ -31,8 +31,9 @@ from tuning.command_line import (
     seed,
     tracking_uri,
     value_range,
+    writable_folder,
 )
-from tuning.recording import StudyRecorder
+from tuning.recording import StudyRecorder, check_new_study
 from tuning.space import DEFAULT_SEARCHED, SEARCH_SPACE, search_space
 from tuning.study import Study, StudyOutcome, check_data, describe_study, run_study
 
@@ -57,6 +58,8 @@ def search() -> int:
         gpus_per_trial=arguments.gpus_per_trial,
     )
     uri = tracking_uri(arguments)
+    check_new_study(uri, data.name, study.name)
+    writable_folder(arguments.storage)
     description = describe_study(study, data, source.origin, share, where)
     with StudyRecorder.open(uri, description) as recorder:
         print(
@@ -64,7 +67,7 @@ def search() -> int:
             f"{study.executions} executions on {description.dataset_title}; {study.sampler} and "
             f"{study.scheduler}; {share.workers} at once on {where}, "
             f"{share.cpus} CPU and {share.gpus:g} GPU each\n"
-            f"recorded at {recorder.location}",
+            f"to look at it: {recorder.location}",
             flush=True,
         )
         outcome = run_study(study, data, share, recorder, arguments.storage)

@@ -146,6 +146,7 @@ def describe_study(
             "cluster": cluster,
         },
         searched=tuple(study.space),
+        log_scaled=tuple(n for n, d in study.space.items() if getattr(d, "log", False)),
     )
 
 
@@ -174,7 +175,7 @@ def run_study(
         recorder: Where to record; it is left open.
         storage: Folder that Ray Tune keeps its state in.
     """
-    settings = Hyperparameters.from_mapping(study.fixed)
+    settings = base_settings(study, data.name)
     progress = SearchProgress(
         recorder,
         settings,
@@ -193,6 +194,12 @@ def run_study(
     )
 
 
+def base_settings(study: Study, dataset: str) -> Hyperparameters:
+    """Return the hyperparameters that trials start from: the paper's, and what is fixed."""
+    paper = paper_hyperparameters(dataset).as_dict()
+    return Hyperparameters.from_mapping({**paper, **study.fixed})
+
+
 def paper_point(study: Study, dataset: str) -> dict[str, Any]:
     """Return the paper's values of the searched hyperparameters; empty where out of their range."""
     paper = paper_hyperparameters(dataset).as_dict()
@@ -207,12 +214,11 @@ def _out_of_time(study: Study, started: float) -> bool:
 def _tuner(
     study: Study, data: SearchData, share: Share, progress: SearchProgress, storage: Path
 ) -> tune.Tuner:
-    settings = Hyperparameters.from_mapping(study.fixed)
     plan = Plan(
         epochs=study.max_epochs,
         executions=study.executions,
         seed=study.seed,
-        fixed=settings.as_dict(),
+        settings=progress.settings,
         threads=share.cpus,
         device=share.device,
     )
