@@ -79,6 +79,7 @@ class SearchProgress(Callback):
         for proposed in trials[len(self.numbers) :]:
             self.numbers[proposed.trial_id] = len(self.numbers)
         standing = Standing(self.numbers[trial.trial_id], dict(trial.config))
+        location = trial.temporary_state.location
         self.standings[trial.trial_id] = standing
         self.recorder.trial_started(
             trial.trial_id,
@@ -86,6 +87,7 @@ class SearchProgress(Callback):
             self.settings.replace(**trial.config).as_dict(),
             origin=PAPER if standing.config == self.paper else self.sampler,
             device=self.device,
+            worker=f"{location.hostname}:{location.pid}" if location.hostname else "",
         )
 
     def on_trial_result(

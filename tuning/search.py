@@ -74,6 +74,11 @@ def search() -> int:
         recorder.close("interrupted" if outcome.interrupted else "finished")
     _print_outcome(outcome)
     if outcome.interrupted:
+        print(
+            "interrupted; to train the best trial so far: "
+            f"python tuning/final.py --dataset {arguments.dataset} --study {study.name}",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     if not outcome.counts.get("finished", 0) + outcome.counts.get("stopped_early", 0):
         print(
