@@ -47,11 +47,13 @@ class Latents:
         visual: Unit latents of the batch's images.
         semantic: Unit latents of the seen classes.
         constrained: Unnormalised latents of the classes that eq. 2 speaks of.
+        rebuilt: Features rebuilt from the positive pairs' semantic latents; empty where none are.
     """
 
     visual: Float[Tensor, "images latent"]
     semantic: Float[Tensor, "seen latent"]
     constrained: Float[Tensor, "classes latent"]
+    rebuilt: Float[Tensor, "pairs features"]
 
 
 class Stepper:
@@ -77,33 +79,42 @@ class Stepper:
         losses = STRATEGIES[self.settings.strategy](self, batch)
         return torch.stack([losses[name] for name in LOSSES]).detach()
 
-    def forward(self, features: Float[Tensor, "images features"]) -> Latents:
-        """Embed each image and each class once."""
+    def forward(self, batch: Batch) -> Latents:
+        """Embed each image and each class once.
+
+        Features are rebuilt for each class rather than each image where that is less work.
+        """
         if self.settings.withhold_unseen_attributes:
             seen = constrained = self.model.embed_attributes(self.seen_attributes)
         else:
             constrained = self.model.embed_attributes(self.attributes)
             seen = constrained.index_select(0, self.seen_classes)
-        visual = on_hypersphere(self.model.embed_features(features))
-        return Latents(visual, on_hypersphere(seen), constrained)
+        semantic = on_hypersphere(seen)
+        if self.settings.reconstruction != "cross":
+            visual, rebuilt = self.model.embed_features(batch.features), batch.features[:0]
+        elif len(semantic) <= len(batch.classes):
+            visual, of_classes = self.model.embed_and_rebuild(batch.features, semantic)
+            rebuilt = of_classes.index_select(0, batch.classes)
+        else:
+            of_images = semantic.index_select(0, batch.classes)
+            visual, rebuilt = self.model.embed_and_rebuild(batch.features, of_images)
+        return Latents(on_hypersphere(visual), semantic, constrained, rebuilt)
 
     def losses(self, batch: Batch, latents: Latents) -> dict[str, Float[Tensor, ""]]:
         """Return the four losses of a batch by name; one that takes no part is 0."""
-        cosines = latents.visual @ latents.semantic.mT
-        none = cosines.new_zeros(())
+        visual, semantic = latents.visual, latents.semantic
+        none = visual.new_zeros(())
         return {
             "matching": matching_loss(
-                cosines.gather(1, batch.classes[:, None]).squeeze(1),
-                cosines.gather(1, batch.other_classes[:, None]).squeeze(1),
+                (visual * semantic.index_select(0, batch.classes)).sum(1),
+                (visual * semantic.index_select(0, batch.other_classes)).sum(1),
             ),
             "orthogonality": (
                 orthogonality_loss(latents.constrained) if self.settings.orthogonal else none
             ),
             "reconstruction": RECONSTRUCTIONS[self.settings.reconstruction](self, batch, latents),
             "modality": (
-                self.modality(batch, latents.visual, latents.semantic)
-                if self.settings.discriminator
-                else none
+                self.modality(batch, visual, semantic) if self.settings.discriminator else none
             ),
         }
 
@@ -129,16 +140,9 @@ class Stepper:
         )
 
     def cross_reconstruction(self, batch: Batch, latents: Latents) -> Float[Tensor, ""]:
-        """Return eq. 5, each modality rebuilt from the other's latents.
-
-        Features are rebuilt for each class rather than each image where that is less work.
-        """
-        if len(latents.semantic) <= len(batch.classes):
-            rebuilt = self.model.rebuild_features(latents.semantic).index_select(0, batch.classes)
-        else:
-            rebuilt = self.model.rebuild_features(latents.semantic.index_select(0, batch.classes))
+        """Return eq. 5, each modality rebuilt from the other's latents."""
         attributes = self.seen_attributes.index_select(0, batch.classes)
-        return reconstruction_loss(rebuilt, batch.features) + reconstruction_loss(
+        return reconstruction_loss(latents.rebuilt, batch.features) + reconstruction_loss(
             self.model.rebuild_attributes(latents.visual), attributes
         )
 
@@ -160,7 +164,7 @@ def iterative(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
 
     Eq. 6 leaves the embeddings alone, so its forward pass serves eq. 7 as well.
     """
-    latents = stepper.forward(batch.features)
+    latents = stepper.forward(batch)
     if stepper.settings.discriminator:
         loss = stepper.modality(batch, latents.visual.detach(), latents.semantic.detach())
         _set_gradients(loss, stepper.discriminator)
@@ -173,7 +177,7 @@ def iterative(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
 
 def simultaneous(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
     """Take the steps of eq. 6 and eq. 7 from the same weights, by two optimisers."""
-    losses = stepper.losses(batch, stepper.forward(batch.features))
+    losses = stepper.losses(batch, stepper.forward(batch))
     if stepper.settings.discriminator:
         _set_gradients(losses["modality"], stepper.discriminator, retain_graph=True)
     _set_gradients(stepper.objective(losses), stepper.embedding)
@@ -188,7 +192,7 @@ def joint(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
 
     Adam treats every weight by itself, so two optimisers of equal settings are one.
     """
-    losses = stepper.losses(batch, stepper.forward(batch.features))
+    losses = stepper.losses(batch, stepper.forward(batch))
     discriminator = stepper.discriminator if stepper.settings.discriminator else []
     _set_gradients(stepper.objective(losses), [*stepper.embedding, *discriminator])
     stepper.embedding_optimizer.step()

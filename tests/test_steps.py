@@ -57,7 +57,7 @@ def test_losses_and_gradients_equal_the_oracle(settings, images):
     task = small_task()
     stepper = stepper_of(settings, task)
     batch = random_batch(task, images, seed=1)
-    ours = stepper.losses(batch, stepper.forward(batch.features))
+    ours = stepper.losses(batch, stepper.forward(batch))
     weights = copy_weights(stepper.model)
     theirs = all_losses(
         weights,
@@ -173,9 +173,9 @@ def test_unseen_attributes_do_take_part_otherwise():
     task = small_task()
     stepper = stepper_of(small_settings(), task)
     batch = random_batch(task, 6, seed=0)
-    before = stepper.losses(batch, stepper.forward(batch.features))
+    before = stepper.losses(batch, stepper.forward(batch))
     stepper.attributes = stepper.attributes.clone()
     stepper.attributes[task.unseen_classes] += 1
-    after = stepper.losses(batch, stepper.forward(batch.features))
+    after = stepper.losses(batch, stepper.forward(batch))
     assert before["orthogonality"] != after["orthogonality"]
     assert before["matching"] == after["matching"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import ray
+import torch
 
 from mianet.config import Hyperparameters
 from mianet.data import SearchData, load_search_data
@@ -24,7 +25,6 @@ from mianet.sources import open_source
 from mianet.test_parts import TestParts, load_test_parts
 from tuning import cluster
 from tuning.command_line import FAILED, Parser, add_common_options, positive_int, run, tracking_uri
-from tuning.objective import prepare_process
 from tuning.recording import FinalDescription, FinalRecorder, read_trials, register_model
 from tuning.records import RecordedTrial
 from tuning.report import Row, comparison_table
@@ -149,7 +149,7 @@ def _train_one(
     threads: int,
     device: str,
 ) -> FinalResult | DivergedError:
-    prepare_process(threads)
+    torch.set_num_threads(threads)
     try:
         return train_final(data, test, settings, epochs=epochs, seed=seed, device=device)
     except DivergedError as error:

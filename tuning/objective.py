@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +42,7 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
     that the sampler learns of it and nothing is tried again.
     """
-    prepare_process(plan.threads)
+    torch.set_num_threads(plan.threads)
     score, best_epoch = -1.0, 0
     try:
         for epoch in validate(
@@ -69,17 +67,3 @@ def reported(epoch: ValidationEpoch) -> dict[str, float]:
         for name, value in of_execution.as_dict("val_").items():
             metrics[f"{name}_execution_{execution}"] = value
     return metrics | {f"loss_{name}": value for name, value in epoch.losses.items()}
-
-
-def prepare_process(threads: int) -> None:
-    """Give PyTorch the worker's share of the cores, and keep freed memory for the next step.
-
-    glibc hands blocks of a few MiB back to the system when they are freed, so each gradient of a
-    step would fault its pages in anew; with higher thresholds a step took 40% less time.
-    """
-    torch.set_num_threads(threads)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
-        libc.mallopt(mmap_threshold, 32 << 20)
-        libc.mallopt(trim_threshold, 1 << 30)
