@@ -122,7 +122,8 @@ def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
     assert still_running(tmp_path) == 0
 
 
-def test_an_interrupt_leaves_nothing_running(tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_running(tmp_path, sign):
     options = ("--trials", "5000", "--no-final", *SMALL)
     process = start("search", "--dataset", "digits", *options, cwd=tmp_path)
     lines = []
@@ -130,12 +131,32 @@ def test_an_interrupt_leaves_nothing_running(tmp_path):
         lines.append(line)
         if "3/5000" in line:
             break
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, sign)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert still_running(tmp_path) == 0
     assert read_trials(store_of(tmp_path), "digits")
+
+
+def test_a_killed_worker_costs_its_trial_and_not_the_search(tmp_path):
+    options = ("--trials", "12", "--scheduler", "none", "--no-final", *SMALL)
+    process = start("search", "--dataset", "digits", *options, cwd=tmp_path)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "3/12" in line:
+            _, pid = runs_of(tmp_path)["trial 000 (paper)"].data.tags["worker"].split(":")
+            os.kill(int(pid), signal.SIGKILL)
+            break
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    trials = read_trials(store_of(tmp_path), "digits")
+    assert len(trials) == 12
+    failed = [t for t in trials if t.status == "failed"]
+    assert len(failed) == 1
+    assert "failed after" in "".join(lines) + out
+    assert still_running(tmp_path) == 0
 
 
 def test_a_running_cluster_of_several_nodes_is_used(tmp_path):

@@ -50,6 +50,12 @@ def search() -> int:
     source = open_source(arguments.dataset, arguments.data_dir)
     data = load_search_data(arguments.dataset, arguments.data_dir)
     check_data(data)
+    images, features = data.features.shape
+    print(
+        f"{source.spec.title}: {images} trainval images of {len(data.class_names)} seen classes, "
+        f"{features} features each; connecting to Ray",
+        flush=True,
+    )
     where = cluster.connect()
     share = cluster.share_resources(
         study.trials,
