@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -25,6 +26,7 @@ from mianet.sources import open_source
 from mianet.test_parts import TestParts, load_test_parts
 from tuning import cluster
 from tuning.command_line import FAILED, Parser, add_common_options, positive_int, run, tracking_uri
+from tuning.progress import HEARTBEAT_SECONDS
 from tuning.recording import FinalDescription, FinalRecorder, read_trials, register_model
 from tuning.records import RecordedTrial
 from tuning.report import Row, comparison_table
@@ -111,28 +113,31 @@ def _train_and_record(
     chosen: Mapping[str, RecordedTrial], world: World, uri: str
 ) -> dict[str, Tested]:
     """Train every configuration with every seed, all at once as far as the cluster goes."""
-    running = {role: _start(trial, world) for role, trial in chosen.items()}
+    data, test = ray.put(world.data), ray.put(world.test)
+    running = {role: _start(trial, world, data, test) for role, trial in chosen.items()}
     tested = {}
     for role, trial in chosen.items():
         with FinalRecorder.open(uri, _describe(role, trial, world)) as recorder:
             results = []
             for seed, reference in zip(world.seeds, running[role], strict=True):
-                result = ray.get(reference)
+                result = _awaited(reference, f"{role}, seed {seed}")
                 results.append(result)
                 print(f"{role}, seed {seed}: {_outcome(result)}", flush=True)
                 if isinstance(result, FinalResult):
                     recorder.seed_finished(result.metrics.as_dict("test_"))
             diverged = [str(r) for r in results if isinstance(r, DivergedError)]
             figures = recorder.close("failed" if diverged else "finished", note="; ".join(diverged))
-        first = results[0].classifier if not diverged else None
+        models = [r.classifier for r in results if isinstance(r, FinalResult)]
+        first = None if diverged else models[0]
         tested[role] = Tested(trial, figures, recorder.run_id, first)
     return tested
 
 
-def _start(trial: RecordedTrial, world: World) -> list[ray.ObjectRef]:
+def _start(
+    trial: RecordedTrial, world: World, data: ray.ObjectRef, test: ray.ObjectRef
+) -> list[ray.ObjectRef]:
     share = world.share
     task = ray.remote(_train_one).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
-    data, test = ray.put(world.data), ray.put(world.test)
     settings = Hyperparameters.from_mapping(trial.hyperparameters)
     return [
         task.remote(data, test, settings, trial.best_epoch, seed, share.cpus, share.device)
@@ -154,6 +159,15 @@ def _train_one(
         return train_final(data, test, settings, epochs=epochs, seed=seed, device=device)
     except DivergedError as error:
         return error
+
+
+def _awaited(reference: ray.ObjectRef, what: str) -> FinalResult | DivergedError:
+    """Wait for a training, with a sign of life now and then."""
+    started = time.monotonic()
+    while not ray.wait([reference], timeout=HEARTBEAT_SECONDS)[0]:
+        print(f"{what}: training, {time.monotonic() - started:.0f} s", flush=True)
+    result: FinalResult | DivergedError = ray.get(reference)
+    return result
 
 
 def _outcome(result: FinalResult | DivergedError) -> str:
