@@ -21,6 +21,7 @@ class Plan:
 
     Attributes:
         epochs: Most epochs of a trial.
+        patience: Epochs without a new best after which a trial ends.
         executions: Draws that a configuration is averaged over.
         seed: Seed of the draws and of their trainings.
         settings: Hyperparameters that are not searched, as they are in every trial.
@@ -29,6 +30,7 @@ class Plan:
     """
 
     epochs: int
+    patience: int
     executions: int
     seed: int
     settings: Hyperparameters
@@ -56,6 +58,8 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
             if epoch.mean.harmonic_mean > score:
                 score, best_epoch = epoch.mean.harmonic_mean, epoch.number
             tune.report({SCORE: score, "best_epoch": best_epoch, **reported(epoch)})
+            if epoch.number - best_epoch >= plan.patience:
+                break
     except DivergedError as error:
         tune.report({SCORE: 0.0, "best_epoch": 0, "infeasible": str(error)})
 

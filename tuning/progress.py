@@ -115,7 +115,12 @@ class SearchProgress(Callback):
         if infeasible:
             self._end(trial, "infeasible", infeasible)
         elif standing.epoch < self.max_epochs:
-            self._end(trial, "stopped_early", f"stopped after epoch {standing.epoch}")
+            stale = standing.epoch - standing.best_epoch
+            self._end(
+                trial,
+                "stopped_early",
+                f"stopped after epoch {standing.epoch}, {stale} epochs after its best",
+            )
         else:
             self._end(trial, "finished", "")
 

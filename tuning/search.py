@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     budget = parser.add_argument_group("budget")
     budget.add_argument("--trials", type=positive_int, default=50, help="configurations to try")
     budget.add_argument("--max-epochs", type=positive_int, default=50, help="epochs at most")
+    budget.add_argument(
+        "--patience", type=positive_int, default=10, help="epochs without a new best to go on for"
+    )
     budget.add_argument("--executions", type=positive_int, default=5, help="draws to average over")
     budget.add_argument("--time-budget", type=duration, help="wall time at most: 90s, 30m, 2h")
     how = parser.add_argument_group("how to search")
@@ -148,6 +151,7 @@ def _study(arguments: argparse.Namespace) -> Study:
         fixed={**VARIANTS[arguments.variant], **dict(arguments.set)},
         trials=arguments.trials,
         max_epochs=arguments.max_epochs,
+        patience=arguments.patience,
         executions=arguments.executions,
         seed=arguments.seed,
         sampler=arguments.sampler,

@@ -50,6 +50,7 @@ class Study:
         fixed: Hyperparameters that differ from the defaults and are not searched.
         trials: Configurations to try.
         max_epochs: Most epochs of a trial.
+        patience: Epochs without a new best mean H after which a trial ends.
         executions: Draws that a configuration is averaged over (5 in section 4.2).
         seed: Seed of the draws, of the trainings and of the sampler.
         sampler: A name of ``SAMPLERS``.
@@ -65,6 +66,7 @@ class Study:
     fixed: Mapping[str, Any]
     trials: int
     max_epochs: int
+    patience: int
     executions: int
     seed: int
     sampler: str
@@ -137,6 +139,7 @@ def describe_study(
             "scheduler": study.scheduler,
             "trials": study.trials,
             "max_epochs": study.max_epochs,
+            "patience": study.patience,
             "time_budget_seconds": study.time_budget or "none",
             "space": {name: describe(d) for name, d in study.space.items()},
             "fixed": dict(study.fixed),
@@ -216,6 +219,7 @@ def _tuner(
 ) -> tune.Tuner:
     plan = Plan(
         epochs=study.max_epochs,
+        patience=study.patience,
         executions=study.executions,
         seed=study.seed,
         settings=progress.settings,
