@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from mianet.errors import InputError
 
 LatentActivation = Literal["relu", "linear"]
-FeatureScaling = Literal["none", "minmax", "standard", "l2"]
+FeatureScaling = Literal["none", "global", "standard", "minmax", "l2"]
 Reconstruction = Literal["cross", "self", "none"]
 Strategy = Literal["iterative", "simultaneous", "joint"]
 

@@ -36,8 +36,9 @@ class FeatureScaler(nn.Module):
         """Fit on the given rows; a feature that is constant on them is only shifted.
 
         Args:
-            kind: ``"none"``, ``"minmax"`` (to 0..1), ``"standard"`` (mean 0, deviation 1) or
-                ``"l2"`` (each image to unit norm; nothing is fitted).
+            kind: ``"none"``, ``"global"`` (mean 0, one factor for all features, so that they keep
+                their proportions), ``"standard"`` (each to mean 0, deviation 1), ``"minmax"``
+                (each to 0..1) or ``"l2"`` (each image to unit norm; nothing is fitted).
             features: All images.
             rows: The training images among them.
         """
@@ -48,6 +49,10 @@ class FeatureScaler(nn.Module):
         elif kind == "standard":
             mean, deviation = _moments(features, rows)
             scaler.shift, scaler.factor = mean, _inverse(deviation)
+        elif kind == "global":
+            mean, deviation = _moments(features, rows)
+            overall = deviation.square().mean().sqrt()
+            scaler.shift, scaler.factor = mean, _inverse(overall).expand_as(mean).clone()
         return scaler
 
     def forward(

@@ -22,8 +22,9 @@ def plan(**changes):
         "seed": 0,
         "settings": small_settings(),
         "threads": 1,
+        "device": "cpu",
     }
-    return Plan(**{**values, "device": "cpu", **changes})
+    return Plan(**{**values, **changes})
 
 
 def test_the_score_is_the_best_mean_so_far_and_says_where(reports):

@@ -38,7 +38,18 @@ def test_l2_gives_unit_norm_and_none_gives_the_same():
     assert FeatureScaler.fit("none", FEATURES, ROWS)(FEATURES) is FEATURES
 
 
-@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_global_keeps_the_features_proportions():
+    wide = FEATURES * torch.tensor([1.0, 2.0, 3.0, 4.0])
+    scaled = FeatureScaler.fit("global", wide, ROWS)(wide)[ROWS]
+    deviation = scaled.std(0, correction=0)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(deviation.square().mean(), torch.tensor(1.0))
+    torch.testing.assert_close(
+        deviation / deviation[0], wide[ROWS].std(0) / wide[ROWS].std(0)[0], rtol=1e-4, atol=0
+    )
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax", "global"])
 def test_a_constant_feature_is_shifted_and_stays_finite(kind):
     features = torch.full((10, 2), 3.0)
     assert FeatureScaler.fit(kind, features, torch.arange(10))(features).abs().sum() == 0
