@@ -8,7 +8,7 @@ import optuna
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.algorithms import EPOCH, SAMPLERS, SCHEDULERS, SCORE, SparingScheduler
+from tuning.algorithms import BEST_EPOCH, EPOCH, SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
 from tuning.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -60,8 +60,9 @@ def drive(scheduler, curves):
     for number, curve in enumerate(curves):
         trial = FakeTrial(str(number), {"alpha": number})
         scheduler.on_trial_add(controller, trial)
-        for epoch, score in enumerate(curve, 1):
-            result = {EPOCH: epoch, SCORE: score, "time_total_s": epoch}
+        for epoch in range(1, len(curve) + 1):
+            best = max(curve[:epoch])
+            result = {EPOCH: epoch, SCORE: best, BEST_EPOCH: curve.index(best) + 1}
             decision = scheduler.on_trial_result(controller, trial, result)
             if decision == TrialScheduler.STOP:
                 break
@@ -90,7 +91,7 @@ def test_every_budget_of_epochs_can_be_scheduled(scheduler, max_epochs):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(scheduler):
-    sparing = SparingScheduler(SCHEDULERS[scheduler].build(20), {"alpha": 6})
+    sparing = StudyScheduler(SCHEDULERS[scheduler].build(20), 100, {"alpha": 6})
     bare = SCHEDULERS[scheduler].build(20)
     curves = [GOOD] * 6 + [BAD, BAD]
     with_sparing, without = drive(sparing, curves), drive(bare, curves)
@@ -99,5 +100,13 @@ def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(sch
     assert with_sparing[7] == without[7]
 
 
-def test_sparing_is_a_scheduler_of_its_own_kind():
-    assert isinstance(SparingScheduler(FIFOScheduler(), {}), TrialScheduler)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_trial_whose_best_is_old_is_stopped_unless_it_is_spared(scheduler):
+    peaked = [0.1, 0.9] + [0.2] * 18
+    patient = StudyScheduler(SCHEDULERS[scheduler].build(20), 4, {"alpha": 1})
+    assert drive(patient, [peaked, peaked]) == [6, 20]
+
+
+def test_a_study_without_a_spared_configuration_spares_none():
+    patient = StudyScheduler(FIFOScheduler(), 3, {})
+    assert drive(patient, [BAD, BAD]) == [4, 4]

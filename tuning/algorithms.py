@@ -24,6 +24,8 @@ from ray.tune.schedulers import (
 
 SCORE = "score"
 """The metric that samplers and schedulers maximise: the best mean H of a trial's curve so far."""
+BEST_EPOCH = "best_epoch"
+"""The epoch of that best, from 1."""
 EPOCH = "training_iteration"
 """The fidelity, as Ray Tune names it: epochs finished."""
 
@@ -109,17 +111,24 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
 """Schedulers: name → how it is made."""
 
 
-class SparingScheduler(FIFOScheduler):
-    """Lets one configuration run to its end whatever the scheduler inside says of it.
+class StudyScheduler(FIFOScheduler):
+    """Adds two rules of ours to a scheduler of Ray Tune.
 
-    The paper's configuration is what a search is compared with, so its curve must be whole. The
-    scheduler inside sees its results, and judges the others by them, until it would stop it; what
-    it has stopped it must not hear of again.
+    A trial whose best epoch is old is stopped (patience): H rises, then falls. And one
+    configuration, the paper's, is let run to its end whatever is said of it: it is what a search
+    is compared with, so its curve must be whole. The scheduler inside sees its results, and judges
+    the others by them, until it would stop it; what it has stopped it must not hear of again.
+
+    Args:
+        inner: The scheduler that judges first.
+        patience: Epochs without a new best after which a trial is stopped.
+        spared: The configuration that is never stopped.
     """
 
-    def __init__(self, inner: TrialScheduler, spared: Mapping[str, Any]) -> None:
+    def __init__(self, inner: TrialScheduler, patience: int, spared: Mapping[str, Any]) -> None:
         super().__init__()
         self.inner = inner
+        self.patience = patience
         self.spared = dict(spared)
         self.overruled: set[str] = set()
 
@@ -137,14 +146,17 @@ class SparingScheduler(FIFOScheduler):
         self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Pass on, and overrule the answer for the configuration that is spared."""
+        """Ask the scheduler inside, then apply the two rules."""
+        go_on, stop = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
         if trial.trial_id in self.overruled:
-            return str(TrialScheduler.CONTINUE)
+            return go_on
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
-        if decision == TrialScheduler.STOP and trial.config == self.spared:
-            self.overruled.add(trial.trial_id)
-            return str(TrialScheduler.CONTINUE)
-        return decision
+        if trial.config == self.spared:
+            if decision == stop:
+                self.overruled.add(trial.trial_id)
+            return go_on
+        stale = result[EPOCH] - result[BEST_EPOCH]
+        return stop if stale >= self.patience else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Pass on."""

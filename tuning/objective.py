@@ -12,7 +12,7 @@ from mianet.config import Hyperparameters
 from mianet.data import SearchData
 from mianet.errors import DivergedError
 from mianet.validation import ValidationEpoch, validate
-from tuning.algorithms import SCORE
+from tuning.algorithms import BEST_EPOCH, SCORE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,6 @@ class Plan:
 
     Attributes:
         epochs: Most epochs of a trial.
-        patience: Epochs without a new best after which a trial ends.
         executions: Draws that a configuration is averaged over.
         seed: Seed of the draws and of their trainings.
         settings: Hyperparameters that are not searched, as they are in every trial.
@@ -30,7 +29,6 @@ class Plan:
     """
 
     epochs: int
-    patience: int
     executions: int
     seed: int
     settings: Hyperparameters
@@ -57,11 +55,9 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         ):
             if epoch.mean.harmonic_mean > score:
                 score, best_epoch = epoch.mean.harmonic_mean, epoch.number
-            tune.report({SCORE: score, "best_epoch": best_epoch, **reported(epoch)})
-            if epoch.number - best_epoch >= plan.patience:
-                break
+            tune.report({SCORE: score, BEST_EPOCH: best_epoch, **reported(epoch)})
     except DivergedError as error:
-        tune.report({SCORE: 0.0, "best_epoch": 0, "infeasible": str(error)})
+        tune.report({SCORE: 0.0, BEST_EPOCH: 0, "infeasible": str(error)})
 
 
 def reported(epoch: ValidationEpoch) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 from ray.tune import Callback
 
 from mianet.config import Hyperparameters
-from tuning.algorithms import EPOCH, SCORE
+from tuning.algorithms import BEST_EPOCH, EPOCH, SCORE
 from tuning.recording import StudyRecorder
 from tuning.records import PAPER
 
@@ -101,7 +101,7 @@ class SearchProgress(Callback):
         """Record an epoch."""
         standing = self.standings[trial.trial_id]
         standing.epoch = int(result[EPOCH])
-        standing.score, standing.best_epoch = float(result[SCORE]), int(result["best_epoch"])
+        standing.score, standing.best_epoch = float(result[SCORE]), int(result[BEST_EPOCH])
         metrics = {k: v for k, v in result.items() if k.startswith(("val_", "loss_"))}
         if metrics:
             self.recorder.epoch_finished(trial.trial_id, standing.epoch, metrics)

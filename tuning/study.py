@@ -21,7 +21,7 @@ from mianet.data import SearchData, paper_hyperparameters
 from mianet.datasets import find_dataset
 from mianet.errors import InputError
 from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
-from tuning.algorithms import SAMPLERS, SCHEDULERS, SCORE, SparingScheduler
+from tuning.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
 from tuning.cluster import Share
 from tuning.objective import Plan, objective
 from tuning.progress import SearchProgress
@@ -219,7 +219,6 @@ def _tuner(
 ) -> tune.Tuner:
     plan = Plan(
         epochs=study.max_epochs,
-        patience=study.patience,
         executions=study.executions,
         seed=study.seed,
         settings=progress.settings,
@@ -243,8 +242,8 @@ def _tuner(
                 sampler=SAMPLERS[study.sampler].build(study.seed),
                 points_to_evaluate=[progress.paper] if progress.paper else None,
             ),
-            scheduler=SparingScheduler(
-                SCHEDULERS[study.scheduler].build(study.max_epochs), progress.paper
+            scheduler=StudyScheduler(
+                SCHEDULERS[study.scheduler].build(study.max_epochs), study.patience, progress.paper
             ),
             metric=SCORE,
             mode="max",
