@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -146,8 +147,7 @@ def test_a_killed_worker_costs_its_trial_and_not_the_search(tmp_path):
     for line in process.stdout:
         lines.append(line)
         if "3/12" in line:
-            _, pid = runs_of(tmp_path)["trial 000 (paper)"].data.tags["worker"].split(":")
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
             break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -156,6 +156,9 @@ def test_a_killed_worker_costs_its_trial_and_not_the_search(tmp_path):
     failed = [t for t in trials if t.status == "failed"]
     assert len(failed) == 1
     assert "failed after" in "".join(lines) + out
+    failure = runs_of(tmp_path)[f"trial {failed[0].number:03d}"]
+    assert failure.info.status == "FAILED"
+    assert "died" in failure.data.tags["reason"]
     assert still_running(tmp_path) == 0
 
 
@@ -173,6 +176,23 @@ def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
         assert len(read_trials(store_of(tmp_path), "digits")) == 8
     finally:
         cluster.shutdown()
+
+
+def workers_of(driver):
+    """Return the processes that train for a driver: its descendants that Ray named so."""
+    parents, names = {}, {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            names[int(entry.name)] = (entry / "cmdline").read_bytes()
+            parents[int(entry.name)] = int(
+                (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+        except OSError:
+            continue  # it has ended meanwhile
+    family = {driver}
+    for _ in range(5):
+        family |= {pid for pid, parent in parents.items() if parent in family}
+    return [pid for pid in family if names.get(pid, b"").startswith(b"ray::ImplicitFunc")]
 
 
 def still_running(folder):

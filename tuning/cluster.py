@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +59,10 @@ def connect() -> str:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
+    # just installed a handler of its own that aborts the process.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
 
 

@@ -7,9 +7,7 @@ used (one line says what), and with 130 when it was interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -61,11 +59,7 @@ def tracking_uri(arguments: argparse.Namespace) -> str:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit as documented above, without a traceback for what users can mend.
-
-    SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    """Run a command and exit as documented above, without a traceback for what users can mend."""
     try:
         code = main()
     except InputError as error:

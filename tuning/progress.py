@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -79,7 +80,6 @@ class SearchProgress(Callback):
         for proposed in trials[len(self.numbers) :]:
             self.numbers[proposed.trial_id] = len(self.numbers)
         standing = Standing(self.numbers[trial.trial_id], dict(trial.config))
-        location = trial.temporary_state.location
         self.standings[trial.trial_id] = standing
         self.recorder.trial_started(
             trial.trial_id,
@@ -87,7 +87,6 @@ class SearchProgress(Callback):
             self.settings.replace(**trial.config).as_dict(),
             origin=PAPER if standing.config == self.paper else self.sampler,
             device=self.device,
-            worker=f"{location.hostname}:{location.pid}" if location.hostname else "",
         )
 
     def on_trial_result(
@@ -125,10 +124,9 @@ class SearchProgress(Callback):
             self._end(trial, "finished", "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial that broke."""
-        error = trial.get_error() if hasattr(trial, "get_error") else None
-        reason = str(error or trial.error_filename or "unknown error").strip().splitlines()[-1]
-        self._end(trial, "failed", reason)
+        """Record a trial that broke, maybe before it began."""
+        self.on_trial_start(iteration, trials, trial)
+        self._end(trial, "failed", _reason(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Give a sign of life."""
@@ -187,3 +185,17 @@ class SearchProgress(Callback):
         self.last_line = time.monotonic()
         seconds = int(self.last_line - self.started)
         print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}", flush=True)
+
+
+def _reason(trial: Any) -> str:
+    """Return why a trial broke in one line: the last of a traceback, else the first.
+
+    Ray Tune has just written the error below a heading; it copies the file to the study's storage
+    only later.
+    """
+    try:
+        _, *lines = Path(trial.error_file).read_text(errors="replace").splitlines()
+    except (OSError, TypeError, ValueError):
+        return "unknown error"
+    told = [line.strip() for line in lines if line.strip()] or ["unknown error"]
+    return told[-1 if any("Traceback" in line for line in told) else 0]
