@@ -193,7 +193,7 @@ def run_study(
     return StudyOutcome(
         counts=progress.counts,
         seconds=time.monotonic() - started,
-        interrupted=progress.counts["interrupted"] > 0 and not _out_of_time(study, started),
+        interrupted=_cut_off(study, progress) and not _out_of_time(study, started),
     )
 
 
@@ -208,6 +208,12 @@ def paper_point(study: Study, dataset: str) -> dict[str, Any]:
     paper = paper_hyperparameters(dataset).as_dict()
     point = {name: paper[name] for name in study.space}
     return point if contains(study.space, point) else {}
+
+
+def _cut_off(study: Study, progress: SearchProgress) -> bool:
+    """Tell whether trials are missing, be it that an interrupt found none of them running."""
+    counts = progress.counts
+    return counts["interrupted"] > 0 or counts.total() < study.trials
 
 
 def _out_of_time(study: Study, started: float) -> bool:
