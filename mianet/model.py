@@ -74,7 +74,7 @@ class MIANet(nn.Module):
         self, latents: Float[Tensor, "images latent"]
     ) -> Float[Tensor, "images features"]:
         """Return ``R_f``: latents back to features, through the visual network's weights."""
-        hidden = F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
+        hidden = self._rebuild_hidden(latents)
         return F.linear(hidden, self.visual_hidden.weight.mT, self.rebuilt_features_bias)
 
     def rebuild_attributes(
@@ -90,14 +90,14 @@ class MIANet(nn.Module):
 
         Both pass through the widest weight matrix; done together, its gradient is one product.
         """
-        rebuilt_hidden = F.relu(
-            F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias)
-        )
         hidden, rebuilt = _TiedProducts.apply(  # type: ignore[no-untyped-call]
-            features, rebuilt_hidden, self.visual_hidden.weight
+            features, self._rebuild_hidden(latents), self.visual_hidden.weight
         )
         hidden = F.relu(hidden + self.visual_hidden.bias)
         return self._activate(self.visual_latent(hidden)), rebuilt + self.rebuilt_features_bias
+
+    def _rebuild_hidden(self, latents: Tensor) -> Tensor:
+        return F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
 
     def _activate(self, latents: Tensor) -> Tensor:
         return F.relu(latents) if self.latent_activation == "relu" else latents
