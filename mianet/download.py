@@ -11,7 +11,10 @@ import argparse
 import contextlib
 import errno
 import http.client
+import re
 import shutil
+import ssl
+import struct
 import sys
 import tempfile
 import urllib.error
@@ -20,13 +23,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mianet.errors import InputError
+from mianet.errors import InputError, one_line
 from mianet.sources import (
     DATA_DIR_VARIABLE,
     FEATURES_FILE,
@@ -49,6 +52,7 @@ WORK_PREFIX = ".xlsa17-"
 MAX_ARCHIVE_BYTES = 4 * 2**30
 """The published archive has 0.9 GB."""
 MAX_UNPACKED_BYTES = 8 * 2**30
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 CHUNK_BYTES = 2**20
 TIMEOUT_S = 30.0
 
@@ -104,8 +108,11 @@ def fetch(url: str, part: Path) -> None:
     Raises:
         InputError: The server cannot be reached, or the transfer ends early twice at one place.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"the address must begin with http:// or https://, but got {url!r}")
+    if not _is_web_address(url):
+        raise InputError(
+            "the address must begin with http:// or https:// and a host, in ASCII without spaces, "
+            f"but got {url!r}; give another by --url"
+        )
     while True:
         before = _size(part)
         try:
@@ -115,6 +122,8 @@ def fetch(url: str, part: Path) -> None:
             http.client.HTTPException,
             ConnectionError,
             TimeoutError,
+            ssl.SSLError,
+            ValueError,  # an odd proxy in the environment, an odd redirection
         ) as e:
             total, reason = None, str(getattr(e, "reason", None) or e)
         else:
@@ -147,7 +156,14 @@ def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
             _check_space(root, sum(package.getinfo(member).file_size for member in members))
             for member in members:
                 _unpack_member(package, member, work / member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise InputError(
             f"{archive} must be a whole zip archive, but is not ({error}); download it again"
         ) from error
@@ -162,7 +178,7 @@ def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 where the user has to do something first."""
-    parser = argparse.ArgumentParser(prog="python -m mianet.download", description=__doc__)
+    parser = _Parser(prog="python -m mianet.download", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--data-dir", type=Path, help=f"where to; default: ${DATA_DIR_VARIABLE}, else ./data"
     )
@@ -180,8 +196,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
+
+
 def _package(options: argparse.Namespace) -> Path:
     return data_root(options.data_dir) / PACKAGE_PATH
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and (re.fullmatch(r"[!-~]+", url) is not None)
+        )
+    except ValueError:  # an odd port, or an odd host in brackets
+        return False
 
 
 def _transfer(url: str, part: Path) -> int:
@@ -244,13 +278,13 @@ def _validator(headers: Any) -> str:
 def _start(content_range: str | None) -> int:
     """Return the a of ``bytes a-b/total``; -1 where it is not of that form."""
     first = (content_range or "").removeprefix("bytes ").partition("-")[0]
-    return int(first) if first.isdigit() else -1
+    return int(first) if re.fullmatch("[0-9]{1,18}", first) else -1
 
 
 def _total(content_range: str | None) -> int:
     """Return the total of ``bytes */total``; -1 where it is not of that form."""
     last = (content_range or "").rpartition("/")[2]
-    return int(last) if last.isdigit() else -1
+    return int(last) if re.fullmatch("[0-9]{1,18}", last) else -1
 
 
 def _check_members(package: zipfile.ZipFile, archive: Path) -> None:
@@ -265,6 +299,11 @@ def _check_members(package: zipfile.ZipFile, archive: Path) -> None:
         raise InputError(
             f"{archive} must have each of the package's files once, but {', '.join(absent)} "
             f"{'is' if len(absent) == 1 else 'are'} missing or doubled; use the published archive"
+        )
+    if odd := [m for m in MEMBERS if package.getinfo(m).compress_type not in METHODS]:
+        raise InputError(
+            f"{archive} must be compressed by deflation, as published, but {odd[0]} is not; use "
+            "the published archive"
         )
     unpacked = sum(package.getinfo(member).file_size for member in MEMBERS)
     if unpacked > MAX_UNPACKED_BYTES:
@@ -286,6 +325,8 @@ def _unpack_member(package: zipfile.ZipFile, member: str, target: Path) -> None:
         while chunk := source.read(CHUNK_BYTES):
             file.write(chunk)
             bar.update(len(chunk))
+        if file.tell() != size:
+            raise zipfile.BadZipFile(f"{member} has {file.tell():,} of {size:,} bytes")
 
 
 def _check_space(folder: Path, needed: int) -> None:

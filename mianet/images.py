@@ -135,7 +135,7 @@ def check_splits(
         if rows.min() < 0 or rows.max() >= spec.images:
             raise InputError(
                 f"{name}_loc of {origin} must be between 1 and {spec.images:,}, but goes from "
-                f"{rows.min() + 1:,} to {rows.max() + 1:,}"
+                f"{rows.min() + 1:,} to {rows.max() + 1:,}; count images from 1, as published"
             )
     counts = np.bincount(np.concatenate(list(splits.values())), minlength=spec.images)
     if counts.max() > 1:
@@ -144,7 +144,7 @@ def check_splits(
         raise InputError(
             f"the splits of {origin} must be disjoint and without repetition, but image "
             f"{image + 1:,} is in {' and in '.join(f'{name}_loc' for name in parts)}; "
-            f"{int((counts > 1).sum()):,} images are listed more than once"
+            f"{int((counts > 1).sum()):,} images are listed more than once; use the published file"
         )
 
 
@@ -163,7 +163,7 @@ def check_labels(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
     if labels.min() < 0 or labels.max() >= spec.classes:
         raise InputError(
             f"labels of {origin} must be between 1 and {spec.classes}, but go from "
-            f"{labels.min() + 1} to {labels.max() + 1}"
+            f"{labels.min() + 1} to {labels.max() + 1}; count classes from 1, as published"
         )
     classes = {name: set(labels[getattr(images, name)].tolist()) for name in spec.split_sizes}
     _check_class_count("seen", "trainval", len(classes["trainval"]), spec.seen_classes, origin)
@@ -173,12 +173,12 @@ def check_labels(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
     if difference := classes["trainval"] ^ classes["test_seen"]:
         raise InputError(
             f"test_seen_loc of {origin} must have the classes of trainval_loc, but only one of the "
-            f"two has {_class_list(difference, images.class_names)}"
+            f"two has {_class_list(difference, images.class_names)}; use the published files"
         )
     if overlap := classes["trainval"] & classes["test_unseen"]:
         raise InputError(
             f"classes of test_unseen_loc of {origin} must not be in trainval_loc, but "
-            f"{_class_list(overlap, images.class_names)} are in both"
+            f"{_class_list(overlap, images.class_names)} are in both; use the published files"
         )
 
 
@@ -193,25 +193,33 @@ def check_attributes(
     if attributes.shape != (spec.classes, spec.attribute_dim):
         raise InputError(
             f"att of {origin} must be {spec.attribute_dim} attributes × {spec.classes} classes, "
-            f"but is {attributes.shape[1]} × {attributes.shape[0]}"
+            f"but is {attributes.shape[1]} × {attributes.shape[0]}; use the published file"
         )
     if len(names) != spec.classes:
         raise InputError(
-            f"allclasses_names of {origin} must name {spec.classes} classes, but names {len(names)}"
+            f"allclasses_names of {origin} must name {spec.classes} classes, but names "
+            f"{len(names)}; use the published file"
+        )
+    if unclear := sorted({name for name in names if not name or names.count(name) > 1}):
+        raise InputError(
+            f"allclasses_names of {origin} must give each class a name of its own, but "
+            f"{unclear[0]!r} stands for {names.count(unclear[0])} classes; name them apart"
         )
     bad = ~np.isfinite(attributes).all(axis=1)
     if bad.any():
         raise InputError(
             f"att of {origin} must be finite, but has NaN or infinity for "
-            f"{_class_list(np.flatnonzero(bad).tolist(), names)}"
+            f"{_class_list(np.flatnonzero(bad).tolist(), names)}; use the published file"
         )
-    norms = np.linalg.norm(attributes, axis=1)
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(attributes, axis=1)
     worst = int(np.abs(norms - 1).argmax())
     if abs(norms[worst] - 1) > NORM_TOLERANCE:
         raise InputError(
             f"att of {origin} must have a vector of length 1 for each class, but that of "
             f"{names[worst]!r} has length {norms[worst]:.4g}; divide each column by its L2 norm"
         )
+    _check_distinct(attributes, names, origin)
 
 
 def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, origin: str) -> None:
@@ -223,7 +231,7 @@ def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, orig
     if len(features) != spec.images or features.shape[1] == 0:
         raise InputError(
             f"features of {origin} must be dimensions × {spec.images:,} images, but is "
-            f"{features.shape[1]:,} × {len(features):,}"
+            f"{features.shape[1]:,} × {len(features):,}; use the published file"
         )
     # One sum per image is finite where all its features are, without a mask of the whole array.
     with np.errstate(invalid="ignore"):
@@ -231,7 +239,7 @@ def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, orig
     if len(bad):
         raise InputError(
             f"features of {origin} must be finite in float32, but {len(bad):,} images have NaN or "
-            f"infinity, the first is image {bad[0] + 1:,}"
+            f"infinity, the first is image {bad[0] + 1:,}; make the features anew"
         )
 
 
@@ -239,8 +247,22 @@ def _check_class_count(kind: str, part: str, given: int, published: int, origin:
     if given != published:
         raise InputError(
             f"{part}_loc of {origin} must have images of {published} {kind} classes as published, "
-            f"but has images of {given}"
+            f"but has images of {given}; use the published files"
         )
+
+
+def _check_distinct(
+    attributes: Float32[np.ndarray, "_ _"], names: tuple[str, ...], origin: str
+) -> None:
+    """Check that no two classes have equal attributes: one of them could never be predicted."""
+    seen: dict[bytes, int] = {}
+    for k, vector in enumerate(attributes):
+        twin = seen.setdefault(vector.tobytes(), k)
+        if twin != k:
+            raise InputError(
+                f"att of {origin} must tell classes apart, but {names[twin]!r} and {names[k]!r} "
+                "have equal vectors; use the published file"
+            )
 
 
 def _class_list(classes: set[int] | list[int], names: tuple[str, ...]) -> str:

@@ -24,6 +24,12 @@ FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
 PACKAGE_PATH = Path("xlsa17", "data")
 """Where the published package has its folders."""
+MAX_SPLITS_BYTES = 16 * 2**20
+"""What is read of SPLITS_FILE, unpacked; the largest published one, CUB's, has 0.7 MB."""
+WIDEST = 4
+"""How many times wider than published the features may be; no file makes a process read more."""
+LARGEST_NUMBER = 2**31
+"""Whole numbers of a file are below it; a larger one has no place in an array."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,24 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
 
 def data_root(data_dir: Path | None = None) -> Path:
     """Return the absolute data folder: the argument, else MIANET_DATA_DIR, else ./data."""
-    return Path(data_dir or os.environ.get(DATA_DIR_VARIABLE) or "data").expanduser().absolute()
+    given = data_dir or os.environ.get(DATA_DIR_VARIABLE) or "data"
+    return absolute_path(given, f"the data folder (--data-dir or {DATA_DIR_VARIABLE})")
+
+
+def absolute_path(given: str | Path, what: str) -> Path:
+    """Return a path that no longer depends on the current folder, with ``~`` resolved.
+
+    Raises:
+        InputError: It cannot be a path.
+    """
+    if not str(given) or "\0" in str(given):
+        raise InputError(f"{what} must be a path without NUL, but got {str(given)!r}; give another")
+    try:
+        return Path(given).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no such user, no current folder
+        raise InputError(
+            f"{what} must be a path, but got {str(given)!r} ({error}); give an absolute one"
+        ) from error
 
 
 def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
@@ -115,7 +138,9 @@ def read_splits(
     """
     path = folder / SPLITS_FILE
     locations = {name: f"{name}_loc" for name in spec.split_sizes}
-    numbers, texts = read_mat(path, ("att", *locations.values()), ("allclasses_names",))
+    numbers, texts = read_mat(
+        path, ("att", *locations.values()), ("allclasses_names",), max_bytes=MAX_SPLITS_BYTES
+    )
     splits = {name: _zero_based(numbers[key], key, path) for name, key in locations.items()}
     attributes = numbers["att"]
     if attributes.shape == (spec.attribute_dim, spec.classes):  # as published
@@ -135,7 +160,8 @@ def read_folder(folder: Path, spec: DatasetSpec) -> ImageSet:
     """
     splits, attributes, names = read_splits(folder, spec)
     path = folder / FEATURES_FILE
-    numbers, _ = read_mat(path, ("features", "labels"))
+    max_bytes = WIDEST * 8 * spec.images * (spec.feature_dim + 1)  # numbers of 8 bytes
+    numbers, _ = read_mat(path, ("features", "labels"), max_bytes=max(max_bytes, 2**16))
     labels = _zero_based(numbers["labels"], "labels", path)
     features = numbers["features"]
     if features.shape[1] == len(labels):  # dimensions × images, as published
@@ -143,7 +169,7 @@ def read_folder(folder: Path, spec: DatasetSpec) -> ImageSet:
     elif features.shape[0] != len(labels):
         raise InputError(
             f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
-            f"is {features.shape[0]:,} × {features.shape[1]:,}"
+            f"is {features.shape[0]:,} × {features.shape[1]:,}; use the published file"
         )
     return ImageSet(_float32(features), labels, attributes, names, **splits)
 
@@ -190,7 +216,13 @@ def _mat_source(spec: DatasetSpec, folder: Path) -> Source:
 
 
 def _files_stamp(folder: Path) -> str:
-    states = {name: (folder / name).stat() for name in (FEATURES_FILE, SPLITS_FILE)}
+    try:
+        states = {name: (folder / name).stat() for name in (FEATURES_FILE, SPLITS_FILE)}
+    except OSError as error:
+        raise InputError(
+            f"{folder} must have {FEATURES_FILE} and {SPLITS_FILE}, but {error.strerror}; put them "
+            "back"
+        ) from error
     return json.dumps({name: [s.st_size, s.st_mtime_ns] for name, s in states.items()})
 
 
@@ -235,12 +267,18 @@ def _missing_files(folder: Path) -> list[str]:
 def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, " _"]:
     """Return a published 1-based vector of whole numbers as a 0-based one."""
     if min(matrix.shape) != 1:
-        raise InputError(f"{name} of {path} must be a vector, but its shape is {matrix.shape}")
+        raise InputError(
+            f"{name} of {path} must be a vector, but its shape is {matrix.shape}; use the "
+            "published file"
+        )
     vector = matrix.ravel()
-    odd = np.flatnonzero(~np.isfinite(vector) | (vector != np.floor(vector)))
+    with np.errstate(invalid="ignore"):
+        whole = (vector == np.floor(vector)) & (vector < LARGEST_NUMBER)
+        odd = np.flatnonzero(~(whole & (vector > -LARGEST_NUMBER)))
     if len(odd):
         raise InputError(
-            f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is {vector[odd[0]]}"
+            f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is "
+            f"{vector[odd[0]]}; they count from 1, as published"
         )
     return vector.astype(np.int64) - 1
 

@@ -18,13 +18,15 @@ import contextlib
 import json
 import mmap
 import os
+import re
 import shutil
 import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ from filelock import FileLock, Timeout
 
 from mianet.errors import InputError
 from mianet.images import ImageSet, check_images
-from mianet.sources import Source
+from mianet.sources import Source, absolute_path
 
 CACHE_DIR_VARIABLE = "MIANET_CACHE_DIR"
 FORMAT = 1
@@ -41,7 +43,20 @@ FORMAT = 1
 ALIGNMENT = 64
 LOCK_TIMEOUT_S = 1800.0
 RECORD = "current.json"
+TEMPORARY_RECORD = f"{RECORD}.tmp"
+MAX_RECORD_BYTES = 2**16
 LOCK = "lock"
+
+LAYOUT: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "search/images.arrow": {"features": "matrix", "label": "int64"},
+        "search/classes.arrow": {"attributes": "matrix", "name": "string", "class_id": "int64"},
+        "test/seen_images.arrow": {"features": "matrix", "label": "int64"},
+        "test/unseen_images.arrow": {"features": "matrix", "label": "int64"},
+        "test/classes.arrow": {"attributes": "matrix", "name": "string", "seen": "int8"},
+    }
+)
+"""File → its columns and their types; "matrix" is a list of float32 of fixed size."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +100,17 @@ class _Record:
 
 
 def cache_folder() -> Path:
-    """Return MIANET_CACHE_DIR, else ``mianet`` in the user's cache folder (XDG), absolute."""
+    """Return MIANET_CACHE_DIR, else ``mianet`` in the user's cache folder (XDG), absolute.
+
+    Raises:
+        InputError: It cannot be a path, or the user has no home folder.
+    """
     if own := os.environ.get(CACHE_DIR_VARIABLE):
-        return Path(own).expanduser().absolute()
+        return absolute_path(own, CACHE_DIR_VARIABLE)
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "mianet"
+    if shared.is_absolute():
+        return shared / "mianet"
+    return absolute_path("~/.cache/mianet", f"the cache folder without {CACHE_DIR_VARIABLE}")
 
 
 def open_part(source: Source, part: str) -> Part:
@@ -117,6 +138,11 @@ def open_part(source: Source, part: str) -> Part:
             f"the store of {source.name} must be writable, but {home} is not ({error}); set "
             f"{CACHE_DIR_VARIABLE} to a folder with enough space"
         ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{source.name} must fit into memory while it is converted, but does not; free some or "
+            "convert it on a larger machine"
+        ) from error
     if opened is None:
         raise InputError(
             f"the store of {source.name} must stay as it is written, but {source.origin} or {home} "
@@ -135,27 +161,65 @@ def _open_current(home: Path, source: Source, part: str) -> Part | None:
 
 def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
     batches = {}
-    for file, checksum in record.files.items():
+    for file, columns in LAYOUT.items():
         if file.startswith(f"{part}/"):
             path = home / record.generation / file
-            try:
-                content = _map(path)
-            except (OSError, ValueError):  # not there, or empty
+            batch = _open_batch(path, record.files[file], columns)
+            if batch is None:
                 return None
-            if (content.size, zlib.crc32(content)) != checksum:
-                return None
-            batches[path.stem] = pa.ipc.open_file(content).get_batch(0)
-    return Part(record.digest, batches) if batches else None
+            batches[path.stem] = batch
+    return Part(record.digest, batches)
+
+
+def _open_batch(path: Path, checksum: tuple[int, int], columns: Mapping[str, str]) -> Any:
+    """Return the record batch of a file, or None where it is not the one that was written."""
+    try:
+        if not path.is_file() or path.stat().st_size != checksum[0]:
+            return None
+        content = _map(path)
+        if zlib.crc32(content) != checksum[1]:
+            return None
+        file = pa.ipc.open_file(content)
+        if file.num_record_batches != 1 or _types(file.schema) != columns:
+            return None
+        batch = file.get_batch(0)
+        batch.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    whole = batch.num_rows and not any(column.null_count for column in batch.columns)
+    return batch if whole else None
+
+
+def _types(schema: Any) -> dict[str, str]:
+    """Return column → type, as LAYOUT has it."""
+
+    def name(kind: Any) -> str:
+        is_matrix = pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()
+        return "matrix" if is_matrix and kind.list_size else str(kind)
+
+    return {field.name: name(field.type) for field in schema}
 
 
 def _read_record(home: Path) -> _Record | None:
+    """Return the record, or None where there is none or it is not of this version."""
     try:
-        values = json.loads((home / RECORD).read_text())
+        with (home / RECORD).open("rb") as file:
+            values = json.loads(file.read(MAX_RECORD_BYTES))
         values["files"] = {file: (size, crc) for file, (size, crc) in values["files"].items()}
         record = _Record(**values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return record if record.format == FORMAT else None
+    return record if record.format == FORMAT and _is_sound(record) else None
+
+
+def _is_sound(record: _Record) -> bool:
+    texts = (record.origin, record.stamp, record.digest, record.generation)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and re.fullmatch("[0-9a-f]{32}", record.generation) is not None
+        and record.files.keys() == LAYOUT.keys()
+        and all(isinstance(number, int) for entry in record.files.values() for number in entry)
+    )
 
 
 @contextlib.contextmanager
@@ -184,14 +248,19 @@ def _renew(home: Path, source: Source, part: str) -> None:
     stamp, digest = source.stamp(), source.digest()
     record = _read_record(home)
     if record and record.digest == digest and _open_generation(home, record, part):
-        files, generation = record.files, record.generation
+        renewed = replace(record, origin=source.origin, stamp=stamp)
     else:
         _say(f"converting {source.name} ({source.origin}) for memory-mapping, once")
-        generation = uuid.uuid4().hex
-        files = _convert(source, home / generation)
-    if source.stamp() == stamp:
-        _write_record(home, _Record(FORMAT, source.origin, stamp, digest, generation, files))
-        _sweep(home, generation)
+        renewed = _Record(FORMAT, source.origin, stamp, digest, uuid.uuid4().hex, {})
+    counting = record.generation if record else None
+    try:
+        if renewed.generation != counting:
+            renewed = replace(renewed, files=_convert(source, home / renewed.generation))
+        if source.stamp() == stamp:
+            _write_record(home, renewed)
+            counting = renewed.generation
+    finally:  # on a full disk above all, what does not count must not stay
+        _sweep(home, counting)
 
 
 def _convert(source: Source, folder: Path) -> Mapping[str, tuple[int, int]]:
@@ -294,7 +363,7 @@ def _one_row(schema: Any) -> Any:
 
 
 def _write_record(home: Path, record: _Record) -> None:
-    temporary = home / f"{RECORD}.tmp"
+    temporary = home / TEMPORARY_RECORD
     with temporary.open("w") as file:
         json.dump(vars(record), file, indent=1)
         file.flush()
@@ -303,10 +372,14 @@ def _write_record(home: Path, record: _Record) -> None:
     _flush(home)
 
 
-def _sweep(home: Path, generation: str) -> None:
-    """Remove other generations, and what killed conversions left; mapped files live on unseen."""
+def _sweep(home: Path, counting: str | None) -> None:
+    """Remove what does not count: other generations, and what ended conversions left.
+
+    Mapped files live on unseen.
+    """
+    (home / TEMPORARY_RECORD).unlink(missing_ok=True)
     for child in home.iterdir():
-        if child.is_dir() and child.name != generation:
+        if child.is_dir() and child.name != counting:
             shutil.rmtree(child, ignore_errors=True)
 
 

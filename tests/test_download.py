@@ -281,7 +281,53 @@ def linked():
     return file.getvalue()
 
 
+def with_member(content=b"x", **info):
+    """Make a member anew, with other properties."""
+    archive, _ = package(drop=MEMBERS[:1])
+    file = io.BytesIO(archive)
+    with zipfile.ZipFile(file, "a") as written:
+        member = zipfile.ZipInfo(info.pop("name", MEMBERS[0]))
+        for key, value in info.items():
+            setattr(member, key, value)
+        written.writestr(member, content)
+    return file.getvalue()
+
+
+def rewritten(archive, offset, value):
+    """Change bytes of the first member's directory entry."""
+    content = bytearray(archive)
+    entry = content.rindex(MEMBERS[0].encode()) - 46
+    content[entry + offset : entry + offset + len(value)] = value
+    return bytes(content)
+
+
+def overlapping(archive):
+    """Let the second member's entry point to the first one's content."""
+    content = bytearray(archive)
+    entries = [content.rindex(member.encode()) - 46 for member in MEMBERS[:2]]
+    content[entries[1] + 42 : entries[1] + 46] = content[entries[0] + 42 : entries[0] + 46]
+    return bytes(content)
+
+
+WHOLE_ARCHIVE = "must be a whole zip archive"
 BAD_ARCHIVES = {
+    "another method": (with_member(compress_type=zipfile.ZIP_LZMA), "compressed by deflation"),
+    "unknown method": (rewritten(package()[0], 10, b"\x63\x00"), "compressed by deflation"),
+    "encrypted": (rewritten(package()[0], 8, b"\x01\x00"), WHOLE_ARCHIVE),
+    "says less than it has": (rewritten(package()[0], 24, b"\x05\0\0\0"), WHOLE_ARCHIVE),
+    "says more than it has": (rewritten(package()[0], 24, b"\0\0\x10\0"), WHOLE_ARCHIVE),
+    "begins elsewhere": (rewritten(package()[0], 42, b"\xff\xff\xff\x7f"), WHOLE_ARCHIVE),
+    "overlapping": (overlapping(package()[0]), WHOLE_ARCHIVE),
+    "other case": (with_member(name=MEMBERS[0].upper()), r"SUN/res101\.mat is missing"),
+    "a folder instead": (with_member(b"", name=MEMBERS[0] + "/"), r"SUN/res101\.mat is missing"),
+    "NUL in a name": (
+        package(extra=[(MEMBERS[0] + "Z", "")])[0].replace(
+            MEMBERS[0].encode() + b"Z", MEMBERS[0].encode() + b"\0"
+        ),
+        "missing or doubled|whole zip",
+    ),
+    "a share of Windows": (package(extra=[("\\\\host\\share\\x", "x")])[0], "inside of it only"),
+    "a name with escapes": (package(extra=[("../\x1b[31m\nevil", "x")])[0], "inside of it only"),
     "cut short": (package()[0][:-3_000], "must be a whole zip archive"),
     "one byte": (corrupt(package()[0]), "must be a whole zip archive"),
     "a web page": (b"<html>not found</html>" * 1000, "must be a whole zip archive"),
@@ -302,6 +348,7 @@ def test_a_bad_archive_leaves_nothing_behind(tmp_path, serve, capsys, archive, m
     assert main(["--data-dir", str(folder), "--url", serve(archive).url]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ")
+    assert line.isprintable()
     assert re.search(message, line)
     assert {file.name for file in folder.iterdir()} <= {".xlsa17.lock"}
     assert {file.name for file in tmp_path.iterdir()} == {"data"}
@@ -369,9 +416,21 @@ def test_a_closed_network_says_in_one_line_what_to_put_where(tmp_path, serve, ca
         assert part in line
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "xlsa17.zip", ""])
+BAD_URLS = [
+    *("file:///etc/passwd", "ftp://127.0.0.1/x", "xlsa17.zip", "", "http://", "http://[::1"),
+    *(
+        "http://a:port/",
+        "http://a:99999/",
+        "http://127.0.0.1/é",
+        "http://a b/",
+        "http://a/\r\nX: 1",
+    ),
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_only_web_addresses_are_taken(tmp_path, url):
-    with pytest.raises(InputError, match="must begin with http:// or https://, but got"):
+    with pytest.raises(InputError, match="must begin with http:// or https:// and a host"):
         download(tmp_path, url)
 
 
@@ -384,3 +443,37 @@ def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"data folder must be writable .*--data-dir"):
         download(tmp_path / "file" / "data", "http://127.0.0.1:1/none")
+
+
+BAD_COMMANDS = {
+    "--nope": "unrecognized arguments: --nope",
+    "--dat x": "unrecognized arguments: --dat x",
+    "--url": "--url: expected one argument",
+    "--data-dir ~nosuchuser/x": "must be a path, but got '~nosuchuser/x'",
+    "--data-dir /proc/none": "data folder must be writable",
+    "--url gopher://x": "must begin with http:// or https://",
+    "--x\n\x1b[31m": r"--x\\n\\x1b\[31m",
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_COMMANDS.items())
+def test_an_odd_command_line_gets_one_line(monkeypatch, tmp_path, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(options.split(" "))
+    except SystemExit as ended:
+        code = ended.code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert line.startswith("error: ")
+    assert line.isprintable()
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize("proxy", ["nonsense", "http://", "http://[::1", "http://127.0.0.1:1"])
+def test_an_odd_proxy_gets_one_line(monkeypatch, tmp_path, capsys, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    assert main(["--data-dir", str(tmp_path), "--url", "http://xlsa17.invalid/x.zip"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: xlsa17.zip must come from http://xlsa17.invalid/x.zip, but")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from tiny_package import TINY, tiny_variables, write_package
@@ -20,6 +23,7 @@ from tiny_package import TINY, tiny_variables, write_package
 from mianet import datasets, store
 from mianet.data import load_search_data
 from mianet.errors import InputError
+from mianet.sources import open_source
 from mianet.test_parts import load_test_parts
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +163,87 @@ def record(change):
     return damage
 
 
+def forged(make, file="search/images.arrow"):
+    """Put other content in the place of a file, with a record that has its checksum."""
+
+    def damage(home):
+        (generation,) = generations(home)
+        path = generation / file
+        path.write_bytes(make(path.read_bytes()))
+        content = path.read_bytes()
+        record(lambda v: v["files"].update({file: [len(content), zlib.crc32(content)]}))(home)
+
+    return damage
+
+
+def arrow(change, new=pa.ipc.new_file, batches=1, **options):
+    """Return a maker of Arrow bytes from a changed table of the original's columns."""
+
+    def make(content):
+        table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+        batch = change(table).combine_chunks().to_batches()[0]
+        sink = pa.BufferOutputStream()
+        with new(sink, batch.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+            for _ in range(batches):
+                writer.write_batch(batch)
+        return sink.getvalue().to_pybytes()
+
+    return make
+
+
+def parquet(content):
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.ipc.open_file(pa.py_buffer(content)).read_all(), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def doubles(table):
+    wide = pa.array(table["features"].to_pylist(), pa.list_(pa.float64(), 7))
+    return table.set_column(0, "features", wide)
+
+
+def with_null(table):
+    return table.set_column(1, "label", pa.array([None, *table["label"].to_pylist()[1:]]))
+
+
+def moved_generation(home):
+    """The record points out of its folder, to a generation that is whole."""
+    (generation,) = generations(home)
+    shutil.copytree(generation, home.parent / generation.name)
+    record(lambda values: values.update(generation=f"../{generation.name}"))(home)
+
+
+def leftovers(home):
+    (home / "current.json.tmp").write_text("{")
+    cut(home)
+
+
 DAMAGES = {
+    "noise with its checksum": forged(lambda content: b"noise" * 100),
+    "schema": forged(lambda content: content.replace(b"features", b"fe\xff\xfeures")),
+    "cut short with its checksum": forged(lambda content: content[: len(content) // 2]),
+    "another column": forged(arrow(lambda table: table.rename_columns(["features", "labels"]))),
+    "a column less": forged(arrow(lambda table: table.drop_columns(["label"]))),
+    "another type": forged(arrow(doubles)),
+    "a null": forged(arrow(with_null)),
+    "no rows": forged(arrow(lambda table: table, batches=0)),
+    "two batches": forged(arrow(lambda table: table, batches=2)),
+    "a stream": forged(arrow(lambda table: table, pa.ipc.new_stream)),
+    "parquet": forged(parquet),
+    "classes without names": forged(
+        arrow(lambda table: table.drop_columns(["name"])), "search/classes.arrow"
+    ),
+    "generation elsewhere": moved_generation,
+    "generation a number": record(lambda values: values.update(generation=5)),
+    "digest a list": record(lambda values: values.update(digest=[1])),
+    "checksum a text": record(lambda v: v["files"].update({"search/images.arrow": [1, "2"]})),
+    "a path out": record(lambda v: v["files"].update({"search/../../../x": [1, 2]})),
+    "a path with NUL": record(lambda v: v["files"].update({"search/a\0b": [1, 2]})),
+    "an endless number": record(lambda v: v["files"].update({"search/images.arrow": [10**400, 1]})),
+    "record nested deep": lambda home: (home / "current.json").write_text("[" * 60_000),
+    "record of gigabytes": lambda home: os.truncate(home / "current.json", 2**33),
+    "record of a later version": record(lambda values: values.update(format=99, more=1)),
+    "leftovers": leftovers,
     "cut short": cut,
     "one bit": flip,
     "empty": lambda home: os.truncate(next(home.glob("*/search/classes.arrow")), 0),
@@ -188,6 +272,141 @@ def test_a_damaged_store_is_converted_again(tiny, cache, conversions, damage):
     after = load_search_data("tiny", tiny)
     np.testing.assert_array_equal(after.features, expected)
     assert conversions == ["tiny", "tiny"]
+    assert len(generations(home)) == 1
+    assert {child.name for child in home.iterdir() if child.is_file()} == {"current.json", "lock"}
+
+
+BLOCKED = {
+    "a folder as record": lambda home: (home / "current.json").mkdir(parents=True),
+    "a folder as lock": lambda home: (home / "lock").mkdir(parents=True),
+    "a file as home": lambda home: (home.parent.mkdir(parents=True), home.touch()),
+    "a link to itself as home": lambda home: (
+        home.parent.mkdir(parents=True),
+        home.symlink_to(home),
+    ),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKED.values(), ids=BLOCKED)
+def test_a_store_that_something_is_in_the_way_of_is_named(tiny, cache, block):
+    block(cache / open_source("tiny", tiny).key)
+    with pytest.raises(
+        InputError, match=r"store of tiny must be writable, but .* set MIANET_CACHE"
+    ):
+        load_search_data("tiny", tiny)
+    assert not list(cache.rglob("*.arrow"))
+
+
+def test_a_source_that_goes_while_the_store_is_asked_is_named(tiny):
+    source = open_source("tiny", tiny)
+    shutil.rmtree(tiny)
+    with pytest.raises(InputError, match=r"must have res101.mat and att_splits.mat, but No such"):
+        store.open_part(source, "search")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("lacking", [4096, 8192, 60_000, 200_000, 2**20])
+def test_a_disk_that_is_full_while_converting(small_disk, monkeypatch, lacking):
+    """Wherever it ends, in the record itself too, nothing is left; room is all it needs."""
+    monkeypatch.setenv("MIANET_CACHE_DIR", str(small_disk))
+    before = shutil.disk_usage(small_disk).used
+    load_search_data("synthetic:digits")
+    needed = shutil.disk_usage(small_disk).used - before
+    shutil.rmtree(small_disk / "store")
+    fill(small_disk / "ballast", needed - lacking)
+    with pytest.raises(InputError, match=r"must be writable.*No space left.*enough space"):
+        load_search_data("synthetic:digits")
+    assert {path.name for path in small_disk.rglob("*") if path.is_file()} <= {"ballast", "lock"}
+    (small_disk / "ballast").unlink()
+    assert load_search_data("synthetic:digits").features.shape == (1152, 64)
+
+
+def fill(path, free):
+    with path.open("wb", buffering=0) as ballast:
+        with contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        ballast.truncate(max(0, ballast.tell() - free))
+
+
+def test_a_disk_full_at_a_new_conversion_keeps_the_old_one(small_disk, tiny, monkeypatch):
+    monkeypatch.setenv("MIANET_CACHE_DIR", str(small_disk))
+    before = load_search_data("tiny", tiny)
+    (home,) = (small_disk / "store").iterdir()
+    files = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    images, splits = tiny_variables()
+    source = tiny / "TINY"
+    kept = {path: (path.read_bytes(), path.stat()) for path in source.iterdir()}
+    write_package(source, {**images, "features": images["features"] + 1}, splits)
+    fill(small_disk / "ballast", 4096)
+    with pytest.raises(InputError, match=r"No space left"):
+        load_search_data("tiny", tiny)
+    (small_disk / "ballast").unlink()
+    assert files == {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    for path, (content, state) in kept.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    monkeypatch.setattr(store, "_convert", None)
+    assert load_search_data("tiny", tiny).digest == before.digest
+
+
+def test_a_limit_of_file_size_while_converting(cache):
+    """For those who are not root: the kernel refuses to let a file grow."""
+    code = (
+        "import resource, sys; from mianet.data import load_search_data\n"
+        "from mianet.errors import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 10**9))\n"
+        "try: load_search_data('synthetic:digits')\n"
+        "except InputError as error: print(error)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
+        f"import pathlib; print(len(list(pathlib.Path({str(cache)!r}).rglob('*.arrow'))))\n"
+        "print(load_search_data('synthetic:digits').features.shape)"
+    )
+    out, err = start(code).communicate(timeout=120)
+    line, left, shape = out.splitlines()
+    assert "must be writable" in line, err
+    assert "File too large" in line
+    assert left == "0"
+    assert shape == "(1152, 64)"
+
+
+def test_processes_that_meet_one_data_file_for_the_first_time_convert_it_once(tiny, cache):
+    code = (
+        "import sys, time, zlib, pathlib; from mianet import datasets, store\n"
+        "from mianet.data import load_search_data; from tiny_package import TINY\n"
+        "datasets.DATASETS = {**datasets.DATASETS, 'tiny': TINY}\n"
+        "convert = store._convert\n"
+        "store._convert = lambda *args: (time.sleep(0.5), convert(*args))[1]\n"
+        f"print('ready', flush=True); go = pathlib.Path({str(cache.parent / 'go')!r})\n"
+        "while not go.exists(): time.sleep(0.001)\n"
+        f"data = load_search_data('tiny', pathlib.Path({str(tiny)!r}))\n"
+        "print(zlib.crc32(data.features), data.digest)"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    processes = [start(code, PYTHONPATH=paths) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    (cache.parent).mkdir(exist_ok=True)
+    (cache.parent / "go").touch()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len({out for out, _ in outputs}) == 1
+    assert sum(err.count("converting tiny") for _, err in outputs) == 1
+    assert sum(err.count("waiting for another process") for _, err in outputs) == 1
+    (home,) = cache.iterdir()
     assert len(generations(home)) == 1
 
 

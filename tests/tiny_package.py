@@ -75,7 +75,7 @@ def save_hdf5(path: Path, variables: Mapping[str, Any]) -> None:
             references = np.empty(value.shape, dtype=h5py.ref_dtype)
             for place, text in np.ndenumerate(value):
                 cell = f"#refs#/{name}{place[0]}"
-                file[cell] = np.array([[ord(letter)] for letter in text], dtype=np.uint16)
+                file[cell] = np.frombuffer(text.encode("utf-16-le"), "<u2")[:, None]
                 file[cell].attrs["MATLAB_class"] = np.bytes_("char")
                 references[place] = file[cell].ref
             file.create_dataset(name, data=references.T, dtype=h5py.ref_dtype)
