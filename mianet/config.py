@@ -1,4 +1,4 @@
-"""The one list of hyperparameters, and the paper's variants as settings of it."""
+"""Settings of a model; MIANet's hyperparameters, and the paper's variants as settings of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 from mianet.errors import InputError
 
@@ -18,11 +18,68 @@ Strategy = Literal["iterative", "simultaneous", "joint"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
+class Settings:
     """Everything that decides a training beside its data, its seed and its number of epochs.
 
+    A model declares a subclass with its hyperparameters as fields, each with a default. Values
+    are checked when an instance is made.
+
+    Attributes:
+        model: The model that they are of; a subclass allows its own name only.
+        positive: Fields that must be more than 0.
+        not_negative: Fields that must be 0 or more.
+
+    Raises:
+        InputError: A value is of the wrong type or outside its range.
+    """
+
+    positive: ClassVar[tuple[str, ...]] = ()
+    not_negative: ClassVar[tuple[str, ...]] = ()
+
+    model: str
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), hints[field.name])
+        for name in self.not_negative:
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, but got {getattr(self, name)!r}")
+        for name in self.positive:
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be more than 0, but got {getattr(self, name)!r}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Build from values that may be strings, as a command line or a recorded run has them.
+
+        Raises:
+            InputError: A name is unknown or a value cannot be read.
+        """
+        hints = get_type_hints(cls)
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise InputError(
+                    f"{name!r} is no hyperparameter; the names are: {', '.join(names)}"
+                )
+        return cls(**{name: _parse(name, value, hints[name]) for name, value in values.items()})
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a checked copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return name → value, in the order of the declaration."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters(Settings):
+    """MIANet's hyperparameters.
+
     The defaults are the paper's (section 4.2), or the decision of docs/method.md where the paper
-    is silent. Values are checked when an instance is made.
+    is silent.
 
     Attributes:
         alpha: Weight of the orthogonal constraint ``L_ors`` (eq. 7).
@@ -40,11 +97,18 @@ class Hyperparameters:
         reconstruction: Which latents each modality is rebuilt from (eq. 5), if at all.
         strategy: How eq. 6 and eq. 7 take turns (figure 7).
         withhold_unseen_attributes: Keep unseen classes' attributes out of training (section 4.6).
-
-    Raises:
-        InputError: A value is of the wrong type or outside its range.
     """
 
+    positive = (
+        "learning_rate",
+        "latent_multiplier",
+        "hidden_dim",
+        "discriminator_dim",
+        "batch_images",
+    )
+    not_negative = ("alpha", "beta", "gamma")
+
+    model: Literal["mianet"] = "mianet"
     alpha: float = 1000.0
     beta: float = 0.01
     gamma: float = 0.01
@@ -60,45 +124,6 @@ class Hyperparameters:
     reconstruction: Reconstruction = "cross"
     strategy: Strategy = "iterative"
     withhold_unseen_attributes: bool = False
-
-    def __post_init__(self) -> None:
-        for name, expected in get_type_hints(type(self)).items():
-            _check(name, getattr(self, name), expected)
-        for name in ("alpha", "beta", "gamma"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be 0 or more, but got {getattr(self, name)!r}")
-        for name in (
-            "learning_rate",
-            "latent_multiplier",
-            "hidden_dim",
-            "discriminator_dim",
-            "batch_images",
-        ):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be more than 0, but got {getattr(self, name)!r}")
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Hyperparameters:
-        """Build from values that may be strings, as a command line or a recorded run has them.
-
-        Raises:
-            InputError: A name is unknown or a value cannot be read.
-        """
-        hints = get_type_hints(cls)
-        for name in values:
-            if name not in hints:
-                raise InputError(
-                    f"{name!r} is no hyperparameter; the names are: {', '.join(hints)}"
-                )
-        return cls(**{name: _parse(name, value, hints[name]) for name, value in values.items()})
-
-    def replace(self, **changes: Any) -> Hyperparameters:
-        """Return a checked copy with some values changed."""
-        return dataclasses.replace(self, **changes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return name → value, in the order of the declaration."""
-        return dataclasses.asdict(self)
 
     def latent_dim(self, classes: int) -> int:
         """Return L = multiplier × classes of the world at hand, at least 1 (section 4.2)."""

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mianet.model import MIANet
-from mianet.prediction import cosine_scores
+from mianet.prediction import Scorer, class_scores
 from mianet.protocol import Part, Task
 from mianet.scaling import FeatureScaler
 
@@ -36,7 +35,7 @@ class Metrics:
         return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def evaluate(model: MIANet, scaler: FeatureScaler, task: Task) -> Metrics:
+def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
     """Score the held-out parts of a task, validation or test alike."""
     unseen = _scores(model, scaler, task.heldout_unseen, task)
     unseen_labels = task.heldout_unseen.labels[task.heldout_unseen.rows]
@@ -70,6 +69,6 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
 
 
 def _scores(
-    model: MIANet, scaler: FeatureScaler, part: Part, task: Task
+    model: Scorer, scaler: FeatureScaler, part: Part, task: Task
 ) -> Float[Tensor, "images classes"]:
-    return cosine_scores(model, scaler, part.features[part.rows], task.class_attributes)
+    return class_scores(model, scaler, part.features[part.rows], task.class_attributes)

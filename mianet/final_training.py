@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from mianet.config import Hyperparameters
+from mianet.config import Settings
 from mianet.data import SearchData
 from mianet.evaluation import Metrics, evaluate
+from mianet.model import MIANet
 from mianet.prediction import Classifier
 from mianet.protocol import Part, Task, as_tensor
+from mianet.scaling import FeatureScaler
 from mianet.test_parts import TestParts
-from mianet.training import train
+from mianet.training import Begin, Training, run
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class FinalResult:
 
     Attributes:
         metrics: The test parts' figures.
-        classifier: The trained model with all classes, on the CPU.
+        classifier: The trained model with all classes, on the CPU; None for a reference model,
+            which is there to compare with and is not kept.
     """
 
     metrics: Metrics
-    classifier: Classifier
+    classifier: Classifier | None
 
 
 def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
@@ -52,11 +55,12 @@ def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
 def train_final(
     data: SearchData,
     test: TestParts,
-    settings: Hyperparameters,
+    settings: Settings,
     *,
     epochs: int,
     seed: int,
     device: torch.device | str = "cpu",
+    begin: Begin = Training,
 ) -> FinalResult:
     """Train a configuration for its selected number of epochs and score the test parts once.
 
@@ -64,13 +68,19 @@ def train_final(
         DivergedError: The training left the finite numbers.
     """
     task = final_task(data, test, torch.device(device))
-    *_, last = train(task, settings, epochs=epochs, seed=seed)
+    *_, last = run(begin(task, settings, seed=seed), epochs)
     metrics = evaluate(last.model, last.scaler, task)
-    classifier = Classifier(
-        last.model.cpu().eval(),
-        last.scaler.cpu(),
-        task.class_attributes.cpu(),
+    if not isinstance(last.model, MIANet):
+        return FinalResult(metrics, None)
+    return FinalResult(metrics, classifier_of(last.model, last.scaler, test))
+
+
+def classifier_of(model: MIANet, scaler: FeatureScaler, test: TestParts) -> Classifier:
+    """Return a trained model as a classifier of all classes; both parts move to the CPU."""
+    return Classifier(
+        model.cpu().eval(),
+        scaler.cpu(),
+        as_tensor(test.class_attributes, torch.device("cpu")),
         test.class_names,
         np.isin(np.arange(len(test.class_names)), test.unseen_classes),
     )
-    return FinalResult(metrics, classifier)

@@ -96,6 +96,15 @@ class MIANet(nn.Module):
         hidden = F.relu(hidden + self.visual_hidden.bias)
         return self._activate(self.visual_latent(hidden)), rebuilt + self.rebuilt_features_bias
 
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return the cosine of every image with every class in the latent space (section 3.5)."""
+        prototypes = on_hypersphere(self.embed_attributes(class_attributes))
+        return on_hypersphere(self.embed_features(features)) @ prototypes.mT
+
     def _rebuild_hidden(self, latents: Tensor) -> Tensor:
         return F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
 

@@ -1,41 +1,96 @@
-"""A trained model as a classifier: features in, one cosine for each class out (section 3.5)."""
+"""A trained model as a classifier: features in, one score for each class out (section 3.5)."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from mianet.errors import InputError
-from mianet.model import MIANet, on_hypersphere
+from mianet.model import MIANet
 from mianet.scaling import FeatureScaler
+
+GZSL, ZSL = "gzsl", "zsl"
+MODES = (GZSL, ZSL)
+"""Which classes an image can be of: all (generalized), or those without training images."""
+
+FORMAT = 1
+"""Version of the file that a classifier is saved in."""
+
+LENGTH_TOLERANCE = 1e-3
+"""How far from 1 the length of a new class's attribute vector may be."""
 
 _IMAGES_AT_ONCE = 2048
 
 
+@runtime_checkable
+class Numbers(Protocol):
+    """Numbers as NumPy, pandas or PyTorch hold them."""
+
+    def __array__(self) -> Any:
+        """Return them as a NumPy array."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What every model can do once it is trained: tell how well images and classes agree."""
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return a score for every scaled image and every class, the highest for the best."""
+
+
 @torch.no_grad()
-def cosine_scores(
-    model: MIANet,
+def class_scores(
+    model: Scorer,
     scaler: FeatureScaler,
     features: Float[Tensor, "images features"],
     class_attributes: Float[Tensor, "classes attributes"],
 ) -> Float[Tensor, "images classes"]:
-    """Return the cosine of every image with every class in the latent space.
+    """Return the model's score of every image for every class; for MIANet, their cosine.
 
-    The nearest class is the prediction: among all classes for GZSL, among the unseen for ZSL.
+    The best class is the prediction: among all classes for GZSL, among the unseen for ZSL.
     """
-    prototypes = on_hypersphere(model.embed_attributes(class_attributes))
     return torch.cat(
-        [
-            on_hypersphere(model.embed_features(scaler(chunk))) @ prototypes.mT
-            for chunk in features.split(_IMAGES_AT_ONCE)
-        ]
+        [model.scores(scaler(chunk), class_attributes) for chunk in features.split(_IMAGES_AT_ONCE)]
     )
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The best classes of each image, the best first.
+
+    Attributes:
+        classes: Rows of the classifier's ``class_names``.
+        scores: What they are ranked by: cosines, those of seen classes less the calibration.
+    """
+
+    classes: Int64[np.ndarray, "images top"]
+    scores: Float32[np.ndarray, "images top"]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The images that are nearest to a class, the nearest first.
+
+    Attributes:
+        images: Rows of the given features.
+        scores: Their cosines with the class.
+    """
+
+    images: Int64[np.ndarray, " top"]
+    scores: Float32[np.ndarray, " top"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +103,8 @@ class Classifier:
         class_attributes: One row a class.
         class_names: One name a class.
         unseen: Which classes had no training images.
+        calibration: What is subtracted from the scores of seen classes when all classes compete
+            (see ``mianet.calibration``); 0 for plain cosines.
     """
 
     model: MIANet
@@ -55,35 +112,122 @@ class Classifier:
     class_attributes: Float[Tensor, "classes attributes"]
     class_names: tuple[str, ...]
     unseen: Bool[np.ndarray, " classes"]
+    calibration: float = 0.0
 
     @property
     def feature_dim(self) -> int:
         """Return d, the width of the features that it takes."""
         return self.model.visual_hidden.in_features
 
-    def predict(
-        self, features: Float32[np.ndarray, "images features"]
-    ) -> Float32[np.ndarray, "images classes"]:
-        """Return the cosine of every image with every class.
+    def predict(self, features: Numbers) -> Float32[np.ndarray, "images classes"]:
+        """Return the cosine of every image with every class, without calibration.
+
+        Args:
+            features: (images, features); a NumPy array, a data frame or a tensor on any device.
 
         Raises:
-            InputError: The features have another width than those it was trained on.
+            InputError: The features are not what ``checked_features`` wants.
         """
-        if features.ndim != 2 or features.shape[1] != self.feature_dim:
+        return self._cosines(features, self.class_attributes)
+
+    def classify(
+        self,
+        features: Numbers,
+        *,
+        mode: str = GZSL,
+        top_k: int = 1,
+        calibration: float | None = None,
+    ) -> Classified:
+        """Return the best classes of every image; of equal scores the first class.
+
+        Args:
+            features: As ``predict`` takes them.
+            mode: One of ``MODES``.
+            top_k: How many classes an image.
+            calibration: Another constant than the classifier's own; without effect on ZSL.
+
+        Raises:
+            InputError: An argument is not as described.
+        """
+        candidates = self.candidates(mode, top_k)
+        constant = self.calibration if calibration is None else calibration
+        if not math.isfinite(constant):
+            raise InputError(f"calibration must be a finite number, but got {constant!r}")
+        scores = self.predict(features) - np.float32(constant) * ~self.unseen
+        scores = scores[:, candidates]
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        return Classified(candidates[best], np.take_along_axis(scores, best, axis=1))
+
+    def candidates(self, mode: str, top_k: int = 1) -> Int64[np.ndarray, " candidates"]:
+        """Return the classes that an image can be of in a mode.
+
+        Raises:
+            InputError: There is no such mode, or it has fewer than ``top_k`` classes.
+        """
+        if mode not in MODES:
+            raise InputError(f"mode must be one of {', '.join(MODES)}, but got {mode!r}")
+        found = np.arange(len(self.class_names)) if mode == GZSL else np.flatnonzero(self.unseen)
+        if not 1 <= top_k <= len(found):
             raise InputError(
-                f"features must have the shape (images, {self.feature_dim}), "
-                f"but got {features.shape}"
+                f"top_k must be from 1 to the {len(found)} classes of {mode}, but got {top_k}"
             )
-        scores = cosine_scores(
-            self.model, self.scaler, torch.tensor(features), self.class_attributes
+        return found
+
+    def retrieve(
+        self, features: Numbers, query: str | Numbers, *, top_k: int | None = None
+    ) -> Retrieved:
+        """Rank images by their cosine with a class (the order behind eq. 9).
+
+        Args:
+            features: As ``predict`` takes them.
+            query: The name of a class, or the attribute vector of any class, (attributes,).
+            top_k: How many images; all by default.
+
+        Raises:
+            InputError: The features are not as described, the class is unknown, or the vector is
+                none that ``add_classes`` would take.
+        """
+        scores = self._cosines(features, self._query(query)[None])[:, 0]
+        if top_k is not None and not 1 <= top_k <= len(scores):
+            raise InputError(f"top_k must be from 1 to the {len(scores)} images, but got {top_k}")
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return Retrieved(order, scores[order])
+
+    def add_classes(self, names: Sequence[str], attributes: Numbers) -> Classifier:
+        """Return a classifier that knows further classes, without training (section 4.6).
+
+        The new classes are unseen ones; the known ones keep their scores.
+
+        Args:
+            names: One a class; none is known already.
+            attributes: (classes, attributes), prepared as those of the known classes are: on the
+                data sets of the field, divided by its length.
+
+        Raises:
+            InputError: The names or the attributes are not as described.
+        """
+        wrong = [name for name in names if not (isinstance(name, str) and name.strip())]
+        if not names or wrong:
+            raise InputError(f"new classes must have names, but got {list(names)!r}")
+        known = set(self.class_names)
+        for name in names:
+            if name in known:
+                raise InputError(f"the names of classes must differ, but {name!r} is there twice")
+            known.add(name)
+        vectors = self._checked_attributes(names, attributes)
+        return dataclasses.replace(
+            self,
+            class_attributes=torch.cat([self.class_attributes, vectors]),
+            class_names=(*self.class_names, *names),
+            unseen=np.concatenate([self.unseen, np.ones(len(names), dtype=bool)]),
         )
-        return np.asarray(scores.numpy())
 
     def save(self, path: Path) -> None:
         """Write it as one file that holds tensors, numbers and strings only."""
         model = self.model
         torch.save(
             {
+                "format": FORMAT,
                 "shape": {
                     "feature_dim": self.feature_dim,
                     "attribute_dim": model.semantic_latent.in_features,
@@ -98,14 +242,35 @@ class Classifier:
                 "class_attributes": self.class_attributes.cpu(),
                 "class_names": list(self.class_names),
                 "unseen": torch.tensor(self.unseen),
+                "calibration": float(self.calibration),
             },
             path,
         )
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
-        """Read what ``save`` wrote; nothing in the file is executed."""
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        """Read what ``save`` wrote, onto the CPU; nothing in the file is executed.
+
+        Raises:
+            InputError: The file is missing, damaged, or not one that ``save`` wrote.
+        """
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            if saved["format"] == FORMAT:
+                return cls._from(saved)
+        except Exception as error:  # damaged and hostile files raise almost anything
+            # PyTorch's own message advises to load unsafely.
+            raise InputError(
+                f"{path} must be a classifier as this project saves it, but cannot be read "
+                f"({type(error).__name__}); it may be damaged or of another kind"
+            ) from error
+        raise InputError(
+            f"{path} must be a classifier of format {FORMAT}, but is of {saved['format']!r}; "
+            "load it with the version of this project that saved it"
+        )
+
+    @classmethod
+    def _from(cls, saved: dict[str, Any]) -> Classifier:
         model = MIANet(**saved["shape"])
         model.load_state_dict(saved["model"])
         scaler = FeatureScaler(saved["scaling"], saved["shape"]["feature_dim"])
@@ -116,4 +281,94 @@ class Classifier:
             saved["class_attributes"],
             tuple(saved["class_names"]),
             saved["unseen"].numpy(),
+            saved["calibration"],
         )
+
+    def _cosines(
+        self, features: Numbers, class_attributes: Float[Tensor, "classes attributes"]
+    ) -> Float32[np.ndarray, "images classes"]:
+        checked = torch.tensor(checked_features(features, self.feature_dim))
+        return np.asarray(class_scores(self.model, self.scaler, checked, class_attributes).numpy())
+
+    def _query(self, query: str | Numbers) -> Float[Tensor, " attributes"]:
+        if not isinstance(query, str):
+            return self._checked_attributes(["the query"], _as_array(query)[None])[0]
+        if query not in self.class_names:
+            raise InputError(
+                f"the class must be one of the model's {len(self.class_names)} "
+                f"({self.class_names[0]}, …), but got {query!r}; give its attribute vector instead"
+            )
+        return self.class_attributes[self.class_names.index(query)]
+
+    def _checked_attributes(
+        self, names: Sequence[str], attributes: Numbers
+    ) -> Float[Tensor, "classes attributes"]:
+        array = _as_array(attributes)
+        expected = (len(names), self.class_attributes.shape[1])
+        if array.shape != expected or array.dtype.kind not in "iuf":
+            raise InputError(
+                f"attributes must be numbers of the shape {expected}, but got {array.dtype} of "
+                f"{array.shape}"
+            )
+        vectors = torch.tensor(_float32(array))
+        lengths = vectors.norm(dim=1)
+        if not lengths.isfinite().all():
+            bad = names[int((~lengths.isfinite()).nonzero()[0])]
+            raise InputError(f"attributes must be finite, but those of {bad!r} are not")
+        furthest = int((lengths - 1).abs().argmax())
+        if self._has_unit_attributes() and (lengths[furthest] - 1).abs() > LENGTH_TOLERANCE:
+            raise InputError(
+                "the attribute vector of a class must have length 1, as those of the model's "
+                f"classes, but that of {names[furthest]!r} has length {lengths[furthest]:.4g}; "
+                "divide it by its length"
+            )
+        return vectors
+
+    def _has_unit_attributes(self) -> bool:
+        lengths = self.class_attributes.norm(dim=1)
+        return bool(((lengths - 1).abs() <= LENGTH_TOLERANCE).all())
+
+
+def checked_features(
+    features: Numbers, feature_dim: int, *, first_image: int = 0
+) -> Float32[np.ndarray, "images features"]:
+    """Return features as they are computed with, or say what is wrong with them.
+
+    Args:
+        features: (images, features); a NumPy array, a data frame or a tensor on any device.
+        feature_dim: The width that they must have.
+        first_image: The number of their first row, for the message.
+
+    Raises:
+        InputError: They are no numbers, have another shape, are empty, or are not finite.
+    """
+    array = _as_array(features)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"features must be real numbers, but got {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != feature_dim:
+        raise InputError(
+            f"features must have the shape (images, {feature_dim}), but got {array.shape}"
+        )
+    if not len(array):
+        raise InputError("features must be of one image at least, but got none")
+    numbers = _float32(array)
+    # One sum an image is finite where all its features are, without a mask of the whole array.
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~np.isfinite(numbers.sum(axis=1, dtype=np.float64)))
+    if len(bad):
+        raise InputError(
+            f"features must be finite in float32, but those of {len(bad):,} images are not, "
+            f"the first is image {first_image + bad[0]:,} (from 0)"
+        )
+    return numbers
+
+
+def _as_array(numbers: Numbers) -> np.ndarray:
+    if isinstance(numbers, Tensor):
+        return np.asarray(numbers.detach().cpu().numpy())
+    return np.asarray(numbers)
+
+
+def _float32(array: np.ndarray) -> Float32[np.ndarray, "*shape"]:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found
+        return array.astype(np.float32, copy=False)

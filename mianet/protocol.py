@@ -101,9 +101,9 @@ def draw_validation(
 
 
 def validation_tasks(
-    data: SearchData, *, executions: int, seed: int, device: torch.device
+    data: SearchData, *, executions: int, seed: int, device: torch.device, first: int = 0
 ) -> list[Task]:
-    """Return the tasks of a search's executions; they share one copy of the images."""
+    """Return the tasks of some executions, from ``first`` on; they share one copy of the images."""
     features = as_tensor(data.features, device)
     labels = as_tensor(data.labels, device)
     attributes = as_tensor(data.class_attributes, device)
@@ -112,7 +112,7 @@ def validation_tasks(
         return Part(features, labels, as_tensor(rows, device))
 
     tasks = []
-    for execution in range(executions):
+    for execution in range(first, first + executions):
         draw = draw_validation(
             data.labels, len(data.class_attributes), execution=execution, seed=seed
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -73,6 +75,23 @@ class Stepper:
         self.discriminator = model.discriminator_parameters()
         self.embedding_optimizer = _adam(self.embedding, settings)
         self.discriminator_optimizer = _adam(self.discriminator, settings)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that training has changed: the weights and both optimisers' moments.
+
+        The tensors are those in use, not copies.
+        """
+        return {
+            "model": self.model.state_dict(),
+            "embedding_optimizer": self.embedding_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` of an equal stepper returned; it is copied."""
+        self.model.load_state_dict(state["model"])
+        for name in ("embedding_optimizer", "discriminator_optimizer"):
+            getattr(self, name).load_state_dict(deepcopy(state[name]))  # it would share the moments
 
     def step(self, batch: Batch) -> Float[Tensor, " losses"]:
         """Take one step of the chosen strategy; return the losses that it met (``LOSSES``)."""

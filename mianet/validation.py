@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from mianet.config import Hyperparameters
+from mianet.config import Settings
 from mianet.data import SearchData
 from mianet.evaluation import Metrics, evaluate, mean_metrics
+from mianet.prediction import Scorer
 from mianet.protocol import Task, validation_tasks
-from mianet.training import Epoch, train
+from mianet.training import Begin, Epoch, Training, run
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,94 @@ class ValidationEpoch:
     losses: Mapping[str, float]
 
 
+class Validation:
+    """All executions of a configuration, trained and scored epoch by epoch.
+
+    Every configuration meets the same draws and the same seeds (common random numbers). It can be
+    set down after an epoch and taken up again.
+    """
+
+    def __init__(
+        self,
+        data: SearchData,
+        settings: Settings,
+        *,
+        executions: int = 5,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        begin: Begin = Training,
+    ) -> None:
+        self._tasks = validation_tasks(
+            data, executions=executions, seed=seed, device=torch.device(device)
+        )
+        self._trainings = [
+            begin(task, settings, seed=execution_seed(seed, execution))
+            for execution, task in enumerate(self._tasks)
+        ]
+
+    def epoch(self) -> ValidationEpoch:
+        """Train each execution one more epoch and score it.
+
+        Raises:
+            DivergedError: An execution left the finite numbers, or its latents are all zero.
+        """
+        return _summarise(self._tasks, tuple(training.epoch() for training in self._trainings))
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what the next epoch depends on, an entry an execution; see ``Training.state``."""
+        return [training.state() for training in self._trainings]
+
+    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what ``state`` of an equal validation returned, bit for bit."""
+        for training, saved in zip(self._trainings, state, strict=True):
+            training.restore(saved)
+
+
 def validate(
     data: SearchData,
-    settings: Hyperparameters,
+    settings: Settings,
     *,
     epochs: int,
     executions: int = 5,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    begin: Begin = Training,
 ) -> Iterator[ValidationEpoch]:
-    """Train and score all executions of a configuration, epoch by epoch.
-
-    Every configuration meets the same draws and the same seeds (common random numbers).
+    """Train and score all executions of a configuration from the beginning; see ``Validation``.
 
     Raises:
-        DivergedError: An execution left the finite numbers.
+        DivergedError: An execution left the finite numbers, or its latents are all zero.
     """
-    tasks = validation_tasks(data, executions=executions, seed=seed, device=torch.device(device))
-    trainings = [
-        train(task, settings, epochs=epochs, seed=execution_seed(seed, execution))
-        for execution, task in enumerate(tasks)
-    ]
-    for epoch_of_each in zip(*trainings, strict=True):
-        yield _summarise(tasks, epoch_of_each)
+    validation = Validation(
+        data, settings, executions=executions, seed=seed, device=device, begin=begin
+    )
+    for _ in range(epochs):
+        yield validation.epoch()
+
+
+def score_execution(
+    data: SearchData,
+    settings: Settings,
+    *,
+    epochs: int,
+    execution: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    begin: Begin = Training,
+) -> Metrics:
+    """Train one execution for a number of epochs that is known, and score it once at their end.
+
+    For draws that a configuration has not been chosen by; they are those of ``validate`` of the
+    same number.
+
+    Raises:
+        DivergedError: The training left the finite numbers.
+    """
+    (task,) = validation_tasks(
+        data, executions=1, seed=seed, device=torch.device(device), first=execution
+    )
+    *_, last = run(begin(task, settings, seed=execution_seed(seed, execution)), epochs)
+    return evaluate(last.model, last.scaler, task)
 
 
 def execution_seed(seed: int, execution: int) -> int:
@@ -62,7 +129,7 @@ def execution_seed(seed: int, execution: int) -> int:
     return int(np.random.SeedSequence([seed, execution, 1]).generate_state(1)[0])
 
 
-def _summarise(tasks: list[Task], epochs: tuple[Epoch, ...]) -> ValidationEpoch:
+def _summarise(tasks: list[Task], epochs: tuple[Epoch[Scorer], ...]) -> ValidationEpoch:
     metrics = tuple(
         evaluate(epoch.model, epoch.scaler, task) for task, epoch in zip(tasks, epochs, strict=True)
     )

@@ -1,4 +1,6 @@
-"""Training and validation: seeds, pairs, learning, divergence."""
+"""Training and validation: seeds, pairs, learning, divergence, and going on where it was left."""
+
+import copy
 
 import pytest
 import torch
@@ -8,8 +10,8 @@ from mianet.config import VARIANTS
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
 from mianet.scaling import FeatureScaler
-from mianet.training import batches, train
-from mianet.validation import validate
+from mianet.training import Training, batches, train
+from mianet.validation import Validation, validate
 
 
 def collect_pairs(task, batch_images, seed=0):
@@ -116,3 +118,47 @@ def test_executions_are_the_same_however_many_there_are():
         next(validate(data, small_settings(), epochs=1, executions=k, seed=0)) for k in (2, 4)
     )
     assert few.executions == many.executions[:2]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_training_taken_up_again_goes_on_bit_for_bit(variant, tmp_path):
+    data, settings = small_search_data(), small_settings(**VARIANTS[variant])
+    undisturbed = list(validate(data, settings, epochs=5, executions=2, seed=3))
+    first = Validation(data, settings, executions=2, seed=3)
+    epochs = [first.epoch(), first.epoch()]
+    torch.save(first.state(), tmp_path / "state.pt")
+    again = Validation(data, settings, executions=2, seed=3)
+    again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    epochs += [again.epoch() for _ in range(3)]
+    assert epochs == undisturbed
+
+
+def test_the_epochs_after_a_restore_do_not_change_the_saved_state():
+    first = Validation(small_search_data(), small_settings(), executions=1)
+    first.epoch()
+    state = copy.deepcopy(first.state())
+    outcomes = []
+    for _ in range(2):
+        again = Validation(small_search_data(), small_settings(), executions=1)
+        again.restore(state)
+        outcomes.append(again.epoch())
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("modality", ["visual", "semantic"])
+def test_dead_latents_are_a_divergence(modality, monkeypatch):
+    training = Training(small_task(), small_settings(learning_rate=1e-9), seed=0)
+    training.epoch()
+    layer = getattr(training._stepper.model, f"{modality}_latent")
+    with torch.no_grad():
+        layer.bias.fill_(-1e6)
+    with pytest.raises(DivergedError, match=f"all {modality} latents are zero after epoch 2"):
+        training.epoch()
+
+
+def test_linear_latents_do_not_die():
+    settings = small_settings(learning_rate=1e-9, latent_activation="linear")
+    training = Training(small_task(), settings, seed=0)
+    with torch.no_grad():
+        training._stepper.model.visual_latent.bias.fill_(-1e6)
+    assert training.epoch().number == 1

@@ -64,3 +64,29 @@ def small_settings(**changes):
         feature_scaling="none",
     )
     return base.replace(**changes)
+
+
+def attribute_task(*, seed=0, classes=24, unseen=4, images=1200, width=24, attributes=12):
+    """A task whose classes have or lack attributes that their images show, nearly without noise."""
+    random = np.random.default_rng(seed)
+    has = np.unique(random.integers(0, 2, (4 * classes, attributes)), axis=0)
+    has = random.permutation(has[(has.sum(1) > 2) & (has.sum(1) < attributes)])[:classes]
+    class_attributes = (has / np.linalg.norm(has, axis=1, keepdims=True)).astype(np.float32)
+    labels = np.arange(images) % classes
+    mixing = random.normal(size=(attributes, width))
+    features = class_attributes[labels] @ mixing + 0.02 * random.normal(size=(images, width))
+    held = random.random(images) < 0.2
+
+    def part(chosen):
+        rows = torch.from_numpy(np.flatnonzero(chosen))
+        return Part(torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels), rows)
+
+    seen = classes - unseen
+    return Task(
+        torch.from_numpy(class_attributes),
+        torch.arange(seen),
+        torch.arange(seen, classes),
+        part((labels < seen) & ~held),
+        part((labels < seen) & held),
+        part(labels >= seen),
+    )
