@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -22,12 +22,23 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from tuning.ledger import EpochDone, Event, Proposed
+
 SCORE = "score"
 """The metric that samplers and schedulers maximise: the best mean H of a trial's curve so far."""
 BEST_EPOCH = "best_epoch"
 """The epoch of that best, from 1."""
-EPOCH = "training_iteration"
-"""The fidelity, as Ray Tune names it: epochs finished."""
+EPOCH = "epoch"
+"""The fidelity: epochs finished, from 1. Ray's own count begins again with each process."""
+INFEASIBLE = "infeasible"
+"""In a result: why its configuration diverged."""
+BROKEN = "broken"
+"""In a result: the error that ends its trial."""
+
+NUMBER = "number"
+"""In what Ray Tune hands to a worker: the trial's number in the study."""
+CONFIGURATION = "hyperparameters"
+"""In what Ray Tune hands to a worker: the searched hyperparameters."""
 
 
 @dataclass(frozen=True)
@@ -111,60 +122,100 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
 """Schedulers: name → how it is made."""
 
 
-class StudyScheduler(FIFOScheduler):
-    """Adds two rules of ours to a scheduler of Ray Tune.
+@dataclass(eq=False)
+class _Judged:
+    """A trial as the scheduler inside sees it: one object a trial, whichever process runs it."""
 
-    A trial whose best epoch is old is stopped (patience): H rises, then falls. And one
-    configuration, the paper's, is let run to its end whatever is said of it: it is what a search
-    is compared with, so its curve must be whole. The scheduler inside sees its results, and judges
+    trial_id: str
+    config: Mapping[str, Any]
+    live: Any = None
+    last: Mapping[str, Any] = field(default_factory=dict)
+    overruled: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked while it is copied, before it has any attribute
+            raise AttributeError(name)
+        return getattr(self.live, name)
+
+
+class _NobodyElse:
+    """Stands for Ray Tune while the past is told: there is nobody who could be paused."""
+
+    def get_trials(self) -> list[Any]:
+        return []
+
+    def get_live_trials(self) -> list[Any]:
+        return []
+
+
+_PAST = _NobodyElse()
+_CONTINUE, _STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
+
+
+class StudyScheduler(FIFOScheduler):
+    """Adds rules of ours to a scheduler of Ray Tune.
+
+    A trial whose best epoch is old is stopped (patience): H rises, then falls. And one trial, the
+    paper's configuration, is let run to its end whatever is said of it: it is what a search is
+    compared with, so its curve must be whole. The scheduler inside sees its results, and judges
     the others by them, until it would stop it; what it has stopped it must not hear of again.
+
+    A trial that begins again after its process died, or the driver's, repeats epochs; the
+    scheduler inside hears each once. So it can be told of the past (``take``) and then go on.
 
     Args:
         inner: The scheduler that judges first.
         patience: Epochs without a new best after which a trial is stopped.
-        spared: The configuration that is never stopped.
+        spared: Number of the trial that is never stopped; None for none.
     """
 
-    def __init__(self, inner: TrialScheduler, patience: int, spared: Mapping[str, Any]) -> None:
+    def __init__(self, inner: TrialScheduler, patience: int, spared: int | None = None) -> None:
         super().__init__()
         self.inner = inner
         self.patience = patience
-        self.spared = dict(spared)
-        self.overruled: set[str] = set()
+        self.spared = spared
+        self.stopped: set[int] = set()
+        self._judged: dict[int, _Judged] = {}
+        inner.set_search_properties(SCORE, "max")
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Pass on what is maximised."""
-        self._metric = metric
-        return bool(self.inner.set_search_properties(metric, mode, **spec))
+        """Accept what is maximised; it is known."""
+        return True
+
+    def take(self, event: Event) -> None:
+        """Learn what happened before this process; ``stopped`` says whom it would have ended."""
+        if isinstance(event, Proposed):
+            self._add(_PAST, event.number, event.configuration)
+        elif isinstance(event, EpochDone):
+            result = {EPOCH: event.epoch, SCORE: event.score, BEST_EPOCH: event.best_epoch}
+            self._decide(_PAST, event.number, result)
+        else:
+            self._end(_PAST, event.number, broken=event.status == "failed")
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Pass on."""
-        self.inner.on_trial_add(tune_controller, trial)
+        """Pass on, the first time."""
+        self._add(tune_controller, trial.config[NUMBER], trial.config[CONFIGURATION]).live = trial
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Pass on."""
-        self.inner.on_trial_error(tune_controller, trial)
+        """Pass on, unless the trial is tried again."""
+        if not trial.should_recover():
+            self._end(tune_controller, trial.config[NUMBER], broken=True)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ask the scheduler inside, then apply the two rules."""
-        go_on, stop = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
-        if trial.trial_id in self.overruled:
-            return go_on
-        decision = str(self.inner.on_trial_result(tune_controller, trial, result))
-        if trial.config == self.spared:
-            if decision == stop:
-                self.overruled.add(trial.trial_id)
-            return go_on
-        stale = result[EPOCH] - result[BEST_EPOCH]
-        return stop if stale >= self.patience else decision
+        """Ask the scheduler inside, then apply the rules."""
+        if INFEASIBLE in result:
+            return _STOP
+        if BROKEN in result:
+            return _CONTINUE  # to the error that follows
+        return self._decide(tune_controller, trial.config[NUMBER], result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Pass on."""
-        self.inner.on_trial_complete(tune_controller, trial, result)
+        self._end(tune_controller, trial.config[NUMBER], broken=False)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Pass on."""
-        self.inner.on_trial_remove(tune_controller, trial)
+        self.inner.on_trial_remove(tune_controller, self._judged[trial.config[NUMBER]])
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Pass on."""
@@ -173,3 +224,32 @@ class StudyScheduler(FIFOScheduler):
     def debug_string(self) -> str:
         """Pass on."""
         return str(self.inner.debug_string())
+
+    def _add(self, controller: Any, number: int, configuration: Mapping[str, Any]) -> _Judged:
+        if number not in self._judged:
+            self._judged[number] = _Judged(str(number), configuration)
+            self.inner.on_trial_add(controller, self._judged[number])
+        return self._judged[number]
+
+    def _decide(self, controller: Any, number: int, result: Mapping[str, Any]) -> str:
+        judged = self._judged[number]
+        if result[EPOCH] <= judged.last.get(EPOCH, 0):
+            return _CONTINUE
+        judged.last = result
+        if judged.overruled:
+            return _CONTINUE
+        decision = str(self.inner.on_trial_result(controller, judged, result))
+        if number == self.spared:
+            judged.overruled = decision == _STOP
+            return _CONTINUE
+        if decision == _STOP or result[EPOCH] - result[BEST_EPOCH] >= self.patience:
+            self.stopped.add(number)
+            return _STOP
+        return decision
+
+    def _end(self, controller: Any, number: int, *, broken: bool) -> None:
+        judged = self._judged[number]
+        if broken:
+            self.inner.on_trial_error(controller, judged)
+        elif judged.last:
+            self.inner.on_trial_complete(controller, judged, judged.last)

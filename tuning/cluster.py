@@ -113,13 +113,13 @@ def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
 
 def _running_cluster() -> str | None:
     """Return the address of a cluster that answers, or None."""
-    address = canonicalize_bootstrap_address(None)
-    if address is None:
-        return None
-    host, _, port = address.rpartition(":")
     try:
+        address = canonicalize_bootstrap_address(None)
+        if address is None:
+            return None
+        host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:
         if given := os.environ.get("RAY_ADDRESS"):
             raise InputError(
                 f"RAY_ADDRESS must name a running cluster, but {given} does not answer "

@@ -10,12 +10,16 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from mianet.errors import InputError
+from mianet import sources
+from mianet.errors import InputError, one_line
+from tuning.models import MIANET, MODELS
 from tuning.recording import RecordingError, default_tracking_uri
+
+T = TypeVar("T")
 
 BAD_INPUT = 2
 FAILED = 1
@@ -29,12 +33,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and the way to help; exit with code 2."""
-        self.exit(BAD_INPUT, f"error: {message} (--help lists the options)\n")
+        self.exit(BAD_INPUT, f"error: {one_line(message)} (--help lists the options)\n")
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
+def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
     """Add the options that every command has: data set, data, tracking store, resources."""
-    parser.add_argument("--dataset", required=True, help="SUN, CUB, AWA1, AWA2, aPY, digits, …")
+    parser.add_argument(
+        "--dataset", required=dataset_required, help="SUN, CUB, AWA1, AWA2, aPY, digits, …"
+    )
     parser.add_argument(
         "--data-dir",
         type=absolute_path,
@@ -50,6 +56,27 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-trial",
         type=gpu_share,
         help="GPUs of a training; a fraction lets several share one (default: 1 if there are any)",
+    )
+
+
+def add_model_option(parser: argparse.ArgumentParser, default: str = MIANET) -> None:
+    """Add the model that is searched, confirmed or trained."""
+    parser.add_argument(
+        "--model",
+        choices=MODELS,
+        default=default,
+        help=f"a model to compare with (default: {MIANET})",
+    )
+
+
+def add_storage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the folder that keeps what a command can go on from."""
+    parser.add_argument(
+        "--storage",
+        type=absolute_path,
+        default="ray_results",
+        help="folder for the state of searches and for what waits to be recorded "
+        "(default: ./ray_results)",
     )
 
 
@@ -76,14 +103,19 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 def positive_int(text: str) -> int:
     """Read a whole number of at least 1."""
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
     return int(text)
 
 
+def count(text: str) -> int:
+    """Read a whole number of at least 0."""
+    return 0 if text == "0" else positive_int(text)
+
+
 def seed(text: str) -> int:
     """Read a seed, 0 to 2³² - 1."""
-    if not re.fullmatch(r"\d{1,10}", text) or int(text) >= 2**32:
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"must be from 0 to {2**32 - 1}, but got {text!r}")
     return int(text)
 
@@ -94,7 +126,7 @@ def gpu_share(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not (0 <= value <= 1 or (value.is_integer() and value <= 1024)):
+    if not (0 <= value <= 1 or (value.is_integer() and 0 < value <= 1024)):
         raise argparse.ArgumentTypeError(
             f"must be a fraction from 0 to 1 or a whole number, but got {text!r}"
         )
@@ -103,7 +135,7 @@ def gpu_share(text: str) -> float:
 
 def duration(text: str) -> float:
     """Read a time such as ``90``, ``90s``, ``30m`` or ``1.5h``; return seconds."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text.strip().lower())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m or 2h, but got {text!r}")
@@ -129,8 +161,23 @@ def value_range(text: str) -> tuple[str, tuple[float, float]]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names with commas between them."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Read different names with commas between them."""
+    given = tuple(name.strip() for name in text.split(",") if name.strip())
+    if twice := [name for name in given if given.count(name) > 1]:
+        raise argparse.ArgumentTypeError(f"must have each name once, but has {twice[0]!r} twice")
+    return given
+
+
+def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+    """Return the values that an option gave by name.
+
+    Raises:
+        InputError: It gave two for one name.
+    """
+    given = [name for name, _ in pairs]
+    if twice := [name for name in given if given.count(name) > 1]:
+        raise InputError(f"{option} must be given once for {twice[0]}, but is twice; leave one out")
+    return dict(pairs)
 
 
 def study_name(text: str) -> str:
@@ -142,8 +189,8 @@ def study_name(text: str) -> str:
     return text
 
 
-def writable_folder(path: Path) -> Path:
-    """Return the folder, made if need be.
+def writable_folder(path: Path, option: str = "--storage") -> Path:
+    """Return the folder that an option names, made if need be.
 
     Raises:
         InputError: Nothing can be written there.
@@ -154,11 +201,15 @@ def writable_folder(path: Path) -> Path:
             return path
     except OSError as error:
         raise InputError(
-            f"--storage must be a folder that can be written to, but {path} is not ({error}); "
+            f"{option} must be a folder that can be written to, but {path} is not ({error}); "
             "give another"
         ) from error
 
 
 def absolute_path(text: str) -> Path:
-    """Read a path; it is made absolute at once, since a trial's current directory is another."""
-    return Path(text).expanduser().absolute()
+    """Read a path; it is made absolute at once, since a trial's current directory is another.
+
+    Raises:
+        InputError: It cannot be a path.
+    """
+    return sources.absolute_path(text, "a folder")

@@ -60,6 +60,8 @@ class Delivery(Generic[Message]):
         compact: Joins messages that can travel together; keeps each run's order.
         passing: Whether an exception of ``send`` may be gone the next time.
         explain: Turns an exception into one line.
+        delivered: Is told, from the thread, how many of the messages have been dealt with, in the
+            order in which they were put.
         receiver: What log lines call the receiver.
     """
 
@@ -70,16 +72,19 @@ class Delivery(Generic[Message]):
         compact: Callable[[Sequence[Message]], list[Message]],
         passing: Callable[[Exception], bool],
         explain: Callable[[BaseException], str] = str,
+        delivered: Callable[[int], None] = lambda count: None,
         receiver: str = "receiver",
     ) -> None:
         self._send = send
         self._compact = compact
         self._passing = passing
         self._explain = explain
+        self._delivered = delivered
         self._receiver = receiver
         self._inbox: deque[Message] = deque()
         self._backlog: list[Message] = []
         self._refused: list[Refusal[Message]] = []
+        self._taken = 0
         self._failures = 0
         self._reason = ""
         self._closing = threading.Event()
@@ -87,9 +92,9 @@ class Delivery(Generic[Message]):
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._thread.start()
 
-    def put(self, message: Message) -> None:
-        """Accept a message at once; never blocks, never fails."""
-        self._inbox.append(message)
+    def put(self, *messages: Message) -> None:
+        """Accept messages at once; never blocks, never fails."""
+        self._inbox.extend(messages)
 
     def close(self, deadline_seconds: float) -> Outcome[Message]:
         """Deliver what is left and end the thread; wait no longer than the deadline."""
@@ -104,6 +109,8 @@ class Delivery(Generic[Message]):
                 last_round = self._closing.is_set()  # read first: what was put before is in time
                 self._take()
                 self._deliver()
+                if not self._backlog:
+                    self._delivered(self._taken)
                 if last_round and not self._backlog:
                     return
                 self._pause()
@@ -114,6 +121,7 @@ class Delivery(Generic[Message]):
 
     def _take(self) -> None:
         taken = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        self._taken += len(taken)
         self._backlog = self._compact([*self._backlog, *taken])
 
     def _deliver(self) -> None:
@@ -133,16 +141,16 @@ class Delivery(Generic[Message]):
 
     def _note_failure(self) -> None:
         self._failures += 1
-        if self._failures == 1:
+        if self._failures == 2:  # once is no news: a database that another one writes to
             _logger.warning(
-                "the %s does not answer (%s); what is recorded waits and is sent again",
+                "the %s does not accept what is recorded (%s); it waits and is sent again",
                 self._receiver,
                 self._reason,
             )
 
     def _note_success(self) -> None:
-        if self._failures:
-            _logger.warning("the %s answers again", self._receiver)
+        if self._failures > 1:
+            _logger.warning("the %s accepts it again", self._receiver)
         self._failures = 0
         self._reason = ""
 

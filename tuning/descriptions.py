@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from tuning.records import OBJECTIVE, StudyDescription
+from tuning.records import CONFIRMATION, OBJECTIVE, StudyDescription
 
 _DIGEST_SHOWN = 12
 
@@ -71,6 +72,19 @@ def final_note(title: str, role: str, epochs: int, seeds: Sequence[int]) -> str:
         "a seed. `test_*` has one value a seed (step = its position); `_mean` and `_sd` are over "
         "the seeds."
     )
+
+
+def confirmation_note(title: str, role: str, epochs: int, draws: Sequence[int]) -> str:
+    """Describe a confirmation."""
+    return (
+        f"Confirmation of **{role}** on **{title}**: {epochs} epochs on {len(draws)} fresh draws "
+        f"(executions {draws[0]} to {draws[-1]}), which had no part in choosing it. `val_*` has "
+        "one value a draw (step = its position); `_mean` and `_sd` are over the draws."
+    )
+
+
+NOTES = MappingProxyType({"final": final_note, CONFIRMATION: confirmation_note})
+"""Kind of run → what describes it."""
 
 
 def score_line(name: str, score: float, best_epoch: int) -> str:

@@ -1,38 +1,49 @@
-"""Record a final training: one configuration, several seeds, the test parts scored once a seed."""
+"""Record a configuration that is run several times: a final training, or a confirmation.
+
+A final training has several seeds and scores the test parts once a seed; a confirmation has several
+fresh draws of the validation protocol.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from pathlib import Path
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tuning import descriptions
-from tuning.records import mean_and_sd
+from tuning.journal import JOURNAL_FOLDER, Journal
+from tuning.records import NOTE_TAG, mean_and_sd
 from tuning.run_messages import StartRun, now_ms
 from tuning.run_writer import (
     CLOSE_DEADLINE_SECONDS,
-    NOTE_TAG,
     RecordingError,
     RunWriter,
     common_tags,
     dataset_message,
+    end,
     experiment_for,
+    values,
 )
 from tuning.tracking import open_store
 
 _logger = logging.getLogger(__name__)
 
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinalDescription:
-    """Everything about a final training that is known before it.
+    """Everything about a final training, or a confirmation, that is known before it.
 
     Attributes:
-        role: Which configuration it is: ``selected`` or ``paper``.
+        kind: ``final``, or ``confirmation``.
+        role: Which configuration it is: ``selected``, ``paper``, or the trial's name.
         dataset: Canonical name of the data set.
         dataset_title: The name as it is printed.
         data_digest: Digest (sha256, hex) of the data set's source.
@@ -40,7 +51,7 @@ class FinalDescription:
         data_shape: Sizes by name, as of ``StudyDescription``.
         hyperparameters: All of them.
         epochs: How long each seed is trained.
-        seeds: One training each.
+        seeds: One training each; of a confirmation the numbers of its draws.
         study: Name of the study that the configuration is from.
         study_run_id: That study's run, which this is nested in; empty for none.
         source_run_id: The trial's run that the configuration is from; empty for none.
@@ -50,6 +61,7 @@ class FinalDescription:
     """
 
     role: str
+    kind: str = "final"
     dataset: str
     dataset_title: str
     data_digest: str
@@ -73,8 +85,9 @@ class FinalRecorder:
         run_id: MLflow's run of the final training.
     """
 
-    def __init__(self, writer: RunWriter, key: str) -> None:
+    def __init__(self, writer: RunWriter, key: str, journal: Journal | None) -> None:
         """Take over a run that has been created; use ``open``."""
+        self._journal = journal
         self.run_id = writer.run_id
         self._writer = writer
         self._key = key
@@ -82,19 +95,38 @@ class FinalRecorder:
         self._per_seed: list[Mapping[str, float]] = []
 
     @classmethod
-    def open(cls, tracking_uri: str, description: FinalDescription) -> Self:
+    def open(
+        cls, tracking_uri: str, description: FinalDescription, storage: Path | None = None
+    ) -> Self:
         """Find the store, and create the run, nested in the study's.
+
+        Args:
+            tracking_uri: The store.
+            description: What is known of the final training.
+            storage: Folder of studies, in whose folders what is recorded is kept until it is
+                delivered; None to keep it in memory only.
 
         Raises:
             InputError: The store does not answer or cannot be written to; found in seconds.
         """
         store = open_store(tracking_uri)
         key = uuid.uuid4().hex
-        start = StartRun(key, f"final ({description.role})", now_ms(), _tags_of(description))
-        writer = RunWriter(store, experiment_for(store, description.dataset), start)
-        writer.put(dataset_message(key, description, "final training"))
-        writer.log(key, params=_params_of(description))
-        return cls(writer, key)
+        start = StartRun(
+            key, f"{description.kind} ({description.role})", now_ms(), _tags_of(description)
+        )
+        experiment = experiment_for(store, description.dataset)
+        journal = Journal(_folder(storage, description, key)) if storage else None
+        try:
+            writer = RunWriter(store, experiment, start, journal)
+        except BaseException:
+            if journal:
+                journal.discard()
+            raise
+        writer.put(
+            dataset_message(key, description, "final training"),
+            values(key, params=_params_of(description)),
+        )
+        return cls(writer, key, journal)
 
     @property
     def location(self) -> str:
@@ -102,8 +134,8 @@ class FinalRecorder:
         return self._writer.location
 
     def seed_finished(self, metrics: Mapping[str, float]) -> None:
-        """Record the next seed's test metrics; the step is the seed's position, from 0."""
-        self._writer.log(self._key, metrics=metrics, step=len(self._per_seed))
+        """Record the next seed's metrics; the step is the seed's position, from 0."""
+        self._writer.put(values(self._key, metrics=metrics, step=len(self._per_seed)))
         self._per_seed.append(dict(metrics))
 
     def close(
@@ -111,6 +143,7 @@ class FinalRecorder:
         status: str = "finished",
         *,
         note: str = "",
+        summary: Mapping[str, float] = _NOTHING,
         deadline_seconds: float = CLOSE_DEADLINE_SECONDS,
     ) -> dict[str, float]:
         """Record mean and standard deviation over the seeds, end the run, deliver everything.
@@ -118,6 +151,7 @@ class FinalRecorder:
         Args:
             status: ``finished``, ``failed`` or ``interrupted``.
             note: Why, for a person.
+            summary: Further figures.
             deadline_seconds: How long to wait for a store that does not answer.
 
         Returns:
@@ -131,9 +165,13 @@ class FinalRecorder:
             return figures
         duration = {"duration_seconds": time.monotonic() - self._started}
         tags = {"status": status, "reason": note}
-        self._writer.log(self._key, metrics={**figures, **duration}, tags=tags)
-        self._writer.end(self._key, status)
+        self._writer.put(
+            values(self._key, metrics={**figures, **duration, **summary}, tags=tags),
+            end(self._key, status),
+        )
         self._writer.close(deadline_seconds)
+        if self._journal:
+            _discard(self._journal)  # nothing goes on with a final training
         return figures
 
     def __enter__(self) -> Self:
@@ -158,9 +196,21 @@ class FinalRecorder:
             _logger.error("%s", loss)  # noqa: TRY400
 
 
+def _discard(journal: Journal) -> None:
+    """Delete a journal, and the study's folder and the storage where they held nothing else."""
+    journal.discard()
+    with contextlib.suppress(OSError):
+        journal.folder.parent.rmdir()
+        journal.folder.parent.parent.rmdir()
+
+
+def _folder(storage: Path, description: FinalDescription, key: str) -> Path:
+    return storage / (description.study or "final") / f"{JOURNAL_FOLDER}-final-{key}"
+
+
 def _tags_of(description: FinalDescription) -> dict[str, str]:
     return {
-        "kind": "final",
+        "kind": description.kind,
         "role": description.role,
         "status": "running",
         "device": description.device,
@@ -172,7 +222,7 @@ def _tags_of(description: FinalDescription) -> dict[str, str]:
             protocol=description.protocol,
             data_digest=description.data_digest,
         ),
-        NOTE_TAG: descriptions.final_note(
+        NOTE_TAG: descriptions.NOTES[description.kind](
             description.dataset_title, description.role, description.epochs, description.seeds
         ),
     }

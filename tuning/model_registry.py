@@ -1,4 +1,4 @@
-"""Keep a trained classifier in MLflow's model registry, so that it loads anywhere."""
+"""Keep a trained classifier in MLflow's model registry, so that it loads anywhere; load it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
 import mlflow
+import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelOutput
@@ -23,9 +25,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import mianet
-from tuning.provenance import package_version
+from mianet.errors import InputError
+from mianet.prediction import GZSL, Classifier
 from tuning.run_writer import EXPERIMENT_PREFIX, refused_by
-from tuning.tracking import URI_VARIABLE, open_store
+from tuning.tracking import URI_VARIABLE, TrackingStore, open_store, reason_of
 
 # It tells that the example is checked; what is wrong with it is raised.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -34,11 +37,15 @@ ALIAS = "champion"
 EXAMPLE_ROWS = 2
 
 SERVING_PACKAGES = ("mlflow", "torch", "numpy", "pandas", "jaxtyping")
-"""What must be installed where the model is loaded; the versions are this environment's.
+"""What must be installed where the model is loaded.
 
 Given explicitly: to find them out, MLflow starts processes that load the model.
 """
 
+WEIGHTS = "artifacts/classifier.pt"
+"""Where the classifier lies in a saved model."""
+
+_PROJECT = "mianet-tuning"
 _PACKAGE = Path(mianet.__file__).parent
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
@@ -97,6 +104,52 @@ def register_model(
     return RegisteredModel(name, version, f"models:/{name}/{version}")
 
 
+def load_classifier(reference: str, tracking_uri: str) -> Classifier:
+    """Load the classifier of a saved model; unlike MLflow's own loading, no code of the model runs.
+
+    Args:
+        reference: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>`` of a
+            final training, the folder of a saved model, or a file that ``Classifier.save`` wrote.
+        tracking_uri: The store that models and runs are in; not asked for folders and files.
+
+    Raises:
+        InputError: There is no such model, or the store does not answer.
+    """
+    if not reference.startswith(("models:/", "runs:/")):
+        path = Path(reference).expanduser()
+        if not path.exists():
+            raise InputError(
+                "the model must be models:/<name>@<alias>, models:/<name>/<version>, "
+                f"runs:/<run id>, or a folder or file, but there is no {reference}"
+            )
+        return Classifier.load(path / WEIGHTS if path.is_dir() else path)
+    store = open_store(tracking_uri, must_exist=True)
+    try:
+        with _everywhere(store.uri), tempfile.TemporaryDirectory(prefix="mianet-model-") as folder:
+            model = mlflow.artifacts.download_artifacts(
+                artifact_uri=_model_uri(store, reference), dst_path=folder
+            )
+            return Classifier.load(Path(model) / WEIGHTS)
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"the model must be in the store, but {reference} is not ({reason_of(error)})"
+        ) from error
+
+
+def _model_uri(store: TrackingStore, reference: str) -> str:
+    """Return the ``models:/`` address of a reference; that of a run is the model it logged."""
+    if reference.startswith("models:/"):
+        return reference.rstrip("/")
+    run_id = reference.removeprefix("runs:/").partition("/")[0]
+    outputs = store.client.get_run(run_id).outputs
+    models = outputs.model_outputs if outputs else []
+    if not models:
+        raise InputError(
+            f"the run must be a final training that registered a model, but {run_id} has none"
+        )
+    return f"models:/{models[-1].model_id}"
+
+
 @contextlib.contextmanager
 def _everywhere(uri: str) -> Iterator[None]:
     """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
@@ -118,8 +171,10 @@ def _everywhere(uri: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _saved(classifier: SavesItself, example: np.ndarray) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mianet-model-") as temporary:
-        weights = Path(temporary) / "classifier.pt"
+        weights = Path(temporary) / Path(WEIGHTS).name
         classifier.save(weights)
+        constraints = Path(temporary) / "constraints.txt"
+        constraints.write_text("".join(f"{pin}\n" for pin in _installed()))
         folder = Path(temporary) / "model"
         mlflow.pyfunc.save_model(
             path=folder,
@@ -128,7 +183,10 @@ def _saved(classifier: SavesItself, example: np.ndarray) -> Iterator[Path]:
             code_paths=[str(_PACKAGE)],
             signature=_signature(example.shape[1]),
             input_example=example,
-            pip_requirements=[f"{name}=={_public_version(name)}" for name in SERVING_PACKAGES],
+            pip_requirements=[
+                *(f"{name}=={_public(metadata.version(name))}" for name in SERVING_PACKAGES),
+                f"-c {constraints}",
+            ],
         )
         yield folder
 
@@ -162,10 +220,35 @@ def _registered(client: MlflowClient, name: str, run_id: str, model_id: str) -> 
 def _signature(features: int) -> ModelSignature:
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("float32"), (-1, features))]),
-        outputs=Schema([ColSpec(DataType.string, "class"), ColSpec(DataType.float, "score")]),
-        params=ParamSchema([ParamSpec("candidates", DataType.string, "all")]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.long, "image"),
+                ColSpec(DataType.long, "rank"),
+                ColSpec(DataType.string, "class"),
+                ColSpec(DataType.float, "score"),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("mode", DataType.string, GZSL),
+                ParamSpec("top_k", DataType.long, 1),
+                ParamSpec("calibration", DataType.double, None),  # None: the model's own
+                ParamSpec("new_classes", DataType.string, ""),
+            ]
+        ),
     )
 
 
-def _public_version(package: str) -> str:
-    return package_version(package).partition("+")[0]
+def _installed() -> list[str]:
+    """Return a pin for every package of this environment, which is that of constraints.txt.
+
+    As constraints they decide versions only: what is installed is SERVING_PACKAGES and what those
+    need, so packages of the search alone do no harm.
+    """
+    found = {d.name: _public(d.version) for d in metadata.distributions() if d.name != _PROJECT}
+    return sorted((f"{name}=={version}" for name, version in found.items()), key=str.lower)
+
+
+def _public(version: str) -> str:
+    """Return ``2.13.0`` of ``2.13.0+cpu``: indexes have the public version only."""
+    return version.partition("+")[0]

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
-from mianet.config import Hyperparameters
+from mianet.config import Settings
 from mianet.data import SearchData
 from mianet.errors import DivergedError
-from mianet.validation import ValidationEpoch, validate
-from tuning.algorithms import BEST_EPOCH, SCORE
+from mianet.validation import Validation, ValidationEpoch
+from tuning.algorithms import (
+    BEST_EPOCH,
+    BROKEN,
+    CONFIGURATION,
+    EPOCH,
+    INFEASIBLE,
+    NUMBER,
+    SCORE,
+)
+from tuning.checkpoints import Checkpoint, CheckpointFile
+from tuning.models import MODELS
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,38 +42,83 @@ class Plan:
         settings: Hyperparameters that are not searched, as they are in every trial.
         threads: CPU threads of a worker.
         device: ``"cpu"`` or ``"cuda"``.
+        checkpoints: Folder of the running trials' states.
     """
 
     epochs: int
     executions: int
     seed: int
-    settings: Hyperparameters
+    settings: Settings
     threads: int
     device: str
+    checkpoints: Path
 
 
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     """Validate one configuration: a Ray Tune trainable that reports after each epoch.
 
+    It goes on from the trial's checkpoint where there is one. Then it begins with reporting the
+    epochs that this holds: whoever listens passes over what it has heard.
+
     A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
-    that the sampler learns of it and nothing is tried again.
+    that the sampler learns of it. An error of the code reports its reason first, since it would
+    come again: only what kills the process, or finds no memory, is worth another try.
     """
     torch.set_num_threads(plan.threads)
-    score, best_epoch = -1.0, 0
+    score, best_epoch, number = -1.0, 0, 0
     try:
-        for epoch in validate(
-            data,
-            plan.settings.replace(**config),
-            epochs=plan.epochs,
-            executions=plan.executions,
-            seed=plan.seed,
-            device=plan.device,
-        ):
-            if epoch.mean.harmonic_mean > score:
-                score, best_epoch = epoch.mean.harmonic_mean, epoch.number
-            tune.report({SCORE: score, BEST_EPOCH: best_epoch, **reported(epoch)})
+        for number, metrics in enumerate(curve(config, data, plan), 1):
+            if metrics["val_harmonic_mean"] > score:
+                score, best_epoch = metrics["val_harmonic_mean"], number
+            tune.report({EPOCH: number, SCORE: score, BEST_EPOCH: best_epoch, **metrics})
     except DivergedError as error:
-        tune.report({SCORE: 0.0, BEST_EPOCH: 0, "infeasible": str(error)})
+        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: str(error)})
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, BROKEN: reason})
+        raise  # with it goes the process, whose device may be in any state
+
+
+def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
+    """Yield what is reported of each epoch: those of the checkpoint, then new ones.
+
+    Raises:
+        DivergedError: An execution left the finite numbers, or its latents are all zero.
+    """
+    settings = plan.settings.replace(**config[CONFIGURATION])
+    identity = {
+        "settings": settings.as_dict(),
+        "executions": plan.executions,
+        "seed": plan.seed,
+        "data": data.digest,
+    }
+    file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
+    validation = Validation(
+        data,
+        settings,
+        executions=plan.executions,
+        seed=plan.seed,
+        device=plan.device,
+        begin=MODELS[settings.model].begin,
+    )
+    done: list[dict[str, float]] = []
+    if saved := file.load():
+        validation.restore(saved.state)
+        done = [dict(metrics) for metrics in saved.curve]
+        yield from done
+    while len(done) < plan.epochs:
+        done.append(reported(validation.epoch()))
+        _insure(file, Checkpoint(done, validation.state()))
+        yield done[-1]
+
+
+def _insure(file: CheckpointFile, checkpoint: Checkpoint) -> None:
+    try:
+        file.save_if_due(checkpoint)
+    except OSError as error:
+        _logger.warning("a checkpoint was not written, the trial goes on without: %s", error)
 
 
 def reported(epoch: ValidationEpoch) -> dict[str, float]:

@@ -1,24 +1,65 @@
-"""What happens in a running search, told to the record and to the terminal."""
+"""What happens in a running search, made known: to the ledger first, then to all who listen."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
-from mianet.config import Hyperparameters
-from tuning.algorithms import BEST_EPOCH, EPOCH, SCORE
+from mianet.config import Settings
+from mianet.errors import InputError
+from tuning.algorithms import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, NUMBER, SCORE
+from tuning.ledger import Ended, EpochDone, Event, Ledger, Proposed
 from tuning.recording import StudyRecorder
 from tuning.records import PAPER
+from tuning.waiting import HEARTBEAT_SECONDS
 
-HEARTBEAT_SECONDS = 10.0
-"""The terminal is never quiet for longer than this."""
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Passes on each event of a study, after it is on the disk.
+
+    Args:
+        ledger: Where events are kept.
+        listeners: Who is told, in this order.
+
+    Attributes:
+        failure: Why the disk refused an event, if it did.
+    """
+
+    def __init__(self, ledger: Ledger, listeners: Sequence[Listener]) -> None:
+        self._ledger = ledger
+        self._listeners = tuple(listeners)
+        self.failure: InputError | None = None
+
+    def replay(self) -> None:
+        """Tell the listeners of the past."""
+        for event in self._ledger.events:
+            self._tell(event)
+
+    def publish(self, event: Event) -> None:
+        """Write an event to the ledger and tell the listeners.
+
+        Raises:
+            InputError: The disk refuses it; nobody was told.
+        """
+        try:
+            self._ledger.add(event)
+        except InputError as error:
+            self.failure = error
+            raise
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
 
 
 @dataclass
@@ -26,68 +67,125 @@ class Standing:
     """A trial as the driver sees it.
 
     Attributes:
-        number: From 0, in the order of their proposals.
-        config: Its searched hyperparameters.
+        proposed: What is tried.
         status: ``running``, or how it ended.
         epoch: Epochs reported.
         score: Best mean H so far.
         best_epoch: Where that was.
+        reason: Why it ended.
     """
 
-    number: int
-    config: Mapping[str, Any]
+    proposed: Proposed
     status: str = "running"
     epoch: int = 0
     score: float = math.nan
     best_epoch: int = 0
+    reason: str = ""
+
+    @property
+    def number(self) -> int:
+        """Return the trial's number."""
+        return self.proposed.number
+
+    @property
+    def name(self) -> str:
+        """Return what the terminal calls it."""
+        return f"trial {self.number}" + (" (paper)" if self.proposed.origin == PAPER else "")
 
 
-@dataclass
-class SearchProgress(Callback):
-    """Passes every event of Ray Tune on to the recorder and prints a line for a person.
+class Standings:
+    """How the trials of a study stand, by number."""
+
+    def __init__(self) -> None:
+        self.trials: dict[int, Standing] = {}
+
+    def take(self, event: Event) -> None:
+        """Learn what happened."""
+        if isinstance(event, Proposed):
+            self.trials[event.number] = Standing(event)
+            return
+        standing = self.trials[event.number]
+        if isinstance(event, EpochDone):
+            standing.epoch = event.epoch
+            standing.score, standing.best_epoch = event.score, event.best_epoch
+        else:
+            standing.status, standing.reason = event.status, event.reason
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return how many trials have each status."""
+        return Counter(standing.status for standing in self.trials.values())
+
+    @property
+    def running(self) -> list[Standing]:
+        """Return the trials that have not ended."""
+        return [standing for standing in self.trials.values() if standing.status == "running"]
+
+    @property
+    def best(self) -> Standing | None:
+        """Return the best trial so far, of those that did not diverge or break."""
+        scored = [
+            s
+            for s in self.trials.values()
+            if s.status not in ("infeasible", "failed") and math.isfinite(s.score)
+        ]
+        return max(scored, key=lambda s: s.score, default=None)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Tells the recorder what happened; of what it has recorded already it takes no notice.
 
     Attributes:
         recorder: Where the study is recorded.
         settings: The hyperparameters that are not searched.
-        paper: The searched values of the paper's configuration.
-        sampler: Name of the sampler, recorded as the origin of all other trials.
-        trials: Trials of the budget.
-        max_epochs: Most epochs of a trial.
         device: Where trials train.
     """
 
     recorder: StudyRecorder
-    settings: Hyperparameters
-    paper: Mapping[str, Any]
-    sampler: str
+    settings: Settings
+    device: str
+
+    def take(self, event: Event) -> None:
+        """Record what happened."""
+        trial = f"{event.number:05d}"
+        if isinstance(event, Proposed):
+            self.recorder.trial_started(
+                trial,
+                event.number,
+                self.settings.replace(**event.configuration).as_dict(),
+                origin=event.origin,
+                device=self.device,
+            )
+        elif isinstance(event, EpochDone):
+            self.recorder.epoch_finished(trial, event.epoch, event.metrics)
+        else:
+            self.recorder.trial_ended(trial, event.status, reason=event.reason)
+
+
+@dataclass
+class SearchProgress(Callback):
+    """Turns what Ray Tune says into events, and prints a line for a person now and then.
+
+    Attributes:
+        publish: Makes an event known.
+        standings: How the trials stand.
+        trials: Trials of the budget.
+        max_epochs: Most epochs of a trial.
+        most_retries: How often a trial is tried again whose worker died.
+    """
+
+    publish: Listener
+    standings: Standings
     trials: int
     max_epochs: int
-    device: str
-    numbers: dict[str, int] = field(default_factory=dict)
-    standings: dict[str, Standing] = field(default_factory=dict)
+    most_retries: int
     started: float = field(default_factory=time.monotonic)
     last_line: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the recorder out: Ray Tune pickles its callbacks, and connections cannot be."""
-        return {**self.__dict__, "recorder": None}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial that starts."""
-        if trial.trial_id in self.standings:
-            return
-        # Numbered as proposed: which of two workers is ready first is chance.
-        for proposed in trials[len(self.numbers) :]:
-            self.numbers[proposed.trial_id] = len(self.numbers)
-        standing = Standing(self.numbers[trial.trial_id], dict(trial.config))
-        self.standings[trial.trial_id] = standing
-        self.recorder.trial_started(
-            trial.trial_id,
-            standing.number,
-            self.settings.replace(**trial.config).as_dict(),
-            origin=PAPER if standing.config == self.paper else self.sampler,
-            device=self.device,
-        )
+        """Leave the listeners out: Ray Tune pickles its callbacks, and connections cannot be."""
+        return {**self.__dict__, "publish": None, "standings": None}
 
     def on_trial_result(
         self,
@@ -97,94 +195,91 @@ class SearchProgress(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        """Record an epoch."""
-        standing = self.standings[trial.trial_id]
-        standing.epoch = int(result[EPOCH])
-        standing.score, standing.best_epoch = float(result[SCORE]), int(result[BEST_EPOCH])
-        metrics = {k: v for k, v in result.items() if k.startswith(("val_", "loss_"))}
-        if metrics:
-            self.recorder.epoch_finished(trial.trial_id, standing.epoch, metrics)
+        """Make an epoch known, unless it is repeated by a worker that took its trial up again."""
+        standing = self._of(trial)
+        if INFEASIBLE in result:
+            self._end(standing, "infeasible", result[INFEASIBLE])
+        elif BROKEN in result:
+            trial.max_failures = 0  # the error would come again
+            self._end(standing, "failed", result[BROKEN])
+        elif result[EPOCH] > standing.epoch:
+            metrics = {k: v for k, v in result.items() if k.startswith(("val_", "loss_"))}
+            self.publish(
+                EpochDone(
+                    standing.number,
+                    int(result[EPOCH]),
+                    float(result[SCORE]),
+                    int(result[BEST_EPOCH]),
+                    metrics,
+                )
+            )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record how a trial ended."""
-        standing = self.standings.get(trial.trial_id)
-        if standing is None:
-            return
-        infeasible = (trial.last_result or {}).get("infeasible", "")
-        if infeasible:
-            self._end(trial, "infeasible", infeasible)
-        elif standing.epoch < self.max_epochs:
-            stale = standing.epoch - standing.best_epoch
-            self._end(
-                trial,
-                "stopped_early",
-                f"stopped after epoch {standing.epoch}, {stale} epochs after its best",
-            )
-        else:
-            self._end(trial, "finished", "")
+        """Make known how a trial ended."""
+        standing = self._of(trial)
+        self._end(standing, *well_ended(standing, self.max_epochs))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial that broke, maybe before it began."""
-        self.on_trial_start(iteration, trials, trial)
-        self._end(trial, "failed", _reason(trial))
+        """Make known that a trial broke, maybe before it began."""
+        tried = trial.run_metadata.num_failures
+        times = f", {tried} times" if tried > 1 else ""
+        self._end(self._of(trial), "failed", f"{_reason(trial)}{times}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say that a trial is tried again."""
+        tried = trial.run_metadata.num_failures
+        self._say(
+            f"{self._of(trial).name} goes on from its checkpoint, retry {tried} of "
+            f"{self.most_retries}: {_reason(trial)}"
+        )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Give a sign of life."""
         if time.monotonic() - self.last_line >= HEARTBEAT_SECONDS:
-            running = [s for s in self.standings.values() if s.status == "running"]
+            running = self.standings.running
             now = ", ".join(
                 f"trial {s.number} epoch {s.epoch}/{self.max_epochs}" for s in running[:4]
             )
             more = f" and {len(running) - 4} more" if len(running) > 4 else ""
             self._say(f"running: {now or 'waiting for workers'}{more}{self._best_words()}")
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Record the trials that were cut off, by a time budget or by the user."""
-        for trial in trials:
-            standing = self.standings.get(trial.trial_id)
-            if standing is not None and standing.status == "running":
-                self._end(trial, "interrupted", f"cut off after epoch {standing.epoch}")
+    def _of(self, trial: Any) -> Standing:
+        return self.standings.trials[trial.config[NUMBER]]
 
-    @property
-    def counts(self) -> Counter[str]:
-        """Return how many trials have each status."""
-        return Counter(standing.status for standing in self.standings.values())
-
-    def best(self) -> Standing | None:
-        """Return the best trial so far, of those that did not diverge or break."""
-        scored = [
-            s
-            for s in self.standings.values()
-            if s.status not in ("infeasible", "failed") and math.isfinite(s.score)
-        ]
-        return max(scored, key=lambda s: s.score, default=None)
-
-    def _end(self, trial: Any, status: str, reason: str) -> None:
-        standing = self.standings[trial.trial_id]
+    def _end(self, standing: Standing, status: str, reason: str) -> None:
         if standing.status != "running":
             return
-        standing.status = status
-        self.recorder.trial_ended(trial.trial_id, status, reason=reason)
-        done = len(self.standings) - self.counts["running"]
-        name = f"trial {standing.number}" + (" (paper)" if standing.config == self.paper else "")
+        self.publish(Ended(standing.number, status, reason))
+        done = len(self.standings.trials) - len(self.standings.running)
         outcome = (
             f"H {100 * standing.score:5.2f} at epoch {standing.best_epoch}"
             if status in ("finished", "stopped_early") and standing.best_epoch
             else reason
         )
         self._say(
-            f"{done}/{self.trials} {name} {status.replace('_', ' ')} "
+            f"{done}/{self.trials} {standing.name} {status.replace('_', ' ')} "
             f"after {standing.epoch} epochs: {outcome}{self._best_words()}"
         )
 
     def _best_words(self) -> str:
-        best = self.best()
+        best = self.standings.best
         return f" | best H {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
         self.last_line = time.monotonic()
         seconds = int(self.last_line - self.started)
         print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}", flush=True)
+
+
+def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:
+    """Return status and reason of a trial that ran all its epochs or was stopped before."""
+    if standing.epoch >= max_epochs:
+        return "finished", ""
+    stale = standing.epoch - standing.best_epoch
+    return (
+        "stopped_early",
+        f"stopped after epoch {standing.epoch}, {stale} epochs after its best",
+    )
 
 
 def _reason(trial: Any) -> str:

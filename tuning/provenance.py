@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import platform
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def git_revision() -> tuple[str, bool]:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown", False
+
+
+@cache
+def code_digest() -> str:
+    """Return a digest (16 hex digits) of the code that decides a trial's curve."""
+    digest = hashlib.sha256()
+    folder = Path(mianet.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def package_version(package: str) -> str:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
-from tuning.records import BEST_PREFIX, EXECUTION_PREFIX, RecordedTrial, listed
+from tuning.records import (
+    BEST_PREFIX,
+    CONFIRMATION,
+    EXECUTION_PREFIX,
+    Confirmation,
+    RecordedTrial,
+    listed,
+    per_execution,
+)
 from tuning.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
 from tuning.tracking import TrackingStore, open_store, printable
 
@@ -38,9 +47,14 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
             for run in _runs(store, experiment, "trial")
             if (parent := run.data.tags.get("mlflow.parentRunId")) in studies
         ]
+        confirmations = _confirmations(_runs(store, experiment, CONFIRMATION))
     except (MlflowException, OSError) as error:
         raise refused_by(store, "a search for runs", error) from error
-    chosen = [trial for trial in trials if study is None or trial.study == study]
+    chosen = [
+        replace(trial, confirmation=confirmations.get(trial.run_id))
+        for trial in trials
+        if study is None or trial.study == study
+    ]
     return sorted(chosen, key=lambda t: (t.study_started, t.study_run_id, t.number, t.started))
 
 
@@ -105,6 +119,24 @@ def _runs(store: TrackingStore, experiment: Experiment, kind: str) -> Iterator[R
             return
 
 
+def _confirmations(runs: Iterable[Run]) -> dict[str, Confirmation]:
+    """Return run of the trial → its confirmation; of several finished ones the newest."""
+    oldest_first = sorted(runs, key=lambda run: run.info.start_time)
+    return {
+        run.data.tags["source_run_id"]: Confirmation(
+            per_draw=per_execution(run.data.metrics),
+            metrics={
+                name.removesuffix("_mean"): value
+                for name, value in run.data.metrics.items()
+                if name.endswith("_mean")
+            },
+            run_id=run.info.run_id,
+        )
+        for run in oldest_first
+        if run.data.tags["status"] == "finished"
+    }
+
+
 def _trial(run: Run, study: Run) -> RecordedTrial:
     tags, metrics = run.data.tags, run.data.metrics
     protocol = json.loads(study.data.tags["protocol"])
@@ -122,8 +154,9 @@ def _trial(run: Run, study: Run) -> RecordedTrial:
         metrics={
             name.removeprefix(BEST_PREFIX): value
             for name, value in metrics.items()
-            if name.startswith(f"{BEST_PREFIX}val_")
+            if name.startswith(f"{BEST_PREFIX}val_") and "_execution_" not in name
         },
+        per_execution=per_execution(metrics, BEST_PREFIX),
         executions=sum(name.startswith(EXECUTION_PREFIX) for name in metrics),
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,

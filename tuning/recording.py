@@ -5,7 +5,8 @@ process that drives the search records, the workers never do. A call only puts a
 a thread delivers them about once a second, so a slow or absent server holds nobody up.
 
 This module is the face of everything that talks to MLflow: reading back (``recorded_trials``),
-final trainings (``final_recording``) and the model registry (``model_registry``) are had from here.
+final trainings (``final_recording``), late delivery (``redelivery``) and the model registry
+(``model_registry``) are had from here.
 """
 
 from __future__ import annotations
@@ -13,22 +14,21 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from mianet.errors import InputError
 from tuning import descriptions
 from tuning.final_recording import FinalDescription, FinalRecorder
+from tuning.journal import JOURNAL_FOLDER, Journal
 from tuning.model_registry import RegisteredModel, register_model
 from tuning.recorded_trials import check_new_study, read_trials
 from tuning.records import (
-    BEST_PREFIX,
-    EXECUTION_PREFIX,
-    OBJECTIVE,
+    NOTE_TAG,
     PAPER,
     STATUSES,
     RecordedTrial,
@@ -36,20 +36,29 @@ from tuning.records import (
     canonical_json,
     is_candidate,
 )
-from tuning.run_messages import StartRun, now_ms
+from tuning.redelivery import deliver_waiting, deliver_waiting_for
+from tuning.run_messages import (
+    ResumeRun,
+    RunMessage,
+    StartRun,
+    decoded,
+    now_ms,
+)
 from tuning.run_writer import (
-    CLOSE_DEADLINE_SECONDS,
-    NOTE_TAG,
     RecordingError,
     RunWriter,
     common_tags,
     dataset_message,
+    end,
     experiment_for,
     experiment_name,
+    values,
 )
-from tuning.tracking import default_tracking_uri, open_store
+from tuning.study_memory import StudyMemory, TrialMemory, new_figures
+from tuning.tracking import default_tracking_uri, open_store, printable
 
 __all__ = [
+    "JOURNAL_FOLDER",
     "FinalDescription",
     "FinalRecorder",
     "RecordedTrial",
@@ -59,7 +68,10 @@ __all__ = [
     "StudyRecorder",
     "check_new_study",
     "default_tracking_uri",
+    "deliver_waiting",
+    "deliver_waiting_for",
     "experiment_name",
+    "printable",
     "read_trials",
     "register_model",
 ]
@@ -69,47 +81,12 @@ _logger = logging.getLogger(__name__)
 HYPERPARAMETER_METRIC = "hp."
 """Before a searched hyperparameter's name as a metric: MLflow compares parameters as strings."""
 
+_CUT_OFF = ("running", "interrupted")
+_BEGINNING = 3
+"""Messages that a new study begins with: its run, its data, its parameters."""
+
 _MAX_NONFINITE_LISTED = 50
 _NOTHING: Mapping[str, float] = MappingProxyType({})
-
-
-@dataclass
-class _Trial:
-    """What the recorder remembers of a trial."""
-
-    key: str
-    number: int
-    name: str
-    hyperparameters: Mapping[str, Any]
-    note: str
-    started: float = field(default_factory=time.monotonic)
-    status: str = "running"
-    epochs: int = 0
-    executions: int = 0
-    score: float = math.nan
-    best_epoch: int = 0
-    best: Mapping[str, float] = field(default_factory=dict)
-    nonfinite: list[str] = field(default_factory=list)
-
-    def take(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Learn an epoch's metrics; of equal bests the first is kept."""
-        self.epochs = epoch
-        score = metrics.get(OBJECTIVE, math.nan)
-        if not math.isfinite(score) or score <= self.score:
-            return
-        self.score, self.best_epoch = score, epoch
-        self.executions = sum(name.startswith(EXECUTION_PREFIX) for name in metrics)
-        self.best = {
-            f"{BEST_PREFIX}{name}": value
-            for name, value in metrics.items()
-            if name.startswith("val_") and "_execution_" not in name
-        }
-
-    def figures(self) -> dict[str, float]:
-        """Return the score and what belongs to it, where there is one."""
-        if not self.best_epoch:
-            return {}
-        return {"score": self.score, "best_epoch": self.best_epoch, **self.best}
 
 
 class StudyRecorder:
@@ -119,37 +96,59 @@ class StudyRecorder:
         study_run_id: MLflow's run of the study.
     """
 
-    def __init__(self, writer: RunWriter, key: str, description: StudyDescription) -> None:
-        """Take over a run that has been created; use ``open``."""
+    def __init__(
+        self, writer: RunWriter, description: StudyDescription, recorded: Sequence[RunMessage]
+    ) -> None:
+        """Take over a run that has been created or found again; use ``open``."""
         self.study_run_id = writer.run_id
         self._writer = writer
-        self._key = key
+        self._key = recorded[0].run
         self._description = description
-        self._started = time.monotonic()
-        self._trials: dict[str, _Trial] = {}
+        self._memory = StudyMemory()
+        for message in recorded:
+            self._memory.apply(message)
+        self._called: dict[str, TrialMemory] = {}
+        self._going_on: set[str] = set()
         atexit.register(self._close_at_exit)
 
     @classmethod
-    def open(cls, tracking_uri: str, description: StudyDescription) -> Self:
+    def open(
+        cls,
+        tracking_uri: str,
+        description: StudyDescription,
+        journal: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Find the store, and create the study's run in the experiment of its data set.
 
+        Args:
+            tracking_uri: The store.
+            description: What is known of the study.
+            journal: Folder that keeps what is recorded until it is delivered, and what a later
+                process needs to go on with the study; None to keep it in memory only.
+            resume: Go on with the study of the journal, where there is one: its runs are found
+                again and are never created twice. What is told again of its trials is passed
+                over, so a caller need not know what had been recorded.
+
         Raises:
-            InputError: The store does not answer or cannot be written to; found in seconds.
+            InputError: The store does not answer or cannot be written to; found in seconds. Or
+                the journal is another process's, cannot be written, or does not fit: there is one
+                and ``resume`` is not asked for, or its study is not in the store.
         """
         store = open_store(tracking_uri)
-        key = uuid.uuid4().hex
-        tags = {
-            "kind": "study",
-            "status": "running",
-            **_tags_of(description),
-            "protocol": canonical_json(description.protocol),
-            NOTE_TAG: descriptions.study_note(description),
-        }
-        start = StartRun(key, description.name, now_ms(), tags)
-        writer = RunWriter(store, experiment_for(store, description.dataset), start)
-        writer.put(dataset_message(key, description, "search"))
-        writer.log(key, params=_study_params(description))
-        return cls(writer, key, description)
+        experiment = experiment_for(store, description.dataset)
+        kept = Journal(journal) if journal else None
+        try:
+            recorded = _recorded(kept, resume=resume) if kept else []
+            start = _start_of(recorded, kept) if kept and recorded else _study_start(description)
+            writer = RunWriter(store, experiment, start, kept)
+        except BaseException:
+            if kept:
+                kept.give_up()
+            raise
+        recorder = cls(writer, description, recorded or [start])
+        recorder._begin(is_new=len(recorded) < _BEGINNING)
+        return recorder
 
     @property
     def location(self) -> str:
@@ -176,11 +175,15 @@ class StudyRecorder:
             device: Where it is trained, such as ``cpu`` or ``cuda:0 (H100)``.
             worker: Host or process that trains it.
         """
-        if trial in self._trials:
+        if trial in self._called:
             return
+        self._going_on.add(trial)
+        if number in self._memory.trials:
+            self._called[trial] = self._attach(self._memory.trials[number], hyperparameters)
+            return
+        key = f"{self._key}-{number:05d}"
         name = f"trial {number:03d} (paper)" if origin == PAPER else f"trial {number:03d}"
         note = descriptions.trial_note(self._description, number, origin, hyperparameters)
-        record = _Trial(uuid.uuid4().hex, number, name, dict(hyperparameters), note)
         tags = {
             "kind": "trial",
             "status": "running",
@@ -192,10 +195,12 @@ class StudyRecorder:
             **_tags_of(self._description),
             NOTE_TAG: note,
         }
-        self._writer.put(StartRun(record.key, name, now_ms(), tags, parent=self._key))
-        self._trials[trial] = record
-        self._writer.put(dataset_message(record.key, self._description, "search"))
-        self._writer.log(record.key, params=hyperparameters)
+        self._put(
+            StartRun(key, name, now_ms(), tags, parent=self._key),
+            dataset_message(key, self._description, "search"),
+            values(key, params=hyperparameters),
+        )
+        self._called[trial] = self._memory.trials[number]
 
     def epoch_finished(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch's metrics; epochs count from 1.
@@ -205,19 +210,17 @@ class StudyRecorder:
         break charts and comparisons; the tag ``nonfinite_metrics`` names them.
         """
         record = self._running(trial)
-        if epoch <= record.epochs:
+        if epoch in record.epochs:
             return
-        record.take(epoch, metrics)
         broken = [
             f"{name} = {value} at epoch {epoch}"
             for name, value in metrics.items()
             if not math.isfinite(value)
         ]
-        tags = {}
-        if broken and len(record.nonfinite) < _MAX_NONFINITE_LISTED:
-            record.nonfinite += broken
-            tags = {"nonfinite_metrics": "; ".join(record.nonfinite)}
-        self._writer.log(record.key, metrics=metrics, tags=tags, step=epoch)
+        list_them = broken and len(record.nonfinite) < _MAX_NONFINITE_LISTED
+        tags = record.with_nonfinite(broken) if list_them else {}
+        self._go_on(record)
+        self._put(values(record.key, metrics=metrics, tags=tags, step=epoch))
 
     def trial_ended(
         self, trial: str, status: str, *, reason: str = "", summary: Mapping[str, float] = _NOTHING
@@ -233,20 +236,30 @@ class StudyRecorder:
         if status not in STATUSES:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}, but got {status!r}")
         record = self._running(trial)
-        record.status = status
-        figures = {
-            **record.figures(),
-            "epochs": record.epochs,
-            "duration_seconds": time.monotonic() - record.started,
-            **summary,
-            **self._as_metrics(record),  # the last: MLflow's charts begin with the first
-        }
-        outcome = descriptions.outcome_line(
-            status, record.score, record.best_epoch, record.epochs, reason
-        )
-        tags = {"status": status, "reason": reason, NOTE_TAG: f"{record.note}\n\n{outcome}"}
-        self._writer.log(record.key, metrics=figures, tags=tags)
-        self._writer.end(record.key, status)
+        self._going_on.discard(trial)
+        if record.status != status:  # else nothing new was told of it since it was recorded
+            self._go_on(record)
+            self._end_trial(record, status, reason, summary)
+
+    def end_left_running(
+        self, status: str = "interrupted", reason: str = "Its process ended before it."
+    ) -> list[int]:
+        """End the trials that an earlier process left running and that have not gone on since.
+
+        ``close`` does so as well.
+
+        Returns:
+            Their numbers.
+        """
+        going_on = {self._called[trial].number for trial in self._going_on}
+        left = [
+            record
+            for number, record in sorted(self._memory.trials.items())
+            if record.status == "running" and number not in going_on
+        ]
+        for record in left:
+            self._end_trial(record, status, reason, _NOTHING)
+        return [record.number for record in left]
 
     def close(
         self,
@@ -254,7 +267,7 @@ class StudyRecorder:
         *,
         summary: Mapping[str, float] = _NOTHING,
         note: str = "",
-        deadline_seconds: float = CLOSE_DEADLINE_SECONDS,
+        deadline_seconds: float | None = None,
     ) -> None:
         """End the study, and its trials that have not ended; deliver everything.
 
@@ -264,7 +277,8 @@ class StudyRecorder:
             status: How the study ended: ``finished``, ``failed`` or ``interrupted``.
             summary: Further figures of the study.
             note: Markdown that is added to its description.
-            deadline_seconds: How long to wait for a store that does not answer.
+            deadline_seconds: How long to wait for a store that does not answer; by default a
+                minute, or a few seconds for an interrupted study whose journal keeps the rest.
 
         Raises:
             RecordingError: Something did not reach the store; says what and why.
@@ -272,10 +286,11 @@ class StudyRecorder:
         if self._writer.closed:
             return
         atexit.unregister(self._close_at_exit)
-        for trial, record in self._trials.items():
-            if record.status == "running":
-                self.trial_ended(trial, "interrupted", reason="The study ended before it.")
+        self._going_on.clear()
+        self.end_left_running(reason="The study ended before it.")
         self._end_study(status, summary, note)
+        if deadline_seconds is None:
+            deadline_seconds = self._writer.deadline_of(status)
         self._writer.close(deadline_seconds)
 
     def __enter__(self) -> Self:
@@ -305,18 +320,63 @@ class StudyRecorder:
             # What ends the study matters more, and goes on to the caller.
             _logger.error("%s", loss)  # noqa: TRY400
 
-    def _running(self, trial: str) -> _Trial:
-        record = self._trials.get(trial)
-        if record is None or record.status != "running":
+    def _running(self, trial: str) -> TrialMemory:
+        if trial not in self._going_on:
+            record = self._called.get(trial)
             state = f"has ended ({record.status})" if record else "was never started"
             raise ValueError(f"a trial must be running to be recorded, but {trial!r} {state}")
+        return self._called[trial]
+
+    def _put(self, *messages: RunMessage) -> None:
+        self._writer.put(*messages)
+        for message in messages:
+            self._memory.apply(message)
+
+    def _begin(self, *, is_new: bool) -> None:
+        if is_new:
+            self._put(
+                dataset_message(self._key, self._description, "search"),
+                values(self._key, params=_study_params(self._description)),
+            )
+        else:
+            tags = {"status": "running", **_study_tags(self._description)}
+            self._put(ResumeRun(self._key, now_ms()), values(self._key, tags=tags))
+
+    def _attach(self, record: TrialMemory, hyperparameters: Mapping[str, Any]) -> TrialMemory:
+        """Find a recorded trial again; one that was cut off goes on at once."""
+        if not record.hyperparameters:
+            self._put(values(record.key, params=hyperparameters))
+        if record.status in _CUT_OFF:
+            self._go_on(record, at_once=True)
         return record
 
-    def _searched(self, record: _Trial) -> dict[str, Any]:
+    def _go_on(self, record: TrialMemory, *, at_once: bool = False) -> None:
+        if at_once or record.status != "running":
+            tags = {"status": "running", "reason": "Went on after an interruption."}
+            self._put(ResumeRun(record.key, now_ms()), values(record.key, tags=tags))
+
+    def _end_trial(
+        self, record: TrialMemory, status: str, reason: str, summary: Mapping[str, float]
+    ) -> None:
+        figures = {
+            **record.summary(),
+            "epochs": record.last_epoch,
+            "duration_seconds": record.time.seconds(now_ms()),
+            **summary,
+            **self._as_metrics(record),  # the last: MLflow's charts begin with the first
+        }
+        new = new_figures(record.figures, figures)
+        outcome = descriptions.outcome_line(
+            status, record.score, record.best_epoch, record.last_epoch, reason
+        )
+        tags = {"status": status, "reason": reason, NOTE_TAG: f"{record.note}\n\n{outcome}"}
+        self._put(values(record.key, metrics=new, tags=tags), end(record.key, status))
+
+    def _searched(self, record: TrialMemory) -> dict[str, Any]:
         searched = self._description.searched
         return {name: value for name, value in record.hyperparameters.items() if name in searched}
 
-    def _as_metrics(self, record: _Trial) -> dict[str, float]:
+    def _as_metrics(self, record: TrialMemory) -> dict[str, float]:
         numbers = {
             name: float(value)
             for name, value in self._searched(record).items()
@@ -333,20 +393,20 @@ class StudyRecorder:
         }
 
     def _end_study(self, status: str, summary: Mapping[str, float], note: str) -> None:
-        counts = Counter(record.status for record in self._trials.values())
-        duration = time.monotonic() - self._started
+        counts = Counter(record.status for record in self._memory.trials.values())
+        duration = self._memory.time.seconds(now_ms())
         metrics: dict[str, float] = {
-            "trials": len(self._trials),
+            "trials": len(self._memory.trials),
             **{f"trials_{name}": counts[name] for name in STATUSES},
             "duration_seconds": duration,
         }
         tags = {"status": status}
         best = self._best()
-        params: dict[str, Any] = {}
         if best:
             metrics |= {"best_score": best.score, "best_epoch": best.best_epoch, **best.best}
-            params = {f"best.{name}": value for name, value in best.hyperparameters.items()}
             tags["best_trial"] = best.name
+            # Tags, since a study that goes on may find a better one and MLflow's params are final.
+            tags |= {f"best.{name}": str(value) for name, value in best.hyperparameters.items()}
         result = descriptions.study_result(
             counts,
             duration,
@@ -355,17 +415,33 @@ class StudyRecorder:
         )
         parts = [descriptions.study_note(self._description, result), note]
         tags[NOTE_TAG] = "\n\n".join(part for part in parts if part)
-        self._writer.log(self._key, metrics={**metrics, **summary}, params=params, tags=tags)
-        self._writer.end(self._key, status)
+        new = new_figures(self._memory.figures, {**metrics, **summary})
+        self._put(values(self._key, metrics=new, tags=tags), end(self._key, status))
 
-    def _best(self) -> _Trial | None:
+    def _best(self) -> TrialMemory | None:
         planned = int(self._description.protocol.get("executions", 0))
         candidates = [
             record
-            for record in self._trials.values()
+            for record in self._memory.trials.values()
             if is_candidate(record.status, record.score, record.executions, planned)
         ]
         return max(candidates, key=lambda record: (record.score, -record.number), default=None)
+
+
+def _recorded(journal: Journal, *, resume: bool) -> list[RunMessage]:
+    """Return what the journal has of its study, from the study's start on; nothing if it is new."""
+    if journal.records and not resume:
+        raise InputError(
+            f"a new study needs a new journal, but {journal.folder} has one; resume that study, or "
+            "give another --study"
+        )
+    return [decoded(record) for record in journal.records]
+
+
+def _start_of(recorded: Sequence[RunMessage], journal: Journal) -> StartRun:
+    if not isinstance(recorded[0], StartRun):
+        raise InputError(f"{journal.folder} must begin with a study's run, but begins with none")
+    return recorded[0]
 
 
 def _tags_of(description: StudyDescription) -> dict[str, str]:
@@ -375,6 +451,20 @@ def _tags_of(description: StudyDescription) -> dict[str, str]:
         protocol=description.protocol,
         data_digest=description.data_digest,
     )
+
+
+def _study_tags(description: StudyDescription) -> dict[str, str]:
+    return {**_tags_of(description), NOTE_TAG: descriptions.study_note(description)}
+
+
+def _study_start(description: StudyDescription) -> StartRun:
+    tags = {
+        "kind": "study",
+        "status": "running",
+        "protocol": canonical_json(description.protocol),
+        **_study_tags(description),
+    }
+    return StartRun(uuid.uuid4().hex, description.name, now_ms(), tags)
 
 
 def _study_params(description: StudyDescription) -> dict[str, Any]:

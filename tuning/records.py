@@ -28,6 +28,12 @@ BEST_PREFIX = "best_"
 PAPER = "paper"
 """The origin of a trial of the paper's configuration."""
 
+CONFIRMATION = "confirmation"
+"""The kind of run that records a configuration on fresh draws."""
+
+NOTE_TAG = "mlflow.note.content"
+"""The tag whose Markdown MLflow shows on a run's page."""
+
 MAX_LISTED = 12
 """Names that an error message lists before it only counts the rest."""
 
@@ -64,6 +70,26 @@ class StudyDescription:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """A trial's configuration on draws that had no part in its selection.
+
+    Attributes:
+        per_draw: Number of the execution → harmonic mean at the trial's best epoch.
+        metrics: Mean of every validation accuracy over the draws, by the trial's names.
+        run_id: The run that recorded it.
+    """
+
+    per_draw: Mapping[int, float]
+    metrics: Mapping[str, float]
+    run_id: str
+
+    @property
+    def score(self) -> float:
+        """Return the mean harmonic mean over the draws."""
+        return statistics.fmean(self.per_draw.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordedTrial:
     """One trial as the tracking store has it.
 
@@ -79,6 +105,8 @@ class RecordedTrial:
         score: Best mean of the objective over its epochs; NaN where it has none.
         best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
         metrics: Validation accuracies at the best epoch, by name.
+        per_execution: Number of the execution → harmonic mean at the best epoch.
+        confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
         executions: Executions that have a recorded objective.
         planned_executions: Executions that make it complete.
         protocol: What its score can be compared under.
@@ -104,6 +132,18 @@ class RecordedTrial:
     code_version: str
     started: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    per_execution: Mapping[int, float] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
+
+    @property
+    def is_paper(self) -> bool:
+        """Say whether this is the paper's configuration."""
+        return self.origin == PAPER
+
+    @property
+    def model(self) -> str:
+        """Return the model that it is of; MIANet's trials were once recorded without a name."""
+        return self.hyperparameters.get("model", "mianet")
 
     @property
     def is_candidate(self) -> bool:
@@ -114,6 +154,12 @@ class RecordedTrial:
     def protocol_key(self) -> str:
         """Return the short key that comparable trials share."""
         return protocol_key(self.protocol)
+
+
+def per_execution(metrics: Mapping[str, float], prefix: str = "") -> dict[int, float]:
+    """Return number of the execution → harmonic mean, from metrics named ``prefix`` and that."""
+    start = prefix + EXECUTION_PREFIX
+    return {int(n.removeprefix(start)): v for n, v in metrics.items() if n.startswith(start)}
 
 
 def is_candidate(status: str, score: float, executions: int, planned_executions: int) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FIGURES = ("unseen_accuracy", "seen_accuracy", "harmonic_mean", "zsl_accuracy")
 HEADINGS = ("ts", "tr", "H", "T1")
-_VALIDATION_WIDTH, _TEST_WIDTH = 6, 13
+_VALIDATION_WIDTH, _FRESH_WIDTH, _TEST_WIDTH = 6, 14, 13
+_FEWEST_FOR_DEVIATION = 2
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Row:
         name: What the configuration is called.
         epochs: How long it was trained.
         validation: Figure → mean over the executions at that epoch.
+        fresh: H on each fresh draw, where the configuration was confirmed.
         test: ``<figure>_mean`` and ``<figure>_sd`` over the seeds.
     """
 
@@ -25,6 +28,7 @@ class Row:
     epochs: int
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    fresh: Sequence[float] = ()
 
 
 def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int) -> str:
@@ -34,18 +38,28 @@ def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int) -> str
     test = "".join(f"{h:>{_TEST_WIDTH}}" for h in HEADINGS)
     over_validation = f"validation ({executions} executions)".center(len(validation))
     over_test = f"test (mean ± sd of {seeds} seeds)".center(len(test))
+    draws = max(len(row.fresh) for row in rows)
+    fresh = f"{f'{draws} fresh':>{_FRESH_WIDTH}}" if draws else ""
+    fresh_heading = f"{'draws: H':>{_FRESH_WIDTH}}" if draws else ""
     lines = [
-        f"{'':{width}}         {over_validation}  {over_test}".rstrip(),
-        f"{'':{width}}  epochs {validation}  {test}",
-        *(_line(row, width) for row in rows),
+        f"{'':{width}}         {over_validation}{fresh}  {over_test}".rstrip(),
+        f"{'':{width}}  epochs {validation}{fresh_heading}  {test}",
+        *(_line(row, width, confirmed=draws > 0) for row in rows),
     ]
     return "\n".join(lines)
 
 
-def _line(row: Row, width: int) -> str:
+def _line(row: Row, width: int, *, confirmed: bool) -> str:
     validation = "".join(f"{_percent(row.validation, f):>{_VALIDATION_WIDTH}}" for f in FIGURES)
+    fresh = f"{_over_draws(row.fresh):>{_FRESH_WIDTH}}" if confirmed else ""
     test = "".join(f"{_with_deviation(row.test, f):>{_TEST_WIDTH}}" for f in FIGURES)
-    return f"{row.name:{width}}  {row.epochs:6d} {validation}  {test}"
+    return f"{row.name:{width}}  {row.epochs:6d} {validation}{fresh}  {test}"
+
+
+def _over_draws(fresh: Sequence[float]) -> str:
+    if len(fresh) < _FEWEST_FOR_DEVIATION:
+        return f"{100 * fresh[0]:.1f}" if fresh else "-"
+    return f"{100 * statistics.fmean(fresh):.1f} ± {100 * statistics.stdev(fresh):>4.1f}"
 
 
 def _percent(figures: Mapping[str, float], name: str) -> str:

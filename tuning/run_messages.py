@@ -1,9 +1,10 @@
-"""What is told to MLflow, as plain messages that are safe to send twice.
+"""What is told to MLflow, as plain messages that are safe to send twice and can be kept on disk.
 
 Each message carries its own time, so that sending it again says the same: a SQL store keeps a
 metric of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and
 recognises a data set input by name and digest. Only creating a run is not repeatable, so a run
-carries a key of ours by which a creation whose answer was lost is found again.
+carries a key of ours by which a creation whose answer was lost is found again, also by a later
+process.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from mianet.errors import InputError
 from tuning.tracking import DELIVERY_TIMEOUT_SECONDS, short_requests
 
 KEY_TAG = "run_key"
@@ -55,6 +58,10 @@ class Runs:
         self._attempts: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
 
+    def expect(self, keys: Iterable[str]) -> None:
+        """Learn of runs that an earlier process created, or tried to."""
+        self._attempts.update(list(keys))  # of a mapping it would count the values
+
     def send(self, message: RunMessage) -> None:
         """Send one message; a refusal is remembered against its run.
 
@@ -70,7 +77,13 @@ class Runs:
             raise
 
     def id_of(self, key: str) -> str:
-        """Return MLflow's id of a run."""
+        """Return MLflow's id of a run.
+
+        Raises:
+            LookupError: There is no such run.
+        """
+        if key not in self._ids and self._attempts[key] and (found := self._with_key(key)):
+            self._ids[key] = found[0].info.run_id
         if key not in self._ids:
             raise LookupError(f"its run was not created: {self._problems.get(key, 'not yet')}")
         return self._ids[key]
@@ -136,6 +149,17 @@ class StartRun(RunMessage):
     def send(self, runs: Runs) -> None:
         """Create the run."""
         runs.create(self)
+
+
+@dataclass(frozen=True)
+class ResumeRun(RunMessage):
+    """A run that has ended, or whose process has, goes on."""
+
+    time_ms: int
+
+    def send(self, runs: Runs) -> None:
+        """Show the run as running."""
+        runs.client.update_run(runs.id_of(self.run), "RUNNING")
 
 
 @dataclass(frozen=True)
@@ -212,6 +236,47 @@ class EndRun(RunMessage):
         runs.delete_strays(self.run)
 
 
+_KINDS: Mapping[str, type[RunMessage]] = MappingProxyType(
+    {kind.__name__: kind for kind in (StartRun, ResumeRun, LogValues, LogDataset, EndRun)}
+)
+
+
+def encoded(message: RunMessage) -> dict[str, Any]:
+    """Return a message as JSON can hold it: the points of one step and time share them."""
+    fields = {"kind": type(message).__name__, **vars(message)}
+    if isinstance(message, LogValues):
+        fields["points"] = [
+            [step, time_ms, {point.name: point.value for point in points}]
+            for (step, time_ms), points in itertools.groupby(
+                message.points, key=lambda point: (point.step, point.time_ms)
+            )
+        ]
+    return fields
+
+
+def decoded(fields: Mapping[str, Any]) -> RunMessage:
+    """Return the message that ``encoded`` was given.
+
+    Raises:
+        InputError: It is no such thing.
+    """
+    values = dict(fields)
+    try:
+        kind = _KINDS[values.pop("kind")]
+        if kind is LogValues:
+            values["points"] = tuple(
+                Point(name, value, step, time_ms)
+                for step, time_ms, points in values["points"]
+                for name, value in points.items()
+            )
+        return kind(**values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "a journal must hold messages that this version knows, but got "
+            f"{str(dict(fields))[:100]!r} ({type(error).__name__}: {error})"
+        ) from error
+
+
 def compact(messages: Sequence[RunMessage]) -> list[RunMessage]:
     """Join the values of each run that can travel together; each run's order stays.
 
@@ -262,7 +327,8 @@ def _tags(values: Mapping[str, str]) -> dict[str, str]:
 
 def _clipped(values: Mapping[str, Any], longest: int) -> dict[str, str]:
     """Return the values as strings no longer than MLflow keeps."""
-    texts = {name: str(value) for name, value in values.items()}
+    # PostgreSQL keeps no zero character.
+    texts = {name: str(value).replace("\0", "\ufffd") for name, value in values.items()}
     return {
         name: text if len(text) <= longest else f"{text[: longest - 1]}…"
         for name, text in texts.items()

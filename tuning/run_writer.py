@@ -1,10 +1,13 @@
-"""Write one run and the runs nested in it: created at once, then delivered in the background."""
+"""Write one run and the runs nested in it: created at once, then delivered in the background.
+
+With a journal, what is not delivered when the process ends is delivered by a later one.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
 from tuning.delivery import Delivery, Outcome
+from tuning.journal import Journal
+from tuning.outbox import Outbox
 from tuning.provenance import provenance_tags
-from tuning.records import listed, protocol_key
+from tuning.records import NOTE_TAG, listed, protocol_key
 from tuning.run_messages import (
     EndRun,
     LogDataset,
@@ -24,6 +29,8 @@ from tuning.run_messages import (
     Runs,
     StartRun,
     compact,
+    decoded,
+    encoded,
     is_passing,
     now_ms,
 )
@@ -46,8 +53,11 @@ MLFLOW_STATUS: Mapping[str, str] = MappingProxyType(
 )
 """How MLflow shows each status; the exact one is in the tag ``status``."""
 
-NOTE_TAG = "mlflow.note.content"
+_PLAIN = (str, int, float, bool)
+
 CLOSE_DEADLINE_SECONDS = 60.0
+HURRIED_DEADLINE_SECONDS = 5.0
+DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
 
 EXPERIMENT_PREFIX = "mianet-"
 
@@ -63,29 +73,33 @@ class RunWriter:
         store: Where to.
         experiment: In which experiment.
         start: The run itself, created before this returns.
+        journal: Where to keep what is told until it is delivered; None for memory only. A journal
+            with messages in it is gone on with: ``start`` is then its first message.
 
     Raises:
-        InputError: The store does not accept the run.
+        InputError: The store does not accept the run, or no longer has it.
     """
 
-    def __init__(self, store: TrackingStore, experiment: Experiment, start: StartRun) -> None:
+    def __init__(
+        self,
+        store: TrackingStore,
+        experiment: Experiment,
+        start: StartRun,
+        journal: Journal | None = None,
+    ) -> None:
         self._store = store
         self._experiment = experiment
         self._names = {start.run: start.name}
         self._runs = Runs(store.client, experiment.experiment_id)
+        self._journal = journal
         self.closed = False
-        try:
-            with short_requests(OPEN_TIMEOUT_SECONDS):
-                start.send(self._runs)
-        except (MlflowException, OSError) as error:
-            raise refused_by(store, "a new run", error) from error
-        self.run_id = self._runs.id_of(start.run)
-        self._delivery: Delivery[RunMessage] = Delivery(
-            self._runs.send,
-            compact=compact,
-            passing=is_passing,
-            explain=reason_of,
-            receiver="tracking store",
+        waiting: list[RunMessage] = self._journalled(journal, start) if journal else [start]
+        if waiting[:1] == [start]:
+            self._create(start, journal)
+            del waiting[0]
+        self.run_id = self._found(start)
+        self._outbox: Outbox | Delivery[RunMessage] = (
+            Outbox(journal, self._delivery, waiting) if journal else delivery_of(self._runs.send)
         )
 
     @property
@@ -97,39 +111,21 @@ class RunWriter:
         run = f"experiments/{self._experiment.experiment_id}/runs/{self.run_id}"
         return f"{uri}/#/{run}?workflowType=machine_learning"
 
-    def put(self, message: RunMessage) -> None:
-        """Accept a message at once.
+    def deadline_of(self, status: str) -> float:
+        """Return how long to wait at the end: a user's interrupt can count on the journal."""
+        in_a_hurry = status == "interrupted" and self._journal is not None
+        return HURRIED_DEADLINE_SECONDS if in_a_hurry else CLOSE_DEADLINE_SECONDS
+
+    def put(self, *messages: RunMessage) -> None:
+        """Accept messages at once; the journal gets all of them or none.
 
         Raises:
             RuntimeError: The writer is closed.
         """
         if self.closed:
             raise RuntimeError("nothing can be recorded after close()")
-        if isinstance(message, StartRun):
-            self._names[message.run] = message.name
-        self._delivery.put(message)
-
-    def log(
-        self,
-        run: str,
-        *,
-        metrics: Mapping[str, float] = MappingProxyType({}),
-        params: Mapping[str, Any] = MappingProxyType({}),
-        tags: Mapping[str, str] = MappingProxyType({}),
-        step: int = 0,
-    ) -> None:
-        """Accept values of a run; a metric that is not finite is left out."""
-        time_ms = now_ms()
-        points = tuple(
-            Point(name, float(value), step, time_ms)
-            for name, value in metrics.items()
-            if math.isfinite(value)
-        )
-        self.put(LogValues(run, points, dict(params), dict(tags)))
-
-    def end(self, run: str, status: str) -> None:
-        """Accept the end of a run; everything put before it arrives before it."""
-        self.put(EndRun(run, MLFLOW_STATUS[status], now_ms()))
+        self._names |= {m.run: m.name for m in messages if isinstance(m, StartRun)}
+        self._outbox.put(*messages)
 
     def close(self, deadline_seconds: float) -> None:
         """Deliver what is left.
@@ -138,9 +134,51 @@ class RunWriter:
             RecordingError: Something was refused, or did not arrive before the deadline.
         """
         self.closed = True
-        outcome = self._delivery.close(deadline_seconds)
+        outcome = self._outbox.close(deadline_seconds)
         if outcome.undelivered or outcome.refused:
             raise RecordingError(self._loss(outcome, deadline_seconds))
+
+    def _journalled(self, journal: Journal, start: StartRun) -> list[RunMessage]:
+        """Return what the journal has not delivered; a new one begins with the run itself."""
+        if not journal.records:
+            journal.begin(about_journal(self._store, self._experiment, start.name), encoded(start))
+            return [start]
+        earlier = [decoded(record) for record in journal.records]
+        self._names |= {m.run: m.name for m in earlier if isinstance(m, StartRun)}
+        self._runs.expect(self._names)
+        journal.describe(about_journal(self._store, self._experiment, start.name))
+        return earlier[journal.delivered :]
+
+    def _create(self, start: StartRun, journal: Journal | None) -> None:
+        try:
+            with short_requests(OPEN_TIMEOUT_SECONDS):
+                start.send(self._runs)
+        except (MlflowException, OSError) as error:
+            raise refused_by(self._store, "a new run", error) from error
+        if journal:
+            journal.mark_delivered(1)
+
+    def _found(self, start: StartRun) -> str:
+        try:
+            with short_requests(OPEN_TIMEOUT_SECONDS):
+                return self._runs.id_of(start.run)
+        except LookupError as error:
+            raise InputError(
+                f"{start.name} must be in the tracking store to go on, but "
+                f"{printable(self._store.uri)} does not have it; give the --tracking-uri that it "
+                "was recorded to"
+            ) from error
+        except (MlflowException, OSError) as error:
+            raise refused_by(self._store, "a search for a run", error) from error
+
+    def _delivery(
+        self, before: Callable[[], None], delivered: Callable[[int], None]
+    ) -> Delivery[RunMessage]:
+        def send(message: RunMessage) -> None:
+            before()
+            self._runs.send(message)
+
+        return delivery_of(send, delivered)
 
     def _loss(self, outcome: Outcome[RunMessage], deadline_seconds: float) -> str:
         uri = printable(self._store.uri)
@@ -153,9 +191,66 @@ class RunWriter:
             lines.append(
                 f"{uri} must accept what was recorded, but did not within {deadline_seconds:g} s "
                 f"({outcome.reason or 'it is slow'}): the record is incomplete, and may show as "
-                f"running, for {listed(list(names))}"
+                f"running, for {listed(list(names))}" + self._remedy()
             )
         return "; ".join(lines)
+
+    def _remedy(self) -> str:
+        if self._journal is None:
+            return ""
+        if problem := getattr(self._outbox, "problem", ""):
+            return f"; nor could all of it be kept in {self._journal.folder} ({problem})"
+        return (
+            f"; it is kept in {self._journal.folder}, and the next search or final training with "
+            f"this --storage delivers it, or: {DELIVER_COMMAND}"
+        )
+
+
+def about_journal(store: TrackingStore, experiment: Experiment, name: str) -> dict[str, str]:
+    """Return what a later process must know to deliver a journal; no password is in it."""
+    return {
+        "tracking_uri": printable(store.uri),
+        "experiment": experiment.name,
+        "name": name,
+    }
+
+
+def delivery_of(
+    send: Callable[[RunMessage], None], delivered: Callable[[int], None] = lambda count: None
+) -> Delivery[RunMessage]:
+    """Return a delivery of messages to MLflow."""
+    return Delivery(
+        send,
+        compact=compact,
+        passing=is_passing,
+        explain=reason_of,
+        delivered=delivered,
+        receiver="tracking store",
+    )
+
+
+def values(
+    run: str,
+    *,
+    metrics: Mapping[str, float] = MappingProxyType({}),
+    params: Mapping[str, Any] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+    step: int = 0,
+) -> LogValues:
+    """Return a message with values of a run; a metric that is not finite is left out."""
+    time_ms = now_ms()
+    points = tuple(
+        Point(name, float(value), step, time_ms)
+        for name, value in metrics.items()
+        if math.isfinite(value)
+    )
+    plain = {name: v if isinstance(v, _PLAIN) else str(v) for name, v in params.items()}
+    return LogValues(run, points, plain, dict(tags))
+
+
+def end(run: str, status: str) -> EndRun:
+    """Return the end of a run; everything put before it arrives before it."""
+    return EndRun(run, MLFLOW_STATUS[status], now_ms())
 
 
 def experiment_name(dataset: str) -> str:

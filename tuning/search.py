@@ -6,36 +6,92 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import ray
 
 from mianet.config import VARIANTS
 from mianet.data import load_search_data
 from mianet.sources import open_source
-from tuning import cluster
+from tuning import cluster, interrupts
 from tuning.algorithms import SAMPLERS, SCHEDULERS
 from tuning.command_line import (
     FAILED,
     INTERRUPTED,
     Parser,
-    absolute_path,
     add_common_options,
+    add_model_option,
+    add_storage_option,
     assignment,
+    count,
     duration,
     names,
+    once,
     positive_int,
     run,
     seed,
+    study_name,
     tracking_uri,
     value_range,
     writable_folder,
 )
-from tuning.recording import StudyRecorder, check_new_study
-from tuning.space import DEFAULT_SEARCHED, SEARCH_SPACE, search_space
+from tuning.confirm import DEFAULT_DRAWS
+from tuning.ledger import Ledger
+from tuning.models import MIANET, MODELS
+from tuning.recording import (
+    JOURNAL_FOLDER,
+    StudyRecorder,
+    check_new_study,
+    deliver_waiting_for,
+)
+from tuning.resumption import (
+    RESUMABLE,
+    as_started,
+    begun,
+    check_not_started,
+    check_unchanged,
+    kept_settings,
+    new_ledger,
+    nothing_left,
+    old_ledger,
+    resume_command,
+)
+from tuning.space import search_space
 from tuning.study import Study, StudyOutcome, check_data, describe_study, run_study
+
+_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "dataset": None,
+        "model": MIANET,
+        "data_dir": None,
+        "tracking_uri": None,
+        "study": None,
+        "resume": None,
+        "trials": 50,
+        "max_epochs": 50,
+        "patience": 10,
+        "executions": 5,
+        "time_budget": None,
+        "sampler": "tpe",
+        "scheduler": "asha",
+        "seed": 0,
+        "workers": None,
+        "cpus_per_trial": None,
+        "gpus_per_trial": None,
+        "search": None,
+        "range": (),
+        "variant": "full",
+        "set": (),
+        "fresh_draws": DEFAULT_DRAWS,
+        "no_final": False,
+        "final_seeds": 5,
+    }
+)
+"""Option → its value where neither the command line nor a resumed study says another."""
 
 
 def main() -> NoReturn:
@@ -45,44 +101,104 @@ def main() -> NoReturn:
 
 def search() -> int:
     """Do what the command line says; return the exit code."""
-    arguments = _parser().parse_args()
-    study = _study(arguments)
-    source = open_source(arguments.dataset, arguments.data_dir)
-    data = load_search_data(arguments.dataset, arguments.data_dir)
-    check_data(data)
-    images, features = data.features.shape
-    print(
-        f"{source.spec.title}: {images} trainval images of {len(data.class_names)} seen classes, "
-        f"{features} features each; connecting to Ray",
-        flush=True,
-    )
-    where = cluster.connect()
-    share = cluster.share_resources(
-        study.trials,
-        workers=arguments.workers,
-        cpus_per_trial=arguments.cpus_per_trial,
-        gpus_per_trial=arguments.gpus_per_trial,
-    )
-    uri = tracking_uri(arguments)
-    check_new_study(uri, data.name, study.name)
-    writable_folder(arguments.storage)
-    description = describe_study(study, data, source.origin, share, where)
-    with StudyRecorder.open(uri, description) as recorder:
+    with ExitStack() as held:
+        arguments, ledger = _what_to_do(held)
+        study = _study(arguments)
+        if ledger and nothing_left(ledger, arguments):
+            print(f"study {study.name} is complete; nothing is left to do", flush=True)
+            return 0
+        source = open_source(arguments.dataset, arguments.data_dir)
+        data = load_search_data(arguments.dataset, arguments.data_dir)
+        check_data(data)
+        images, features = data.features.shape
         print(
-            f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
-            f"{study.executions} executions on {description.dataset_title}; {study.sampler} and "
-            f"{study.scheduler}; {share.workers} at once on {where}, "
-            f"{share.cpus} CPU and {share.gpus:g} GPU each\n"
-            f"to look at it: {recorder.location}",
+            f"{source.spec.title}: {images} trainval images of {len(data.class_names)} seen "
+            f"classes, {features} features each; connecting to Ray",
             flush=True,
         )
-        outcome = run_study(study, data, share, recorder, arguments.storage)
-        recorder.close("interrupted" if outcome.interrupted else "finished")
+        if ledger:
+            check_unchanged(ledger, data)
+        where = cluster.connect()
+        share = cluster.share_resources(
+            study.trials,
+            workers=arguments.workers,
+            cpus_per_trial=arguments.cpus_per_trial,
+            gpus_per_trial=arguments.gpus_per_trial,
+        )
+        uri = tracking_uri(arguments)
+        if not ledger:
+            check_new_study(uri, data.name, study.name)
+            writable_folder(arguments.storage)
+            ledger = held.enter_context(new_ledger(arguments.storage, study.name))
+        deliver_waiting_for(arguments.storage, uri)
+        description = describe_study(study, data, source.origin, share, where)
+        journal = ledger.folder / JOURNAL_FOLDER
+        with (
+            interrupts.watching(resume_command(arguments.storage, study.name)) as interrupt,
+            begun(ledger, kept_settings(arguments, study, data, uri)),
+            StudyRecorder.open(uri, description, journal, resume=True) as recorder,
+        ):
+            print(
+                f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
+                f"{study.executions} executions on {description.dataset_title}; {study.sampler} "
+                f"and {study.scheduler}; {share.workers} at once on {where}, "
+                f"{share.cpus} CPU and {share.gpus:g} GPU each\n"
+                f"to look at it: {recorder.location}",
+                flush=True,
+            )
+            outcome = run_study(study, data, share, recorder, ledger, interrupt)
+            recorder.close("interrupted" if outcome.interrupted else "finished")
+        return _after(outcome, arguments, study, ledger, uri)
+
+
+def _what_to_do(held: ExitStack) -> tuple[argparse.Namespace, Ledger | None]:
+    """Return the options, and the ledger of the study that is to go on, if one is."""
+    parser = _parser()
+    given = vars(parser.parse_args())
+    arguments = argparse.Namespace(**{**_DEFAULTS, **given})
+    if "resume" in given:
+        refused = set(given) - RESUMABLE - {"resume", "storage"}
+        if refused:
+            parser.error(
+                "--resume keeps the settings that the study was started with, but got "
+                f"{_spelt(refused)}; "
+                f"only {_spelt(RESUMABLE)} can be given anew"
+            )
+        ledger = held.enter_context(old_ledger(arguments.storage, arguments.resume))
+        return as_started(ledger, arguments.storage, given), ledger
+    if "dataset" not in given:
+        parser.error("the following arguments are required: --dataset")
+    if arguments.study:
+        check_not_started(arguments.storage, arguments.study)
+    arguments.study = arguments.study or _new_name(arguments.dataset)
+    return arguments, None
+
+
+def _spelt(names: Collection[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+
+
+def _after(
+    outcome: StudyOutcome,
+    arguments: argparse.Namespace,
+    study: Study,
+    ledger: Ledger,
+    uri: str,
+) -> int:
+    """Say how the search ended; do the final training if it ended well."""
     _print_outcome(outcome)
+    if outcome.out_of_time:
+        print(
+            "the time budget is used up; to go on: "
+            f"{resume_command(arguments.storage, study.name)} --time-budget MORE",
+            flush=True,
+        )
     if outcome.interrupted:
         print(
-            "interrupted; to train the best trial so far: "
-            f"python tuning/final.py --dataset {arguments.dataset} --study {study.name}",
+            f"interrupted; to go on: {resume_command(arguments.storage, study.name)}\n"
+            "to train the best trial so far: "
+            f"python tuning/final.py --dataset {arguments.dataset} --model {study.model} "
+            f"--study {study.name}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -93,64 +209,87 @@ def search() -> int:
             file=sys.stderr,
         )
         return FAILED
-    return 0 if arguments.no_final else _final(arguments, study.name, uri)
+    if outcome.nothing_tried:
+        print(f"study {study.name} was searched before; what follows is left", flush=True)
+    try:
+        code = _afterwards(arguments, study.name, uri)
+    except KeyboardInterrupt:
+        resume = resume_command(arguments.storage, study.name)
+        print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
+        return INTERRUPTED
+    if code == 0:
+        ledger.add_complete()
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="search.py", description=__doc__, allow_abbrev=False)
-    add_common_options(parser)
-    parser.set_defaults(study=None)
-    budget = parser.add_argument_group("budget")
-    budget.add_argument("--trials", type=positive_int, default=50, help="configurations to try")
-    budget.add_argument("--max-epochs", type=positive_int, default=50, help="epochs at most")
-    budget.add_argument(
-        "--patience", type=positive_int, default=10, help="epochs without a new best to go on for"
+    """Return the parser; it yields what is given alone, so that a resumed study keeps the rest."""
+    parser = Parser(
+        prog="search.py",
+        description=__doc__,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
-    budget.add_argument("--executions", type=positive_int, default=5, help="draws to average over")
+    add_common_options(parser, dataset_required=False)
+    add_model_option(parser, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--resume", type=study_name, metavar="STUDY", help="go on with a study, as it was started"
+    )
+    budget = parser.add_argument_group("budget")
+    budget.add_argument("--trials", type=positive_int, help="configurations to try")
+    budget.add_argument("--max-epochs", type=positive_int, help="epochs at most")
+    budget.add_argument(
+        "--patience", type=positive_int, help="epochs without a new best to go on for"
+    )
+    budget.add_argument("--executions", type=positive_int, help="draws to average over")
     budget.add_argument("--time-budget", type=duration, help="wall time at most: 90s, 30m, 2h")
     how = parser.add_argument_group("how to search")
-    how.add_argument("--sampler", choices=SAMPLERS, default="tpe")
-    how.add_argument("--scheduler", choices=SCHEDULERS, default="asha")
-    how.add_argument("--seed", type=seed, default=0, help="of draws, trainings and sampler")
+    how.add_argument("--sampler", choices=SAMPLERS)
+    how.add_argument("--scheduler", choices=SCHEDULERS)
+    how.add_argument("--seed", type=seed, help="of draws, trainings and sampler")
     how.add_argument("--workers", type=positive_int, help="trials at once")
     what = parser.add_argument_group("what to search")
     what.add_argument(
         "--search",
         type=names,
-        default=DEFAULT_SEARCHED,
-        help=f"hyperparameters, among {', '.join(SEARCH_SPACE)} (default: the first five)",
+        help="hyperparameters, with commas between them (default: the model's; for MIANet alpha, "
+        "beta, gamma, learning_rate, latent_multiplier); a wrong name lists the right ones",
     )
-    what.add_argument(
-        "--range", type=value_range, action="append", default=[], metavar="NAME=LOW:HIGH"
-    )
-    what.add_argument("--variant", choices=VARIANTS, default="full", help="variant of the paper")
+    what.add_argument("--range", type=value_range, action="append", metavar="NAME=LOW:HIGH")
+    what.add_argument("--variant", choices=VARIANTS, help="variant of the paper")
     what.add_argument(
         "--set",
         type=assignment,
         action="append",
-        default=[],
         metavar="NAME=VALUE",
         help="fix a hyperparameter that is not searched",
     )
     after = parser.add_argument_group("afterwards")
-    after.add_argument("--no-final", action="store_true", help="leave out the final training")
-    after.add_argument("--final-seeds", type=positive_int, default=5, help="seeds of it")
     after.add_argument(
-        "--storage",
-        type=absolute_path,
-        default=Path("ray_results").absolute(),
-        help="folder for Ray Tune's state (default: ./ray_results)",
+        "--fresh-draws",
+        type=count,
+        help="draws that the best trials are confirmed on; 0 to leave that out",
     )
+    after.add_argument("--no-final", action="store_true", help="leave out the final training")
+    after.add_argument("--final-seeds", type=positive_int, help="seeds of it")
+    add_storage_option(after)
     return parser
 
 
 def _study(arguments: argparse.Namespace) -> Study:
+    model = MODELS[arguments.model]
     return Study(
-        name=arguments.study or _new_name(arguments.dataset),
-        space=search_space(arguments.search, dict(arguments.range)),
-        fixed={**VARIANTS[arguments.variant], **dict(arguments.set)},
+        name=arguments.study,
+        model=arguments.model,
+        space=search_space(
+            arguments.search,
+            once("--range", arguments.range),
+            table=model.space,
+            settings=model.settings,
+        ),
+        fixed={**VARIANTS[arguments.variant], **once("--set", arguments.set)},
         trials=arguments.trials,
-        max_epochs=arguments.max_epochs,
+        max_epochs=1 if model.closed_form else arguments.max_epochs,
         patience=arguments.patience,
         executions=arguments.executions,
         seed=arguments.seed,
@@ -170,27 +309,41 @@ def _print_outcome(outcome: StudyOutcome) -> None:
     print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
 
 
-def _final(arguments: argparse.Namespace, study: str, uri: str) -> int:
-    """Train the best recorded configuration, in a process of its own.
+def _afterwards(arguments: argparse.Namespace, study: str, uri: str) -> int:
+    """Confirm the best trials, then train the best of them finally."""
+    code = 0
+    if arguments.fresh_draws:
+        code = _command("tuning.confirm", arguments, study, uri, {"--draws": arguments.fresh_draws})
+    if code == 0 and not arguments.no_final:
+        code = _command("tuning.final", arguments, study, uri, {"--seeds": arguments.final_seeds})
+    return code
 
-    The process that searched never opens the test parts: that is left to ``tuning.final``, which
-    reads the configuration back from the record, as it would on another day.
+
+def _command(
+    module: str, arguments: argparse.Namespace, study: str, uri: str, more: Mapping[str, object]
+) -> int:
+    """Run another command on the study, in a process of its own.
+
+    The process that searched never opens the test parts: that is left to ``tuning.final``. Both
+    commands read the study back from the record, as they would on another day.
     """
     options: dict[str, object] = {
         "--dataset": arguments.dataset,
+        "--model": arguments.model,
         "--data-dir": arguments.data_dir,
         "--tracking-uri": uri,
         "--study": study,
-        "--seeds": arguments.final_seeds,
+        "--storage": arguments.storage,
         "--cpus-per-trial": arguments.cpus_per_trial,
         "--gpus-per-trial": arguments.gpus_per_trial,
+        **more,
     }
     given = [
         text for name, value in options.items() if value is not None for text in (name, str(value))
     ]
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
-        [sys.executable, "-m", "tuning.final", *given],
+        [sys.executable, "-m", module, *given],
         env={**os.environ, "RAY_ADDRESS": address},
         check=False,
     ).returncode

@@ -2,18 +2,22 @@
 
 Only trials whose scores can be compared are compared: same data, same protocol. A trial counts if
 it ended well and all its executions have a score; one that was stopped early counts by the best
-epoch that it reached.
+epoch that it reached. Where some have been confirmed on fresh draws, the choice is among those and
+goes by the fresh draws.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mianet.config import Hyperparameters
+from mianet.config import Settings
 from mianet.errors import InputError
-from tuning.records import PAPER, RecordedTrial, canonical_json, listed
+from tuning.comparison import paired_difference, standard_error
+from tuning.models import MIANET, read_settings
+from tuning.records import RecordedTrial, canonical_json, listed
 
 _DIGEST_SHOWN = 12
 
@@ -25,6 +29,7 @@ class Selection:
     Attributes:
         trial: The best.
         runner_up: The second best, if there is one.
+        confirmed: Whether the choice is by fresh draws.
         paper: The newest trial of the paper's configuration among the candidates, if any.
         candidates: How many trials were compared.
         studies: Names of the studies that they are from, the oldest first.
@@ -36,6 +41,7 @@ class Selection:
     trial: RecordedTrial
     runner_up: RecordedTrial | None
     paper: RecordedTrial | None
+    confirmed: bool
     candidates: int
     studies: tuple[str, ...]
     protocol_key: str
@@ -43,13 +49,13 @@ class Selection:
     why: str
 
     @property
-    def hyperparameters(self) -> Hyperparameters:
+    def hyperparameters(self) -> Settings:
         """Return the chosen configuration.
 
         Raises:
             InputError: Another version of the code recorded what this one does not know.
         """
-        return Hyperparameters.from_mapping(self.trial.hyperparameters)
+        return read_settings(self.trial.hyperparameters)
 
     @property
     def epochs(self) -> int:
@@ -57,23 +63,85 @@ class Selection:
         return self.trial.best_epoch
 
 
-def select(
-    trials: Sequence[RecordedTrial], *, study: str | None = None, data_digest: str | None = None
-) -> Selection:
-    """Choose the trial with the highest score.
+def candidates(
+    trials: Sequence[RecordedTrial],
+    *,
+    study: str | None = None,
+    data_digest: str | None = None,
+    model: str = MIANET,
+) -> list[RecordedTrial]:
+    """Return the comparable trials that may be chosen, the highest score first.
 
     Where trials of several protocols or of several versions of the data are given, those that
     agree with the newest study in both are compared. Of equal scores the trial that started first
-    is chosen.
+    comes first.
 
     Args:
         trials: Recorded trials of one data set.
         study: Only those of the studies of this name.
         data_digest: Only those of this version of the data.
+        model: Only those of this model.
 
     Raises:
         InputError: No trial can be chosen; says how the trials ended.
     """
+    group = _comparable(_fitting(trials, study, data_digest, model))
+    ranked = sorted((trial for trial in group if trial.is_candidate), key=_rank)
+    if not ranked:
+        raise InputError(
+            "a trial that ended well, with a score of all its executions, is needed to select "
+            f"from, but there is none among {_described(group)}; run a longer or another search"
+        )
+    return ranked
+
+
+def select(
+    trials: Sequence[RecordedTrial],
+    *,
+    study: str | None = None,
+    data_digest: str | None = None,
+    model: str = MIANET,
+) -> Selection:
+    """Choose the best of the ``candidates``: by fresh draws where there are any, else by score.
+
+    Only trials confirmed on the same fresh draws are compared by them: the draws that most have.
+
+    Args:
+        trials: Recorded trials of one data set.
+        study: Only those of the studies of this name.
+        data_digest: Only those of this version of the data.
+        model: Only those of this model.
+
+    Raises:
+        InputError: No trial can be chosen; says how the trials ended.
+    """
+    fitting = _fitting(trials, study, data_digest, model)
+    ranked = candidates(fitting, model=model)
+    confirmed = _confirmed(ranked)
+    order = confirmed or ranked
+    best = order[0]
+    papers = [trial for trial in ranked if trial.is_paper]
+    paper = max(papers, key=lambda trial: trial.started, default=None)
+    reasons = (
+        _by_fresh_draws(confirmed, len(ranked)) if confirmed else _by_score(ranked),
+        _left_out(best, fitting),
+    )
+    return Selection(
+        trial=best,
+        runner_up=order[1] if len(order) > 1 else None,
+        paper=paper,
+        confirmed=bool(confirmed),
+        candidates=len(ranked),
+        studies=_studies(ranked),
+        protocol_key=best.protocol_key,
+        data_digest=best.data_digest,
+        why=" ".join(reason for reason in reasons if reason),
+    )
+
+
+def _fitting(
+    trials: Sequence[RecordedTrial], study: str | None, data_digest: str | None, model: str
+) -> list[RecordedTrial]:
     if not trials:
         raise InputError(
             "a recorded trial is needed to select from, but there is none; run a search first"
@@ -82,30 +150,34 @@ def select(
     if not named:
         names = sorted({trial.study for trial in trials})
         raise InputError(f"the study must be one of {listed(names)}, but got {study!r}")
-    fitting = _of_data(named, data_digest)
-    group = _comparable(fitting)
-    ranked = sorted((trial for trial in group if trial.is_candidate), key=_rank)
-    if not ranked:
-        raise InputError(
-            "a trial that ended well, with a score of all its executions, is needed to select "
-            f"from, but there is none among {_described(group)}; run a longer or another search"
-        )
-    best = ranked[0]
-    papers = [trial for trial in ranked if trial.origin == PAPER]
-    return Selection(
-        trial=best,
-        runner_up=ranked[1] if len(ranked) > 1 else None,
-        paper=max(papers, key=lambda trial: trial.started, default=None),
-        candidates=len(ranked),
-        studies=_studies(ranked),
-        protocol_key=best.protocol_key,
-        data_digest=best.data_digest,
-        why=_why(ranked, group, fitting),
+    return _of_data(_of_model(named, model), data_digest)
+
+
+def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    """Return the trials that most fresh draws are shared by, the best on them first."""
+    draws = Counter(
+        frozenset(trial.confirmation.per_draw) for trial in ranked if trial.confirmation
     )
+    if not draws:
+        return []
+    shared = max(draws, key=lambda these: (draws[these], len(these)))
+    chosen = [t for t in ranked if t.confirmation and t.confirmation.per_draw.keys() == shared]
+    return sorted(chosen, key=lambda t: -t.confirmation.score if t.confirmation else 0.0)
 
 
 def _rank(trial: RecordedTrial) -> tuple[float, int, int, str]:
     return (-trial.score, trial.started, trial.number, trial.run_id)
+
+
+def _of_model(trials: Sequence[RecordedTrial], model: str) -> list[RecordedTrial]:
+    fitting = [trial for trial in trials if trial.model == model]
+    if not fitting:
+        found = sorted({trial.model for trial in trials})
+        raise InputError(
+            f"trials of the model {model} are needed to select from, but there are only those of "
+            f"{listed(found)}; give --model, or run a search of {model} first"
+        )
+    return fitting
 
 
 def _of_data(trials: Sequence[RecordedTrial], data_digest: str | None) -> list[RecordedTrial]:
@@ -141,24 +213,53 @@ def _described(trials: Sequence[RecordedTrial]) -> str:
     return f"{len(trials)} trials ({ends}; {incomplete} without all executions)"
 
 
-def _why(
-    ranked: Sequence[RecordedTrial],
-    group: Sequence[RecordedTrial],
-    fitting: Sequence[RecordedTrial],
-) -> str:
+def _by_score(ranked: Sequence[RecordedTrial]) -> str:
     best = ranked[0]
-    sentences = [
+    tie = len(ranked) > 1 and ranked[1].score == best.score
+    return (
         f"Trial {best.number} of study {best.study} has the highest score, {100 * best.score:.2f}%"
-        f" at epoch {best.best_epoch}, of {len(ranked)} candidates among {_described(group)} of "
-        f"{listed(_studies(ranked))}."
+        f" at epoch {best.best_epoch}, of {len(ranked)} candidates of {listed(_studies(ranked))}."
+        + (" Of equal scores the trial that started first is chosen." if tie else "")
+    )
+
+
+def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
+    best, fresh = confirmed[0], _per_draw(confirmed[0])
+    sentences = [
+        f"Trial {best.number} of study {best.study} is the best of {len(confirmed)} confirmed "
+        f"among {among} candidates: {_with_error(fresh)} on {len(fresh)} fresh draws at epoch "
+        f"{best.best_epoch}, {100 * best.score:.2f}% when searched."
     ]
-    others = {_world(trial) for trial in fitting} - {_world(best)}
-    if others:
+    if len(confirmed) > 1:
+        second = confirmed[1]
+        difference = paired_difference(fresh, _per_draw(second))
+        told = "" if difference.told_apart else "cannot be told apart from it: "
         sentences.append(
-            f"Trials of {len(others)} other protocols or versions of the data were left out: "
-            f"the newest study's is used ({canonical_json(best.protocol)}, data "
-            f"{best.data_digest[:_DIGEST_SHOWN]}…)."
+            f"The second, trial {second.number}, {told or 'is behind it: '}{difference}."
         )
-    if len(ranked) > 1 and ranked[1].score == best.score:
-        sentences.append("Of equal scores the trial that started first is chosen.")
+    papers = [trial for trial in confirmed if trial.is_paper and trial is not best]
+    if papers:
+        difference = paired_difference(fresh, _per_draw(papers[0]))
+        sentences.append(f"Against the paper's configuration: {difference}.")
     return " ".join(sentences)
+
+
+def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:
+    return trial.confirmation.per_draw if trial.confirmation else {}
+
+
+def _with_error(fresh: Mapping[int, float]) -> str:
+    values = list(fresh.values())
+    error = f" ± {100 * standard_error(values):.2f}" if len(values) > 1 else ""
+    return f"H {100 * statistics.fmean(values):.2f}{error}%"
+
+
+def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> str:
+    others = {_world(trial) for trial in fitting} - {_world(best)}
+    if not others:
+        return ""
+    return (
+        f"Trials of {len(others)} other protocols or versions of the data were left out: "
+        f"the newest study's is used ({canonical_json(best.protocol)}, data "
+        f"{best.data_digest[:_DIGEST_SHOWN]}…)."
+    )

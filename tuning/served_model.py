@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from mianet.errors import InputError
 
-CANDIDATES = ("all", "unseen")
-
 
 class ServedClassifier(PythonModel):
-    """Names the class of each image: among all classes (GZSL) or the unseen ones (ZSL)."""
+    """Names the best classes of each image: among all (GZSL) or the unseen ones (ZSL)."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the trained weights."""
         from mianet.prediction import Classifier  # found only once MLflow has set the path
 
-        self._classifier = Classifier.load(Path(context.artifacts["classifier"]))
+        self.classifier = Classifier.load(Path(context.artifacts["classifier"]))
 
     def predict(
         self,
@@ -35,31 +34,41 @@ class ServedClassifier(PythonModel):
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return the columns ``class`` and ``score``, a row an image.
+        """Return ``top_k`` rows an image, the best class first.
+
+        The columns are ``image`` (its row, from 0), ``rank`` (from 1), ``class`` and ``score``.
 
         Args:
             context: Not used.
-            model_input: Features, (images, features), float32.
-            params: ``candidates``: ``all`` or ``unseen``.
+            model_input: Features, (images, features), float32; MLflow takes data frames, too.
+            params: ``mode``, ``top_k`` and ``calibration`` as ``Classifier.classify`` has them;
+                ``new_classes``, the JSON of classes that the model does not know.
 
         Raises:
-            InputError: ``candidates`` is something else.
+            MlflowException: An argument is not as described; a server answers with status 400.
         """
-        candidates = (params or {}).get("candidates", CANDIDATES[0])
-        if candidates not in CANDIDATES:
-            raise InputError(
-                f"candidates must be one of {', '.join(CANDIDATES)}, but got {candidates!r}"
-            )
-        scores = self._classifier.predict(np.asarray(model_input, dtype=np.float32))
-        if candidates == "unseen":
-            scores = np.where(self._classifier.unseen, scores, -np.inf)
-        best = scores.argmax(axis=1)
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        new_classes = given.pop("new_classes", "")
+        try:
+            classifier = self._with(new_classes) if new_classes else self.classifier
+            found = classifier.classify(model_input, **given)
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        images, top = found.classes.shape
         return pd.DataFrame(
             {
-                "class": [self._classifier.class_names[index] for index in best],
-                "score": scores[np.arange(len(best)), best],
+                "image": np.repeat(np.arange(images), top),
+                "rank": np.tile(np.arange(1, top + 1), images),
+                "class": [classifier.class_names[index] for index in found.classes.ravel()],
+                "score": found.scores.ravel(),
             }
         )
+
+    def _with(self, new_classes: str) -> Any:
+        from mianet.new_classes import parse_json
+
+        added = parse_json(new_classes, "new_classes")
+        return self.classifier.add_classes(added.names, added.attributes)
 
 
 set_model(ServedClassifier())

@@ -14,7 +14,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from mianet.config import FeatureScaling, Hyperparameters, LatentActivation
+from mianet.config import FeatureScaling, Hyperparameters, LatentActivation, Settings
 from mianet.errors import InputError
 
 
@@ -54,27 +54,33 @@ DEFAULT_SEARCHED = tuple(name for name, entry in SEARCH_SPACE.items() if entry.b
 
 
 def search_space(
-    names: Sequence[str] = DEFAULT_SEARCHED, ranges: Mapping[str, tuple[float, float]] | None = None
+    names: Sequence[str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    table: Mapping[str, Searched] = SEARCH_SPACE,
+    settings: type[Settings] = Hyperparameters,
 ) -> dict[str, BaseDistribution]:
     """Return name → distribution of the hyperparameters to search.
 
     Args:
-        names: Which of ``SEARCH_SPACE`` to search.
+        names: Which of the table to search; None for those that are searched by default.
         ranges: Narrower or wider bounds for some of the names.
+        table: What can be searched; MIANet's unless another model's is given.
+        settings: The model's hyperparameters, which know their limits.
 
     Raises:
         InputError: A name is not in the table, or a range cannot be one.
     """
+    if names is None:
+        names = [name for name, entry in table.items() if entry.by_default]
     for name in (*names, *(ranges or {})):
-        if name not in SEARCH_SPACE:
-            raise InputError(
-                f"{name!r} cannot be searched; choose among: {', '.join(SEARCH_SPACE)}"
-            )
+        if name not in table:
+            raise InputError(f"{name!r} cannot be searched; choose among: {', '.join(table)}")
     if not names:
         raise InputError("at least one hyperparameter must be searched, but got none")
-    space = {name: SEARCH_SPACE[name].distribution for name in names}
+    space = {name: table[name].distribution for name in names}
     for name, (low, high) in (ranges or {}).items():
-        space[name] = _bounded(name, low, high)
+        space[name] = _bounded(name, table[name].distribution, low, high, settings)
     return space
 
 
@@ -96,13 +102,16 @@ def describe(distribution: BaseDistribution) -> str:
     return str(distribution)
 
 
-def _bounded(name: str, low: float, high: float) -> BaseDistribution:
-    distribution = SEARCH_SPACE[name].distribution
+def _bounded(
+    name: str, distribution: BaseDistribution, low: float, high: float, settings: type[Settings]
+) -> BaseDistribution:
     if not isinstance(distribution, FloatDistribution | IntDistribution):
         raise InputError(f"{name} is chosen among {describe(distribution)} and has no range")
     if not low < high:
         raise InputError(f"the range of {name} must go from low to high, but got {low:g}:{high:g}")
-    number = get_type_hints(Hyperparameters)[name]
+    number = get_type_hints(settings)[name]
+    if number is int and not (float(low).is_integer() and float(high).is_integer()):
+        raise InputError(f"the range of {name} must be of whole numbers, but got {low:g}:{high:g}")
     for bound in (low, high):
-        Hyperparameters.from_mapping({name: number(bound)})
+        settings.from_mapping({name: number(bound)})
     return type(distribution)(number(low), number(high), log=low > 0)

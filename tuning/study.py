@@ -14,29 +14,36 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ray import tune
-from ray.tune.search.optuna import OptunaSearch
 
-from mianet.config import Hyperparameters
-from mianet.data import SearchData, paper_hyperparameters
+from mianet.config import Settings
+from mianet.data import SearchData
 from mianet.datasets import find_dataset
 from mianet.errors import InputError
 from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
 from tuning.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
+from tuning.checkpoints import remove_checkpoint
 from tuning.cluster import Share
+from tuning.interrupts import Interrupt
+from tuning.ledger import Ended, Event, Ledger, Proposed
+from tuning.models import MIANET, MODELS
 from tuning.objective import Plan, objective
-from tuning.progress import SearchProgress
+from tuning.progress import Events, Listener, Recording, SearchProgress, Standings, well_ended
 from tuning.recording import StudyRecorder
 from tuning.records import StudyDescription
+from tuning.searcher import Proposer, StudySearcher
 from tuning.space import contains, describe
 
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
+MOST_RETRIES = 2
+"""How often a trial whose worker died is tried again."""
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
 }
 
 
@@ -56,6 +63,7 @@ class Study:
         sampler: A name of ``SAMPLERS``.
         scheduler: A name of ``SCHEDULERS``.
         time_budget: Seconds after which no more is computed; None for no limit.
+        model: A name of ``MODELS``.
 
     Raises:
         InputError: The settings contradict each other.
@@ -72,9 +80,10 @@ class Study:
     sampler: str
     scheduler: str
     time_budget: float | None = None
+    model: str = MIANET
 
     def __post_init__(self) -> None:
-        Hyperparameters.from_mapping(self.fixed)
+        MODELS[self.model].settings.from_mapping(self.fixed)
         both = sorted(set(self.space) & set(self.fixed))
         if both:
             raise InputError(
@@ -102,12 +111,16 @@ class StudyOutcome:
     Attributes:
         counts: Status → number of trials.
         seconds: Wall time.
-        interrupted: Whether the user stopped it.
+        interrupted: Whether the user or the machine stopped it.
+        out_of_time: Whether its time budget is used up.
+        nothing_tried: Whether all its trials had ended before.
     """
 
     counts: Mapping[str, int]
     seconds: float
     interrupted: bool
+    out_of_time: bool = False
+    nothing_tried: bool = False
 
 
 def describe_study(
@@ -135,6 +148,7 @@ def describe_study(
             "heldout_share": HELDOUT_SHARE,
         },
         settings={
+            "model": study.model,
             "sampler": study.sampler,
             "scheduler": study.scheduler,
             "trials": study.trials,
@@ -167,98 +181,193 @@ def check_data(data: SearchData) -> None:
 
 
 def run_study(
-    study: Study, data: SearchData, share: Share, recorder: StudyRecorder, storage: Path
+    study: Study,
+    data: SearchData,
+    share: Share,
+    recorder: StudyRecorder,
+    ledger: Ledger,
+    interrupt: Interrupt,
 ) -> StudyOutcome:
-    """Run a search on the connected Ray; record it as it goes.
+    """Run a search, or what is left of it, on the connected Ray; record it as it goes.
+
+    All who take part are first told what the ledger knows. So they stand where they stood when the
+    last process ended, however that was, and go on from there.
 
     Args:
         study: What to search.
         data: What to search on.
         share: How trials share the cluster.
         recorder: Where to record; it is left open.
-        storage: Folder that Ray Tune keeps its state in.
+        ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
+        interrupt: Says when to stop.
+
+    Raises:
+        InputError: The ledger cannot be written.
     """
-    settings = base_settings(study, data.name)
-    progress = SearchProgress(
-        recorder,
-        settings,
-        paper_point(study, data.name),
-        study.sampler,
-        study.trials,
-        study.max_epochs,
-        share.device,
-    )
     started = time.monotonic()
-    _tuner(study, data, share, progress, storage).fit()
+    _quieten()
+    parts = _parts(study, data, share, recorder, ledger.folder)
+    events = _catch_up(study, ledger, parts)
+    counts = parts.standings.counts
+    left = _Left(
+        trials=study.trials - counts.total() + counts["running"],
+        seconds=study.time_budget and study.time_budget - ledger.seconds_before,
+    )
+    if left.trials > 0 and (left.seconds is None or left.seconds > 0):
+        _fit(_tuner(study, data, share, parts, events, left, interrupt), events)
+    counts = parts.standings.counts
+    counts["interrupted"] = counts.pop("running", 0)
+    seconds = time.monotonic() - started
     return StudyOutcome(
-        counts=progress.counts,
-        seconds=time.monotonic() - started,
-        interrupted=_cut_off(study, progress) and not _out_of_time(study, started),
+        counts=+counts,
+        seconds=seconds,
+        interrupted=interrupt.asked,
+        out_of_time=left.seconds is not None and seconds >= left.seconds,
+        nothing_tried=left.trials == 0,
     )
 
 
-def base_settings(study: Study, dataset: str) -> Hyperparameters:
-    """Return the hyperparameters that trials start from: the paper's, and what is fixed."""
-    paper = paper_hyperparameters(dataset).as_dict()
-    return Hyperparameters.from_mapping({**paper, **study.fixed})
+@dataclass(frozen=True)
+class _Parts:
+    """Who takes part in a search, beside Ray Tune."""
+
+    settings: Settings
+    standings: Standings
+    proposer: Proposer
+    scheduler: StudyScheduler
+    recording: Recording
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [self.standings.take, self.proposer.take, self.recording.take, self.clean_up]
+
+    def clean_up(self, event: Event) -> None:
+        """Remove the checkpoint of a trial that ended."""
+        if isinstance(event, Ended):
+            remove_checkpoint(self.checkpoints, event.number)
 
 
-def paper_point(study: Study, dataset: str) -> dict[str, Any]:
-    """Return the paper's values of the searched hyperparameters; empty where out of their range."""
-    paper = paper_hyperparameters(dataset).as_dict()
-    point = {name: paper[name] for name in study.space}
-    return point if contains(study.space, point) else {}
+@dataclass(frozen=True)
+class _Left:
+    """What is left of the budget: trials to end, and seconds if they are limited."""
+
+    trials: int
+    seconds: float | None
 
 
-def _cut_off(study: Study, progress: SearchProgress) -> bool:
-    """Tell whether trials are missing, be it that an interrupt found none of them running."""
-    counts = progress.counts
-    return counts["interrupted"] > 0 or counts.total() < study.trials
+def _parts(
+    study: Study, data: SearchData, share: Share, recorder: StudyRecorder, folder: Path
+) -> _Parts:
+    paper = paper_point(study, data.name)
+    settings = base_settings(study, data.name)
+    inner = SCHEDULERS[study.scheduler].build(study.max_epochs)
+    return _Parts(
+        settings=settings,
+        standings=Standings(),
+        proposer=Proposer(study.space, sampler=study.sampler, seed=study.seed, paper=paper),
+        scheduler=StudyScheduler(inner, study.patience, spared=0 if paper else None),
+        recording=Recording(recorder, settings, share.device),
+        folder=folder,
+    )
 
 
-def _out_of_time(study: Study, started: float) -> bool:
-    return study.time_budget is not None and time.monotonic() - started >= study.time_budget
+def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
+    """Tell all of the past; end the trials that were at their end when the last process ended.
+
+    Returns:
+        Where events are published from here on. Ray Tune tells the scheduler by itself.
+    """
+    past = Events(ledger, [*parts.listeners, parts.scheduler.take])
+    past.replay()
+    for standing in parts.standings.running:
+        if standing.epoch >= study.max_epochs or standing.number in parts.scheduler.stopped:
+            past.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
+    return Events(ledger, parts.listeners)
 
 
 def _tuner(
-    study: Study, data: SearchData, share: Share, progress: SearchProgress, storage: Path
+    study: Study,
+    data: SearchData,
+    share: Share,
+    parts: _Parts,
+    events: Events,
+    left: _Left,
+    interrupt: Interrupt,
 ) -> tune.Tuner:
+    def propose() -> Proposed:
+        proposed = parts.proposer.propose()
+        events.publish(proposed)
+        return proposed
+
     plan = Plan(
         epochs=study.max_epochs,
         executions=study.executions,
         seed=study.seed,
-        settings=progress.settings,
+        settings=parts.settings,
         threads=share.cpus,
         device=share.device,
+        checkpoints=parts.checkpoints,
     )
-    os.environ.update(_TUNE_SETTINGS)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    progress = SearchProgress(
+        events.publish, parts.standings, study.trials, study.max_epochs, MOST_RETRIES
+    )
+    unfinished = [standing.proposed for standing in parts.standings.running]
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(objective, data=data, plan=plan),
             tune.PlacementGroupFactory([share.resources]),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(
-                space=dict(study.space),
-                metric=SCORE,
-                mode="max",
-                sampler=SAMPLERS[study.sampler].build(study.seed),
-                points_to_evaluate=[progress.paper] if progress.paper else None,
-            ),
-            scheduler=StudyScheduler(
-                SCHEDULERS[study.scheduler].build(study.max_epochs), study.patience, progress.paper
-            ),
+            search_alg=StudySearcher(unfinished, propose),
+            scheduler=parts.scheduler,
             metric=SCORE,
             mode="max",
-            num_samples=study.trials,
+            num_samples=left.trials,
             max_concurrent_trials=share.workers,
-            time_budget_s=study.time_budget,
+            time_budget_s=left.seconds,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=study.name, storage_path=str(storage), callbacks=[progress], verbose=0
+            name="tune",
+            storage_path=str(parts.folder),
+            callbacks=[progress],
+            failure_config=tune.FailureConfig(max_failures=MOST_RETRIES),
+            stop=interrupt,
+            verbose=0,
         ),
     )
+
+
+def _quieten() -> None:
+    """Let nobody but us print."""
+    os.environ.update(_TUNE_SETTINGS)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _fit(tuner: tune.Tuner, events: Events) -> None:
+    try:
+        tuner.fit()
+    except Exception:
+        if events.failure:  # Ray Tune passes on its text only
+            raise events.failure from None
+        raise
+
+
+def base_settings(study: Study, dataset: str) -> Settings:
+    """Return the hyperparameters that trials start from: the paper's, and what is fixed."""
+    model = MODELS[study.model]
+    return model.settings.from_mapping({**model.published(dataset).as_dict(), **study.fixed})
+
+
+def paper_point(study: Study, dataset: str) -> dict[str, Any]:
+    """Return the paper's values of the searched hyperparameters; empty where out of their range."""
+    paper = MODELS[study.model].published(dataset).as_dict()
+    point = {name: paper[name] for name in study.space}
+    return point if contains(study.space, point) else {}

@@ -233,7 +233,7 @@ def _answering_client(uri: str) -> MlflowClient:
         with short_requests(OPEN_TIMEOUT_SECONDS):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ValueError) as error:
         raise _unanswered(uri, error) from error
     return client
 

@@ -1,0 +1,48 @@
+"""Deliver what was recorded while the tracking store was away: ``python tuning/deliver.py``.
+
+A search or a final training with the same ``--storage`` and store does so, too, when it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from tuning.command_line import FAILED, Parser, add_storage_option, run
+from tuning.recording import default_tracking_uri, deliver_waiting, printable
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    run(deliver)
+
+
+def deliver() -> int:
+    """Do what the command line says; return the exit code: 1 where something still waits."""
+    arguments = _parser().parse_args()
+    given, default = arguments.tracking_uri, default_tracking_uri()
+    redeliveries = list(
+        deliver_waiting(
+            arguments.storage, lambda to: given or (default if to == printable(default) else to)
+        )
+    )
+    for redelivery in redeliveries:
+        print(redelivery, file=sys.stderr if redelivery.reason else sys.stdout, flush=True)
+    if not redeliveries:
+        print(f"nothing waits in {arguments.storage}")
+    return FAILED if any(redelivery.reason for redelivery in redeliveries) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="deliver.py", description=__doc__, allow_abbrev=False)
+    add_storage_option(parser)
+    parser.add_argument(
+        "--tracking-uri",
+        help="the store, where it has moved (default: the one that was recorded to)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

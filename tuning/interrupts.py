@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM during a search: the first stops it cleanly, the second ends it at once.
+
+A spot instance gets SIGTERM before it goes. Ray installs handlers of its own for both signals when
+it starts, which abort the process or know nothing of a study; these take their place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ray.tune import Stopper
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED = 130
+
+
+class Interrupt(Stopper):
+    """Whether a person or the machine wants the search to end; Ray Tune asks it between events."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether to stop all."""
+        return self.asked
+
+
+@contextmanager
+def watching(resume_command: str) -> Iterator[Interrupt]:
+    """Take note of the first signal while the block runs; the second ends the process.
+
+    It does so after the block as well: what is left then is to say goodbye.
+
+    Args:
+        resume_command: What the second one prints, so that the search can go on.
+    """
+    interrupt = Interrupt()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupt.asked:
+            _write(f"\nended at once; to go on: {resume_command}\n")
+            os._exit(_INTERRUPTED)
+        interrupt.asked = True
+        _write("\nstopping cleanly, a few seconds; once more ends at once\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield interrupt
+    finally:
+        if not interrupt.asked:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _write(text: str) -> None:
+    """Print from within a signal handler, where a stream may be in use."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

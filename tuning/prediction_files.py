@@ -1,0 +1,89 @@
+"""Predictions as files: CSV, Parquet or JSON lines; written in pieces, put in place whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mianet.errors import InputError
+
+SCHEMA = pa.schema(
+    [("image", pa.int64()), ("rank", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
+)
+"""A row an image and rank: the image's row in the input from 0, and the rank from 1."""
+
+Write = Callable[[pa.RecordBatch], None]
+
+
+@contextlib.contextmanager
+def open_predictions(path: Path) -> Iterator[Write]:
+    """Yield a function that writes batches of SCHEMA; the file appears when all of them are.
+
+    A file of that name is replaced, and stays as it is if anything fails.
+
+    Raises:
+        InputError: The ending is unknown, or the file cannot be written.
+    """
+    writer = _writer(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file, writer(file) as write:
+            yield write
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"predictions must be written, but {path} cannot be ({error.strerror or error})"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_ending(path: Path) -> None:
+    """Say before the work whether a file of this name can be written.
+
+    Raises:
+        InputError: The ending is unknown.
+    """
+    _writer(path)
+
+
+@contextlib.contextmanager
+def _csv(file: BinaryIO) -> Iterator[Write]:
+    with pa.csv.CSVWriter(file, SCHEMA) as writer:
+        yield writer.write_batch
+
+
+@contextlib.contextmanager
+def _parquet(file: BinaryIO) -> Iterator[Write]:
+    with pq.ParquetWriter(file, SCHEMA) as writer:
+        yield writer.write_batch
+
+
+@contextlib.contextmanager
+def _json_lines(file: BinaryIO) -> Iterator[Write]:
+    def write(batch: pa.RecordBatch) -> None:
+        lines = (json.dumps(row, ensure_ascii=False) for row in batch.to_pylist())
+        file.writelines(f"{line}\n".encode() for line in lines)
+
+    yield write
+
+
+def _writer(path: Path) -> Callable[[BinaryIO], contextlib.AbstractContextManager[Write]]:
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(f"predictions must go to {', '.join(_WRITERS)}, but got {path}")
+    return writer
+
+
+_WRITERS: Mapping[str, Callable[[BinaryIO], contextlib.AbstractContextManager[Write]]] = (
+    MappingProxyType({".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines})
+)

@@ -1,0 +1,160 @@
+"""Where configurations come from: Optuna, asked and told through Ray Tune's interface.
+
+Ray's own adapter forgets what a killed driver knew, or contradicts it. Here the study's events are
+the truth: a ``Proposer`` that has seen the same events proposes the same configurations.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+from tuning.algorithms import CONFIGURATION, NUMBER, SAMPLERS
+from tuning.ledger import Ended, EpochDone, Event, Proposed
+from tuning.records import PAPER, SELECTABLE
+
+_logger = logging.getLogger(__name__)
+
+
+class Proposer:
+    """Proposes configurations, the paper's first, from what it has been told of the others.
+
+    A sampler's state is brought back by asking it again: every proposal and every end of the past
+    in their order, as then. Where the sampler does not say the same again (it is another version of
+    it), what was really proposed counts.
+
+    Args:
+        space: Hyperparameter → where its values are drawn from.
+        sampler: A name of ``SAMPLERS``.
+        seed: Of the sampler.
+        paper: The paper's configuration; empty where it is not in the space.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        *,
+        sampler: str,
+        seed: int,
+        paper: Mapping[str, Any],
+    ) -> None:
+        self._space = dict(space)
+        self._name = sampler
+        self._seed = seed
+        self._paper = dict(paper)
+        self._proposed = 0
+        self._scores: dict[int, float] = {}
+        self._study = self._new_study(seed)
+        if self._paper:
+            self._study.enqueue_trial(self._paper)
+
+    def propose(self) -> Proposed:
+        """Return the next configuration; it counts as running until it has ended."""
+        trial = self._study.ask(self._space)
+        self._proposed += 1
+        origin = PAPER if self._paper and trial.number == 0 else self._name
+        return Proposed(trial.number, dict(trial.params), origin)
+
+    def take(self, event: Event) -> None:
+        """Learn what happened; a proposal of its own is known already."""
+        if isinstance(event, EpochDone):
+            self._scores[event.number] = event.score
+        elif isinstance(event, Ended):
+            self._tell(event)
+        elif event.number == self._proposed:
+            again = self.propose()
+            if again != event:
+                self._accept(event)
+
+    def _tell(self, event: Ended) -> None:
+        """Tell the sampler how a trial ended: the one place that decides what it learns of that.
+
+        A trial that was stopped early counts with its best so far. A diverged one counts as the
+        worst there is, so that the sampler goes elsewhere. A broken one counts as nothing.
+        """
+        if event.status in SELECTABLE and math.isfinite(self._scores.get(event.number, math.nan)):
+            self._study.tell(event.number, self._scores[event.number])
+        elif event.status == "infeasible":
+            self._study.tell(event.number, 0.0)
+        else:
+            self._study.tell(event.number, state=TrialState.FAIL)
+
+    def _accept(self, event: Proposed) -> None:
+        """Put what was really proposed in the place of what the sampler says now."""
+        _logger.warning(
+            "the sampler %s does not repeat its proposal for trial %d; the recorded one counts, "
+            "and later ones may differ from those of an undisturbed search",
+            self._name,
+            event.number,
+        )
+        past = self._study.get_trials(deepcopy=False)[: event.number]
+        # Another seed: the same one would propose what it proposed at the beginning.
+        self._study = self._new_study(self._seed + event.number)
+        self._study.add_trials(past)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(event.configuration),
+                distributions=self._space,
+            )
+        )
+
+    def _new_study(self, seed: int) -> optuna.Study:
+        return optuna.create_study(
+            direction="maximize", sampler=SAMPLERS[self._name].build(seed % 2**32)
+        )
+
+
+class StudySearcher(Searcher):
+    """Hands out a study's configurations: first the unfinished ones, then new ones.
+
+    Args:
+        unfinished: Trials of the past that have not ended, by number.
+        propose: Returns a new proposal, made known to all.
+    """
+
+    def __init__(self, unfinished: Sequence[Proposed], propose: Callable[[], Proposed]) -> None:
+        super().__init__()
+        self._unfinished = deque(unfinished)
+        self._propose = propose
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out who makes proposals known: Ray Tune pickles, and open files cannot be."""
+        return {**self.__dict__, "_propose": None}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Return the configuration of a trial and its number in the study."""
+        proposed = self._unfinished.popleft() if self._unfinished else self._propose()
+        return {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn nothing: ends come in as events."""
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Accept what is maximised; it is known."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the ledger holds all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the ledger holds all."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the ledger holds all."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return nothing: the ledger holds all."""
+        return {}
