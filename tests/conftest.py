@@ -1,16 +1,23 @@
 """Shapes are checked in every test, and the real data sets are found where they lie."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
+pytest.register_assert_rewrite("recorded")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before the first import of the package: from here on a wrong shape is an error. The configuration
 # has no shapes, and checks its own types with messages that are tested.
-SHAPED = [f"mianet.{p.stem}" for p in (ROOT / "mianet").glob("*.py") if p.stem != "config"]
+SHAPED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "mianet").rglob("*.py")
+    if path.stem != "config"
+]
 install_import_hook(SHAPED, "beartype.beartype")
 
 
@@ -21,3 +28,22 @@ def shared_data_dir() -> Path:
     if not (folder / "xlsa17").is_dir():
         pytest.skip(f"the published data sets are not at {folder} (set MIANET_TEST_DATA_DIR)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database that MLflow has made (seconds of migrations, once)."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    from tuning.tracking import open_store
+
+    open_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path) -> str:
+    """Return a fresh SQLite store; its folder's name has a space in it."""
+    path = tmp_path / "my studies" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(empty_database, path)
+    return f"sqlite:///{path}"

@@ -4,11 +4,23 @@ import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.algorithms import BEST_EPOCH, EPOCH, SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
+from tuning.algorithms import (
+    BEST_EPOCH,
+    CONFIGURATION,
+    EPOCH,
+    INFEASIBLE,
+    NUMBER,
+    SAMPLERS,
+    SCHEDULERS,
+    SCORE,
+    StudyScheduler,
+)
+from tuning.ledger import Ended, EpochDone, Proposed
 from tuning.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -51,14 +63,30 @@ class FakeTrial:
     config: dict
     status: str = "RUNNING"
 
+    def should_recover(self):
+        return False
 
-def drive(scheduler, curves):
+
+class PickyScheduler(FIFOScheduler):
+    """Stops whom it is told to, and remembers all that it heard."""
+
+    def __init__(self, stops=()):
+        super().__init__()
+        self.stops, self.heard = set(stops), []
+
+    def on_trial_result(self, tune_controller, trial, result):
+        self.heard.append((trial.trial_id, result[EPOCH]))
+        stop = (trial.trial_id, result[EPOCH]) in self.stops
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+def drive(scheduler, curves, first=0):
     """Feed curves epoch by epoch as Ray Tune does; return how long each was let run."""
     scheduler.set_search_properties(SCORE, "max")
     controller = SimpleNamespace(get_trials=list, get_live_trials=list)
     lasted = []
-    for number, curve in enumerate(curves):
-        trial = FakeTrial(str(number), {"alpha": number})
+    for number, curve in list(enumerate(curves))[first:]:
+        trial = FakeTrial(f"id{number}", {NUMBER: number, CONFIGURATION: {"alpha": number}})
         scheduler.on_trial_add(controller, trial)
         for epoch in range(1, len(curve) + 1):
             best = max(curve[:epoch])
@@ -91,7 +119,7 @@ def test_every_budget_of_epochs_can_be_scheduled(scheduler, max_epochs):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(scheduler):
-    sparing = StudyScheduler(SCHEDULERS[scheduler].build(20), 100, {"alpha": 6})
+    sparing = StudyScheduler(SCHEDULERS[scheduler].build(20), 100, spared=6)
     bare = SCHEDULERS[scheduler].build(20)
     curves = [GOOD] * 6 + [BAD, BAD]
     with_sparing, without = drive(sparing, curves), drive(bare, curves)
@@ -103,10 +131,82 @@ def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(sch
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_trial_whose_best_is_old_is_stopped_unless_it_is_spared(scheduler):
     peaked = [0.1, 0.9] + [0.2] * 18
-    patient = StudyScheduler(SCHEDULERS[scheduler].build(20), 4, {"alpha": 1})
+    patient = StudyScheduler(SCHEDULERS[scheduler].build(20), 4, spared=1)
     assert drive(patient, [peaked, peaked]) == [6, 20]
 
 
 def test_a_study_without_a_spared_configuration_spares_none():
-    patient = StudyScheduler(FIFOScheduler(), 3, {})
+    patient = StudyScheduler(FIFOScheduler(), 3)
     assert drive(patient, [BAD, BAD]) == [4, 4]
+
+
+def random_curves(seed, count=24, epochs=20):
+    random = np.random.default_rng(seed)
+    return [
+        np.maximum.accumulate(random.random() * random.random(epochs)).tolist()
+        for _ in range(count)
+    ]
+
+
+def events_of(curves, lasted, until=None):
+    """Return what a ledger holds of these curves; the trial ``until`` has not ended."""
+    events = []
+    for number, (curve, epochs) in enumerate(zip(curves, lasted, strict=True)):
+        events.append(Proposed(number, {"alpha": number}, "random"))
+        for epoch in range(1, epochs + 1):
+            best = max(curve[:epoch])
+            events.append(EpochDone(number, epoch, best, curve.index(best) + 1, {}))
+        if number == until:
+            return events
+        status = "finished" if epochs == len(curve) else "stopped_early"
+        events.append(Ended(number, status, ""))
+    return events
+
+
+@pytest.mark.parametrize("cut", [1, 7, 20])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_scheduler_that_is_told_of_the_past_decides_as_if_it_had_been_there(scheduler, cut):
+    curves = random_curves(seed=1)
+    lasted = drive(StudyScheduler(SCHEDULERS[scheduler].build(20), 6, spared=0), curves)
+    assert len(set(lasted)) > 2
+    told = StudyScheduler(SCHEDULERS[scheduler].build(20), 6, spared=0)
+    for event in events_of(curves[:cut], lasted[:cut]):
+        told.take(event)
+    assert drive(told, curves, first=cut) == lasted[cut:]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_trial_that_goes_on_is_judged_as_if_it_had_never_paused(scheduler):
+    curves = random_curves(seed=2)
+    lasted = drive(StudyScheduler(SCHEDULERS[scheduler].build(20), 6), curves)
+    cut = next(n for n in range(5, 24) if lasted[n] > 1)
+    told = StudyScheduler(SCHEDULERS[scheduler].build(20), 6)
+    half = [*lasted[:cut], lasted[cut] - 1]
+    for event in events_of(curves[: cut + 1], half, until=cut):
+        told.take(event)
+    assert cut not in told.stopped
+    assert drive(told, curves, first=cut) == lasted[cut:]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_stop_that_was_decided_but_not_written_is_decided_again(scheduler):
+    curves = random_curves(seed=3)
+    lasted = drive(StudyScheduler(SCHEDULERS[scheduler].build(20), 6), curves)
+    cut = next(n for n in range(5, 24) if lasted[n] < 20)
+    told = StudyScheduler(SCHEDULERS[scheduler].build(20), 6)
+    for event in events_of(curves[: cut + 1], lasted[: cut + 1], until=cut):
+        told.take(event)
+    assert cut in told.stopped
+
+
+def test_repeated_epochs_are_heard_once_and_divergence_not_at_all():
+    inner = PickyScheduler()
+    scheduler = StudyScheduler(inner, 100)
+    trial = FakeTrial("x", {NUMBER: 4, CONFIGURATION: {}})
+    scheduler.on_trial_add(None, trial)
+    for epoch in (1, 2, 1, 2, 3):
+        result = {EPOCH: epoch, SCORE: 0.1, BEST_EPOCH: 1}
+        assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
+    diverged = {EPOCH: 4, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: "not finite"}
+    assert scheduler.on_trial_result(None, trial, diverged) == TrialScheduler.STOP
+    assert inner.heard == [("4", 1), ("4", 2), ("4", 3)]

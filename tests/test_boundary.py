@@ -16,6 +16,7 @@ SEARCH = (
     "tuning.study",
     "tuning.objective",
     "tuning.progress",
+    "tuning.confirm",
     "mianet.validation",
 )
 
@@ -46,6 +47,7 @@ def reachable(modules):
 def test_nothing_that_a_search_imports_can_open_the_test_parts():
     from_search = reachable(SEARCH)
     assert {"mianet.training", "mianet.protocol", "tuning.recording"} <= from_search
+    assert {"mianet.reference.eszsl", "mianet.reference.ranking"} <= from_search
     assert not FORBIDDEN & from_search
 
 

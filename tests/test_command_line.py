@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT, environment
+from commands import ROOT, environment, run
 
 import tuning.final
 import tuning.search
+from mianet.data import load_search_data
+from mianet.errors import InputError
+from tuning import cluster
 
 SEARCH, FINAL = tuning.search.main, tuning.final.main
 
@@ -43,21 +46,179 @@ BAD = [
     (SEARCH, "--dataset digits --gpus-per-trial 64", "a trial must fit a node"),
     (SEARCH, "--dataset digits --cpus-per-trial 4096", "a trial must fit a node"),
     (SEARCH, "--dataset digits --tracking-uri gopher://x", "gopher://x"),
+    (SEARCH, "--dataset digits --tracking-uri http://[::1", "the tracking store must answer"),
+    (SEARCH, "--dataset digits --tracking-uri http://", "the tracking store must answer"),
+    (SEARCH, "--dataset digits --tracking-uri x:y", "the tracking URI must start with one of http"),
+    (SEARCH, "--dataset digits --tracking-uri sqlite:///", "must name a file"),
     (SEARCH, "--dataset digits --tracking-uri http://127.0.0.1:9", "http://127.0.0.1:9"),
     (SEARCH, "--dataset digits --tracking-uri sqlite:////proc/none/x.db", "/proc/none"),
     (SEARCH, "--dataset digits --storage /proc/none", "/proc/none"),
+    (SEARCH, "--resume nothing", "--resume must name a study of the storage, but nothing is not"),
+    (SEARCH, "--resume ../up", "--resume: must be up to 100 letters"),
+    (SEARCH, "--resume s --sampler tpe", "--resume keeps the settings that the study was started"),
+    (SEARCH, "--resume s --dataset digits --seed 1", "but got --dataset, --seed; only"),
     (FINAL, "--dataset digits", "run a search first"),
     (FINAL, "--dataset digits --seeds 0", "--seeds: must be a whole number of at least 1"),
 ]
 
 
+HOSTILE_NAMES = [
+    *("../../x", "/etc/x", "..", ".", "a/b", "a\\b", "-x", "-", "", " ", "a b", "a\nb", "\x1b[2Jx"),
+    *(
+        "x" * 101,
+        "x" * 100_000,
+        "a'; DROP TABLE runs; --",
+        'a"b',
+        "🐍",
+        "ａ",
+        "a\u202eb",
+        "$(id)",
+        "%00",
+    ),
+]
+NUMBERS = ["nan", "inf", "-inf", "1e999", "-0", "0x10", "1_0", "١", "1.5", "", " ", "9" * 5000]
+"""What is no positive whole number."""
+
+ODD = [
+    *((["--study", name], "argument --study: ") for name in HOSTILE_NAMES),
+    *((["--trials", number], "argument --trials: ") for number in NUMBERS),
+    *((["--workers", number], "argument --workers: ") for number in ("nan", "0", "-1", "1.0")),
+    *((["--cpus-per-trial", number], "--cpus-per-trial: ") for number in ("inf", "0", "-3")),
+    *((["--gpus-per-trial", number], "--gpus-per-trial: ") for number in ("nan", "1e999", "-1")),
+    *((["--seed", number], "argument --seed: ") for number in ("nan", "-0", "0x10", "4294967296")),
+    *((["--time-budget", text], "--time-budget: ") for text in ("nan", "inf", "-1s", "0x10", "1w")),
+    *((["--final-seeds", number], "--final-seeds: ") for number in ("0", "many")),
+    (["--dataset", ""], "the data set must be one of"),
+    (["--dataset", "ａｐｙ"], "the data set must be one of"),
+    (["--dataset", "x" * 100_000], "the data set must be one of"),
+    (["--dataset", "apy\n\x1b[31m"], r"but got 'apy\n\x1b[31m'"),
+    (["--dataset", "../../etc/passwd"], "the data set must be one of"),
+    (["--dataset", "synthetic:../x"], "the data set must be one of"),
+    (["--data-dir", ""], "a folder must be a path without NUL, but got ''"),
+    (["--data-dir", "a\0b"], "a folder must be a path without NUL, but got 'a\\x00b'"),
+    (["--data-dir", "~nosuchuser/x"], "a folder must be a path, but got '~nosuchuser/x'"),
+    (["--storage", "~nosuchuser/x"], "a folder must be a path, but got '~nosuchuser/x'"),
+    (["--storage", ""], "a folder must be a path without NUL"),
+    (["--search", "alpha,alpha"], "must have each name once, but has 'alpha' twice"),
+    (["--search", "alpha,β"], "'β' cannot be searched"),
+    (["--search", ""], "at least one hyperparameter"),
+    (["--range", "alpha=1:2", "--range", "alpha=1:3"], "--range must be given once for alpha"),
+    (["--range", "alpha=1:2:3"], "must be name=low:high"),
+    (["--range", "alpha="], "must be name=value"),
+    (["--range", "alpha=0x1:0x10"], "must be name=low:high"),
+    (["--range", "alpha=1:1"], "must go from low to high"),
+    (["--range", "alpha=10:1"], "must go from low to high"),
+    (["--range", "alpha=1:1e999"], "alpha must be a finite number, but got inf"),
+    (["--range", "alpha=-inf:1"], "alpha must be a finite number, but got -inf"),
+    (["--range", "alpha=-1:1"], "alpha must be 0 or more"),
+    (["--range", "hidden_dim=1:inf"], "hidden_dim must be of whole numbers, but got 1:inf"),
+    (["--range", "hidden_dim=1.5:2.5"], "hidden_dim must be of whole numbers, but got 1.5:2.5"),
+    (["--range", "hidden_dim=0:9"], "hidden_dim must be more than 0"),
+    (["--range", "depth=1:2"], "'depth' cannot be searched"),
+    (["--range", "latent_activation=0:1"], "has no range"),
+    (["--set", "hidden_dim=1", "--set", "hidden_dim=2"], "--set must be given once for hidden_dim"),
+    (["--set", "hidden_dim=1e3"], "hidden_dim must be a whole number"),
+    (["--set", "hidden_dim=" + "9" * 5000], "hidden_dim must be a whole number"),
+    (["--set", "hidden_dim=-0"], "hidden_dim must be more than 0"),
+    (["--set", "strategy=\x1b[31mjoint"], r"but got '\x1b[31mjoint'"),
+    (["--set", "orthogonal=1"], "orthogonal must be true or false"),
+    (["--set", "__class__=1"], "'__class__' is no hyperparameter"),
+    (["--set", "=1"], "must be name=value"),
+    (["--set"], "--set: expected one argument"),
+    (["--nope\nx"], r"unrecognized arguments: --nope\nx"),
+    (["\udcff"], r"unrecognized arguments: \udcff"),
+    (["--tria", "3"], "unrecognized arguments: --tria 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), ODD, ids=lambda value: ascii(value)[:50])
+def test_an_odd_option_gets_one_line(options, message, elsewhere, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["search.py", "--dataset", "digits", *options])
+    monkeypatch.delattr("tuning.search.load_search_data")  # no work before the options are checked
+    with pytest.raises(SystemExit) as ended:
+        SEARCH()
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith("error: ")
+    assert message in line
+    assert line.isprintable()
+    assert len(line) < 2000
+    assert out == ""
+    assert os.listdir(elsewhere) == []
+
+
+@pytest.mark.parametrize("study", HOSTILE_NAMES)
+def test_a_hostile_study_gets_one_line_from_the_final_training(
+    study, elsewhere, monkeypatch, capfd
+):
+    monkeypatch.setattr(sys, "argv", ["final.py", "--dataset", "digits", "--study", study])
+    with pytest.raises(SystemExit) as ended:
+        FINAL()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith("error: argument --study: ")
+    assert line.isprintable()
+
+
+ODD_ENVIRONMENTS = [
+    ({"MIANET_CACHE_DIR": "/etc/passwd"}, "set MIANET_CACHE_DIR to a folder with enough space"),
+    ({"MIANET_CACHE_DIR": "/proc/none"}, "set MIANET_CACHE_DIR to a folder with enough space"),
+    ({"MIANET_CACHE_DIR": "~nosuchuser/x"}, "MIANET_CACHE_DIR must be a path, but got '~nosuch"),
+    ({"MIANET_CACHE_DIR": "x" * 5000}, "set MIANET_CACHE_DIR to a folder with enough space"),
+]
+ODD_DATA_FOLDERS = [
+    ({"MIANET_DATA_DIR": "/etc/passwd"}, "/etc/passwd/APY nor /etc/passwd/xlsa17/data/APY"),
+    ({"MIANET_DATA_DIR": "~nosuchuser/x"}, "MIANET_DATA_DIR) must be a path, but got '~nosuch"),
+    ({"MIANET_DATA_DIR": "nowhere"}, "elsewhere/nowhere/APY nor"),
+    ({"MIANET_DATA_DIR": ""}, "elsewhere/data/APY nor"),
+    ({"MIANET_DATA_DIR": "a\nb"}, r"a\nb/APY nor"),
+    ({"MIANET_DATA_DIR": "x" * 5000}, "aPY must be a folder with res101.mat"),
+]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "variables", "message"),
+    [("digits", *case) for case in ODD_ENVIRONMENTS]
+    + [("apy", *case) for case in ODD_DATA_FOLDERS],
+    ids=lambda value: ascii(value)[:50],
+)
+def test_an_odd_environment_gets_one_line(
+    dataset, variables, message, elsewhere, monkeypatch, capfd
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["search.py", "--dataset", dataset])
+    with pytest.raises(SystemExit) as ended:
+        SEARCH()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "converting" not in line]
+    assert ended.value.code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert os.listdir(elsewhere) == []
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A store that has the digits: the first conversion says so in a line of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIANET_CACHE_DIR", str(folder))
+        load_search_data("digits")
+    return folder
+
+
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, converted):
     """An empty current directory, where nothing of the machine's is found."""
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MIANET_CACHE_DIR", str(converted))
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MIANET_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +264,48 @@ def test_it_is_so_in_a_process_of_its_own(elsewhere):
     assert ended.stderr.startswith(f"error: RAY_ADDRESS must name a running cluster, but {address}")
     assert len(ended.stderr.splitlines()) == 1
     assert os.listdir(elsewhere) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "127.0.0.1:port", "127.0.0.1:99999", "ray://127.0.0.1:9", "::", "a\nb:1"],
+)
+def test_an_odd_ray_address_is_named(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(InputError, match="RAY_ADDRESS must name a running cluster, but") as refused:
+        cluster.connect()
+    assert str(refused.value).isprintable()
+
+
+PROCESSES = [
+    (
+        {"RAY_ADDRESS": "nonsense"},
+        [],
+        "error: RAY_ADDRESS must name a running cluster, but nonsense",
+    ),
+    ({"MIANET_CACHE_DIR": "/etc/passwd"}, [], "error: the store of digits must be writable"),
+    ({"PYTHONIOENCODING": "ascii"}, ["--study", "🐍"], "error: argument --study: must be up to"),
+    ({"OMP_NUM_THREADS": "abc"}, ["--study", "../../x"], "error: argument --study: must be up to"),
+    ({}, ["--set", "hidden_dim=nan"], "error: hidden_dim must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("variables", "options", "message"), PROCESSES, ids=lambda v: str(v)[:40])
+def test_odd_input_to_a_real_process(elsewhere, tmp_path, variables, options, message):
+    ended = run(
+        "search",
+        *("--dataset", "digits", "--trials", "1", *options),
+        cwd=elsewhere,
+        **{"MIANET_CACHE_DIR": str(tmp_path / "cache"), **variables},
+    )
+    lines = [line for line in ended.stderr.splitlines() if not _is_expected(line)]
+    assert ended.returncode == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+    assert os.listdir(elsewhere) == []
+
+
+def _is_expected(line):
+    """Tell whether it is of the converter, or of OpenMP, which goes on with its own number."""
+    return line.startswith(("converting ", "libgomp: Invalid value")) or not line.strip()

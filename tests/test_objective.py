@@ -1,9 +1,16 @@
-"""What a trial reports, epoch by epoch."""
+"""What a trial reports, epoch by epoch, and where it goes on after it was killed."""
+
+import itertools
+import math
+from pathlib import Path
 
 import pytest
+import torch
 from worlds import small_search_data, small_settings
 
+from tuning import checkpoints
 from tuning import objective as module
+from tuning.models import MODELS
 from tuning.objective import Plan, objective
 
 
@@ -14,7 +21,17 @@ def reports(monkeypatch):
     return received
 
 
-def plan(**changes):
+@pytest.fixture(autouse=True)
+def always_due(monkeypatch):
+    """A checkpoint after each epoch, although these last no time at all."""
+    monkeypatch.setattr(checkpoints, "COST_SHARE", math.inf)
+
+
+def config(**hyperparameters):
+    return {"number": 3, "hyperparameters": hyperparameters}
+
+
+def plan(folder, **changes):
     values = {
         "epochs": 20,
         "executions": 2,
@@ -22,13 +39,14 @@ def plan(**changes):
         "settings": small_settings(),
         "threads": 1,
         "device": "cpu",
+        "checkpoints": folder,
     }
     return Plan(**{**values, **changes})
 
 
-def test_the_score_is_the_best_mean_so_far_and_says_where(reports):
-    objective({"learning_rate": 0.01}, small_search_data(), plan())
-    assert len(reports) == 20
+def test_the_score_is_the_best_mean_so_far_and_says_where(reports, tmp_path):
+    objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path))
+    assert [r["epoch"] for r in reports] == list(range(1, 21))
     curve = [r["val_harmonic_mean"] for r in reports]
     for number, report in enumerate(reports, 1):
         assert report["score"] == max(curve[:number])
@@ -37,7 +55,137 @@ def test_the_score_is_the_best_mean_so_far_and_says_where(reports):
         assert report["val_harmonic_mean"] == pytest.approx(sum(executions) / 2)
 
 
-def test_divergence_is_reported_as_the_lowest_score(reports):
-    objective({"learning_rate": 1e30}, small_search_data(), plan())
+def test_divergence_is_reported_as_the_lowest_score(reports, tmp_path):
+    objective(config(learning_rate=1e30), small_search_data(), plan(tmp_path))
     assert reports[-1]["score"] == 0.0
     assert "not finite" in reports[-1]["infeasible"]
+
+
+class KilledError(BaseException):
+    """Ends a trial as nothing in it expects."""
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 7])
+def test_a_killed_trial_goes_on_from_its_last_epoch_bit_for_bit(
+    reports, tmp_path, monkeypatch, epoch
+):
+    objective(config(alpha=0.2), small_search_data(), plan(tmp_path / "undisturbed", epochs=8))
+    undisturbed = list(reports)
+    reports.clear()
+
+    def die(report):
+        if report["epoch"] == epoch:
+            raise KilledError
+        reports.append(report)
+
+    monkeypatch.setattr(module.tune, "report", die)
+    with pytest.raises(KilledError):
+        objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=8))
+    monkeypatch.setattr(module.tune, "report", reports.append)
+    trained = []
+    really = module.Validation.epoch
+    monkeypatch.setattr(module.Validation, "epoch", lambda self: trained.append(1) or really(self))
+    reports.clear()
+    objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=8))
+    assert reports == undisturbed
+    assert len(trained) == 8 - epoch
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "rubbish", "of another configuration"])
+def test_a_lost_checkpoint_costs_time_only(reports, tmp_path, damage):
+    path = tmp_path / "trial-00003.pt"
+    objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=3))
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "rubbish":
+        path.write_bytes(b"rubbish")
+    else:
+        objective(config(alpha=0.3), small_search_data(), plan(tmp_path, epochs=2))
+        del reports[-2:]
+    objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=3))
+    assert reports[:3] == reports[3:]
+
+
+def test_a_checkpoint_executes_nothing(reports, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"identity": Evil()}, tmp_path / "trial-00003.pt")
+    objective(config(), small_search_data(), plan(tmp_path, epochs=1))
+    assert len(reports) == 1
+    assert not (tmp_path / "executed").exists()
+
+
+def test_one_checkpoint_is_kept_and_no_temporary_file(reports, tmp_path):
+    objective(config(), small_search_data(), plan(tmp_path, epochs=4))
+    assert [p.name for p in tmp_path.iterdir()] == ["trial-00003.pt"]
+    (tmp_path / "trial-00003.0123").touch()  # what a killed writer leaves
+    (tmp_path / "trial-00004.pt").touch()
+    checkpoints.remove_checkpoint(tmp_path, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["trial-00004.pt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_trial(reports, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    objective(config(), small_search_data(), plan(tmp_path / "file", epochs=2))
+    assert len(reports) == 2
+    assert "a checkpoint was not written" in caplog.text
+
+
+def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "COST_SHARE", 0.02)
+    clock = FakeClock()
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock.now)
+    file = checkpoints.CheckpointFile(tmp_path, 0, {})
+    saved = []
+    monkeypatch.setattr(file, "_save", lambda c: (saved.append(clock.now), clock.tick(1.0)))
+    for _ in range(1000):
+        clock.tick(2.0)
+        file.save_if_due(checkpoints.Checkpoint([], [{"x": torch.zeros(3)}]))
+    assert len(saved) * 1.0 <= 0.021 * clock.now
+    assert max(b - a for a, b in itertools.pairwise(saved)) <= 50 * 1.0 + 2.0 + 1.0
+
+
+class FakeClock:
+    now = 0.0
+
+    def tick(self, seconds):
+        self.now += seconds
+
+
+def test_an_error_of_the_code_reports_its_reason_and_is_raised(reports, tmp_path, monkeypatch):
+    def broken(self):
+        raise ValueError("seven is\nnot eight")
+
+    monkeypatch.setattr(module.Validation, "epoch", broken)
+    with pytest.raises(ValueError, match="seven"):
+        objective(config(), small_search_data(), plan(tmp_path))
+    assert [r["broken"] for r in reports] == ["ValueError: seven is not eight"]
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_want_of_memory_is_worth_another_try(reports, tmp_path, monkeypatch, error):
+    def full(self):
+        raise error
+
+    monkeypatch.setattr(module.Validation, "epoch", full)
+    with pytest.raises(error):
+        objective(config(), small_search_data(), plan(tmp_path))
+    assert reports == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mianet"])
+def test_a_model_is_trained_by_its_own_entry_and_goes_on_from_its_checkpoint(
+    reports, tmp_path, name
+):
+    model = MODELS[name]
+    epochs = 1 if model.closed_form else 3
+    of_model = plan(tmp_path, epochs=epochs, settings=model.settings())
+    objective(config(), small_search_data(), of_model)
+    assert len(reports) == epochs
+    assert all(0 <= report["val_harmonic_mean"] <= 1 for report in reports)
+    objective(config(), small_search_data(), of_model)
+    assert reports[:epochs] == reports[epochs:]

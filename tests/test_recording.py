@@ -10,38 +10,33 @@ import json
 import math
 import os
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from classifiers import small_classifier, some_features
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.entities import Run, ViewType
+from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
+from recorded import FINAL, PROTOCOL, STUDY, Server, curve, epoch_metrics, record_trial, runs_of
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
-from mianet.model import build_model
-from mianet.prediction import Classifier
-from mianet.scaling import FeatureScaler
-from tuning import delivery, model_registry, provenance
+from tuning import delivery, provenance
 from tuning.delivery import Delivery
+from tuning.model_registry import load_classifier
 from tuning.recording import (
-    FinalDescription,
     FinalRecorder,
     RecordingError,
-    StudyDescription,
     StudyRecorder,
     default_tracking_uri,
     experiment_name,
@@ -53,138 +48,6 @@ from tuning.run_messages import EndRun, LogValues, Point, Runs, StartRun, compac
 from tuning.run_writer import MLFLOW_STATUS
 from tuning.selection import select
 from tuning.tracking import absolute_tracking_uri, open_store, printable, short_requests
-
-PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
-STUDY = StudyDescription(
-    name="a study",
-    dataset="synthetic:apy",
-    dataset_title="aPY (synthetic)",
-    data_digest="0123456789abcdef" * 4,
-    data_source="embedded",
-    data_shape={"rows": 5932, "feature_dim": 2048, "seen_classes": 20},
-    protocol=PROTOCOL,
-    settings={"sampler": "tpe", "space": {"alpha": "1e-05 … 10000 (log)"}},
-    searched=("alpha", "beta"),
-    log_scaled=("alpha", "beta"),
-)
-FINAL = FinalDescription(
-    role="selected",
-    dataset=STUDY.dataset,
-    dataset_title=STUDY.dataset_title,
-    data_digest=STUDY.data_digest,
-    data_source=STUDY.data_source,
-    data_shape=STUDY.data_shape,
-    hyperparameters={"alpha": 3.0},
-    epochs=7,
-    seeds=(0, 1, 2),
-    protocol=PROTOCOL,
-    settings={},
-)
-
-
-def epoch_metrics(score: float, extra: int = 0) -> dict[str, float]:
-    """Return metrics of one epoch, all executions included."""
-    return {
-        "val_harmonic_mean": score,
-        "val_zsl_accuracy": score / 2,
-        "val_harmonic_mean_execution_0": score - 0.01,
-        "val_harmonic_mean_execution_1": score + 0.01,
-        **{f"loss_{number}": score * number for number in range(extra)},
-    }
-
-
-def record_trial(
-    recorder: StudyRecorder, number: int, scores: list[float], status: str = "finished", **more: Any
-) -> None:
-    trial = f"t{number}"
-    values = {"alpha": 10.0 ** (number - 2), "beta": 0.01, "strategy": "iterative"}
-    recorder.trial_started(trial, number, values, origin="tpe", **more)
-    for epoch, score in enumerate(scores, start=1):
-        recorder.epoch_finished(trial, epoch, epoch_metrics(score))
-    recorder.trial_ended(trial, status)
-
-
-def runs_of(uri: str, kind: str | None = None) -> dict[str, Run]:
-    """Return name → run; fails where two runs have one name."""
-    client = MlflowClient(uri)
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    filter_string = f"tags.kind = '{kind}'" if kind else ""
-    found = client.search_runs(experiments, filter_string=filter_string)
-    names = [run.info.run_name for run in found]
-    assert len(set(names)) == len(names), f"runs twice: {names}"
-    return dict(zip(names, found, strict=True))
-
-
-def curve(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
-    history = MlflowClient(uri).get_metric_history(run.info.run_id, metric)
-    return sorted((point.step, point.value) for point in history)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database that MLflow has made (seconds of migrations, once)."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    open_store(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def uri(empty_database: Path, tmp_path: Path) -> str:
-    """Return a fresh SQLite store; its folder's name has a space in it."""
-    path = tmp_path / "my studies" / "mlflow.db"
-    path.parent.mkdir()
-    shutil.copy(empty_database, path)
-    return f"sqlite:///{path}"
-
-
-class Server:
-    """A real ``mlflow server`` on a free port of this machine, that can be killed."""
-
-    def __init__(self, folder: Path, database: Path) -> None:
-        shutil.copy(database, folder / "mlflow.db")
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                    *("--host", "127.0.0.1", "--port", str(self.port)),
-                    *("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"),
-                    *("--artifacts-destination", str(self.folder / "artifacts")),
-                ],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5),  # noqa: S310
-            ):
-                return
-            time.sleep(0.1)
-        pytest.fail(f"no server: {(self.folder / 'server.log').read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        """End it and its workers at once, as a power cut does."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(timeout=30)
-            self._process = None
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +76,7 @@ def test_trials_are_nested_and_keep_their_own_values(uri):
             recorder.trial_started(f"t{number}", number, values, origin=origin, device="cpu")
         for epoch, number in itertools.product((1, 2, 3), (0, 1)):
             recorder.epoch_finished(f"t{number}", epoch, epoch_metrics(0.1 * epoch + number))
+        time.sleep(0.01)
         for number in (0, 1):
             recorder.trial_ended(f"t{number}", "finished", summary={"train_seconds": 1.5})
 
@@ -373,7 +237,7 @@ def test_a_study_ends_with_its_best_trial_which_is_the_one_that_selection_takes(
     chosen = select(read_trials(uri, STUDY.dataset))
     assert (chosen.trial.number, chosen.epochs, chosen.candidates) == (1, 2, 3)
     assert study.data.tags["best_trial"] == "trial 001"
-    assert study.data.params["best.alpha"] == chosen.trial.hyperparameters["alpha"] == "0.1"
+    assert study.data.tags["best.alpha"] == chosen.trial.hyperparameters["alpha"] == "0.1"
     assert study.data.metrics["best_score"] == chosen.trial.score == 0.5
     assert study.data.metrics["best_epoch"] == 2
     assert study.data.metrics["trials"] == 5
@@ -852,8 +716,8 @@ def test_a_server_that_is_killed_in_the_middle_loses_nothing(server, caplog):
         server.start()
     assert statistics.median(waits) < 0.005
     assert max(waits) < 2, "a dead server must not hold the caller up"
-    assert "does not answer" in caplog.text
-    assert "answers again" in caplog.text
+    assert "does not accept" in caplog.text
+    assert "accepts it again" in caplog.text
 
     runs = runs_of(server.uri)
     runs = {name: run for name, run in runs.items() if run.data.tags.get("study") == "killed"}
@@ -868,39 +732,15 @@ def test_a_server_that_is_killed_in_the_middle_loses_nothing(server, caplog):
 # The model
 
 
-CLASSIFIER = '''
-from pathlib import Path
-import numpy as np
-
-class Classifier:
-    """As mianet.prediction.Classifier: class k scores feature k."""
-    class_names = ("ant", "bee", "cat")
-    unseen = np.array([False, True, True])
-
-    @classmethod
-    def load(cls, path):
-        classifier = cls()
-        with Path(path).open("rb") as file:
-            classifier.scale = np.load(file, allow_pickle=False)
-        return classifier
-
-    def save(self, path):
-        with Path(path).open("wb") as file:
-            np.save(file, np.float32(2))
-
-    def predict(self, features):
-        return features * self.scale
-'''
-
 USE_IT = """
 import sys, numpy as np, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
-features = np.array([[3, 2, 1], [1, 2, 5]], np.float32)
-print([*model.predict(features)["class"], *model.predict(features)["score"]])
-print([*model.predict(features, params={"candidates": "unseen"})["class"]])
+features = np.load(sys.argv[3])
+for mode in ("gzsl", "zsl"):
+    print(*model.predict(features, params={"mode": mode})["class"])
 try:
-    model.predict(features, params={"candidates": "some"})
+    model.predict(features, params={"mode": "some"})
 except Exception as error:
     print(error)
 import mianet.prediction
@@ -908,15 +748,9 @@ print(mianet.prediction.__file__)
 """
 
 
-def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp_path, monkeypatch):
-    package = tmp_path / "mianet"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    shutil.copy(Path(model_registry._PACKAGE) / "errors.py", package)
-    (package / "prediction.py").write_text(CLASSIFIER)
-    monkeypatch.setattr(model_registry, "_PACKAGE", package)
-    namespace: dict[str, Any] = {}
-    exec(CLASSIFIER, namespace)  # noqa: S102
+def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp_path):
+    classifier, features = small_classifier(), some_features()
+    np.save(tmp_path / "features.npy", features)
     with FinalRecorder.open(server.uri, FINAL) as final:
         final.seed_finished({"test_harmonic_mean": 0.5})
     for version in (1, 2):
@@ -924,8 +758,8 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
             server.uri,
             run_id=final.run_id,
             dataset=FINAL.dataset,
-            classifier=namespace["Classifier"](),
-            example=np.ones((5, 3), np.float32),
+            classifier=classifier,
+            example=features,
         )
         assert (registered.name, registered.version) == ("mianet-synthetic-apy", version)
     client = MlflowClient(server.uri)
@@ -938,8 +772,9 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
     assert f"torch=={provenance.package_version('torch').partition('+')[0]}" in requirements
 
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    model = "models:/mianet-synthetic-apy@champion"
     done = subprocess.run(
-        [sys.executable, "-c", USE_IT, server.uri, "models:/mianet-synthetic-apy@champion"],
+        [sys.executable, "-c", USE_IT, server.uri, model, str(tmp_path / "features.npy")],
         cwd=tmp_path / "..",
         env=environment,
         capture_output=True,
@@ -948,11 +783,12 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
     )
     assert done.returncode == 0, done.stderr[-3000:]
     both, unseen, refusal, origin = done.stdout.splitlines()[-4:]
-    assert both == "['ant', 'cat', 6.0, 10.0]"
-    assert unseen == "['bee', 'cat']"
-    assert "must be one of all, unseen, but got 'some'" in refusal
-    assert str(tmp_path) not in origin
-    assert str(Path(model_registry.__file__).parents[1]) not in origin
+    scores = classifier.predict(features)
+    assert both == " ".join("abcdef"[best] for best in scores.argmax(axis=1))
+    assert unseen == " ".join("ef"[best] for best in scores[:, 4:].argmax(axis=1))
+    assert "mode must be one of gzsl, zsl, but got 'some'" in refusal
+    assert origin.endswith("/code/mianet/prediction.py")
+    assert load_classifier(model, server.uri).class_names == classifier.class_names
 
 
 PREDICT = """
@@ -960,8 +796,8 @@ import sys, numpy as np, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/mianet-digits@champion")
 features = np.load(sys.argv[2])
-for candidates in ("all", "unseen"):
-    print(*model.predict(features, params={"candidates": candidates})["class"])
+for mode in ("gzsl", "zsl"):
+    print(*model.predict(features, params={"mode": mode})["class"])
 """
 
 
@@ -972,18 +808,7 @@ def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    model = build_model(
-        Hyperparameters(hidden_dim=16), feature_dim=8, attribute_dim=4, classes=6, seed=0
-    )
-    rng = np.random.default_rng(0)
-    classifier = Classifier(
-        model.eval(),
-        FeatureScaler("none", 8),
-        torch.tensor(rng.random((6, 4)), dtype=torch.float32),
-        tuple("abcdef"),
-        np.arange(6) >= 4,
-    )
-    features = rng.random((20, 8), dtype=np.float32)
+    classifier, features = small_classifier(), some_features()
     np.save(tmp_path / "features.npy", features)
     with FinalRecorder.open(uri, dataclasses.replace(FINAL, dataset="digits")) as final:
         pass

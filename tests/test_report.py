@@ -21,3 +21,16 @@ def test_figures_stand_under_their_headings_in_percent():
     assert paper.endswith("100.0 ±  1.2")
     assert len(paper) == len(selected) == len(headings)
     assert selected.split()[3:] == ["40"] + ["-"] * 8
+
+
+def test_fresh_draws_have_a_column_where_there_are_any():
+    rows = [
+        Row("paper (trial 0)", 7, VALIDATION, TEST),
+        Row("selected (trial 12)", 40, VALIDATION, TEST, fresh=(0.1, 0.2)),
+    ]
+    over, headings, paper, selected = comparison_table(rows, executions=5, seeds=3).splitlines()
+    assert "2 fresh" in over
+    assert "draws: H" in headings
+    assert paper.split()[8] == "-"
+    assert " 15.0 ±  7.1 " in selected
+    assert len(paper) == len(selected) == len(headings)

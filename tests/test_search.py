@@ -1,19 +1,19 @@
 """A search as a user runs it, to the registered model, on a real Ray and a real MLflow store."""
 
 import math
-import os
-import signal
 import sqlite3
 import time
-from pathlib import Path
+from collections import Counter
 
 import mlflow
 import numpy as np
 import pytest
-from commands import SMALL, run, start
+from commands import SMALL, run
 from ray.cluster_utils import Cluster
 
 from mianet.data import load_search_data
+from mianet.test_parts import load_test_parts
+from tuning.model_registry import load_classifier
 from tuning.recording import read_trials
 
 pytestmark = pytest.mark.timeout(420)
@@ -24,6 +24,7 @@ def searched(tmp_path_factory):
     """A finished search of three trials with its final training, and the folder it ran in."""
     folder = tmp_path_factory.mktemp("searched")
     options = ("--trials", "3", "--study", "first", "--final-seeds", "2", *SMALL)
+    options += ("--fresh-draws", "3")
     return folder, run("search", "--dataset", "Digits", *options, cwd=folder)
 
 
@@ -44,7 +45,7 @@ def test_it_ends_well_and_prints_both_configurations(searched):
     paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[2:4]
     assert paper.startswith("paper (trial 0)")
     assert selected.startswith("selected (trial")
-    assert paper.count("±") == selected.count("±") == 4
+    assert paper.count("±") == selected.count("±") == 5  # four test figures, and fresh draws
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
@@ -52,7 +53,9 @@ def test_the_record_is_whole_and_nested(searched):
     folder, _ = searched
     runs = runs_of(folder)
     parent = runs.pop("first")
-    assert len(runs) == 5  # three trials, two final trainings
+    kinds = Counter(run.data.tags["kind"] for run in runs.values())
+    assert (kinds["trial"], kinds["final"]) == (3, 2)
+    assert kinds["confirmation"] >= 1
     assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
     assert {r.info.status for r in [parent, *runs.values()]} == {"FINISHED"}
     client = mlflow.MlflowClient(store_of(folder))
@@ -83,13 +86,44 @@ def test_the_registered_model_loads_and_names_digits(searched):
     assert set(answers["class"]) <= set("0123456789")
 
 
-def test_final_alone_works_later_from_another_folder(searched, tmp_path):
+def test_final_alone_works_later_from_another_folder_and_calibrates(searched, tmp_path):
     folder, _ = searched
-    options = ("--tracking-uri", store_of(folder), "--seeds", "1")
+    uri = store_of(folder)
+    options = ("--tracking-uri", uri, "--seeds", "1", "--calibrate")
     ended = run("final", "--dataset", "digits", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "version 2 as champion" in ended.stdout
+    assert "calibrated by" in ended.stdout
     assert list(tmp_path.iterdir()) == []
+
+    client = mlflow.MlflowClient(uri)
+    version = client.get_model_version_by_alias("mianet-digits", "champion")
+    final = client.get_run(version.run_id).data
+    trial = client.get_run(final.tags["source_run_id"]).data
+    constant = float(final.params["calibration.constant"])
+    chosen = float(final.params["calibration.harmonic_mean"])
+    assert chosen >= trial.metrics["score"] - 1e-6
+    without = f"H {100 * trial.metrics['score']:.1f} without, {100 * chosen:.1f} with"
+    assert without in ended.stdout, "the executions are those that the trial was scored on"
+    classifier = load_classifier("models:/mianet-digits@champion", uri)
+    assert classifier.calibration == pytest.approx(constant)
+    assert load_classifier("models:/mianet-digits/1", uri).calibration == 0
+
+    parts = load_test_parts("digits")
+    accuracies = [
+        np.mean([np.mean(found[labels == c] == c) for c in set(labels.tolist())])
+        for found, labels in (
+            (classifier.classify(parts.test_seen_features).classes[:, 0], parts.test_seen_labels),
+            (
+                classifier.classify(parts.test_unseen_features).classes[:, 0],
+                parts.test_unseen_labels,
+            ),
+        )
+    ]
+    for name, value in zip(("seen_accuracy", "unseen_accuracy"), accuracies, strict=True):
+        recorded = final.metrics[f"calibrated_test_{name}_mean"]
+        assert recorded == pytest.approx(value, abs=0.01)  # an image on the edge may differ
+    assert 0 <= final.metrics["test_ausuc_mean"] <= 1
 
 
 def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
@@ -123,45 +157,6 @@ def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
     assert still_running(tmp_path) == 0
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_running(tmp_path, sign):
-    options = ("--trials", "5000", "--no-final", *SMALL)
-    process = start("search", "--dataset", "digits", *options, cwd=tmp_path)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "3/5000" in line:
-            break
-    os.kill(process.pid, sign)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in out + err
-    assert still_running(tmp_path) == 0
-    assert read_trials(store_of(tmp_path), "digits")
-
-
-def test_a_killed_worker_costs_its_trial_and_not_the_search(tmp_path):
-    options = ("--trials", "12", "--scheduler", "none", "--no-final", *SMALL)
-    process = start("search", "--dataset", "digits", *options, cwd=tmp_path)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "3/12" in line:
-            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-            break
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    trials = read_trials(store_of(tmp_path), "digits")
-    assert len(trials) == 12
-    failed = [t for t in trials if t.status == "failed"]
-    assert len(failed) == 1
-    assert "failed after" in "".join(lines) + out
-    failure = runs_of(tmp_path)[f"trial {failed[0].number:03d}"]
-    assert failure.info.status == "FAILED"
-    assert "died" in failure.data.tags["reason"]
-    assert still_running(tmp_path) == 0
-
-
 def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
@@ -176,23 +171,6 @@ def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
         assert len(read_trials(store_of(tmp_path), "digits")) == 8
     finally:
         cluster.shutdown()
-
-
-def workers_of(driver):
-    """Return the processes that train for a driver: its descendants that Ray named so."""
-    parents, names = {}, {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            names[int(entry.name)] = (entry / "cmdline").read_bytes()
-            parents[int(entry.name)] = int(
-                (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            )
-        except OSError:
-            continue  # it has ended meanwhile
-    family = {driver}
-    for _ in range(5):
-        family |= {pid for pid, parent in parents.items() if parent in family}
-    return [pid for pid in family if names.get(pid, b"").startswith(b"ray::ImplicitFunc")]
 
 
 def still_running(folder):

@@ -147,6 +147,17 @@ def test_a_named_study_and_the_data_at_hand_narrow_the_choice():
     assert select([first, second], data_digest="d" * 64).trial is first
 
 
+def test_trials_of_one_model_are_chosen_from():
+    ours = a_trial(run_id="ours")
+    theirs = a_trial(run_id="theirs", score=0.9, hyperparameters={"model": "eszsl"})
+    assert select([ours, theirs]).trial is ours
+    chosen = select([ours, theirs], model="eszsl")
+    assert chosen.trial is theirs
+    assert chosen.hyperparameters.model == "eszsl"
+    with pytest.raises(InputError, match="only those of eszsl, mianet; give --model"):
+        select([ours, theirs], model="sae")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,203 @@
+"""A small study to record, reading it back, and a real MLflow server to record it to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from tuning.recording import FinalDescription, StudyDescription, StudyRecorder
+
+PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
+STUDY = StudyDescription(
+    name="a study",
+    dataset="synthetic:apy",
+    dataset_title="aPY (synthetic)",
+    data_digest="0123456789abcdef" * 4,
+    data_source="embedded",
+    data_shape={"rows": 5932, "feature_dim": 2048, "seen_classes": 20},
+    protocol=PROTOCOL,
+    settings={"sampler": "tpe", "space": {"alpha": "1e-05 … 10000 (log)"}},
+    searched=("alpha", "beta"),
+    log_scaled=("alpha", "beta"),
+)
+FINAL = FinalDescription(
+    role="selected",
+    dataset=STUDY.dataset,
+    dataset_title=STUDY.dataset_title,
+    data_digest=STUDY.data_digest,
+    data_source=STUDY.data_source,
+    data_shape=STUDY.data_shape,
+    hyperparameters={"alpha": 3.0},
+    epochs=7,
+    seeds=(0, 1, 2),
+    protocol=PROTOCOL,
+    settings={},
+)
+
+
+TRIALS, EPOCHS = 3, 12
+
+
+def epoch_metrics(score: float, extra: int = 0) -> dict[str, float]:
+    """Return metrics of one epoch, all executions included."""
+    return {
+        "val_harmonic_mean": score,
+        "val_zsl_accuracy": score / 2,
+        "val_harmonic_mean_execution_0": score - 0.01,
+        "val_harmonic_mean_execution_1": score + 0.01,
+        **{f"loss_{number}": score * number for number in range(extra)},
+    }
+
+
+def record_trial(
+    recorder: StudyRecorder, number: int, scores: list[float], status: str = "finished", **more: Any
+) -> None:
+    trial = f"t{number}"
+    values = {"alpha": 10.0 ** (number - 2), "beta": 0.01, "strategy": "iterative"}
+    recorder.trial_started(trial, number, values, origin="tpe", **more)
+    for epoch, score in enumerate(scores, start=1):
+        recorder.epoch_finished(trial, epoch, epoch_metrics(score))
+    recorder.trial_ended(trial, status)
+
+
+def search(recorder: StudyRecorder, trials: int = TRIALS, pause: float = 0.0) -> list[float]:
+    """Record trials as a search does; return how long each call about an epoch took."""
+    waits = []
+    for number in range(trials):
+        trial = f"t{number}"
+        recorder.trial_started(trial, number, {"alpha": 1.0 + number}, origin="tpe")
+        for epoch in range(1, EPOCHS + 1):
+            started = time.perf_counter()
+            recorder.epoch_finished(trial, epoch, epoch_metrics(0.01 * epoch, 3))
+            waits.append(time.perf_counter() - started)
+            time.sleep(pause)
+        recorder.trial_ended(trial, "finished")
+    return waits
+
+
+def runs_of(uri: str, kind: str = "", study: str = "") -> dict[str, Run]:
+    """Return name → run, of one kind or study if asked for; fails where two runs have one name."""
+    client = MlflowClient(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    wanted = {"kind": kind, "study": study}
+    conditions = [f"tags.{tag} = '{value}'" for tag, value in wanted.items() if value]
+    found = client.search_runs(experiments, " and ".join(conditions))
+    names = [run.info.run_name for run in found]
+    assert len(set(names)) == len(names), f"runs twice: {names}"
+    return dict(zip(names, found, strict=True))
+
+
+def curve(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in history)
+
+
+def statuses(uri: str) -> dict[str, str]:
+    """Return name → MLflow's status, of all runs."""
+    return {name: run.info.status for name, run in runs_of(uri).items()}
+
+
+def values_twice(uri: str, study: str = "") -> list[tuple[str, str, int, float]]:
+    """Return run, metric, step and value of what is recorded more than once, whenever it was."""
+    client = MlflowClient(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    twice = []
+    for run in client.search_runs(experiments, f"tags.study = '{study}'" if study else ""):
+        for metric in run.data.metrics:
+            history = client.get_metric_history(run.info.run_id, metric)
+            counts = Counter((point.step, point.value) for point in history)
+            twice += [(run.info.run_name, metric, *at) for at, n in counts.items() if n > 1]
+    return twice
+
+
+def check_whole(uri: str, name: str, trials: int = TRIALS) -> None:
+    """Check that a study is there once, with all of its trials, and that nothing runs."""
+    runs = runs_of(uri, study=name).values()
+    names = {name, *(f"trial {number:03d}" for number in range(trials))}
+    assert {run.info.run_name for run in runs} == names
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert len(run.inputs.dataset_inputs) == 1
+        if run.data.tags["kind"] == "trial":
+            for metric in epoch_metrics(0, 3):
+                wanted = [(e, epoch_metrics(0.01 * e, 3)[metric]) for e in range(1, EPOCHS + 1)]
+                assert curve(uri, run, metric) == wanted
+    assert values_twice(uri, name) == []
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A real ``mlflow server`` on a free port of this machine, that can be killed.
+
+    It keeps its records in a copy of a SQLite database, or in the database at an address.
+    """
+
+    def __init__(self, folder: Path, database: Path | None = None, address: str = "") -> None:
+        if database:
+            shutil.copy(database, folder / "mlflow.db")
+        self.folder = folder
+        self._address = address or f"sqlite:///{folder}/mlflow.db"
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                    *("--host", "127.0.0.1", "--port", str(self.port)),
+                    *("--backend-store-uri", self._address),
+                    *("--artifacts-destination", str(self.folder / "artifacts")),
+                ],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )
+        deadline = time.monotonic() + 150
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5),  # noqa: S310
+            ):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"no server: {(self.folder / 'server.log').read_text()[-2000:]}")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and its workers."""
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it and its workers at once, as a power cut does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(timeout=30)
+            self._process = None

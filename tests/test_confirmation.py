@@ -1,0 +1,110 @@
+"""Confirmation: fresh draws for those that cannot be told apart, and the choice by them."""
+
+import mlflow
+import numpy as np
+import pytest
+from commands import SMALL, run
+from test_selection import a_trial
+
+from mianet.config import Hyperparameters
+from mianet.data import load_search_data
+from mianet.validation import score_execution, validate
+from tuning.confirmation import MOST_CONTENDERS, contenders
+from tuning.recording import read_trials
+from tuning.records import Confirmation
+from tuning.selection import select
+
+DIFFICULTY = np.random.default_rng(3).normal(0, 0.05, 5)
+
+
+def searched(number, mean, noise=0.0, **changes):
+    """Return a trial whose executions share their difficulty with every other's."""
+    own = np.random.default_rng(number).normal(0, noise, 5) if noise else np.zeros(5)
+    values = mean + DIFFICULTY + own - own.mean()
+    return a_trial(
+        number=number,
+        run_id=f"r{number}",
+        score=float(values.mean()),
+        per_execution=dict(enumerate(values.tolist())),
+        **changes,
+    )
+
+
+def confirmed(trial, values, first=5):
+    fresh = Confirmation(
+        per_draw=dict(enumerate(values, start=first)), metrics={}, run_id=f"c{trial.number}"
+    )
+    return a_trial(**{**vars(trial), "confirmation": fresh})
+
+
+def test_contenders_are_those_that_the_shared_draws_cannot_tell_from_the_best():
+    best = searched(0, 0.30, 0.01)
+    near, far = searched(1, 0.295, 0.02), searched(2, 0.20, 0.01)
+    assert [t.number for t in contenders([best, near, far])] == [0, 1]
+
+
+def test_the_papers_is_confirmed_too_and_their_number_is_bounded():
+    many = [searched(n, 0.3 - 1e-4 * n, 0.05) for n in range(20)]
+    paper = searched(20, 0.05, origin="paper")
+    chosen = contenders([*many, paper])
+    assert [t.number for t in chosen] == [*range(MOST_CONTENDERS), 20]
+    assert [t.number for t in contenders([paper])] == [20]
+
+
+def test_fresh_draws_overrule_the_score():
+    lucky = confirmed(searched(0, 0.30), [0.10, 0.12, 0.11])
+    solid = confirmed(searched(1, 0.28), [0.26, 0.27, 0.25])
+    never = searched(2, 0.29)
+    selection = select([lucky, solid, never])
+    assert (selection.trial.number, selection.runner_up.number) == (1, 0)
+    assert selection.confirmed
+    assert "fresh draws" in selection.why
+    assert "cannot be told apart" not in selection.why
+
+
+def test_it_says_when_the_second_cannot_be_told_apart():
+    first = confirmed(searched(0, 0.30), [0.20, 0.30, 0.25])
+    second = confirmed(searched(1, 0.28), [0.29, 0.20, 0.25])
+    assert "cannot be told apart" in select([first, second]).why
+
+
+def test_only_trials_with_the_same_fresh_draws_are_compared():
+    other = confirmed(searched(0, 0.30), [0.9], first=40)
+    pair = [confirmed(searched(n, 0.2), [0.1 + n / 100, 0.1]) for n in (1, 2)]
+    assert select([other, *pair]).trial.number == 2
+
+
+def test_a_fresh_execution_is_what_a_longer_validation_would_have_met():
+    data = load_search_data("digits")
+    settings = Hyperparameters(hidden_dim=32)
+    *_, last = validate(data, settings, epochs=2, executions=3, seed=1)
+    alone = score_execution(data, settings, epochs=2, execution=2, seed=1)
+    assert alone == last.executions[2]
+
+
+@pytest.mark.timeout(300)
+def test_a_finished_study_is_confirmed_by_a_command_once(tmp_path):
+    options = ("--trials", "3", "--study", "s", "--no-final", *SMALL)
+    assert run("search", "--dataset", "digits", *options, cwd=tmp_path).returncode == 0
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert all(t.confirmation is None for t in read_trials(uri, "digits"))
+    assert not select(read_trials(uri, "digits")).confirmed
+    ended = run("confirm", "--dataset", "digits", "--draws", "3", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "fresh draws" in ended.stdout
+    trials = read_trials(uri, "digits")
+    fresh = [t for t in trials if t.confirmation]
+    assert {t.origin for t in fresh} >= {"paper"}
+    assert all(sorted(t.confirmation.per_draw) == [2, 3, 4] for t in fresh)
+    assert all(
+        t.confirmation.metrics["val_harmonic_mean"] == pytest.approx(t.confirmation.score)
+        for t in fresh
+    )
+    client = mlflow.MlflowClient(uri)
+    for trial in fresh:
+        recorded = client.get_run(trial.confirmation.run_id)
+        assert recorded.data.tags["mlflow.parentRunId"] == trial.study_run_id
+        assert recorded.info.status == "FINISHED"
+    again = run("confirm", "--dataset", "digits", "--draws", "3", cwd=tmp_path)
+    assert "confirming 0 configurations" in again.stdout
+    assert select(read_trials(uri, "digits")).confirmed

@@ -1,0 +1,268 @@
+"""Searches whose parts are killed for real: nothing is lost, nothing is done or recorded twice."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from commands import SMALL, environment, run, start
+from processes import workers_of
+from ray.cluster_utils import Cluster
+from studies import check_whole, curves_of, ledger_of, recorded_trials, running_in
+
+from tuning.ledger import hold
+
+pytestmark = pytest.mark.timeout(600)
+
+SEARCH_ALONE = ("--dataset", "digits", "--no-final", "--fresh-draws", "0")
+ONE_BY_ONE = (*SEARCH_ALONE, "--workers", "1", "--cpus-per-trial", "1")
+TINY = ("--set", "hidden_dim=32", "--executions", "1", "--max-epochs", "6", "--patience", "6")
+OWN_RAY = {"RAY_ADDRESS": "local"}
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["tuning.search", "ray.tune", "mlflow", "torch"])
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster that outlives its drivers; starting a Ray for each kill takes seconds."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    yield made
+    made.shutdown()
+
+
+def command(folder, variables, options):
+    """Be the command ``search.py``, in a process that has its imports behind it."""
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["search.py", *options]
+    from tuning.search import main
+
+    main()
+
+
+def begin(folder, *options, **variables):
+    """Start a search in a folder; return its process. What it prints goes to ``output``."""
+    folder.mkdir(exist_ok=True)
+    process = FORKED.Process(target=command, args=(folder, environment(**variables), options))
+    process.start()
+    return process
+
+
+def ended(process, seconds=400):
+    """Wait for a search; return its exit code."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail("a search did not end")
+    return process.exitcode
+
+
+def wait_for(condition, process, seconds=300):
+    """Wait until something holds or the process has ended."""
+    deadline = time.monotonic() + seconds
+    while not condition() and process.exitcode is None:
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.005)
+
+
+def test_a_driver_killed_ten_times_leaves_the_study_of_an_undisturbed_one(cluster, tmp_path):
+    chance = random.Random(20)
+    options = (*ONE_BY_ONE, *TINY, "--trials", "16", "--seed", "1", "--study", "s")
+    cold = {"RAY_ADDRESS": cluster.address}
+    undisturbed = begin(tmp_path / "a", *options, **cold)
+    folder = tmp_path / "b"
+    kills = 0
+    while kills < 10:
+        before = len(ledger_of(folder, "s"))
+        again = ("--resume", "s") if before else options
+        process = begin(folder, *again, **cold)
+        growth = chance.choice([0, 1, 2, 3, 5])
+        wait_for(lambda: len(ledger_of(folder, "s")) > before + growth, process)  # noqa: B023
+        time.sleep(chance.random() * 0.1)
+        assert process.exitcode is None, (folder / "output").read_text()
+        process.kill()
+        process.join(30)
+        kills += 1
+    assert ended(begin(folder, "--resume", "s", **cold)) == 0, (folder / "output").read_text()
+    assert ended(undisturbed) == 0
+    check_whole(tmp_path / "a", "s", 16)
+    check_whole(folder, "s", 16)
+    assert curves_of(folder, "s") == curves_of(tmp_path / "a", "s")
+    repeated = sum(x["event"] == "opened" for x in ledger_of(folder, "s"))
+    assert repeated >= 8
+    assert not list((folder / "ray_results" / "s" / "checkpoints").iterdir())
+
+
+def test_with_several_workers_a_killed_driver_loses_and_doubles_nothing(cluster, tmp_path):
+    options = (*SEARCH_ALONE, *TINY, "--trials", "8", "--study", "s")
+    where = {"RAY_ADDRESS": cluster.address}
+    for growth in (3, 12, None):
+        again = ("--resume", "s") if ledger_of(tmp_path, "s") else (*options, "--workers", "2")
+        process = begin(tmp_path, *again, **where)
+        if growth is None:
+            assert ended(process) == 0
+            break
+        before = len(ledger_of(tmp_path, "s"))
+        wait_for(lambda: len(ledger_of(tmp_path, "s")) > before + growth, process)  # noqa: B023
+        process.kill()
+        process.join(30)
+    check_whole(tmp_path, "s", 8)
+
+
+def test_a_killed_worker_costs_an_epoch_and_not_the_trial(cluster, tmp_path):
+    options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "60", "--patience", "60")
+    process = begin(
+        tmp_path, *options, "--trials", "1", "--study", "s", RAY_ADDRESS=cluster.address
+    )
+    wait_for(lambda: len(ledger_of(tmp_path, "s")) > 6, process)
+    os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+    assert ended(process) == 0
+    check_whole(tmp_path, "s", 1)
+    assert curves_of(tmp_path, "s")[0][2] == ("finished", "")
+    assert "goes on from its checkpoint, retry 1 of 2" in (tmp_path / "output").read_text()
+
+
+def test_a_worker_that_always_dies_fails_its_trial_and_says_why(cluster, tmp_path):
+    process = begin(
+        tmp_path, *ONE_BY_ONE, *SMALL, "--trials", "1", "--study", "s", RAY_ADDRESS=cluster.address
+    )
+    over = threading.Event()
+    killed = []
+
+    def kill_all():
+        while not over.wait(0.05):
+            for worker in workers_of(os.getpid()):
+                if worker not in killed:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
+                        killed.append(worker)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    code = ended(process)
+    over.set()
+    killer.join(30)
+    assert code == 1
+    assert len(killed) >= 3
+    status, reason = curves_of(tmp_path, "s")[0][2]
+    assert status == "failed"
+    assert "died" in reason
+    assert "3 times" in reason
+    check_whole(tmp_path, "s", 1)
+    assert recorded_trials(tmp_path, "s")[0][1]["reason"] == reason
+
+
+def test_an_error_of_the_code_is_not_tried_again(cluster, tmp_path):
+    options = (*ONE_BY_ONE, *SMALL[2:], "--set", "hidden_dim=1000000000000")
+    options += ("--trials", "1", "--study", "s")
+    process = begin(tmp_path, *options, RAY_ADDRESS=cluster.address)
+    assert ended(process) == 1
+    status, reason = curves_of(tmp_path, "s")[0][2]
+    assert status == "failed"
+    assert "RuntimeError" in reason
+    assert "allocate" in reason
+    assert "retry" not in (tmp_path / "output").read_text()
+    check_whole(tmp_path, "s", 1)
+
+
+def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        options = (*TINY[:-4], "--max-epochs", "40", "--patience", "40", "--scheduler", "none")
+        process = begin(
+            tmp_path,
+            *(*SEARCH_ALONE, "--study", "s", "--trials", "2"),
+            *("--workers", "2", *options),
+            RAY_ADDRESS=cluster.address,
+        )
+        both = lambda: {x.get("number") for x in ledger_of(tmp_path, "s") if "epoch" in x} >= {0, 1}  # noqa: E731
+        wait_for(both, process)
+        cluster.remove_node(node, allow_graceful=False)
+        assert ended(process, 300) == 0, (tmp_path / "output").read_text()
+        check_whole(tmp_path, "s", 2)
+        assert {end for _, _, end in curves_of(tmp_path, "s").values()} == {("finished", "")}
+        assert "goes on from its checkpoint" in (tmp_path / "output").read_text()
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
+def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
+    options = (*TINY[:-4], "--max-epochs", "80", "--patience", "80", "--scheduler", "none")
+    process = start("search", *ONE_BY_ONE, *options, "--trials", "1", "--study", "s", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while len(ledger_of(tmp_path, "s")) < 4:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for number in signals:
+        os.kill(process.pid, number)
+        time.sleep(0.1)
+    signalled = time.monotonic()
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert time.monotonic() - signalled < (5 if len(signals) == 2 else 45)
+    assert "Traceback" not in out + err
+    assert "to go on: python tuning/search.py --resume s\n" in err
+    if len(signals) == 1:
+        assert running_in(tmp_path) == 0
+    before = curves_of(tmp_path, "s")[0]
+    assert before[2] is None
+    again = run("search", "--resume", "s", cwd=tmp_path, **OWN_RAY)
+    assert again.returncode == 0, again.stderr
+    check_whole(tmp_path, "s", 1)
+    after = curves_of(tmp_path, "s")[0]
+    assert after[1][: len(before[1])] == before[1]
+    assert len(after[1]) == 80
+    nothing = run("search", "--resume", "s", cwd=tmp_path, **OWN_RAY)
+    assert (nothing.returncode, nothing.stdout) == (
+        0,
+        "study s is complete; nothing is left to do\n",
+    )
+
+
+def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
+    script = (
+        "import os, signal\n"
+        "from tuning import interrupts\n"
+        "with interrupts.watching('COMMAND') as interrupt:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "assert interrupt.asked\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.endswith("ended at once; to go on: COMMAND\n")
+
+
+def test_a_second_driver_of_a_study_is_refused(tmp_path):
+    with hold(tmp_path / "ray_results" / "s") as ledger:
+        ledger.begin({"options": {}})
+        second = run("search", "--resume", "s", cwd=tmp_path)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: a study must be searched by one process at a time")
+    assert f"is being searched by process {os.getpid()} on" in second.stderr
+    assert second.stdout == ""
+
+
+def test_two_searches_at_once_on_one_machine_both_finish(tmp_path):
+    options = (*ONE_BY_ONE, *TINY, "--trials", "3")
+    both = {name: begin(tmp_path, *options, "--study", name, **OWN_RAY) for name in ("one", "two")}
+    codes = [ended(process) for process in both.values()]
+    assert codes == [0, 0], (tmp_path / "output").read_text()
+    for name in both:
+        check_whole(tmp_path, name, 3)

@@ -1,0 +1,71 @@
+"""A search of a published model as a user runs it, beside a model that is there already."""
+
+import mlflow
+import pytest
+from commands import run
+
+from tuning.recording import read_trials
+
+pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eszsl")
+    budget = ("--trials", "3", "--executions", "2", "--fresh-draws", "2", "--final-seeds", "2")
+    options = ("--study", "first", "--seed", "1", *budget)
+    return folder, run("search", "--dataset", "digits", "--model", "eszsl", *options, cwd=folder)
+
+
+def store_of(folder):
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_it_is_searched_tested_and_compared_with_its_published_configuration(searched):
+    _, ended = searched
+    assert ended.returncode == 0, ended.stderr
+    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[2:4]
+    assert paper.startswith("paper (trial 0)")
+    assert selected.startswith("selected (trial")
+    assert selected.count("±  0.0") == 4, "a closed form has no chance in it"
+
+
+def test_its_trials_say_what_they_are_of_and_have_one_epoch(searched):
+    folder, _ = searched
+    trials = read_trials(store_of(folder), "digits")
+    assert {t.model for t in trials} == {"eszsl"}
+    assert {n for t in trials if t.confirmation for n in t.confirmation.per_draw} == {2, 3}
+    assert [(t.status, t.best_epoch, t.executions) for t in trials] == [("finished", 1, 2)] * 3
+    first = min(trials, key=lambda t: t.number)
+    assert first.origin == "paper"
+    assert float(first.hyperparameters["feature_weight"]) == 1000
+
+
+def test_the_model_that_people_use_stays_mianet(searched):
+    folder, _ = searched
+    assert mlflow.MlflowClient(store_of(folder)).search_registered_models() == []
+
+
+@pytest.mark.parametrize("command", ["confirm", "final"])
+def test_no_model_is_taken_for_another(searched, command):
+    folder, _ = searched
+    ended = run(command, "--dataset", "digits", cwd=folder)
+    assert ended.returncode == 2
+    assert "trials of the model mianet are needed" in ended.stderr
+    assert "there are only those of eszsl; give --model" in ended.stderr
+
+
+def test_only_the_model_that_people_use_is_calibrated(searched):
+    folder, _ = searched
+    ended = run("final", "--dataset", "digits", "--model", "eszsl", "--calibrate", cwd=folder)
+    assert ended.returncode == 2
+    assert "--calibrate must be of mianet" in ended.stderr
+
+
+def test_a_resumed_study_keeps_its_model(searched):
+    folder, _ = searched
+    more = ("--trials", "4", "--fresh-draws", "0", "--no-final")
+    ended = run("search", "--resume", "first", *more, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    trials = read_trials(store_of(folder), "digits")
+    assert sorted((t.number, t.model) for t in trials) == [(n, "eszsl") for n in range(4)]

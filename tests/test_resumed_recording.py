@@ -1,0 +1,408 @@
+"""A record that is gone on with: processes killed for real, and one database of two searches."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+from recorded import (
+    FINAL,
+    STUDY,
+    curve,
+    epoch_metrics,
+    record_trial,
+    runs_of,
+    statuses,
+    values_twice,
+)
+
+from mianet.errors import InputError
+from tuning.journal import JOURNAL_FOLDER, Journal, JournalBusyError, undelivered_in
+from tuning.recording import FinalRecorder, StudyRecorder, deliver_waiting, read_trials
+
+SCORES = [0.1, 0.4, 0.3]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "storage" / "a study" / JOURNAL_FOLDER
+
+
+def abandon(recorder: StudyRecorder) -> None:
+    """Leave a recorder as a killed process does: everything told is delivered, nothing ended."""
+    recorder._writer._outbox.close(60)
+    recorder._writer.closed = True
+
+
+def deliver_all(storage: Path, uri: str) -> list[str]:
+    return [str(redelivery) for redelivery in deliver_waiting(storage, lambda _: uri)]
+
+
+def test_a_study_goes_on_in_its_runs(uri, journal):
+    first = StudyRecorder.open(uri, STUDY, journal)
+    record_trial(first, 0, SCORES)
+    first.trial_started("t1", 1, {"alpha": 3.0}, origin="tpe")
+    first.epoch_finished("t1", 1, epoch_metrics(0.5))
+    abandon(first)
+    assert statuses(uri) == {"a study": "RUNNING", "trial 000": "FINISHED", "trial 001": "RUNNING"}
+
+    changed = dataclasses.replace(STUDY, settings={"sampler": "tpe", "workers": 3})
+    with StudyRecorder.open(uri, changed, journal, resume=True) as second:
+        assert second.study_run_id == first.study_run_id
+        second.trial_started("other name", 1, {"alpha": 3.0}, origin="tpe")
+        second.epoch_finished("other name", 2, epoch_metrics(0.2))  # the later epoch only
+        second.trial_ended("other name", "finished")
+        record_trial(second, 2, SCORES)
+    assert set(statuses(uri).values()) == {"FINISHED"}
+    runs = runs_of(uri)
+    assert runs["a study"].data.metrics["trials_finished"] == 3
+    assert runs["a study"].data.tags["best_trial"] == "trial 001"
+    trial = runs["trial 001"]
+    assert curve(uri, trial, "val_harmonic_mean") == [(1, 0.5), (2, 0.2)]
+    assert (trial.data.metrics["score"], trial.data.metrics["best_epoch"]) == (0.5, 1)
+    assert trial.data.metrics["epochs"] == 2
+    assert trial.data.tags["mlflow.parentRunId"] == first.study_run_id
+    assert [t.number for t in read_trials(uri, STUDY.dataset)] == [0, 1, 2]
+
+
+def test_what_is_told_again_is_not_recorded_again(uri, journal):
+    for resume in (False, True, True):
+        with StudyRecorder.open(uri, STUDY, journal, resume) as recorder:
+            for number, status in enumerate(("finished", "stopped_early", "infeasible", "failed")):
+                record_trial(recorder, number, SCORES, status)
+            recorder.trial_started("cut", 4, {"alpha": 1.0}, origin="tpe")
+            for epoch, score in enumerate(SCORES, start=1):
+                recorder.epoch_finished("cut", epoch, epoch_metrics(score))
+    runs = runs_of(uri)
+    assert len(runs) == 6
+    assert values_twice(uri) == []
+    assert {run.data.tags["status"] for run in runs.values()} == {
+        *("finished", "stopped_early", "infeasible", "failed", "interrupted")
+    }
+    for name in (f"trial {number:03d}" for number in range(5)):
+        assert curve(uri, runs[name], "val_harmonic_mean") == list(enumerate(SCORES, start=1))
+        assert curve(uri, runs[name], "score") == [(0, 0.4)]
+        assert len(runs[name].inputs.dataset_inputs) == 1
+
+
+def test_an_interrupted_trial_runs_again_and_a_finished_one_only_if_it_goes_on(uri, journal):
+    with StudyRecorder.open(uri, STUDY, journal) as first:
+        record_trial(first, 0, [0.1])
+        record_trial(first, 1, [0.1])
+        first.trial_started("t2", 2, {"alpha": 1.0}, origin="tpe")
+        first.epoch_finished("t2", 1, epoch_metrics(0.3))
+    assert statuses(uri)["trial 002"] == "KILLED"
+    second = StudyRecorder.open(uri, STUDY, journal, resume=True)
+    for number in range(3):
+        second.trial_started(f"x{number}", number, {"alpha": 1.0}, origin="tpe")
+    second.epoch_finished("x1", 2, epoch_metrics(0.6))
+    abandon(second)
+    assert statuses(uri) == {
+        "a study": "RUNNING",
+        "trial 000": "FINISHED",
+        "trial 001": "RUNNING",
+        "trial 002": "RUNNING",
+    }
+    StudyRecorder.open(uri, STUDY, journal, resume=True).close()
+    tags = {name: run.data.tags["status"] for name, run in runs_of(uri).items()}
+    assert tags == {
+        "a study": "finished",
+        "trial 000": "finished",
+        "trial 001": "interrupted",
+        "trial 002": "interrupted",
+    }
+    assert runs_of(uri)["trial 001"].data.metrics["score"] == 0.6
+
+
+def test_trials_that_will_not_go_on_can_be_ended(uri, journal):
+    first = StudyRecorder.open(uri, STUDY, journal)
+    for number in range(4):
+        first.trial_started(f"t{number}", number, {"alpha": 1.0}, origin="tpe")
+    first.trial_ended("t0", "finished")
+    abandon(first)
+    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
+        second.trial_started("t2", 2, {"alpha": 1.0}, origin="tpe")
+        assert second.end_left_running("failed", "Its worker is gone.") == [1, 3]
+        assert second.end_left_running() == []
+        second.trial_ended("t2", "finished")
+    tags = {name: run.data.tags["status"] for name, run in runs_of(uri, "trial").items()}
+    assert sorted(tags.values()) == ["failed", "failed", "finished", "finished"]
+    assert runs_of(uri)["trial 003"].data.tags["reason"] == "Its worker is gone."
+
+
+def test_time_between_two_processes_is_not_counted(uri, journal, monkeypatch):
+    clock = [1_000_000]
+    for module in ("run_writer", "recording"):
+        monkeypatch.setattr(f"tuning.{module}.now_ms", lambda: clock[0])
+    first = StudyRecorder.open(uri, STUDY, journal)
+    first.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
+    clock[0] += 2_000
+    first.epoch_finished("t", 1, epoch_metrics(0.1))
+    abandon(first)
+    clock[0] += 3_600_000
+    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
+        second.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
+        clock[0] += 3_000
+        second.trial_ended("t", "finished")
+    runs = runs_of(uri)
+    assert runs["trial 000"].data.metrics["duration_seconds"] == 5
+    assert runs["a study"].data.metrics["duration_seconds"] == 5
+
+
+def test_figures_that_were_none_are_still_named_after_going_on(uri, journal):
+    first = StudyRecorder.open(uri, STUDY, journal)
+    first.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
+    first.epoch_finished("t", 1, {**epoch_metrics(0.1), "loss": math.nan})
+    abandon(first)
+    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
+        second.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
+        second.epoch_finished("t", 2, {**epoch_metrics(0.2), "loss": math.inf})
+        second.trial_ended("t", "finished")
+    tag = runs_of(uri)["trial 000"].data.tags["nonfinite_metrics"]
+    assert tag == "loss = nan at epoch 1; loss = inf at epoch 2"
+
+
+def test_a_study_is_gone_on_with_only_where_it_fits(uri, journal, empty_database, tmp_path):
+    recorder = StudyRecorder.open(uri, STUDY, journal)
+    with pytest.raises(JournalBusyError):
+        StudyRecorder.open(uri, STUDY, journal, resume=True)
+    recorder.close()
+    with pytest.raises(InputError, match=r"a new study needs a new journal, but .*resume"):
+        StudyRecorder.open(uri, STUDY, journal)
+    shutil.copy(empty_database, tmp_path / "other.db")
+    with pytest.raises(InputError, match=r"other.db does not have it; give the --tracking-uri"):
+        StudyRecorder.open(f"sqlite:///{tmp_path}/other.db", STUDY, journal, resume=True)
+    StudyRecorder.open(uri, STUDY, journal, resume=True).close()
+    with StudyRecorder.open(uri, STUDY, journal.parent / "new", resume=True) as new:
+        assert new.study_run_id != recorder.study_run_id, "nothing to go on with is a new study"
+
+
+def test_a_study_that_is_refused_leaves_no_journal(uri, journal):
+    with StudyRecorder.open(uri, STUDY):
+        pass
+    client = MlflowClient(uri)
+    client.delete_experiment(client.get_experiment_by_name("mianet-synthetic-apy").experiment_id)
+    with pytest.raises(InputError, match="restore"):
+        StudyRecorder.open(uri, STUDY, journal)
+    assert deliver_all(journal.parent.parent, uri) == []
+    assert not journal.exists()
+
+
+# Killed in the middle
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from recorded import STUDY, epoch_metrics
+from tuning.recording import StudyRecorder
+
+uri, journal, ledger = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+retell, chance = sys.argv[5] == "all again", random.Random(int(sys.argv[6]))
+KILLS, TRIALS, EPOCHS = 6, 5, 6
+
+def search():
+    done = ledger.read_text().splitlines() if ledger.exists() else []
+    with StudyRecorder.open(uri, STUDY, journal, resume=True) as recorder, ledger.open("a") as told:
+        def tell(event, act, *args, **more):
+            if retell or event not in done:
+                act(*args, **more)
+            if event not in done:
+                print(event, file=told, flush=True)
+                time.sleep(0.02)
+
+        for number in range(TRIALS):
+            name = f"t{number}"
+            if retell or f"{name} end" not in done:
+                recorder.trial_started(name, number, {"alpha": 0.5 + number}, origin="tpe")
+                for epoch in range(1, EPOCHS + 1):
+                    score = epoch_metrics(0.01 * epoch * (number + 1), 20)
+                    tell(f"{name} {epoch}", recorder.epoch_finished, name, epoch, score)
+                tell(f"{name} end", recorder.trial_ended, name, "finished")
+
+lives = 0
+for life in range(KILLS + 1):
+    child = os.fork()
+    if not child:
+        search()
+        os._exit(0)
+    if life < KILLS:
+        before = len(ledger.read_text()) if ledger.exists() else 0
+        deadline = time.monotonic() + 60  # let it come to work, then kill it at a random moment
+        while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
+            if ledger.exists() and len(ledger.read_text()) > before:
+                time.sleep(chance.uniform(0, 0.15))
+                os.kill(child, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        else:
+            print("ended", life)
+            continue
+    lives += 1
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("retold", ["all again", "the rest"])
+def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, journal, tmp_path, retold):
+    arguments = [Path(__file__).parent, uri, journal, tmp_path / "ledger", retold, 1]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.stdout.split() == ["9"] * 6 + ["0"], done.stdout + done.stderr[-3000:]
+    assert statuses(uri) == {
+        "a study": "FINISHED",
+        **{f"trial {number:03d}": "FINISHED" for number in range(5)},
+    }
+    assert values_twice(uri) == []
+    runs = runs_of(uri)
+    for number in range(5):
+        run = runs[f"trial {number:03d}"]
+        for name in epoch_metrics(0, 20):
+            wanted = [(e, epoch_metrics(0.01 * e * (number + 1), 20)[name]) for e in range(1, 7)]
+            assert curve(uri, run, name) == wanted
+        assert run.data.metrics["best_epoch"] == 6
+        assert run.data.params == {"alpha": str(0.5 + number)}
+        assert len(run.inputs.dataset_inputs) == 1
+    assert undelivered_in(journal) == 0
+
+
+# Delivered later, and again
+
+
+def test_a_journal_that_is_delivered_again_changes_nothing(uri, journal):
+    with StudyRecorder.open(uri, STUDY, journal) as recorder:
+        for number in range(3):
+            record_trial(recorder, number, SCORES)
+    with StudyRecorder.open(uri, STUDY, journal, resume=True) as recorder:
+        recorder.trial_started("t1", 1, {"alpha": 0.1}, origin="tpe")
+        recorder.epoch_finished("t1", 4, epoch_metrics(0.9))
+        recorder.trial_ended("t1", "finished")
+    before = {name: run.to_dictionary() for name, run in runs_of(uri).items()}
+    for _ in range(2):
+        (journal / "delivered").unlink()
+        (line,) = deliver_all(journal.parent.parent, uri)
+        assert "records delivered to sqlite" in line
+        assert {name: run.to_dictionary() for name, run in runs_of(uri).items()} == before
+        assert values_twice(uri) == []
+    assert deliver_all(journal.parent.parent, uri) == []
+
+
+def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_nothing(
+    uri, tmp_path
+):
+    described = dataclasses.replace(FINAL, study="a study")
+    storage = tmp_path / "storage"
+    with FinalRecorder.open(uri, described, storage) as final:
+        final.seed_finished({"test_harmonic_mean": 0.5})
+    assert not list(storage.rglob("journal.jsonl"))
+    killed = FinalRecorder.open(uri, dataclasses.replace(described, role="paper"), storage)
+    killed.seed_finished({"test_harmonic_mean": 0.25})
+    assert deliver_all(storage, uri) == [], "it is still at work"
+    killed._writer._outbox.close(60)
+    assert statuses(uri)["final (paper)"] == "RUNNING"
+    (line,) = deliver_all(storage, uri)
+    assert line.startswith("final (paper): 2 records delivered")
+    run = runs_of(uri)["final (paper)"]
+    assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
+    assert curve(uri, run, "test_harmonic_mean") == [(0, 0.25)]
+    assert not list(storage.rglob("journal.jsonl"))
+
+
+def test_a_journal_is_never_delivered_to_a_store_without_its_beginning(
+    uri, journal, empty_database, tmp_path
+):
+    recorder = StudyRecorder.open(uri, STUDY, journal)
+    abandon(recorder)
+    more = Journal(journal)
+    more.write([{"kind": "EndRun", "run": recorder._key, "status": "KILLED", "time_ms": 5}])
+    more.close()
+    shutil.copy(empty_database, tmp_path / "other.db")
+    other = f"sqlite:///{tmp_path}/other.db"
+    StudyRecorder.open(other, STUDY).close()
+    (line,) = deliver_all(journal.parent.parent, other)
+    assert "must be delivered to the store that has its beginning" in line
+    assert undelivered_in(journal) == 1
+    (line,) = deliver_all(journal.parent.parent, uri)
+    assert "1 records delivered" in line
+    assert statuses(uri) == {"a study": "KILLED"}
+
+
+def test_the_password_of_a_store_is_not_kept(uri, journal):
+    with StudyRecorder.open(uri, STUDY, journal):
+        pass
+    about = json.loads((journal / "about.json").read_text())
+    assert about == {"tracking_uri": uri, "experiment": "mianet-synthetic-apy", "name": "a study"}
+
+
+# Two searches, one database
+
+
+TOGETHER = """
+import dataclasses, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from recorded import STUDY, record_trial
+from tuning.recording import StudyRecorder
+
+name, trials = sys.argv[4], int(sys.argv[5])
+time.sleep(max(0, float(sys.argv[6]) - time.time()))
+study = dataclasses.replace(STUDY, name=name, dataset=name)
+with StudyRecorder.open(sys.argv[2], study, Path(sys.argv[3]) / name / "record") as recorder:
+    for number in range(trials):
+        record_trial(recorder, number, [0.1, 0.3, 0.2])
+        time.sleep(0.01)
+    recorder.close(deadline_seconds=500)
+"""
+
+
+def record_together(uri: str, storage: Path, trials: int) -> None:
+    """Have two processes record at once into one database that neither finds there."""
+    command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent), uri, str(storage)]
+    start = str(time.time() + 5)
+    processes = [
+        subprocess.Popen(
+            [*command, name, str(trials), start],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    outputs = [process.communicate(timeout=550) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs == [("", "")] * 2, "no word of a lock reaches the user"
+    for name in ("one", "two"):
+        recorded = read_trials(uri, name)
+        assert [trial.number for trial in recorded] == list(range(trials))
+        assert {(trial.status, trial.score) for trial in recorded} == {("finished", 0.3)}
+    assert values_twice(uri) == []
+    client = MlflowClient(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    assert not client.search_runs(experiments, "", ViewType.DELETED_ONLY)
+    running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+    assert running == []
+
+
+@pytest.mark.timeout(600)
+def test_two_searches_record_into_one_new_database_at_once(tmp_path):
+    record_together(f"sqlite:///{tmp_path}/new.db", tmp_path / "storage", 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_long_searches_record_into_one_new_database_at_once(tmp_path):
+    record_together(f"sqlite:///{tmp_path}/new.db", tmp_path / "storage", 300)

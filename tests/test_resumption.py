@@ -1,0 +1,145 @@
+"""Which study goes on, with which settings, and what is refused."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from worlds import small_search_data
+
+from mianet.errors import InputError
+from tuning import resumption
+from tuning.ledger import LEDGER_FILE, Ended
+from tuning.resumption import (
+    as_started,
+    begun,
+    check_not_started,
+    check_unchanged,
+    kept_settings,
+    new_ledger,
+    nothing_left,
+    old_ledger,
+    resume_command,
+)
+from tuning.space import search_space
+from tuning.study import Study
+
+DATA = small_search_data()
+STUDY = Study(
+    name="s",
+    space=search_space(),
+    fixed={},
+    trials=5,
+    max_epochs=3,
+    patience=2,
+    executions=1,
+    seed=0,
+    sampler="tpe",
+    scheduler="asha",
+)
+
+
+def options(**changes):
+    values = {
+        "dataset": "small",
+        "data_dir": Path("/data"),
+        "study": "s",
+        "trials": 5,
+        "time_budget": None,
+        "sampler": "tpe",
+        "range": [("alpha", (1.0, 2.0))],
+    }
+    return argparse.Namespace(**{**values, **changes})
+
+
+def started(storage, uri="sqlite:////x.db", **changes):
+    with new_ledger(storage, "s") as ledger:
+        ledger.begin(kept_settings(options(**changes), STUDY, DATA, uri))
+        ledger.add(Ended(0, "finished", ""))
+
+
+def test_the_settings_of_the_start_come_back_changed_by_what_is_given(tmp_path):
+    started(tmp_path)
+    with old_ledger(tmp_path, "s") as ledger:
+        again = as_started(ledger, tmp_path, {"trials": 9, "resume": "s", "workers": 2})
+    assert again.data_dir == Path("/data")
+    assert (again.dataset, again.sampler, again.trials, again.workers) == ("small", "tpe", 9, 2)
+    assert dict(again.range)["alpha"] == [1.0, 2.0]
+    assert again.tracking_uri == "sqlite:////x.db"
+    assert again.storage == tmp_path
+    assert again.model == "mianet", "there was no choice when this one was started"
+
+
+def test_fewer_trials_than_were_asked_for_are_refused(tmp_path):
+    started(tmp_path)
+    with old_ledger(tmp_path, "s") as ledger, pytest.raises(InputError, match=r"at least .* 5"):
+        as_started(ledger, tmp_path, {"trials": 4})
+
+
+def test_a_password_is_not_kept(tmp_path):
+    started(tmp_path, uri="postgresql://me:secret@host/db")
+    assert "secret" not in (tmp_path / "s" / LEDGER_FILE).read_text()
+    with old_ledger(tmp_path, "s") as ledger:
+        assert as_started(ledger, tmp_path, {}).tracking_uri is None
+
+
+def test_a_study_of_that_name_is_refused_with_the_line_that_goes_on(tmp_path):
+    check_not_started(tmp_path, "s")
+    started(tmp_path)
+    line = f"python tuning/search.py --resume s --storage {tmp_path}"
+    with pytest.raises(InputError, match=line):
+        check_not_started(tmp_path, "s")
+    assert resume_command(tmp_path, "s") == line
+
+
+def test_the_default_storage_is_not_part_of_the_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resume_command(tmp_path / "ray_results", "s") == ("python tuning/search.py --resume s")
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty ledger", "half a line"])
+def test_a_study_that_was_never_begun_cannot_go_on_and_can_begin(tmp_path, left):
+    if left != "nothing":
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s" / LEDGER_FILE).write_text("{" if left == "half a line" else "")
+    with pytest.raises(InputError, match="s is not in"), old_ledger(tmp_path, "s"):
+        pass
+    check_not_started(tmp_path, "s")
+
+
+def test_a_start_that_fails_leaves_the_name_free(tmp_path):
+    fails = pytest.raises(InputError, match="no server")
+    with new_ledger(tmp_path, "s") as ledger, fails, begun(ledger, {"a": 1}):
+        raise InputError("no server")
+    check_not_started(tmp_path, "s")
+
+
+def test_a_failure_later_keeps_what_happened(tmp_path):
+    fails = pytest.raises(KeyboardInterrupt)
+    with new_ledger(tmp_path, "s") as ledger, fails, begun(ledger, {"a": 1}):
+        ledger.add(Ended(0, "finished", ""))
+        raise KeyboardInterrupt
+    with old_ledger(tmp_path, "s") as ledger:
+        assert ledger.events == (Ended(0, "finished", ""),)
+
+
+def test_other_data_are_an_error_and_other_code_is_a_warning(tmp_path, monkeypatch, capsys):
+    started(tmp_path)
+    with old_ledger(tmp_path, "s") as ledger:
+        check_unchanged(ledger, DATA)
+        assert capsys.readouterr().err == ""
+        with pytest.raises(InputError, match=r"data it was started with \(000000000000…\)"):
+            check_unchanged(ledger, replace(DATA, digest="f" * 64))
+        monkeypatch.setattr(resumption, "code_digest", lambda: "other")
+        check_unchanged(ledger, DATA)
+        assert "warning: the code has changed" in capsys.readouterr().err
+
+
+def test_a_complete_study_has_something_left_once_more_is_asked_for(tmp_path):
+    started(tmp_path)
+    with old_ledger(tmp_path, "s") as ledger:
+        assert not nothing_left(ledger, options())
+        ledger.add_complete()
+        assert nothing_left(ledger, options())
+        assert not nothing_left(ledger, options(trials=6))
+        assert not nothing_left(ledger, options(time_budget=60.0))

@@ -1,0 +1,120 @@
+"""A contract of every sampler: after a resume it proposes what it would have proposed anyway."""
+
+import math
+import random
+
+import optuna
+import pytest
+
+from tuning.algorithms import SAMPLERS
+from tuning.ledger import Ended, EpochDone, Proposed
+from tuning.searcher import Proposer, StudySearcher
+from tuning.space import search_space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+SPACE = search_space(("alpha", "learning_rate", "latent_multiplier"))
+PAPER = {"alpha": 1000.0, "learning_rate": 1e-4, "latent_multiplier": 2.0}
+TRIALS = 16
+
+
+def proposer(sampler, seed=3):
+    return Proposer(SPACE, sampler=sampler, seed=seed, paper=PAPER)
+
+
+def score(proposed):
+    return 1 / (1 + abs(math.log10(proposed.configuration["alpha"]) - 1))
+
+
+def history(sampler, workers):
+    """Run a study; return its events in order. Trials end in an order that differs from theirs."""
+    chance, source, events, running = random.Random(5), proposer(sampler), [], []
+
+    def happens(event):
+        events.append(event)
+        source.take(event)
+
+    for number in range(TRIALS):
+        proposed = source.propose()
+        happens(proposed)
+        running.append(proposed)
+        if len(running) == workers:
+            done = running.pop(chance.randrange(workers))
+            status = {4: "infeasible", 5: "failed", 6: "stopped_early"}.get(number, "finished")
+            happens(EpochDone(done.number, 1, score(done), 1, {}))
+            happens(Ended(done.number, status, ""))
+    return events
+
+
+def resumed(sampler, past):
+    again = proposer(sampler)
+    for event in past:
+        again.take(event)
+    return again
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_after_a_cut_anywhere_the_same_is_proposed(sampler, workers):
+    events = history(sampler, workers)
+    proposals = [i for i, event in enumerate(events) if isinstance(event, Proposed)]
+    for place in proposals[:: 5 if sampler == "gp" else 3]:
+        assert resumed(sampler, events[:place]).propose() == events[place]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_papers_configuration_is_the_first_and_is_proposed_once(sampler):
+    first, *others = (e for e in history(sampler, 1) if isinstance(e, Proposed))
+    assert (first.number, first.configuration, first.origin) == (0, PAPER, "paper")
+    assert [other.number for other in others] == list(range(1, TRIALS))
+    assert {other.origin for other in others} == {sampler}
+    assert all(other.configuration != PAPER for other in others)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_running_trials_are_not_proposed_again(sampler):
+    source = proposer(sampler)
+    for event in history(sampler, 1):
+        source.take(event)
+    points = [tuple(source.propose().configuration.values()) for _ in range(6)]
+    assert len(set(points)) == 6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_was_really_proposed_counts_where_the_sampler_says_another_thing(sampler, caplog):
+    events = history(sampler, 1)
+    changed = [
+        Proposed(e.number, {**e.configuration, "alpha": 7.0}, e.origin)
+        if isinstance(e, Proposed) and e.number == 9
+        else e
+        for e in events
+    ]
+    again = resumed(sampler, changed)
+    assert "does not repeat its proposal for trial 9" in caplog.text
+    trials = again._study.get_trials()
+    assert len(trials) == TRIALS
+    assert trials[9].params["alpha"] == 7.0
+    assert [t.params for t in trials] == [
+        e.configuration for e in changed if isinstance(e, Proposed)
+    ]
+    assert again.propose().number == TRIALS
+
+
+def test_what_a_sampler_learns_of_each_end():
+    source = proposer("random")
+    for status in ("finished", "stopped_early", "infeasible", "failed"):
+        proposed = source.propose()
+        source.take(proposed)
+        source.take(EpochDone(proposed.number, 1, 0.5, 1, {}))
+        source.take(Ended(proposed.number, status, ""))
+    source.propose()
+    states = [(t.state.name, t.value) for t in source._study.get_trials()]
+    told = [("COMPLETE", 0.5), ("COMPLETE", 0.5), ("COMPLETE", 0.0), ("FAIL", None)]
+    assert states == [*told, ("RUNNING", None)]
+
+
+def test_unfinished_trials_come_first_with_their_old_numbers():
+    new = iter([Proposed(9, {"alpha": 3.0}, "tpe")])
+    old = [Proposed(2, {"alpha": 1.0}, "tpe"), Proposed(5, {"alpha": 2.0}, "tpe")]
+    searcher = StudySearcher(old, lambda: next(new))
+    assert [searcher.suggest(str(i))["number"] for i in range(3)] == [2, 5, 9]
