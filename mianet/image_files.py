@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path, PureWindowsPath
 
-import h5py
 import numpy as np
-import scipy.io
 
 from mianet.datasets import find_dataset
 from mianet.errors import InputError
-from mianet.matfiles import read_mat
+from mianet.matfiles import has_variable, read_mat
 from mianet.sources import FEATURES_FILE, find_folder, read_splits
 
 VARIABLE = "image_files"
@@ -34,7 +32,7 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     splits, _, _ = read_splits(folder, spec)
     rows = splits["test_unseen"]
     path = folder / FEATURES_FILE
-    if VARIABLE not in _variables(path):
+    if not has_variable(path, VARIABLE):
         return tuple(f"image {row + 1}" for row in rows)
     files = read_mat(path, (), (VARIABLE,))[1][VARIABLE]
     if len(files) != spec.images:
@@ -57,10 +55,3 @@ def find_image(name: str, root: Path) -> Path | None:
         if path.is_file():
             return path
     return None
-
-
-def _variables(path: Path) -> set[str]:
-    if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            return set(file)
-    return {name for name, _, _ in scipy.io.whosmat(path, appendmat=False)}

@@ -52,6 +52,15 @@ def read_mat(
     )
 
 
+def has_variable(path: Path, name: str) -> bool:
+    """Say whether a Matlab file has a variable.
+
+    Raises:
+        InputError: The file is no readable Matlab file.
+    """
+    return name in _read(path, (name,), MAX_BYTES)
+
+
 def _read(path: Path, names: Sequence[str], max_bytes: int) -> dict[str, Value]:
     try:
         read = read_matlab73 if h5py.is_hdf5(path) else read_matlab5

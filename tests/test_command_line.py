@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT, environment, run
+from commands import ROOT, environment, run_afresh
 
 import tuning.final
 import tuning.search
@@ -293,7 +293,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize(("variables", "options", "message"), PROCESSES, ids=lambda v: str(v)[:40])
 def test_odd_input_to_a_real_process(elsewhere, tmp_path, variables, options, message):
-    ended = run(
+    ended = run_afresh(
         "search",
         *("--dataset", "digits", "--trials", "1", *options),
         cwd=elsewhere,

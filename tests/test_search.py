@@ -8,7 +8,7 @@ from collections import Counter
 import mlflow
 import numpy as np
 import pytest
-from commands import SMALL, run
+from commands import SMALL, begin, ended, printed, run, run_afresh
 from ray.cluster_utils import Cluster
 
 from mianet.data import load_search_data
@@ -25,7 +25,7 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     options = ("--trials", "3", "--study", "first", "--final-seeds", "2", *SMALL)
     options += ("--fresh-draws", "3")
-    return folder, run("search", "--dataset", "Digits", *options, cwd=folder)
+    return folder, run_afresh("search", "--dataset", "Digits", *options, cwd=folder)
 
 
 def store_of(folder):
@@ -127,11 +127,15 @@ def test_final_alone_works_later_from_another_folder_and_calibrates(searched, tm
 
 
 def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
-    options = ("--trials", "4", "--workers", "1", "--seed", "5", "--no-final", *SMALL)
+    options = ("--trials", "4", "--workers", "1", "--cpus-per-trial", "1", "--seed", "5")
+    options += ("--no-final", *SMALL)
+    both = {
+        name: begin("search", "--dataset", "digits", "--study", name, *options, cwd=tmp_path)
+        for name in ("a", "b")
+    }
     outcomes = []
-    for name in ("a", "b"):
-        ended = run("search", "--dataset", "digits", "--study", name, *options, cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
+    for name, process in both.items():
+        assert ended(process) == 0, printed(tmp_path)
         trials = sorted(read_trials(store_of(tmp_path), "digits", name), key=lambda t: t.number)
         outcomes.append([(t.hyperparameters, t.score, t.best_epoch, t.status) for t in trials])
     assert outcomes[0] == outcomes[1]

@@ -7,22 +7,21 @@ fresh draws of the validation protocol.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 from tuning import descriptions
+from tuning.closing import Closing
 from tuning.journal import JOURNAL_FOLDER, Journal
-from tuning.records import NOTE_TAG, mean_and_sd
+from tuning.records import CONFIRMATION, NOTE_TAG, mean_and_sd
 from tuning.run_messages import StartRun, now_ms
 from tuning.run_writer import (
     CLOSE_DEADLINE_SECONDS,
-    RecordingError,
     RunWriter,
     common_tags,
     dataset_message,
@@ -32,9 +31,9 @@ from tuning.run_writer import (
 )
 from tuning.tracking import open_store
 
-_logger = logging.getLogger(__name__)
-
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+_CONTEXTS = MappingProxyType({"final": "final training", CONFIRMATION: "confirmation"})
+"""Kind of run → what MLflow shows that its data set was used for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ class FinalDescription:
     device: str = ""
 
 
-class FinalRecorder:
+class FinalRecorder(Closing):
     """Records one final training. As a context manager it leaves no run running.
 
     Attributes:
@@ -123,7 +122,7 @@ class FinalRecorder:
                 journal.discard()
             raise
         writer.put(
-            dataset_message(key, description, "final training"),
+            dataset_message(key, description, _CONTEXTS[description.kind]),
             values(key, params=_params_of(description)),
         )
         return cls(writer, key, journal)
@@ -173,27 +172,6 @@ class FinalRecorder:
         if self._journal:
             _discard(self._journal)  # nothing goes on with a final training
         return figures
-
-    def __enter__(self) -> Self:
-        """Return the recorder."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the run: as failed or interrupted where an exception ends it."""
-        if error is None:
-            self.close()
-            return
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        try:
-            self.close(status, note=f"Ended by {type(error).__name__}: {error}")
-        except RecordingError as loss:
-            # What ends the training matters more, and goes on to the caller.
-            _logger.error("%s", loss)  # noqa: TRY400
 
 
 def _discard(journal: Journal) -> None:

@@ -12,17 +12,17 @@ final trainings (``final_recording``), late delivery (``redelivery``) and the mo
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 from mianet.errors import InputError
 from tuning import descriptions
+from tuning.closing import Closing
 from tuning.final_recording import FinalDescription, FinalRecorder
 from tuning.journal import JOURNAL_FOLDER, Journal
 from tuning.model_registry import RegisteredModel, register_model
@@ -76,7 +76,6 @@ __all__ = [
     "register_model",
 ]
 
-_logger = logging.getLogger(__name__)
 
 HYPERPARAMETER_METRIC = "hp."
 """Before a searched hyperparameter's name as a metric: MLflow compares parameters as strings."""
@@ -89,7 +88,7 @@ _MAX_NONFINITE_LISTED = 50
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
-class StudyRecorder:
+class StudyRecorder(Closing):
     """Records one study. As a context manager it leaves no run running.
 
     Attributes:
@@ -293,32 +292,8 @@ class StudyRecorder:
             deadline_seconds = self._writer.deadline_of(status)
         self._writer.close(deadline_seconds)
 
-    def __enter__(self) -> Self:
-        """Return the recorder."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the study: as failed or interrupted where an exception ends it."""
-        if error is None:
-            self.close()
-            return
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        self._close_quietly(status, f"Ended by {type(error).__name__}: {error}")
-
     def _close_at_exit(self) -> None:
-        self._close_quietly("interrupted", "The process ended before the study did.")
-
-    def _close_quietly(self, status: str, note: str) -> None:
-        try:
-            self.close(status, note=note)
-        except RecordingError as loss:
-            # What ends the study matters more, and goes on to the caller.
-            _logger.error("%s", loss)  # noqa: TRY400
+        self.close_quietly("interrupted", "The process ended before the study did.")
 
     def _running(self, trial: str) -> TrialMemory:
         if trial not in self._going_on:

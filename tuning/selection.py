@@ -175,7 +175,8 @@ def _of_model(trials: Sequence[RecordedTrial], model: str) -> list[RecordedTrial
         found = sorted({trial.model for trial in trials})
         raise InputError(
             f"trials of the model {model} are needed to select from, but there are only those of "
-            f"{listed(found)}; give --model, or run a search of {model} first"
+            f"{listed(found)}; give --model where the command has it, or run a search of {model} "
+            "first"
         )
     return fitting
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from tuning.closing import Closing
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
 from tuning.records import NOTE_TAG
 from tuning.run_messages import RunMessage, Runs, StartRun, now_ms
 from tuning.run_writer import (
     CLOSE_DEADLINE_SECONDS,
-    RecordingError,
     RunWriter,
     common_tags,
     dataset_message,
@@ -25,8 +23,6 @@ from tuning.run_writer import (
     values,
 )
 from tuning.tracking import open_store
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class PaperDescription:
     device: str
 
 
-class PaperRecorder:
+class PaperRecorder(Closing):
     """Records one reproduction. As a context manager it leaves no run running."""
 
     def __init__(self, writer: RunWriter, key: str, description: PaperDescription) -> None:
@@ -135,27 +131,6 @@ class PaperRecorder:
         self._writer.put(values(self._key, tags={"status": status, "reason": note}))
         self._writer.put(end(self._key, status))
         self._writer.close(deadline_seconds)
-
-    def __enter__(self) -> Self:
-        """Return the recorder."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the run: as failed or interrupted where an exception ends it."""
-        if error is None:
-            self.close()
-            return
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        try:
-            self.close(status, note=f"Ended by {type(error).__name__}: {error}")
-        except RecordingError as loss:
-            # What ends the reproduction matters more, and goes on to the caller.
-            _logger.error("%s", loss)  # noqa: TRY400
 
     def _start(self, experiment: Experiment, text: str) -> str:
         key, setup = uuid.uuid4().hex, self._description.setup
