@@ -76,7 +76,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "patience": 10,
         "executions": 5,
         "time_budget": None,
-        "sampler": "tpe",
+        "sampler": "qmc",
         "scheduler": "asha",
         "seed": 0,
         "workers": None,
