@@ -164,7 +164,8 @@ def _report(folder: Path, done: Counter, samples: list) -> int:
         )
     lost = ends["failed"]
     print(f"trials lost to three deaths of their worker: {lost}")
-    return int(last[1] > settled[1] * 1.5 + 50 or last[2] > settled[2] + 30)
+    grown = last[1] > settled[1] * 1.5 + 50 or last[2] > settled[2] + 30
+    return int(grown or lost > 0)
 
 
 if __name__ == "__main__":

@@ -63,9 +63,6 @@ class FakeTrial:
     config: dict
     status: str = "RUNNING"
 
-    def should_recover(self):
-        return False
-
 
 class PickyScheduler(FIFOScheduler):
     """Stops whom it is told to, and remembers all that it heard."""

@@ -5,6 +5,7 @@ import random
 
 import optuna
 import pytest
+from ray.tune.search import Searcher
 
 from tuning.algorithms import SAMPLERS
 from tuning.ledger import Ended, EpochDone, Proposed
@@ -116,5 +117,18 @@ def test_what_a_sampler_learns_of_each_end():
 def test_unfinished_trials_come_first_with_their_old_numbers():
     new = iter([Proposed(9, {"alpha": 3.0}, "tpe")])
     old = [Proposed(2, {"alpha": 1.0}, "tpe"), Proposed(5, {"alpha": 2.0}, "tpe")]
-    searcher = StudySearcher(old, lambda: next(new))
+    searcher = StudySearcher(old, lambda: next(new), lambda: True)
     assert [searcher.suggest(str(i))["number"] for i in range(3)] == [2, 5, 9]
+
+
+def test_a_search_is_not_over_while_a_trial_may_come_back():
+    only, running = Proposed(0, {"alpha": 1.0}, "tpe"), [True]
+    new = iter([only, None, None, None, None])
+    searcher = StudySearcher([], lambda: next(new), lambda: running[0])
+    assert searcher.suggest("a")["number"] == 0
+    assert searcher.suggest("b") is None
+    searcher.again(only)
+    assert searcher.suggest("c")["number"] == 0
+    assert searcher.suggest("d") is None
+    running[0] = False
+    assert searcher.suggest("e") == Searcher.FINISHED

@@ -189,17 +189,15 @@ class StudyScheduler(FIFOScheduler):
         elif isinstance(event, EpochDone):
             result = {EPOCH: event.epoch, SCORE: event.score, BEST_EPOCH: event.best_epoch}
             self._decide(_PAST, event.number, result)
-        else:
-            self._end(_PAST, event.number, broken=event.status == "failed")
+        elif event.status != "failed":
+            self._end(_PAST, event.number)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Pass on, the first time."""
         self._add(tune_controller, trial.config[NUMBER], trial.config[CONFIGURATION]).live = trial
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Pass on, unless the trial is tried again."""
-        if not trial.should_recover():
-            self._end(tune_controller, trial.config[NUMBER], broken=True)
+        """Say nothing: the trial may begin again, and if not, no rule waits for it."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask the scheduler inside, then apply the rules."""
@@ -211,7 +209,7 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Pass on."""
-        self._end(tune_controller, trial.config[NUMBER], broken=False)
+        self._end(tune_controller, trial.config[NUMBER])
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Pass on."""
@@ -247,9 +245,7 @@ class StudyScheduler(FIFOScheduler):
             return _STOP
         return decision
 
-    def _end(self, controller: Any, number: int, *, broken: bool) -> None:
+    def _end(self, controller: Any, number: int) -> None:
         judged = self._judged[number]
-        if broken:
-            self.inner.on_trial_error(controller, judged)
-        elif judged.last:
+        if judged.last:
             self.inner.on_trial_complete(controller, judged, judged.last)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.tune import Callback
 
 from mianet.config import Settings
@@ -172,20 +174,23 @@ class SearchProgress(Callback):
         standings: How the trials stand.
         trials: Trials of the budget.
         max_epochs: Most epochs of a trial.
-        most_retries: How often a trial is tried again whose worker died.
+        again: Has a trial handed out once more.
+        most_retries: How often that is done for a trial whose worker died.
     """
 
     publish: Listener
     standings: Standings
     trials: int
     max_epochs: int
+    again: Callable[[Proposed], None]
     most_retries: int
+    retries: Counter[int] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     last_line: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the listeners out: Ray Tune pickles its callbacks, and connections cannot be."""
-        return {**self.__dict__, "publish": None, "standings": None}
+        return {**self.__dict__, "publish": None, "standings": None, "again": None}
 
     def on_trial_result(
         self,
@@ -200,7 +205,6 @@ class SearchProgress(Callback):
         if INFEASIBLE in result:
             self._end(standing, "infeasible", result[INFEASIBLE])
         elif BROKEN in result:
-            trial.max_failures = 0  # the error would come again
             self._end(standing, "failed", result[BROKEN])
         elif result[EPOCH] > standing.epoch:
             metrics = {k: v for k, v in result.items() if k.startswith(("val_", "loss_"))}
@@ -220,17 +224,22 @@ class SearchProgress(Callback):
         self._end(standing, *well_ended(standing, self.max_epochs))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Make known that a trial broke, maybe before it began."""
-        tried = trial.run_metadata.num_failures
-        times = f", {tried} times" if tried > 1 else ""
-        self._end(self._of(trial), "failed", f"{_reason(trial)}{times}")
+        """Have a trial tried again whose worker died, a few times, then make known that it broke.
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say that a trial is tried again."""
-        tried = trial.run_metadata.num_failures
+        A node that its cloud takes back is nothing the trial could be blamed for, and counts not.
+        """
+        standing, reason = self._of(trial), _reason(trial)
+        if standing.status != "running":
+            return
+        tried = self.retries[standing.number] + (not _was_preempted(trial))
+        if tried > self.most_retries:
+            self._end(standing, "failed", f"{reason}, {tried} times")
+            return
+        self.retries[standing.number] = tried
+        self.again(standing.proposed)
         self._say(
-            f"{self._of(trial).name} goes on from its checkpoint, retry {tried} of "
-            f"{self.most_retries}: {_reason(trial)}"
+            f"{standing.name} goes on from its checkpoint, retry {tried} of {self.most_retries}: "
+            f"{reason}"
         )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -280,6 +289,15 @@ def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:
         "stopped_early",
         f"stopped after epoch {standing.epoch}, {stale} epochs after its best",
     )
+
+
+def _was_preempted(trial: Any) -> bool:
+    """Say whether a trial's worker went with its node because the cloud wanted that back."""
+    try:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError, ValueError, EOFError):
+        return False
+    return isinstance(error, RayActorError) and bool(error.preempted)
 
 
 def _reason(trial: Any) -> str:

@@ -116,23 +116,43 @@ class Proposer:
 class StudySearcher(Searcher):
     """Hands out a study's configurations: first the unfinished ones, then new ones.
 
+    It, and not Ray Tune, hands out a trial once more whose worker died. Tune's own way tells of a
+    worker that dies while it is made ready for its next trial twice, and takes the second time for
+    the end of the trial.
+
     Args:
         unfinished: Trials of the past that have not ended, by number.
-        propose: Returns a new proposal, made known to all.
+        propose: Returns a new proposal, made known to all; None when the budget is used up.
+        any_running: Says whether a trial has not ended, so that it may come back.
     """
 
-    def __init__(self, unfinished: Sequence[Proposed], propose: Callable[[], Proposed]) -> None:
+    def __init__(
+        self,
+        unfinished: Sequence[Proposed],
+        propose: Callable[[], Proposed | None],
+        any_running: Callable[[], bool],
+    ) -> None:
         super().__init__()
         self._unfinished = deque(unfinished)
         self._propose = propose
+        self._any_running = any_running
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out who makes proposals known: Ray Tune pickles, and open files cannot be."""
-        return {**self.__dict__, "_propose": None}
+        """Leave out who knows the study: Ray Tune pickles, and open files cannot be."""
+        return {**self.__dict__, "_propose": None, "_any_running": None}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return the configuration of a trial and its number in the study."""
+    def again(self, proposed: Proposed) -> None:
+        """Hand out a trial once more, before any other."""
+        self._unfinished.appendleft(proposed)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of a trial and its number in the study.
+
+        None is "not now", and ``Searcher.FINISHED`` is "never again".
+        """
         proposed = self._unfinished.popleft() if self._unfinished else self._propose()
+        if proposed is None:
+            return None if self._any_running() else str(Searcher.FINISHED)
         return {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
 
     def on_trial_complete(

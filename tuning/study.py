@@ -20,6 +20,7 @@ from mianet.data import SearchData
 from mianet.datasets import find_dataset
 from mianet.errors import InputError
 from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
+from tuning import deaths
 from tuning.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
 from tuning.checkpoints import remove_checkpoint
 from tuning.cluster import Share
@@ -44,6 +45,7 @@ _TUNE_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # SearchProgress tells them apart
 }
 
 
@@ -299,7 +301,9 @@ def _tuner(
     left: _Left,
     interrupt: Interrupt,
 ) -> tune.Tuner:
-    def propose() -> Proposed:
+    def propose() -> Proposed | None:
+        if len(parts.standings.trials) >= study.trials:
+            return None
         proposed = parts.proposer.propose()
         events.publish(proposed)
         return proposed
@@ -313,21 +317,27 @@ def _tuner(
         device=share.device,
         checkpoints=parts.checkpoints,
     )
-    progress = SearchProgress(
-        events.publish, parts.standings, study.trials, study.max_epochs, MOST_RETRIES
-    )
     unfinished = [standing.proposed for standing in parts.standings.running]
+    searcher = StudySearcher(unfinished, propose, lambda: bool(parts.standings.running))
+    progress = SearchProgress(
+        events.publish,
+        parts.standings,
+        study.trials,
+        study.max_epochs,
+        searcher.again,
+        MOST_RETRIES,
+    )
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(objective, data=data, plan=plan),
             tune.PlacementGroupFactory([share.resources]),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(unfinished, propose),
+            search_alg=searcher,
             scheduler=parts.scheduler,
             metric=SCORE,
             mode="max",
-            num_samples=left.trials,
+            num_samples=-1,  # the searcher says when it is over
             max_concurrent_trials=share.workers,
             time_budget_s=left.seconds,
             reuse_actors=True,
@@ -336,7 +346,6 @@ def _tuner(
             name="tune",
             storage_path=str(parts.folder),
             callbacks=[progress],
-            failure_config=tune.FailureConfig(max_failures=MOST_RETRIES),
             stop=interrupt,
             verbose=0,
         ),
@@ -353,7 +362,8 @@ def _quieten() -> None:
 
 def _fit(tuner: tune.Tuner, events: Events) -> None:
     try:
-        tuner.fit()
+        with deaths.for_want_of_memory():
+            tuner.fit()
     except Exception:
         if events.failure:  # Ray Tune passes on its text only
             raise events.failure from None
