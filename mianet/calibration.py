@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from mianet.config import Hyperparameters
 from mianet.data import SearchData
-from mianet.prediction import class_scores
-from mianet.protocol import Part, validation_tasks
+from mianet.evaluation import Scored, score
+from mianet.protocol import validation_tasks
 from mianet.training import train
 from mianet.validation import execution_seed
 
@@ -102,6 +102,18 @@ def seen_unseen_curve(
     )
 
 
+def curve_of(scored: Scored) -> SeenUnseenCurve:
+    """Return the curve of scored images."""
+    classes = np.arange(scored.seen_scores.shape[1])
+    return seen_unseen_curve(
+        scored.seen_scores.cpu().numpy(),
+        scored.seen_labels.cpu().numpy(),
+        scored.unseen_scores.cpu().numpy(),
+        scored.unseen_labels.cpu().numpy(),
+        np.isin(classes, scored.unseen_classes.cpu().numpy()),
+    )
+
+
 def choose_constant(curves: Sequence[SeenUnseenCurve]) -> Calibration:
     """Return the constant with the highest mean over executions of H: the search's own objective.
 
@@ -157,13 +169,7 @@ def validation_curve(
     task = tasks[execution]
     *_, last = train(task, settings, epochs=epochs, seed=execution_seed(seed, execution))
 
-    def scored(part: Part) -> tuple[np.ndarray, np.ndarray]:
-        features = part.features[part.rows]
-        scores = class_scores(last.model, last.scaler, features, task.class_attributes)
-        return scores.cpu().numpy(), part.labels[part.rows].cpu().numpy()
-
-    unseen = np.isin(np.arange(len(task.class_attributes)), task.unseen_classes.cpu().numpy())
-    return seen_unseen_curve(*scored(task.heldout_seen), *scored(task.heldout_unseen), unseen)
+    return curve_of(score(last.model, last.scaler, task))
 
 
 def _hits(

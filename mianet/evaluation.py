@@ -35,16 +35,57 @@ class Metrics:
         return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
+@dataclass(frozen=True)
+class Scored:
+    """Held-out images of a task with a score for every class of its world.
+
+    Attributes:
+        seen_scores: Of the images of seen classes.
+        seen_labels: Their classes.
+        unseen_scores: Of the images of unseen classes.
+        unseen_labels: Their classes.
+        unseen_classes: The unseen classes.
+    """
+
+    seen_scores: Float[Tensor, "seen_images classes"]
+    seen_labels: Int64[Tensor, " seen_images"]
+    unseen_scores: Float[Tensor, "unseen_images classes"]
+    unseen_labels: Int64[Tensor, " unseen_images"]
+    unseen_classes: Int64[Tensor, " unseen"]
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return the figures of the field."""
+        among_unseen = self.unseen_scores[:, self.unseen_classes].argmax(1)
+        ts = per_class_top1(self.unseen_scores.argmax(1), self.unseen_labels)
+        tr = per_class_top1(self.seen_scores.argmax(1), self.seen_labels)
+        t1 = per_class_top1(self.unseen_classes[among_unseen], self.unseen_labels)
+        return Metrics(ts, tr, harmonic_mean(tr, ts), t1)
+
+    @property
+    def confusion(self) -> Int64[Tensor, "classes classes"]:
+        """Return how many images of each class (row) are taken for each (column), among all."""
+        labels = torch.cat([self.seen_labels, self.unseen_labels])
+        predicted = torch.cat([self.seen_scores.argmax(1), self.unseen_scores.argmax(1)])
+        classes = self.seen_scores.shape[1]
+        pairs = torch.bincount(labels * classes + predicted, minlength=classes**2)
+        return pairs.reshape(classes, classes)
+
+
+def score(model: Scorer, scaler: FeatureScaler, task: Task) -> Scored:
     """Score the held-out parts of a task, validation or test alike."""
-    unseen = _scores(model, scaler, task.heldout_unseen, task)
-    unseen_labels = task.heldout_unseen.labels[task.heldout_unseen.rows]
-    seen = _scores(model, scaler, task.heldout_seen, task)
-    seen_labels = task.heldout_seen.labels[task.heldout_seen.rows]
-    among_unseen = task.unseen_classes[unseen[:, task.unseen_classes].argmax(1)]
-    ts = per_class_top1(unseen.argmax(1), unseen_labels)
-    tr = per_class_top1(seen.argmax(1), seen_labels)
-    return Metrics(ts, tr, harmonic_mean(tr, ts), per_class_top1(among_unseen, unseen_labels))
+
+    def scored(part: Part) -> tuple[Tensor, Tensor]:
+        features = part.features[part.rows]
+        scores = class_scores(model, scaler, features, task.class_attributes)
+        return scores, part.labels[part.rows]
+
+    return Scored(*scored(task.heldout_seen), *scored(task.heldout_unseen), task.unseen_classes)
+
+
+def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
+    """Score the held-out parts of a task, and return the figures of the field."""
+    return score(model, scaler, task).metrics
 
 
 def per_class_top1(predicted: Int64[Tensor, " images"], labels: Int64[Tensor, " images"]) -> float:
@@ -66,9 +107,3 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
     return Metrics(
         **{f.name: sum(getattr(m, f.name) for m in metrics) / len(metrics) for f in fields(Metrics)}
     )
-
-
-def _scores(
-    model: Scorer, scaler: FeatureScaler, part: Part, task: Task
-) -> Float[Tensor, "images classes"]:
-    return class_scores(model, scaler, part.features[part.rows], task.class_attributes)

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from mianet.calibration import SeenUnseenCurve, curve_of
 from mianet.config import Settings
 from mianet.data import SearchData
-from mianet.evaluation import Metrics, evaluate
+from mianet.evaluation import Metrics, score
 from mianet.model import MIANet
 from mianet.prediction import Classifier
 from mianet.protocol import Part, Task, as_tensor
@@ -25,11 +26,15 @@ class FinalResult:
 
     Attributes:
         metrics: The test parts' figures.
+        confusion: How many test images of each class (row) are taken for each (column).
+        curve: ts and tr at every constant taken off seen classes' scores; its area is AUSUC.
         classifier: The trained model with all classes, on the CPU; None for a reference model,
             which is there to compare with and is not kept.
     """
 
     metrics: Metrics
+    confusion: Int64[np.ndarray, "classes classes"]
+    curve: SeenUnseenCurve
     classifier: Classifier | None
 
 
@@ -69,10 +74,15 @@ def train_final(
     """
     task = final_task(data, test, torch.device(device))
     *_, last = run(begin(task, settings, seed=seed), epochs)
-    metrics = evaluate(last.model, last.scaler, task)
-    if not isinstance(last.model, MIANet):
-        return FinalResult(metrics, None)
-    return FinalResult(metrics, classifier_of(last.model, last.scaler, test))
+    scored = score(last.model, last.scaler, task)
+    return FinalResult(
+        metrics=scored.metrics,
+        confusion=scored.confusion.cpu().numpy(),
+        curve=curve_of(scored),
+        classifier=(
+            classifier_of(last.model, last.scaler, test) if isinstance(last.model, MIANet) else None
+        ),
+    )
 
 
 def classifier_of(model: MIANet, scaler: FeatureScaler, test: TestParts) -> Classifier:

@@ -47,3 +47,16 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
     path.parent.mkdir()
     shutil.copy(empty_database, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def reported(empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A study with everything: its store, its page, its final trainings' figures, the selected."""
+    from pages import record_everything, written
+
+    folder = tmp_path_factory.mktemp("reported")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    figures, best = record_everything(uri)
+    with pytest.MonkeyPatch.context() as patch:
+        return uri, written(uri, folder, patch), figures, best

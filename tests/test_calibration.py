@@ -1,5 +1,7 @@
 """The exact curve and constant of calibrated stacking agree with slow scans."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +127,27 @@ def test_the_area_is_that_of_a_fine_sum(seed):
     fine = np.sum(np.diff(ts) * (tr[:-1] + tr[1:]) / 2)
     # A step of the scan may hold several breakpoints; each moves the sum by a small rectangle.
     assert curve.area == pytest.approx(fine, abs=0.02)
+
+
+@given(seeds, steps)
+@settings(deadline=None, max_examples=30)
+def test_ausuc_is_that_of_trying_every_constant(seed, step):
+    """Between any two gaps of any two classes nothing changes, so one constant is tried there."""
+    world = some_scores(seed, step=step)
+    seen_scores, _, unseen_scores, _, unseen = world
+    gaps = {
+        float(row[s]) - float(row[u])
+        for row in [*seen_scores, *unseen_scores]
+        for s in np.flatnonzero(~unseen)
+        for u in np.flatnonzero(unseen)
+    }
+    edges = [-9.0, *sorted(gaps), 9.0]
+    tried = [slow_accuracies(world, (a + b) / 2) for a, b in itertools.pairwise(edges)]
+    area = sum(
+        (ts_after - ts) * (tr + tr_after) / 2
+        for (tr, ts), (tr_after, ts_after) in itertools.pairwise(tried)
+    )
+    assert seen_unseen_curve(*world).area == pytest.approx(area, abs=1e-9)
 
 
 def test_a_validation_execution_is_the_one_of_the_search():

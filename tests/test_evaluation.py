@@ -3,12 +3,20 @@
 import dataclasses
 
 import pytest
+import sklearn.metrics
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import small_settings, small_task
 
-from mianet.evaluation import Metrics, evaluate, harmonic_mean, mean_metrics, per_class_top1
+from mianet.evaluation import (
+    Metrics,
+    Scored,
+    evaluate,
+    harmonic_mean,
+    mean_metrics,
+    per_class_top1,
+)
 from mianet.model import on_hypersphere
 from mianet.training import train
 
@@ -66,6 +74,32 @@ def test_evaluate_equals_a_plain_nearest_class_search():
     assert dataclasses.astuple(metrics) == pytest.approx(
         (ts, tr, harmonic_mean(tr, ts), accuracy(task.heldout_unseen, task.unseen_classes))
     )
+
+
+@given(st.integers(0, 10**6))
+@settings(deadline=None)
+def test_the_confusion_counts_each_image_once_among_all_classes(seed):
+    g = torch.Generator().manual_seed(seed)
+    classes, unseen = 6, torch.tensor([1, 4])
+    seen = torch.tensor([0, 2, 3, 5])
+    scored = Scored(
+        torch.rand(40, classes, generator=g),
+        seen[torch.randint(4, (40,), generator=g)],
+        torch.rand(20, classes, generator=g),
+        unseen[torch.randint(2, (20,), generator=g)],
+        unseen,
+    )
+    labels = torch.cat([scored.seen_labels, scored.unseen_labels])
+    predicted = torch.cat([scored.seen_scores, scored.unseen_scores]).argmax(1)
+    expected = sklearn.metrics.confusion_matrix(labels, predicted, labels=range(classes))
+    assert scored.confusion.tolist() == expected.tolist()
+    counts = scored.confusion.sum(1)
+    rates = scored.confusion.diag().double() / counts
+    for part, accuracy in (
+        (unseen, scored.metrics.unseen_accuracy),
+        (seen, scored.metrics.seen_accuracy),
+    ):
+        assert rates[part][counts[part] > 0].mean().item() == pytest.approx(accuracy)
 
 
 def test_mean_of_executions_takes_the_mean_of_their_harmonic_means():

@@ -21,6 +21,7 @@ from tuning.outbox import Outbox
 from tuning.run_messages import (
     EndRun,
     LogDataset,
+    LogText,
     LogValues,
     Point,
     ResumeRun,
@@ -55,6 +56,7 @@ MESSAGES = st.one_of(
         TAGS,
     ),
     st.builds(LogDataset, TEXT, TEXT, TEXT, TEXT, st.dictionaries(TEXT, st.integers(0, 9)), TEXT),
+    st.builds(LogText, TEXT, TEXT, st.text(max_size=50)),
     st.builds(EndRun, TEXT, st.sampled_from(["FINISHED", "FAILED", "KILLED"]), TIMES),
 )
 

@@ -9,11 +9,14 @@ import mlflow
 import numpy as np
 import pytest
 from commands import SMALL, begin, ended, printed, run, run_afresh
+from pages import Page
 from ray.cluster_utils import Cluster
 
+from mianet.calibration import at_constant
 from mianet.data import load_search_data
 from mianet.test_parts import load_test_parts
 from tuning.model_registry import load_classifier
+from tuning.recorded_studies import read_study
 from tuning.recording import read_trials
 
 pytestmark = pytest.mark.timeout(420)
@@ -47,6 +50,35 @@ def test_it_ends_well_and_prints_both_configurations(searched):
     assert selected.startswith("selected (trial")
     assert paper.count("±") == selected.count("±") == 5  # four test figures, and fresh draws
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_it_says_once_what_it_selected_and_ends_with_the_report(searched):
+    folder, process = searched
+    assert process.stdout.count("fresh draws at epoch") == 1
+    path = folder / "ray_results" / "first" / "report.html"
+    assert process.stdout.splitlines()[-1] == f"report: {path}"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "on the test parts" in page.heading
+    assert all(page.count(name, "svg") for name in ("history", "curves", "confusion", "bias"))
+    assert "\x1b" not in process.stdout
+
+
+def test_the_final_training_keeps_the_confusion_and_the_curve_of_its_test(searched):
+    parts = load_test_parts("digits")
+    for final in read_study(store_of(searched[0]), "digits").finals.values():
+        classes, unseen = final.confusion, np.array(final.confusion.unseen)
+        labels = np.concatenate([parts.test_seen_labels, parts.test_unseen_labels])
+        counts = np.bincount(labels, minlength=len(parts.class_names))
+        order = [parts.class_names.index(name) for name in classes.names]
+        assert classes.counts.sum(axis=1).tolist() == (2 * counts[order]).tolist(), "two seeds"
+        rates = classes.shares.diagonal()
+        for name, chosen in (("seen_accuracy", ~unseen), ("unseen_accuracy", unseen)):
+            mean = final.figures[f"test_{name}_mean"]
+            assert rates[chosen].mean() == pytest.approx(mean)
+            at_zero = [getattr(at_constant([curve], 0.0), name) for curve in final.curves.values()]
+            assert np.mean(at_zero) == pytest.approx(mean)
+        areas = [curve.area for curve in final.curves.values()]
+        assert np.mean(areas) == pytest.approx(final.figures["test_ausuc_mean"])
 
 
 def test_the_record_is_whole_and_nested(searched):

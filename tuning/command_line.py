@@ -36,21 +36,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"error: {one_line(message)} (--help lists the options)\n")
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
-    """Add the options that every command has: data set, data, tracking store, resources."""
+def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
+    """Add the options that name a recorded study: data set, tracking store, study."""
     parser.add_argument(
         "--dataset", required=dataset_required, help="SUN, CUB, AWA1, AWA2, aPY, digits, …"
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=absolute_path,
-        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
     )
     parser.add_argument(
         "--tracking-uri",
         help="MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)",
     )
     parser.add_argument("--study", type=study_name, help="name of the study")
+
+
+def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
+    """Add the options of commands that train: data set, data, tracking store, resources."""
+    add_study_options(parser, dataset_required=dataset_required)
+    parser.add_argument(
+        "--data-dir",
+        type=absolute_path,
+        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
+    )
     parser.add_argument("--cpus-per-trial", type=positive_int, help="CPU cores of a training")
     parser.add_argument(
         "--gpus-per-trial",

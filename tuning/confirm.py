@@ -55,7 +55,8 @@ def confirm_study() -> int:
     )
     confirm(ranked, draws, share, uri, arguments.storage)
     trials = read_trials(uri, source.name, arguments.study)
-    print(select(trials, data_digest=data.digest, model=arguments.model).why)
+    if not arguments.brief:
+        print(select(trials, data_digest=data.digest, model=arguments.model).why)
     return 0
 
 
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     add_storage_option(parser)
     parser.add_argument(
         "--draws", type=positive_int, default=DEFAULT_DRAWS, help="fresh draws for each trial"
+    )
+    parser.add_argument(
+        "--brief", action="store_true", help="leave the choice in words to what follows"
     )
     return parser
 

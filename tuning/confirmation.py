@@ -27,8 +27,8 @@ from tuning.cluster import Share
 from tuning.comparison import paired_difference
 from tuning.models import MODELS, read_settings
 from tuning.recording import FinalDescription, FinalRecorder
-from tuning.records import CONFIRMATION, EXECUTION_PREFIX, RecordedTrial
-from tuning.waiting import awaited
+from tuning.records import COMPUTE_SECONDS, CONFIRMATION, EXECUTION_PREFIX, RecordedTrial
+from tuning.waiting import Tasks, Timed
 
 MOST_CONTENDERS = 6
 """Configurations that are confirmed at most, beside the paper's."""
@@ -128,10 +128,13 @@ def confirm(
         flush=True,
     )
     data = ray.put(draws.data)
-    running = [_start(trial, draws, data, share) for trial in chosen]
-    for trial, references in zip(chosen, running, strict=True):
-        with FinalRecorder.open(uri, _describe(trial, draws, share), storage) as recorder:
-            _record(trial, draws, references, recorder)
+    with Tasks("confirming", share) as tasks:
+        running = [_start(trial, draws, data, share, tasks) for trial in chosen]
+        for trial, references in zip(chosen, running, strict=True):
+            with FinalRecorder.open(uri, _describe(trial, draws, share), storage) as recorder:
+                what = f"trial {trial.number}, {draws.count} fresh draws"
+                timed = [tasks.awaited(reference, what) for reference in references]
+                tasks.say(f"trial {trial.number}: {_record(trial, draws, timed, recorder)}")
 
 
 def _is_confirmed(trial: RecordedTrial, draws: Draws) -> bool:
@@ -139,12 +142,11 @@ def _is_confirmed(trial: RecordedTrial, draws: Draws) -> bool:
 
 
 def _start(
-    trial: RecordedTrial, draws: Draws, data: ray.ObjectRef, share: Share
+    trial: RecordedTrial, draws: Draws, data: ray.ObjectRef, share: Share, tasks: Tasks
 ) -> list[ray.ObjectRef]:
-    task = ray.remote(_score).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
-    settings = read_settings(trial.hyperparameters)
+    settings, epochs = read_settings(trial.hyperparameters), trial.best_epoch
     return [
-        task.remote(data, settings, trial.best_epoch, number, draws.seed, share.cpus, share.device)
+        tasks.start(_score, data, settings, epochs, number, draws.seed, share.cpus, share.device)
         for number in draws.numbers
     ]
 
@@ -174,21 +176,22 @@ def _score(
 
 
 def _record(
-    trial: RecordedTrial,
-    draws: Draws,
-    references: Sequence[ray.ObjectRef],
-    recorder: FinalRecorder,
-) -> None:
-    what = f"trial {trial.number}, {draws.count} fresh draws"
-    results = [awaited(reference, what) for reference in references]
+    trial: RecordedTrial, draws: Draws, timed: Sequence[Timed], recorder: FinalRecorder
+) -> str:
+    """Record what the draws gave; return it in words."""
+    results = [one.result for one in timed]
     scores: dict[str, float] = {}
     for number, result in zip(draws.numbers, results, strict=True):
         if isinstance(result, Metrics):
             recorder.seed_finished(result.as_dict("val_"))
             scores[f"{EXECUTION_PREFIX}{number}"] = result.harmonic_mean
     diverged = [str(r) for r in results if isinstance(r, DivergedError)]
-    recorder.close("failed" if diverged else "finished", note="; ".join(diverged), summary=scores)
-    print(f"trial {trial.number}: {_outcome(trial, scores, diverged)}", flush=True)
+    recorder.close(
+        "failed" if diverged else "finished",
+        note="; ".join(diverged),
+        summary={**scores, COMPUTE_SECONDS: sum(one.seconds for one in timed)},
+    )
+    return _outcome(trial, scores, diverged)
 
 
 def _outcome(trial: RecordedTrial, scores: Mapping[str, float], diverged: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import ray
 import torch
 
@@ -22,7 +23,6 @@ from mianet.calibration import (
     SeenUnseenCurve,
     at_constant,
     choose_constant,
-    seen_unseen_curve,
     validation_curve,
 )
 from mianet.config import Hyperparameters, Settings
@@ -44,6 +44,7 @@ from tuning.command_line import (
     run,
     tracking_uri,
 )
+from tuning.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.models import MIANET, MODELS, read_settings
 from tuning.recording import (
     FinalDescription,
@@ -52,10 +53,10 @@ from tuning.recording import (
     read_trials,
     register_model,
 )
-from tuning.records import RecordedTrial
+from tuning.records import COMPUTE_SECONDS, RecordedTrial
 from tuning.report import Row, comparison_table
 from tuning.selection import Selection, select
-from tuning.waiting import awaited
+from tuning.waiting import Tasks, Timed
 
 CALIBRATED = "calibrated_"
 """What a test figure under the chosen calibration is called, before its name."""
@@ -166,20 +167,19 @@ def _configurations(selection: Selection) -> dict[str, RecordedTrial]:
 
 def _calibrate(data: SearchData, trial: RecordedTrial, share: cluster.Share) -> Calibration:
     """Choose the constant on the validation executions that the trial was scored on."""
-    task = ray.remote(_validate_one).options(
-        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
-    )
     shared = ray.put(data)
-    running = [task.remote(shared, trial, k, share) for k in range(trial.executions)]
     curves = []
-    for execution, reference in enumerate(running):
-        curve: SeenUnseenCurve | DivergedError = awaited(reference, f"calibration, {execution}")
-        if isinstance(curve, DivergedError):
-            raise InputError(
-                "the selected configuration must train again as it was recorded, but execution "
-                f"{execution} diverged ({curve}); leave out --calibrate"
-            )
-        curves.append(curve)
+    with Tasks("calibration", share) as tasks:
+        executions = range(trial.executions)
+        running = [tasks.start(_validate_one, shared, trial, k, share) for k in executions]
+        for execution, reference in enumerate(running):
+            curve = tasks.awaited(reference, f"calibration, {execution}").result
+            if isinstance(curve, DivergedError):
+                raise InputError(
+                    "the selected configuration must train again as it was recorded, but execution "
+                    f"{execution} diverged ({curve}); leave out --calibrate"
+                )
+            curves.append(curve)
     chosen, plain = choose_constant(curves), at_constant(curves, 0.0)
     print(
         f"calibration: {chosen.constant:.4f} off seen classes' scores, chosen on {len(curves)} "
@@ -216,45 +216,53 @@ def _train_and_record(
 ) -> dict[str, Tested]:
     """Train every configuration with every seed, all at once as far as the cluster goes."""
     data, test = ray.put(world.data), ray.put(world.test)
-    running = {role: _start(trial, world, data, test) for role, trial in chosen.items()}
     tested = {}
-    for role, trial in chosen.items():
-        calibration = calibrations.get(role)
-        with FinalRecorder.open(
-            uri, _describe(role, trial, calibration, world), storage
-        ) as recorder:
-            results = []
-            for seed, reference in zip(world.seeds, running[role], strict=True):
-                result: FinalResult | DivergedError = awaited(reference, f"{role}, seed {seed}")
-                results.append(result)
-                print(f"{role}, seed {seed}: {_outcome(result)}", flush=True)
-                if isinstance(result, FinalResult):
-                    recorder.seed_finished(_figures(result, world.test, calibration))
-            diverged = [str(r) for r in results if isinstance(r, DivergedError)]
-            figures = recorder.close("failed" if diverged else "finished", note="; ".join(diverged))
-        models = [r.classifier for r in results if isinstance(r, FinalResult)]
-        first = None if diverged else models[0]
-        tested[role] = Tested(trial, figures, recorder.run_id, bool(diverged), first, calibration)
+    with Tasks("final training", world.share) as tasks:
+        running = {role: _start(trial, world, data, test, tasks) for role, trial in chosen.items()}
+        for role, trial in chosen.items():
+            calibration = calibrations.get(role)
+            description = _describe(role, trial, calibration, world)
+            with FinalRecorder.open(uri, description, storage) as recorder:
+                timed = []
+                for seed, reference in zip(world.seeds, running[role], strict=True):
+                    timed.append(tasks.awaited(reference, f"{role}, seed {seed}"))
+                    result: FinalResult | DivergedError = timed[-1].result
+                    tasks.say(f"{role}, seed {seed}: {_outcome(result)}")
+                    if isinstance(result, FinalResult):
+                        recorder.seed_finished(_figures(result, calibration))
+                figures = _end(timed, world, recorder)
+            results = [one.result for one in timed]
+            diverged = any(isinstance(result, DivergedError) for result in results)
+            first = None if diverged else results[0].classifier
+            tested[role] = Tested(trial, figures, recorder.run_id, diverged, first, calibration)
     return tested
 
 
-def _figures(
-    result: FinalResult, test: TestParts, calibration: Calibration | None
-) -> dict[str, float]:
-    """Return a seed's test figures: plain, and where a constant was chosen, with it too."""
-    figures = result.metrics.as_dict("test_")
-    if calibration is None or result.classifier is None:
-        return figures
-    curve = seen_unseen_curve(
-        result.classifier.predict(test.test_seen_features),
-        test.test_seen_labels,
-        result.classifier.predict(test.test_unseen_features),
-        test.test_unseen_labels,
-        result.classifier.unseen,
+def _end(timed: Sequence[Timed], world: World, recorder: FinalRecorder) -> dict[str, float]:
+    """Record what belongs to all seeds, and end the run; return mean and deviation of figures."""
+    by_seed = {seed: one.result for seed, one in zip(world.seeds, timed, strict=True)}
+    trained = {seed: r for seed, r in by_seed.items() if isinstance(r, FinalResult)}
+    diverged = [str(r) for r in by_seed.values() if isinstance(r, DivergedError)]
+    if trained:
+        names, unseen_classes = world.test.class_names, set(world.test.unseen_classes.tolist())
+        confusion = np.sum([result.confusion for result in trained.values()], axis=0)
+        unseen = [position in unseen_classes for position in range(len(names))]
+        recorder.add_file(CONFUSION_FILE, confusion_text(confusion, names, unseen))
+        recorder.add_file(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()}))
+    return recorder.close(
+        "failed" if diverged else "finished",
+        note="; ".join(diverged),
+        summary={COMPUTE_SECONDS: sum(one.seconds for one in timed)},
     )
-    with_constant = _as_figures(at_constant([curve], calibration.constant))
-    renamed = {f"{CALIBRATED}test_{name}": value for name, value in with_constant.items()}
-    return figures | renamed | {"test_ausuc": curve.area}
+
+
+def _figures(result: FinalResult, calibration: Calibration | None) -> dict[str, float]:
+    """Return a seed's test figures: plain, and where a constant was chosen, with it too."""
+    figures = result.metrics.as_dict("test_") | {"test_ausuc": result.curve.area}
+    if calibration is None:
+        return figures
+    with_constant = _as_figures(at_constant([result.curve], calibration.constant))
+    return figures | {f"{CALIBRATED}test_{name}": v for name, v in with_constant.items()}
 
 
 def _as_figures(calibration: Calibration) -> dict[str, float]:
@@ -264,13 +272,11 @@ def _as_figures(calibration: Calibration) -> dict[str, float]:
 
 
 def _start(
-    trial: RecordedTrial, world: World, data: ray.ObjectRef, test: ray.ObjectRef
+    trial: RecordedTrial, world: World, data: ray.ObjectRef, test: ray.ObjectRef, tasks: Tasks
 ) -> list[ray.ObjectRef]:
-    share = world.share
-    task = ray.remote(_train_one).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
-    settings = read_settings(trial.hyperparameters)
+    settings, epochs, share = read_settings(trial.hyperparameters), trial.best_epoch, world.share
     return [
-        task.remote(data, test, settings, trial.best_epoch, seed, share.cpus, share.device)
+        tasks.start(_train_one, data, test, settings, epochs, seed, share.cpus, share.device)
         for seed in world.seeds
     ]
 

@@ -19,7 +19,7 @@ from tuning import descriptions
 from tuning.closing import Closing
 from tuning.journal import JOURNAL_FOLDER, Journal
 from tuning.records import CONFIRMATION, NOTE_TAG, mean_and_sd
-from tuning.run_messages import StartRun, now_ms
+from tuning.run_messages import LogText, StartRun, now_ms
 from tuning.run_writer import (
     CLOSE_DEADLINE_SECONDS,
     RunWriter,
@@ -136,6 +136,10 @@ class FinalRecorder(Closing):
         """Record the next seed's metrics; the step is the seed's position, from 0."""
         self._writer.put(values(self._key, metrics=metrics, step=len(self._per_seed)))
         self._per_seed.append(dict(metrics))
+
+    def add_file(self, path: str, text: str) -> None:
+        """Record a text as an artifact of the run."""
+        self._writer.put(LogText(self._key, path, text))
 
     def close(
         self,

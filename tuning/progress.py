@@ -18,8 +18,10 @@ from mianet.config import Settings
 from mianet.errors import InputError
 from tuning.algorithms import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, NUMBER, SCORE
 from tuning.ledger import Ended, EpochDone, Event, Ledger, Proposed
+from tuning.pace import Pace
 from tuning.recording import StudyRecorder
 from tuning.records import PAPER
+from tuning.terminal import StatusLine, bar, time_words
 from tuning.waiting import HEARTBEAT_SECONDS
 
 Listener = Callable[[Event], None]
@@ -167,7 +169,9 @@ class Recording:
 
 @dataclass
 class SearchProgress(Callback):
-    """Turns what Ray Tune says into events, and prints a line for a person now and then.
+    """Turns what Ray Tune says into events, and tells a person.
+
+    On a terminal that is a line a trial above a status line; else a sign of life now and then.
 
     Attributes:
         publish: Makes an event known.
@@ -176,6 +180,9 @@ class SearchProgress(Callback):
         max_epochs: Most epochs of a trial.
         again: Has a trial handed out once more.
         most_retries: How often that is done for a trial whose worker died.
+        line: Where the person is told.
+        pace: Learns how long trials take.
+        seconds: How long the search may take; None for no limit.
     """
 
     publish: Listener
@@ -184,6 +191,9 @@ class SearchProgress(Callback):
     max_epochs: int
     again: Callable[[Proposed], None]
     most_retries: int
+    line: StatusLine
+    pace: Pace
+    seconds: float | None = None
     retries: Counter[int] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     last_line: float = field(default_factory=time.monotonic)
@@ -191,6 +201,10 @@ class SearchProgress(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the listeners out: Ray Tune pickles its callbacks, and connections cannot be."""
         return {**self.__dict__, "publish": None, "standings": None, "again": None}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take the time of a trial."""
+        self.pace.started(self._of(trial).number)
 
     def on_trial_result(
         self,
@@ -244,13 +258,37 @@ class SearchProgress(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Give a sign of life."""
-        if time.monotonic() - self.last_line >= HEARTBEAT_SECONDS:
+        if self.line.live:
+            if self.line.due:
+                self.line.show(self.status())
+        elif time.monotonic() - self.last_line >= HEARTBEAT_SECONDS:
             running = self.standings.running
             now = ", ".join(
                 f"trial {s.number} epoch {s.epoch}/{self.max_epochs}" for s in running[:4]
             )
             more = f" and {len(running) - 4} more" if len(running) > 4 else ""
             self._say(f"running: {now or 'waiting for workers'}{more}{self._best_words()}")
+
+    def status(self) -> str:
+        """Return how the search stands, in a line."""
+        counts = self.standings.counts
+        done = counts.total() - counts["running"]
+        best = self.standings.best
+        words = [
+            f"{bar(done, self.trials)} {done}/{self.trials}",
+            f"{counts['running']} running",
+            *([f"{counts['stopped_early']} stopped early"] if counts["stopped_early"] else []),
+            *([f"best H {100 * best.score:.2f} (trial {best.number})"] if best else []),
+            time_words(time.monotonic() - self.started, self._remaining(self.trials - done)),
+        ]
+        return " · ".join(words)
+
+    def _remaining(self, left: int) -> float | None:
+        remaining = self.pace.remaining(left)
+        if self.seconds is None:
+            return remaining
+        budget = max(0.0, self.seconds - (time.monotonic() - self.started))
+        return budget if remaining is None else min(budget, remaining)
 
     def _of(self, trial: Any) -> Standing:
         return self.standings.trials[trial.config[NUMBER]]
@@ -259,6 +297,7 @@ class SearchProgress(Callback):
         if standing.status != "running":
             return
         self.publish(Ended(standing.number, status, reason))
+        self.pace.ended(standing.number)
         done = len(self.standings.trials) - len(self.standings.running)
         outcome = (
             f"H {100 * standing.score:5.2f} at epoch {standing.best_epoch}"
@@ -277,7 +316,7 @@ class SearchProgress(Callback):
     def _say(self, line: str) -> None:
         self.last_line = time.monotonic()
         seconds = int(self.last_line - self.started)
-        print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}", flush=True)
+        self.line.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
 
 
 def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:

@@ -23,6 +23,8 @@ from tuning.records import (
 from tuning.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
 from tuning.tracking import TrackingStore, open_store, printable
 
+PARENT_TAG = "mlflow.parentRunId"
+
 _PAGE = 1000
 
 
@@ -39,15 +41,15 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
     """
     store = open_store(tracking_uri, must_exist=True)
     try:
-        experiment = _experiment(store, dataset)
-        studies = {run.info.run_id: run for run in _runs(store, experiment, "study")}
-        _check_named(store, study, studies)
+        experiment = experiment_of(store, dataset)
+        studies = {run.info.run_id: run for run in runs_of(store, experiment, "study")}
+        check_named(store, study, studies)
         trials = [
-            _trial(run, studies[parent])
-            for run in _runs(store, experiment, "trial")
-            if (parent := run.data.tags.get("mlflow.parentRunId")) in studies
+            trial_of(run, studies[parent])
+            for run in runs_of(store, experiment, "trial")
+            if (parent := run.data.tags.get(PARENT_TAG)) in studies
         ]
-        confirmations = _confirmations(_runs(store, experiment, CONFIRMATION))
+        confirmations = confirmations_of(runs_of(store, experiment, CONFIRMATION))
     except (MlflowException, OSError) as error:
         raise refused_by(store, "a search for runs", error) from error
     chosen = [
@@ -67,7 +69,7 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
     store = open_store(tracking_uri)
     try:
         experiment = store.client.get_experiment_by_name(experiment_name(dataset))
-        runs = _runs(store, experiment, "study") if experiment else ()
+        runs = runs_of(store, experiment, "study") if experiment else ()
         names = {run.data.tags["study"] for run in runs}
     except (MlflowException, OSError) as error:
         raise refused_by(store, "a search for runs", error) from error
@@ -78,7 +80,12 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
         )
 
 
-def _experiment(store: TrackingStore, dataset: str) -> Experiment:
+def experiment_of(store: TrackingStore, dataset: str) -> Experiment:
+    """Return the experiment of a data set.
+
+    Raises:
+        InputError: There is none; names those that there are.
+    """
     name = experiment_name(dataset)
     experiment = store.client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "active":
@@ -95,7 +102,12 @@ def _experiment(store: TrackingStore, dataset: str) -> Experiment:
     )
 
 
-def _check_named(store: TrackingStore, study: str | None, studies: dict[str, Run]) -> None:
+def check_named(store: TrackingStore, study: str | None, studies: dict[str, Run]) -> None:
+    """Check that a study of the name is recorded.
+
+    Raises:
+        InputError: There is none; names those that there are.
+    """
     names = sorted({run.data.tags["study"] for run in studies.values()})
     if study is not None and study not in names:
         raise InputError(
@@ -104,12 +116,17 @@ def _check_named(store: TrackingStore, study: str | None, studies: dict[str, Run
         )
 
 
-def _runs(store: TrackingStore, experiment: Experiment, kind: str) -> Iterator[Run]:
+def runs_of(
+    store: TrackingStore, experiment: Experiment, kind: str = "", parent: str = ""
+) -> Iterator[Run]:
+    """Yield the runs of an experiment: of one kind, or nested in one run, if asked for."""
+    wanted = {"tags.kind": kind, f"tags.`{PARENT_TAG}`": parent}
+    condition = " and ".join(f"{tag} = '{value}'" for tag, value in wanted.items() if value)
     token = None
     while True:
         page = store.client.search_runs(
             [experiment.experiment_id],
-            filter_string=f"tags.kind = '{kind}'",
+            filter_string=condition,
             max_results=_PAGE,
             page_token=token,
         )
@@ -119,7 +136,7 @@ def _runs(store: TrackingStore, experiment: Experiment, kind: str) -> Iterator[R
             return
 
 
-def _confirmations(runs: Iterable[Run]) -> dict[str, Confirmation]:
+def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
     """Return run of the trial → its confirmation; of several finished ones the newest."""
     oldest_first = sorted(runs, key=lambda run: run.info.start_time)
     return {
@@ -137,7 +154,8 @@ def _confirmations(runs: Iterable[Run]) -> dict[str, Confirmation]:
     }
 
 
-def _trial(run: Run, study: Run) -> RecordedTrial:
+def trial_of(run: Run, study: Run) -> RecordedTrial:
+    """Return what a trial's run says, beside what its study's run does."""
     tags, metrics = run.data.tags, run.data.metrics
     protocol = json.loads(study.data.tags["protocol"])
     return RecordedTrial(
@@ -163,4 +181,8 @@ def _trial(run: Run, study: Run) -> RecordedTrial:
         data_digest=tags["data_digest"],
         code_version=tags["git_revision"] + ("+dirty" if tags["git_dirty"] == "true" else ""),
         started=run.info.start_time,
+        reason=tags.get("reason", ""),
+        epochs=int(metrics.get("epochs", 0)),
+        seconds=metrics.get("duration_seconds", math.nan),
+        device=tags.get("device", ""),
     )

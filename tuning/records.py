@@ -31,6 +31,9 @@ PAPER = "paper"
 CONFIRMATION = "confirmation"
 """The kind of run that records a configuration on fresh draws."""
 
+COMPUTE_SECONDS = "compute_seconds"
+"""Seconds that all executions, or all seeds, of a run were at work, added up."""
+
 NOTE_TAG = "mlflow.note.content"
 """The tag whose Markdown MLflow shows on a run's page."""
 
@@ -113,6 +116,10 @@ class RecordedTrial:
         data_digest: Digest of the data it was trained on.
         code_version: Git revision of the code, ``+dirty`` with uncommitted changes.
         started: When it started, in milliseconds since 1970.
+        reason: Why it ended, in words; may be empty.
+        epochs: How many epochs it came to.
+        seconds: How long it took; NaN while it runs.
+        device: Where it was trained.
     """
 
     run_id: str
@@ -134,6 +141,10 @@ class RecordedTrial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     per_execution: Mapping[int, float] = field(default_factory=dict)
     confirmation: Confirmation | None = None
+    reason: str = ""
+    epochs: int = 0
+    seconds: float = math.nan
+    device: str = ""
 
     @property
     def is_paper(self) -> bool:

@@ -220,6 +220,18 @@ class LogDataset(RunMessage):
 
 
 @dataclass(frozen=True)
+class LogText(RunMessage):
+    """A text becomes an artifact of a run; sent again, it replaces itself."""
+
+    path: str
+    text: str
+
+    def send(self, runs: Runs) -> None:
+        """Upload the text."""
+        runs.client.log_text(runs.id_of(self.run), self.text, self.path)
+
+
+@dataclass(frozen=True)
 class EndRun(RunMessage):
     """A run ends with one of MLflow's statuses: FINISHED, FAILED or KILLED."""
 
@@ -237,7 +249,7 @@ class EndRun(RunMessage):
 
 
 _KINDS: Mapping[str, type[RunMessage]] = MappingProxyType(
-    {kind.__name__: kind for kind in (StartRun, ResumeRun, LogValues, LogDataset, EndRun)}
+    {kind.__name__: kind for kind in (StartRun, ResumeRun, LogValues, LogDataset, LogText, EndRun)}
 )
 
 

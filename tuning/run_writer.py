@@ -105,11 +105,7 @@ class RunWriter:
     @property
     def location(self) -> str:
         """Return where a person finds the run: an address, or the command that shows it."""
-        uri = printable(self._store.uri).rstrip("/")
-        if self._store.artifact_root is not None:
-            return f"mlflow ui --backend-store-uri {uri}"
-        run = f"experiments/{self._experiment.experiment_id}/runs/{self.run_id}"
-        return f"{uri}/#/{run}?workflowType=machine_learning"
+        return location_of(self._store, self._experiment, self.run_id)
 
     def deadline_of(self, status: str) -> float:
         """Return how long to wait at the end: a user's interrupt can count on the journal."""
@@ -204,6 +200,15 @@ class RunWriter:
             f"; it is kept in {self._journal.folder}, and the next search or final training with "
             f"this --storage delivers it, or: {DELIVER_COMMAND}"
         )
+
+
+def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
+    """Return where a person finds a run: an address, or the command that shows it."""
+    uri = printable(store.uri).rstrip("/")
+    if store.artifact_root is not None:
+        return f"mlflow ui --backend-store-uri {uri}"
+    run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
+    return f"{uri}/#/{run}?workflowType=machine_learning"
 
 
 def about_journal(store: TrackingStore, experiment: Experiment, name: str) -> dict[str, str]:

@@ -209,18 +209,20 @@ def _after(
             "that ran out of time needs a larger --time-budget",
             file=sys.stderr,
         )
+        _report(arguments, study.name, uri)
         return FAILED
     if outcome.nothing_tried:
         print(f"study {study.name} was searched before; what follows is left", flush=True)
     try:
         code = _afterwards(arguments, study.name, uri)
+        report = _report(arguments, study.name, uri)
     except KeyboardInterrupt:
         resume = resume_command(arguments.storage, study.name)
         print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
         return INTERRUPTED
     if code == 0:
         ledger.add_complete()
-    return code
+    return code or report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -313,30 +315,45 @@ def _print_outcome(outcome: StudyOutcome) -> None:
 def _afterwards(arguments: argparse.Namespace, study: str, uri: str) -> int:
     """Confirm the best trials, then train the best of them finally."""
     code = 0
+    shared = {
+        "--model": arguments.model,
+        "--data-dir": arguments.data_dir,
+        "--cpus-per-trial": arguments.cpus_per_trial,
+        "--gpus-per-trial": arguments.gpus_per_trial,
+    }
     if arguments.fresh_draws:
-        code = _command("tuning.confirm", arguments, study, uri, {"--draws": arguments.fresh_draws})
+        more = {**shared, "--draws": arguments.fresh_draws}
+        brief = () if arguments.no_final else ("--brief",)  # the final training says it too
+        code = _command("tuning.confirm", arguments, study, uri, more, *brief)
     if code == 0 and not arguments.no_final:
-        code = _command("tuning.final", arguments, study, uri, {"--seeds": arguments.final_seeds})
+        more = {**shared, "--seeds": arguments.final_seeds}
+        code = _command("tuning.final", arguments, study, uri, more)
     return code
 
 
+def _report(arguments: argparse.Namespace, study: str, uri: str) -> int:
+    """Write the study's page, whatever there is to show."""
+    return _command("tuning.study_report", arguments, study, uri, {})
+
+
 def _command(
-    module: str, arguments: argparse.Namespace, study: str, uri: str, more: Mapping[str, object]
+    module: str,
+    arguments: argparse.Namespace,
+    study: str,
+    uri: str,
+    more: Mapping[str, object],
+    *flags: str,
 ) -> int:
     """Run another command on the study, in a process of its own.
 
-    The process that searched never opens the test parts: that is left to ``tuning.final``. Both
+    The process that searched never opens the test parts: that is left to ``tuning.final``. These
     commands read the study back from the record, as they would on another day.
     """
     options: dict[str, object] = {
         "--dataset": arguments.dataset,
-        "--model": arguments.model,
-        "--data-dir": arguments.data_dir,
         "--tracking-uri": uri,
         "--study": study,
         "--storage": arguments.storage,
-        "--cpus-per-trial": arguments.cpus_per_trial,
-        "--gpus-per-trial": arguments.gpus_per_trial,
         **more,
     }
     given = [
@@ -344,7 +361,7 @@ def _command(
     ]
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
-        [sys.executable, "-m", module, *given],
+        [sys.executable, "-m", module, *given, *flags],
         env={**os.environ, "RAY_ADDRESS": address},
         check=False,
     ).returncode

@@ -28,11 +28,13 @@ from tuning.interrupts import Interrupt
 from tuning.ledger import Ended, Event, Ledger, Proposed
 from tuning.models import MIANET, MODELS
 from tuning.objective import Plan, objective
+from tuning.pace import Pace
 from tuning.progress import Events, Listener, Recording, SearchProgress, Standings, well_ended
 from tuning.recording import StudyRecorder
 from tuning.records import StudyDescription
 from tuning.searcher import Proposer, StudySearcher
 from tuning.space import contains, describe
+from tuning.terminal import StatusLine
 
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
@@ -216,7 +218,8 @@ def run_study(
         seconds=study.time_budget and study.time_budget - ledger.seconds_before,
     )
     if left.trials > 0 and (left.seconds is None or left.seconds > 0):
-        _fit(_tuner(study, data, share, parts, events, left, interrupt), events)
+        with StatusLine() as line:
+            _fit(_tuner(study, data, share, parts, events, left, interrupt, line), events)
     counts = parts.standings.counts
     counts["interrupted"] = counts.pop("running", 0)
     seconds = time.monotonic() - started
@@ -300,6 +303,7 @@ def _tuner(
     events: Events,
     left: _Left,
     interrupt: Interrupt,
+    line: StatusLine,
 ) -> tune.Tuner:
     def propose() -> Proposed | None:
         if len(parts.standings.trials) >= study.trials:
@@ -326,6 +330,9 @@ def _tuner(
         study.max_epochs,
         searcher.again,
         MOST_RETRIES,
+        line,
+        Pace(share.workers),
+        left.seconds,
     )
     return tune.Tuner(
         tune.with_resources(

@@ -19,8 +19,10 @@ import sqlalchemy
 from mianet.errors import InputError
 
 # A search on a closed network must not wait for a usage report; who wants it sets it to false.
+# Of each artifact, however small, a bar would be drawn.
 # MLflow reads the variable when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient

@@ -1,0 +1,166 @@
+"""What a person watches: a status line in a real terminal, plain lines everywhere else."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from commands import ROOT, SMALL, environment
+
+from tuning.pace import Pace
+from tuning.terminal import bar, clock, time_words
+
+SHOW = """
+from tuning.terminal import StatusLine
+with StatusLine() as line:
+    line.say("first")
+    line.show("working on it")
+    line.say("second")
+    line.show("a long status " * 20)
+    line.say("third")
+print("after")
+"""
+
+
+def in_a_terminal(*command, columns=60, **changes):
+    """Run Python with its output in a terminal; return all that was written to it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(**{"TERM": "xterm", "COLUMNS": str(columns), **changes}),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    written, deadline = b"", time.monotonic() + 240
+    with contextlib.suppress(OSError):  # the other end is closed when the process ends
+        while time.monotonic() < deadline:
+            if select.select([ours], [], [], 1)[0]:
+                part = os.read(ours, 65536)
+                if not part:
+                    break
+                written += part
+    os.close(ours)
+    if process.poll() is None and time.monotonic() >= deadline:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait(timeout=30) == 0, written[-2000:].decode(errors="replace")
+    return written.decode()
+
+
+def screen(written):
+    """Return the lines that a terminal shows in the end: what these few controls do to it."""
+    lines, column = [""], 0
+    for control, letters in re.findall(r"(\x1b\[K|\r|\n)|([^\x1b\r\n]+)", written):
+        if control == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        elif control == "\r":
+            column = 0
+        elif control == "\n":
+            lines.append("")
+            column = 0
+        else:
+            lines[-1] = lines[-1][:column] + letters + lines[-1][column + len(letters) :]
+            column += len(letters)
+    return lines
+
+
+def test_a_terminal_keeps_the_lines_and_nothing_of_the_status():
+    written = in_a_terminal("-c", SHOW)
+    assert screen(written) == ["first", "second", "third", "after", ""]
+
+
+def test_the_status_lies_below_the_lines_and_never_wraps():
+    written = in_a_terminal("-c", SHOW)
+    before_the_end = screen(written[: written.rindex("\x1b[K")])
+    assert before_the_end[:3] == ["first", "second", "third"]
+    assert before_the_end[3].startswith("a long status")
+    shown = re.findall(r"\x1b\[K(a long[^\r]*)\r", written)
+    assert shown
+    assert all(len(text) <= 59 and text.endswith("…") for text in shown)
+
+
+@pytest.mark.parametrize("changes", [{"TERM": "dumb"}, {"TERM": ""}])
+def test_a_terminal_that_cannot_gets_plain_lines(changes):
+    written = in_a_terminal("-c", SHOW, **changes)
+    assert written.split("\r\n") == ["first", "second", "third", "after", ""]
+
+
+def test_a_pipe_gets_plain_lines():
+    ended = subprocess.run(
+        [sys.executable, "-c", SHOW],
+        capture_output=True,
+        text=True,
+        env=environment(TERM="xterm"),
+        timeout=120,
+        check=True,
+    )
+    assert ended.stdout == "first\nsecond\nthird\nafter\n"
+
+
+@pytest.mark.timeout(420)
+def test_a_search_in_a_terminal_shows_how_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--dataset", "digits", "--trials", "4", "--workers", "1", "--no-final", *SMALL)
+    command = [str(ROOT / "tuning" / "search.py"), *options, "--fresh-draws", "2"]
+    written = in_a_terminal(*command, columns=150)
+    statuses = re.findall(r"\x1b\[K([━─]{20} [^\r]*)\r", written)
+    standing = [s for s in statuses if re.match(r"[━─]+ \d/4 · \d running", s)]
+    assert any(re.search(r"best H \d+\.\d\d \(trial \d\)", s) for s in standing)
+    assert any(re.search(r"\d:\d\d, about \d+:\d\d left", s) for s in standing)
+    lines = screen(written)
+    assert sum("/4 trial" in line for line in lines) == 4
+    assert not any("━" in line or "running:" in line for line in lines)
+    assert len([line for line in lines if "fresh draws at epoch" in line]) == 1
+    assert lines[-2].startswith("report: ")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_rest_is_known_once_a_trial_has_ended():
+    clock = Clock()
+    pace = Pace(workers=2, now=clock)
+    for number in range(2):
+        pace.started(number)
+    clock.now += 10
+    assert pace.remaining(6) is None
+    pace.ended(0)
+    pace.started(2)
+    # 10 s a trial: one has done 10 s, one nothing, three wait, two go at once.
+    assert pace.remaining(5) == pytest.approx((0 + 10 + 3 * 10) / 2)
+    clock.now += 4
+    assert pace.remaining(5) == pytest.approx((0 + 6 + 30) / 2)
+    assert pace.remaining(0) == 0
+
+
+def test_the_last_trial_takes_its_own_time_however_many_workers_there_are():
+    clock = Clock()
+    pace = Pace(workers=8, now=clock)
+    pace.started(0)
+    clock.now += 30
+    pace.ended(0)
+    pace.ended(7)  # of an earlier process: its start is not known
+    pace.started(1)
+    assert pace.remaining(1) == pytest.approx(30)
+
+
+def test_a_bar_and_times_in_words(monkeypatch):
+    assert [bar(done, 4).count("━") for done in (0, 1, 4, 9)] == [0, 5, 20, 20]
+    assert bar(0, 0) == "─" * 20
+    monkeypatch.setattr(sys, "stdout", open(os.devnull, "w", encoding="ascii"))  # noqa: SIM115
+    assert bar(1, 2) == "==========----------"
+    assert [clock(s) for s in (0.9, 65, 3600 + 62)] == ["0:00", "1:05", "1:01:02"]
+    assert time_words(65, None) == "1:05"
+    assert time_words(65, 3.9) == "1:05, about 0:03 left"
