@@ -53,7 +53,6 @@ steps = st.sampled_from([None, 0.25])
 
 
 @given(seeds, steps)
-@settings(deadline=None)
 def test_the_curve_is_that_of_subtracting_and_counting(seed, step):
     world = some_scores(seed, step=step)
     curve = seen_unseen_curve(*world)
@@ -64,7 +63,6 @@ def test_the_curve_is_that_of_subtracting_and_counting(seed, step):
 
 
 @given(seeds, steps)
-@settings(deadline=None)
 def test_the_curve_falls_and_rises_from_one_end_to_the_other(seed, step):
     world = some_scores(seed, step=step)
     curve = seen_unseen_curve(*world)
@@ -77,7 +75,7 @@ def test_the_curve_falls_and_rises_from_one_end_to_the_other(seed, step):
 
 
 @given(st.lists(seeds, min_size=1, max_size=4, unique=True), steps)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_constant_of_a_fine_scan_beats_the_chosen_one(chosen_seeds, step):
     worlds = [some_scores(seed, step=step) for seed in chosen_seeds]
     chosen = choose_constant([seen_unseen_curve(*world) for world in worlds])
@@ -118,7 +116,7 @@ def test_where_nothing_helps_the_constant_is_0():
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_area_is_that_of_a_fine_sum(seed):
     world = some_scores(seed)
     curve = seen_unseen_curve(*world)
@@ -130,7 +128,7 @@ def test_the_area_is_that_of_a_fine_sum(seed):
 
 
 @given(seeds, steps)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_ausuc_is_that_of_trying_every_constant(seed, step):
     """Between any two gaps of any two classes nothing changes, so one constant is tried there."""
     world = some_scores(seed, step=step)

@@ -33,7 +33,7 @@ def test_shares_are_of_a_classs_own_images():
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_curves_are_read_back_with_their_area(seeds):
     curves = {k: seen_unseen_curve(*some_scores(seed)) for k, seed in enumerate(seeds)}
     read = read_curves(curves_text(curves))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -27,7 +27,6 @@ ranked = st.lists(
 ).filter(lambda images: any(relevant for _, relevant in images))
 
 
-@settings(deadline=None)
 @given(ranked)
 def test_it_is_the_slow_one_also_where_scores_are_equal(images):
     scores, relevant = (list(column) for column in zip(*images, strict=True))
@@ -36,7 +35,6 @@ def test_it_is_the_slow_one_also_where_scores_are_equal(images):
     assert ours == pytest.approx(average_precision_score(relevant, scores))
 
 
-@settings(deadline=None)
 @given(ranked, st.randoms())
 def test_the_order_of_storage_decides_nothing(images, random):
     shuffled = list(images)

@@ -175,7 +175,7 @@ def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
 
 
 def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_path):
-    options = ("--range", "learning_rate=1e5:1e30", "--search", "learning_rate", "--trials", "3")
+    options = ("--range", "learning_rate=1e15:1e30", "--search", "learning_rate", "--trials", "3")
     ended = run("search", "--dataset", "digits", *options, *SMALL, cwd=tmp_path)
     assert ended.returncode == 1
     assert "error: no trial ended well" in ended.stderr

@@ -16,6 +16,7 @@ import ray
 
 from mianet.config import VARIANTS
 from mianet.data import load_search_data
+from mianet.datasets import find_dataset
 from mianet.sources import open_source
 from tuning import cluster, interrupts
 from tuning.algorithms import SAMPLERS, SCHEDULERS
@@ -40,6 +41,7 @@ from tuning.command_line import (
     writable_folder,
 )
 from tuning.confirm import DEFAULT_DRAWS
+from tuning.insights import sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
 from tuning.recording import (
@@ -47,6 +49,7 @@ from tuning.recording import (
     StudyRecorder,
     check_new_study,
     deliver_waiting_for,
+    read_trials,
 )
 from tuning.resumption import (
     RESUMABLE,
@@ -213,6 +216,8 @@ def _after(
         return FAILED
     if outcome.nothing_tried:
         print(f"study {study.name} was searched before; what follows is left", flush=True)
+    trials = read_trials(uri, find_dataset(arguments.dataset).name, study.name)
+    print(*sentences(trials, study.space), sep="\n", flush=True)
     try:
         code = _afterwards(arguments, study.name, uri)
         report = _report(arguments, study.name, uri)
