@@ -121,11 +121,6 @@ def search() -> int:
         )
         if ledger:
             check_unchanged(ledger, data)
-        uri = tracking_uri(arguments)
-        if not ledger:
-            check_new_study(uri, data.name, study.name)
-            writable_folder(arguments.storage)
-        deliver_waiting_for(arguments.storage, uri)
         where = cluster.connect()
         share = cluster.share_resources(
             study.trials,
@@ -133,8 +128,12 @@ def search() -> int:
             cpus_per_trial=arguments.cpus_per_trial,
             gpus_per_trial=arguments.gpus_per_trial,
         )
+        uri = tracking_uri(arguments)
         if not ledger:
+            check_new_study(uri, data.name, study.name)
+            writable_folder(arguments.storage)
             ledger = held.enter_context(new_ledger(arguments.storage, study.name))
+        deliver_waiting_for(arguments.storage, uri)
         description = describe_study(study, data, source.origin, share, where)
         journal = ledger.folder / JOURNAL_FOLDER
         with (
