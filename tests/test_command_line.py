@@ -6,16 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT, environment, run_afresh
+from commands import ROOT, environment, run
 
 import tuning.final
 import tuning.search
-import tuning.study_report
 from mianet.data import load_search_data
 from mianet.errors import InputError
 from tuning import cluster
 
-SEARCH, FINAL, REPORT = tuning.search.main, tuning.final.main, tuning.study_report.main
+SEARCH, FINAL = tuning.search.main, tuning.final.main
 
 BAD = [
     (SEARCH, "", "the following arguments are required: --dataset"),
@@ -60,10 +59,6 @@ BAD = [
     (SEARCH, "--resume s --dataset digits --seed 1", "but got --dataset, --seed; only"),
     (FINAL, "--dataset digits", "run a search first"),
     (FINAL, "--dataset digits --seeds 0", "--seeds: must be a whole number of at least 1"),
-    (REPORT, "--dataset digits", "run a search first"),
-    (REPORT, "--dataset imagenet", "the data set must be one of sun, cub, awa1"),
-    (REPORT, "--dataset digits --study ../up", "--study: must be up to 100 letters"),
-    (REPORT, "--dataset digits --output ~nosuchuser/x", "a folder must be a path, but got"),
 ]
 
 
@@ -298,7 +293,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize(("variables", "options", "message"), PROCESSES, ids=lambda v: str(v)[:40])
 def test_odd_input_to_a_real_process(elsewhere, tmp_path, variables, options, message):
-    ended = run_afresh(
+    ended = run(
         "search",
         *("--dataset", "digits", "--trials", "1", *options),
         cwd=elsewhere,

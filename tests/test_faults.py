@@ -1,6 +1,7 @@
 """Searches whose parts are killed for real: nothing is lost, nothing is done or recorded twice."""
 
 import contextlib
+import multiprocessing
 import os
 import random
 import signal
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import SMALL, begin, ended, printed, run, start
+from commands import SMALL, environment, run, start
 from processes import workers_of
 from ray.cluster_utils import Cluster
 from studies import check_whole, curves_of, ledger_of, recorded_trials, running_in
@@ -24,6 +25,8 @@ SEARCH_ALONE = ("--dataset", "digits", "--no-final", "--fresh-draws", "0")
 ONE_BY_ONE = (*SEARCH_ALONE, "--workers", "1", "--cpus-per-trial", "1")
 TINY = ("--set", "hidden_dim=32", "--executions", "1", "--max-epochs", "6", "--patience", "6")
 OWN_RAY = {"RAY_ADDRESS": "local"}
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["tuning.search", "ray.tune", "mlflow", "torch"])
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +37,40 @@ def cluster():
     made.shutdown()
 
 
+def command(folder, variables, options):
+    """Be the command ``search.py``, in a process that has its imports behind it."""
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(folder)
+    output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["search.py", *options]
+    from tuning.search import main
+
+    main()
+
+
 def search(folder, *options, **variables):
-    """Begin a search in a folder; return its process."""
-    return begin("search", *options, cwd=folder, **variables)
+    """Start a search in a folder; return its process. What it prints goes to ``output``."""
+    folder.mkdir(exist_ok=True)
+    process = FORKED.Process(target=command, args=(folder, environment(**variables), options))
+    process.start()
+    return process
 
 
 def told(folder):
     """Return all that the searches of a folder printed."""
-    return "".join(printed(folder))
+    return (folder / "output").read_text()
+
+
+def ended(process, seconds=400):
+    """Wait for a search; return its exit code."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail("a search did not end")
+    return process.exitcode
 
 
 def wait_for(condition, process, seconds=300):
@@ -224,7 +253,7 @@ def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
-def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, signals):
+def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
     options = (*TINY[:-4], "--max-epochs", "80", "--patience", "80", "--scheduler", "none")
     process = start("search", *ONE_BY_ONE, *options, "--trials", "1", "--study", "s", cwd=tmp_path)
     deadline = time.monotonic() + 120
@@ -245,7 +274,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, sig
         assert running_in(tmp_path) == 0
     before = curves_of(tmp_path, "s")[0]
     assert before[2] is None
-    again = run("search", "--resume", "s", cwd=tmp_path, RAY_ADDRESS=cluster.address)
+    again = run("search", "--resume", "s", cwd=tmp_path, **OWN_RAY)
     assert again.returncode == 0, again.stderr
     check_whole(tmp_path, "s", 1)
     after = curves_of(tmp_path, "s")[0]
