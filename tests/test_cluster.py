@@ -1,6 +1,7 @@
 """How trials share a cluster, on plain numbers."""
 
 import pytest
+import yaml
 
 from mianet.errors import InputError
 from tuning import cluster
@@ -47,3 +48,53 @@ def test_shares(share, nodes, trials, options, expected):
 def test_what_can_never_run_is_refused(share, options):
     with pytest.raises(InputError, match="a trial must fit a node"):
         share(TWO_CORES, 10, **options)
+
+
+class TestScalingFromZero:
+    """The nodes that the autoscaler may start count as if they were there."""
+
+    GPU = {"CPU": 4, "GPU": 1}  # noqa: RUF012
+
+    @pytest.fixture
+    def plan(self, tmp_path, monkeypatch):
+        def of(**changes):
+            types = {
+                "head": {"resources": {"CPU": 0}},
+                "gpu": {"resources": self.GPU, "max_workers": 8},
+            }
+            plan = {"available_node_types": types, "head_node_type": "head", "max_workers": 8}
+            path = tmp_path / "plan.yaml"
+            path.write_text(yaml.safe_dump({**plan, "provider": {"type": "aws"}, **changes}))
+            monkeypatch.setenv(cluster.AUTOSCALING_VARIABLE, str(path))
+
+        return of
+
+    @pytest.mark.parametrize(
+        ("changes", "options", "expected"),
+        [
+            ({}, {}, (8, 4, 1)),
+            ({"max_workers": 3}, {}, (3, 4, 1)),
+            ({}, {"gpus_per_trial": 0.25}, (32, 1, 0.25)),
+        ],
+    )
+    def test_shares(self, plan, share, changes, options, expected):
+        plan(**changes)
+        got = share([{"CPU": 0}], 50, **options)
+        assert (got.workers, got.cpus, got.gpus) == expected
+
+    def test_hosts_of_unknown_size_count_when_they_are_there(self, plan, share):
+        types = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
+        plan(
+            available_node_types=types,
+            head_node_type="local.cluster.node",
+            provider={"type": "local"},
+        )
+        got = share([{"CPU": 0}, {"CPU": 4}], 8)
+        assert (got.workers, got.cpus, got.gpus) == (2, 2, 0)
+
+    def test_a_file_that_is_no_plan_is_one_line(self, share, tmp_path, monkeypatch):
+        path = tmp_path / "plan.yaml"
+        path.write_text("a: [")
+        monkeypatch.setenv(cluster.AUTOSCALING_VARIABLE, str(path))
+        with pytest.raises(InputError, match="MIANET_AUTOSCALING_CONFIG must name the cluster's"):
+            share(TWO_CORES, 3)

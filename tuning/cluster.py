@@ -10,11 +10,17 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+import yaml
 from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import AuthenticationError
 
 from mianet.errors import InputError
+
+AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
+"""Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,24 @@ def connect() -> str:
     A cluster is found as Ray finds it: by ``RAY_ADDRESS``, or as the one last started here.
 
     Raises:
-        InputError: ``RAY_ADDRESS`` names a cluster that does not answer.
+        InputError: ``RAY_ADDRESS`` names a cluster that does not answer, or does not let us in.
     """
     if ray.is_initialized():
         return "the Ray of this process"
     address = _running_cluster()
-    ray.init(
-        address=address or "local",
-        include_dashboard=None if address else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (AuthenticationError, ConnectionError) as error:
+        raise InputError(
+            f"the cluster at {address or 'this machine'} must let us in, but does not "
+            f"({_first_line(error)}); its token must be in ~/.ray/auth_token, and RAY_AUTH_MODE "
+            "must be token"
+        ) from None
     # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
     # just installed a handler of its own that aborts the process.
     if threading.current_thread() is threading.main_thread():
@@ -76,12 +89,13 @@ def share_resources(
     """Divide the connected cluster among the trials.
 
     By default a trial takes one GPU where the cluster has any, and on CPUs so many cores that at
-    most a quarter of the study runs at once: a sampler learns from trials that have ended.
+    most a quarter of the study runs at once: a sampler learns from trials that have ended. Nodes
+    that the cluster may start when trials wait for them count as if they were there.
 
     Raises:
         InputError: The cluster can never run such a trial.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _planned_nodes() or [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = gpus_per_trial if gpus_per_trial is not None else float(_largest(nodes, "GPU") >= 1)
     slots = _slots(nodes, cpus_per_trial or 1, gpus)
     if slots == 0:
@@ -109,6 +123,37 @@ def _slots(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
 
 def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
     return max(node.get(resource, 0) for node in nodes)
+
+
+def _planned_nodes() -> list[Mapping[str, float]]:
+    """Return the nodes of the cluster when all have come that may; empty where that is not known.
+
+    Ray does not tell a driver what its autoscaler may start.
+    """
+    path = os.environ.get(AUTOSCALING_VARIABLE)
+    if not path:
+        return []
+    try:
+        plan = yaml.safe_load(Path(path).read_text())
+        types = plan["available_node_types"]
+        head = plan["head_node_type"]
+        workers = [
+            kind["resources"]
+            for name, kind in types.items()
+            for _ in range(kind.get("max_workers", 0))
+            if name != head or plan["provider"]["type"] == "local"
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{AUTOSCALING_VARIABLE} must name the cluster's file, but {path} cannot be read "
+            f"({_first_line(error)}); unset it to use the nodes that are there"
+        ) from None
+    workers.sort(key=lambda node: node.get("GPU", 0), reverse=True)
+    return workers[: plan["max_workers"]] if all(workers) else []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _running_cluster() -> str | None:

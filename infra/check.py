@@ -1,0 +1,76 @@
+"""Check a cluster, on its head: are the workers there, and are all nodes equal?
+
+    python infra/check.py --workers 2
+
+waits until so many workers have joined, and prints a line for each node.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mianet.errors import InputError
+from tuning import cluster
+from tuning.command_line import Parser, count, duration, run
+from tuning.provenance import PACKAGES, code_digest, package_version
+
+POLL_SECONDS = 1
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = Parser(prog="check.py", description="Check a cluster, on its head.")
+    parser.add_argument("--workers", type=count, default=0, help="how many to wait for")
+    parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")
+    arguments = parser.parse_args()
+    print(cluster.connect())
+    nodes = _awaited(arguments.workers, arguments.timeout)
+    found = {node["NodeManagerAddress"]: _software(node) for node in nodes}
+    for node in nodes:
+        address, resources = node["NodeManagerAddress"], node["Resources"]
+        print(
+            f"{address}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU, "
+            f"{', '.join(' '.join(item) for item in found[address].items())}"
+        )
+    if len({tuple(software.items()) for software in found.values()}) > 1:
+        raise InputError(
+            "all nodes must have the same software, but the ones above differ; run ray up again, "
+            "and replace a node that stays different"
+        )
+    return 0
+
+
+def _awaited(workers: int, timeout: float) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + timeout
+    while True:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if len(nodes) > workers:
+            return nodes
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{workers} workers must join, but after {timeout:g} s there are {len(nodes) - 1}; "
+                "the head's logs/monitor.* in Ray's session say what the others wait for"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _software(node: dict[str, Any]) -> dict[str, str]:
+    """Return what is installed on a node: name → version."""
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    found: dict[str, str] = ray.get(_probe.options(scheduling_strategy=there).remote(), timeout=120)
+    return found
+
+
+@ray.remote(num_cpus=0)
+def _probe() -> dict[str, str]:
+    versions = {package: package_version(package) for package in PACKAGES}
+    return {"Python": platform.python_version(), **versions, "code": code_digest()}
+
+
+if __name__ == "__main__":
+    run(main)

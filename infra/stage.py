@@ -1,0 +1,105 @@
+"""Bring data sets to this node: from a bucket or a shared folder, checked, and converted once.
+
+    python infra/stage.py s3://my-bucket/xlsa17/data aPY AWA1
+
+A data set is fetched when its files are not here or their sizes differ, compared with a SHA256SUMS
+beside them where there is one, and converted into the node's Arrow store, which all processes map.
+Searching needs this on the node of the driver alone: the others get the search's part from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from mianet.data import load_search_data
+from mianet.datasets import find_dataset
+from mianet.errors import InputError
+from mianet.sources import FEATURES_FILE, SPLITS_FILE, data_root
+from tuning.command_line import Parser, run
+
+SUMS_FILE = "SHA256SUMS"
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = Parser(prog="stage.py", description="Bring data sets to this node.")
+    parser.add_argument("source", help="s3://, gs:// or a folder that holds APY/res101.mat, …")
+    parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, AWA2, aPY")
+    arguments: argparse.Namespace = parser.parse_args()
+    for name in arguments.datasets:
+        folder = find_dataset(name).spec.folder
+        if folder is not None:
+            fetch(arguments.source, folder, data_root() / folder)
+        data = load_search_data(name)
+        print(f"{data.name}: {len(data.labels)} trainval images, digest {data.digest}", flush=True)
+    return 0
+
+
+def fetch(source: str, folder: str, target: Path) -> None:
+    """Copy the files that are missing or of another size; each appears whole or not at all.
+
+    Raises:
+        InputError: The source has no such file, or what came is not what its SHA256SUMS says.
+    """
+    try:
+        files, root = _open(source)
+        home = f"{root}/{folder}"
+        sums = _sums(files, f"{home}/{SUMS_FILE}")
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (FEATURES_FILE, SPLITS_FILE):
+            info = files.get_file_info(f"{home}/{name}")
+            if info.type != fs.FileType.File:
+                raise InputError(
+                    f"the source must have {folder}/{name}, but {source} has not; give the folder "
+                    "that holds the data sets' folders"
+                )
+            path = target / name
+            if not (path.is_file() and path.stat().st_size == info.size):
+                print(f"fetching {folder}/{name}, {info.size / 1e6:.0f} MB", flush=True)
+                _copy(files, info.path, path, sums.get(name))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"the source must be readable from this node, but {source} is not ({error}); check its "
+            "address and the node's rights"
+        ) from error
+
+
+def _open(source: str) -> tuple[fs.FileSystem, str]:
+    if "://" not in source:
+        return fs.LocalFileSystem(), str(Path(source).absolute())
+    files, root = fs.FileSystem.from_uri(source)
+    return files, root.rstrip("/")
+
+
+def _sums(files: fs.FileSystem, path: str) -> dict[str, str]:
+    """Return file → sha256, as ``sha256sum`` writes them; empty without such a file."""
+    if files.get_file_info(path).type != fs.FileType.File:
+        return {}
+    with files.open_input_stream(path) as stream:
+        lines = stream.read().decode().splitlines()
+    return {name.lstrip("*"): digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def _copy(files: fs.FileSystem, remote: str, path: Path, wanted: str | None) -> None:
+    part = path.with_suffix(".part")
+    digest = hashlib.sha256()
+    with files.open_input_stream(remote) as stream, part.open("wb") as file:
+        while chunk := stream.read(2**22):
+            digest.update(chunk)
+            file.write(chunk)
+    if wanted is not None and digest.hexdigest() != wanted:
+        part.unlink()
+        raise InputError(
+            f"{remote} must have the sha256 that {SUMS_FILE} gives, {wanted}, but has "
+            f"{digest.hexdigest()}; upload it again"
+        )
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    run(main)

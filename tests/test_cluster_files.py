@@ -1,0 +1,120 @@
+"""The cluster files that are shipped: valid for the installed Ray, equal where they share."""
+
+import copy
+import json
+import re
+import subprocess
+from importlib.metadata import version
+
+import pytest
+import yaml
+from commands import ROOT
+from jsonschema import Draft7Validator
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+CLUSTERS = ("ray_cluster.yaml", "infra/on_premises.yaml")
+SCRIPTS = sorted((ROOT / "infra").rglob("*.sh"))
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_ray_accepts_the_file(name):
+    validate_config(prepare_config(read(name)))
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_ray_refuses_a_misspelt_one(name):
+    wrong = {**read(name), "idle_timeout_minuets": 5}
+    with pytest.raises(Exception, match="idle_timeout_minuets"):
+        validate_config(prepare_config(wrong))
+
+
+def test_both_clusters_are_the_same_but_for_their_machines():
+    cloud, hosts = map(read, CLUSTERS)
+    for part in ("cluster_name", "file_mounts", "rsync_exclude", "worker_setup_commands"):
+        assert cloud[part] == hosts[part]
+    assert cloud["worker_start_ray_commands"] == hosts["worker_start_ray_commands"]
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_what_is_brought_to_the_nodes_is_there_and_holds_no_data(name):
+    mounts = read(name)["file_mounts"]
+    own = [local for local in mounts.values() if not local.startswith("~")]
+    assert all((ROOT / local).exists() for local in own)
+    assert {"mianet", "tuning", "infra", "pyproject.toml", "constraints.txt"} <= set(own)
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_the_scripts_that_it_calls_exist(name):
+    called = re.findall(r"~/mianet/(infra/\S+)", (ROOT / name).read_text())
+    assert len(called) >= 5
+    assert all((ROOT / script).is_file() for script in called)
+
+
+def test_gpu_workers_are_spot_instances_that_come_from_nothing():
+    cluster = read(CLUSTERS[0])
+    gpu = cluster["available_node_types"]["gpu"]
+    assert gpu["min_workers"] == 0
+    assert gpu["max_workers"] == cluster["max_workers"]
+    assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    head = cluster["available_node_types"]["head"]
+    assert head["resources"] == {"CPU": 0}
+    assert "InstanceMarketOptions" not in head["node_config"]
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_the_dashboard_listens_inside_alone(name):
+    (start,) = [c for c in read(name)["head_start_ray_commands"] if "ray start" in c]
+    assert "--dashboard-host=127.0.0.1" in start
+
+
+@pytest.mark.parametrize(
+    "path", [*SCRIPTS, *(ROOT / name for name in CLUSTERS)], ids=lambda p: p.name
+)
+def test_no_secret_is_shipped(path):
+    assert not re.search(
+        r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE|passw(or)?d\s*[=:]\s*\w", path.read_text()
+    )
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+def test_bash_can_read_the_script(path):
+    subprocess.run(["bash", "-n", str(path)], check=True, timeout=10)
+
+
+class TestKubernetes:
+    """The manifest against what the published CRD requires of the parts that it uses."""
+
+    @pytest.fixture(scope="class")
+    def schema(self):
+        return Draft7Validator(json.loads((ROOT / "tests/kuberay_schema.json").read_text()))
+
+    def test_it_is_valid(self, schema):
+        schema.validate(read("infra/kubernetes.yaml"))
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("spec", "rayClusterSpec", "enableInTreeAutoscalling"), True),
+            (("spec", "rayClusterSpec", "authOptions", "mode"), "open"),
+            (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
+            (("spec", "submissionMode"), "Cluster"),
+        ],
+    )
+    def test_a_mistake_is_found(self, schema, path, value):
+        wrong = copy.deepcopy(read("infra/kubernetes.yaml"))
+        place = wrong
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        assert not schema.is_valid(wrong)
+
+    def test_it_names_the_pinned_ray_and_asks_for_the_token(self):
+        cluster = read("infra/kubernetes.yaml")["spec"]["rayClusterSpec"]
+        assert cluster["rayVersion"] == version("ray")
+        assert cluster["authOptions"] == {"mode": "token"}
+        (gpu,) = cluster["workerGroupSpecs"]
+        assert (gpu["minReplicas"], gpu["replicas"]) == (0, 0)

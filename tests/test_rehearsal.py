@@ -1,0 +1,29 @@
+"""The life of a cluster between hosts of namespaces: infra/rehearse.py asserts each step."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import ROOT
+
+sys.path.insert(0, str(ROOT / "infra"))
+from rehearsal.hosts import missing
+
+for package in ("boto3", "grpc", "psycopg2"):
+    pytest.importorskip(package, reason="what a cluster needs is not installed: infra/venv.sh cluster")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_cluster_lives_as_docs_cluster_says():
+    if reason := missing():
+        pytest.skip(reason)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "infra/rehearse.py")],
+        capture_output=True,
+        text=True,
+        timeout=1700,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr[-20_000:]
