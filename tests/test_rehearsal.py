@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT / "infra"))
 from rehearsal.hosts import missing
 
 for package in ("boto3", "grpc", "psycopg2"):
-    pytest.importorskip(package, reason="what a cluster needs is not installed: infra/venv.sh cluster")
+    pytest.importorskip(package, reason="a cluster's packages are missing: infra/venv.sh cluster")
 
 
 @pytest.mark.slow
