@@ -313,10 +313,15 @@ def test_a_second_driver_of_a_study_is_refused(tmp_path):
     assert second.stdout == ""
 
 
-def test_two_searches_at_once_on_one_machine_both_finish(tmp_path):
-    options = (*ONE_BY_ONE, *TINY, "--trials", "3")
-    both = {name: search(tmp_path, *options, "--study", name, **OWN_RAY) for name in ("one", "two")}
-    codes = [ended(process) for process in both.values()]
-    assert codes == [0, 0], told(tmp_path)
-    for name in both:
-        check_whole(tmp_path, name, 3)
+def test_searches_at_once_on_one_machine_all_finish(tmp_path):
+    """Two of the same data set and one of another, all begun at once, in one SQLite file."""
+    shared = ("--workers", "1", "--cpus-per-trial", "1", *SEARCH_ALONE[2:], *TINY, "--trials", "2")
+    datasets = {"one": "digits", "two": "digits", "other": "synthetic:apy"}
+    all_of_them = {
+        name: search(tmp_path, "--dataset", dataset, *shared, "--study", name, **OWN_RAY)
+        for name, dataset in datasets.items()
+    }
+    codes = [ended(process) for process in all_of_them.values()]
+    assert codes == [0, 0, 0], told(tmp_path)
+    for name in datasets:
+        check_whole(tmp_path, name, 2)
