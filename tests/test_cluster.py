@@ -5,6 +5,7 @@ import yaml
 
 from mianet.errors import InputError
 from tuning import cluster
+from tuning.gpu_share import Need
 
 TWO_CORES = [{"CPU": 2}]
 WORKSTATION = [{"CPU": 16, "GPU": 2}]
@@ -19,6 +20,7 @@ def share(monkeypatch):
         monkeypatch.setattr(cluster.ray, "nodes", lambda: alive + gone)
         return cluster.share_resources(trials, **options)
 
+    monkeypatch.setattr(cluster, "smallest_gpu", lambda nodes: None)
     return of
 
 
@@ -42,6 +44,42 @@ def test_shares(share, nodes, trials, options, expected):
     got = share(nodes, trials, **options)
     assert (got.workers, got.cpus, got.gpus) == expected
     assert got.device == ("cuda" if expected[2] else "cpu")
+
+
+UNEQUAL = [{"CPU": 0}, {"CPU": 64, "GPU": 8}, {"CPU": 4, "GPU": 1}, {"CPU": 2, "GPU": 4}]
+NEED = Need(data=2**30, weights=2**30, work=2**30)
+
+
+@pytest.mark.parametrize(
+    ("trials", "options", "expected", "threads"),
+    [
+        (100, {"gpus_per_trial": 1}, (13, 0.5, 1), 1),  # the last node has two GPUs a core
+        (100, {"gpus_per_trial": 0.25}, (52, 0.12, 0.25), 1),
+        (100, {"gpus_per_trial": 0.4}, (26, 0.25, 0.4), 1),  # two on a GPU, not five on two
+        (100, {"gpus_per_trial": 4}, (3, 2, 4), 2),  # the node with one GPU cannot
+        (100, {"gpus_per_trial": 1, "cpus_per_trial": 1}, (11, 1, 1), 1),
+    ],
+)
+def test_unequal_nodes_are_used_fully(share, trials, options, expected, threads):
+    got = share(UNEQUAL, trials, **options)
+    assert (got.workers, got.cpus, got.gpus) == expected
+    assert got.threads == threads
+
+
+def test_a_large_study_shares_gpus_by_default_and_says_why(share, monkeypatch):
+    monkeypatch.setattr(cluster, "smallest_gpu", lambda nodes: 24 * 2**30)
+    got = share(CLUSTER, 200, need=NEED)
+    assert (got.workers, got.cpus, got.gpus) == (32, 1, 0.25)
+    assert got.each.startswith("1 CPU and 0.25 GPU each (a trial needs about 3.8 GiB")
+    small = share(CLUSTER, 8, need=NEED)
+    assert (small.workers, small.gpus) == (8, 1)
+    assert "8 GPUs are enough for 8 trials at once" in small.each
+
+
+def test_a_share_that_is_too_small_is_doubted_before_the_work_begins(share, monkeypatch):
+    monkeypatch.setattr(cluster, "smallest_gpu", lambda nodes: 12 * 2**30)
+    assert "it may not fit" in share(CLUSTER, 200, gpus_per_trial=0.25, need=NEED).each
+    assert share(CLUSTER, 200, gpus_per_trial=0.5, need=NEED).reason == "as asked for"
 
 
 @pytest.mark.parametrize("options", [{"cpus_per_trial": 3}, {"gpus_per_trial": 1}])

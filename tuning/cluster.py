@@ -18,9 +18,12 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
 
 from mianet.errors import InputError
+from tuning.gpu_share import Need, asked_for, choose, smallest_gpu
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
 """Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
+
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,26 @@ class Share:
 
     Attributes:
         workers: Trials at once.
-        cpus: CPU cores of a trial.
+        cpus: CPU cores of a trial; a fraction where GPUs hold more trials than there are cores.
         gpus: GPUs of a trial, possibly a fraction.
+        reason: Why a trial gets these GPUs, for a person; empty on CPUs.
     """
 
     workers: int
-    cpus: int
+    cpus: float
     gpus: float
+    reason: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Return the CPU threads of a trial."""
+        return max(1, int(self.cpus))
+
+    @property
+    def each(self) -> str:
+        """Return in words what a trial gets, and why."""
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.cpus:g} CPU and {self.gpus:g} GPU each{why}"
 
     @property
     def device(self) -> str:
@@ -85,19 +101,38 @@ def share_resources(
     workers: int | None = None,
     cpus_per_trial: int | None = None,
     gpus_per_trial: float | None = None,
+    need: Need | None = None,
 ) -> Share:
     """Divide the connected cluster among the trials.
 
-    By default a trial takes one GPU where the cluster has any, and on CPUs so many cores that at
-    most a quarter of the study runs at once: a sampler learns from trials that have ended. Nodes
-    that the cluster may start when trials wait for them count as if they were there.
+    A trial trains on a GPU where the cluster has any, and shares it where the study is large enough
+    and the memory allows (``gpu_share``). By default at most a quarter of the study runs at once,
+    unless there are more GPUs: a sampler learns from trials that have ended. Nodes that the cluster
+    may start when trials wait for them count as if they were there.
+
+    Args:
+        trials: Trials of the study.
+        workers: Trials at once, if that is asked for.
+        cpus_per_trial: CPU cores of a trial, if that is asked for.
+        gpus_per_trial: GPUs of a trial, if that is asked for.
+        need: What a trial needs of a GPU's memory, if it is known.
 
     Raises:
         InputError: The cluster can never run such a trial.
     """
-    nodes = _planned_nodes() or [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = gpus_per_trial if gpus_per_trial is not None else float(_largest(nodes, "GPU") >= 1)
-    slots = _slots(nodes, cpus_per_trial or 1, gpus)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    planned = _planned_nodes()
+    nodes = planned or [node["Resources"] for node in alive]
+    gpus, reason = gpus_per_trial or 0.0, ""
+    if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
+        smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
+        wanted = min(workers or max(_total(nodes, "GPU"), trials // 4), trials)
+        gpus, reason = (
+            (gpus, asked_for(gpus, need, smallest))
+            if gpus_per_trial
+            else choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
+        )
+    slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(
             f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
@@ -107,18 +142,37 @@ def share_resources(
         )
     at_once = slots if gpus else min(slots, max(1, trials // 4))
     workers = min(workers or at_once, slots, trials)
-    cpus = cpus_per_trial or 1
-    while cpus_per_trial is None and _slots(nodes, cpus + 1, gpus) >= workers:
-        cpus += 1
-    return Share(workers, cpus, gpus)
+    cpus = cpus_per_trial or _least_cores(nodes, gpus)
+    while cpus_per_trial is None and _slots(nodes, int(cpus) + 1, gpus) >= workers:
+        cpus = int(cpus) + 1
+    return Share(workers, cpus, gpus, reason)
 
 
-def _slots(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
+def _slots(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
     """Return how many trials of this size the nodes hold at once."""
     return sum(
-        int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) / gpus if gpus else math.inf))
-        for node in nodes
+        int(min((node.get("CPU", 0) + _ROUNDING) // cpus, _on_gpus(node, gpus))) for node in nodes
     )
+
+
+def _on_gpus(node: Mapping[str, float], gpus: float) -> float:
+    """Return how many trials a node's GPUs hold; a trial's fraction is one GPU's."""
+    if gpus >= 1:
+        return node.get("GPU", 0) // gpus
+    return int(node.get("GPU", 0)) * int(1 / gpus + _ROUNDING) if gpus else math.inf
+
+
+def _least_cores(nodes: Sequence[Mapping[str, float]], gpus: float) -> float:
+    """Return the cores that a trial gets at least: one, or less where GPUs would stay idle."""
+    if not gpus:
+        return 1.0
+    shares = [node.get("CPU", 0) / held for node in nodes if (held := _on_gpus(node, gpus))]
+    least = min([share for share in shares if share], default=1.0)
+    return min(1.0, max(1, int(100 * least)) / 100)
+
+
+def _total(nodes: Sequence[Mapping[str, float]], resource: str) -> int:
+    return sum(int(node.get(resource, 0)) for node in nodes)
 
 
 def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:

@@ -21,7 +21,9 @@ from tuning.command_line import (
     run,
     tracking_uri,
 )
-from tuning.confirmation import MOST_CONTENDERS, confirm, fresh_draws
+from tuning.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
+from tuning.gpu_share import need_of_any
+from tuning.models import read_settings
 from tuning.recording import deliver_waiting_for, read_trials
 from tuning.selection import candidates, select
 
@@ -52,6 +54,7 @@ def confirm_study() -> int:
         workers=most,
         cpus_per_trial=arguments.cpus_per_trial,
         gpus_per_trial=arguments.gpus_per_trial,
+        need=need_of_any(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
     )
     confirm(ranked, draws, share, uri, arguments.storage)
     trials = read_trials(uri, source.name, arguments.study)

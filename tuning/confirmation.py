@@ -124,7 +124,7 @@ def confirm(
     chosen = [trial for trial in contenders(trials) if not _is_confirmed(trial, draws)]
     print(
         f"confirming {len(chosen)} configurations on {draws.count} fresh draws each, "
-        f"{share.workers} at once",
+        f"{share.workers} at once, {share.each}",
         flush=True,
     )
     data = ray.put(draws.data)
@@ -146,7 +146,7 @@ def _start(
 ) -> list[ray.ObjectRef]:
     settings, epochs = read_settings(trial.hyperparameters), trial.best_epoch
     return [
-        tasks.start(_score, data, settings, epochs, number, draws.seed, share.cpus, share.device)
+        tasks.start(_score, data, settings, epochs, number, draws.seed, share.threads, share.device)
         for number in draws.numbers
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -45,6 +45,7 @@ from tuning.command_line import (
     tracking_uri,
 )
 from tuning.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
+from tuning.gpu_share import Need, most, need_of
 from tuning.models import MIANET, MODELS, read_settings
 from tuning.recording import (
     FinalDescription,
@@ -126,10 +127,11 @@ def final() -> int:
         workers=len(seeds) * len(chosen),
         cpus_per_trial=arguments.cpus_per_trial,
         gpus_per_trial=arguments.gpus_per_trial,
+        need=_need(chosen.values(), data, test),
     )
     print(
         f"final training on all trainval images: {' and '.join(chosen)}, {len(seeds)} seeds each, "
-        f"{share.workers} at once on {where}",
+        f"{share.workers} at once on {where}, {share.each}",
         flush=True,
     )
     calibrations = (
@@ -165,6 +167,22 @@ def _configurations(selection: Selection) -> dict[str, RecordedTrial]:
     return {"paper": selection.paper, "selected": selection.trial}
 
 
+def _need(trials: Iterable[RecordedTrial], data: SearchData, test: TestParts) -> Need | None:
+    """Return what a final training needs of a GPU's memory: all images, all classes."""
+    classes, attribute_dim = test.class_attributes.shape
+    needs = [
+        need_of(
+            read_settings(trial.hyperparameters),
+            images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
+            feature_dim=data.features.shape[1],
+            attribute_dim=attribute_dim,
+            classes=classes,
+        )
+        for trial in trials
+    ]
+    return most(needs)
+
+
 def _calibrate(data: SearchData, trial: RecordedTrial, share: cluster.Share) -> Calibration:
     """Choose the constant on the validation executions that the trial was scored on."""
     shared = ray.put(data)
@@ -193,7 +211,7 @@ def _calibrate(data: SearchData, trial: RecordedTrial, share: cluster.Share) -> 
 def _validate_one(
     data: SearchData, trial: RecordedTrial, execution: int, share: cluster.Share
 ) -> SeenUnseenCurve | DivergedError:
-    torch.set_num_threads(share.cpus)
+    torch.set_num_threads(share.threads)
     try:
         return validation_curve(
             data,
@@ -276,7 +294,7 @@ def _start(
 ) -> list[ray.ObjectRef]:
     settings, epochs, share = read_settings(trial.hyperparameters), trial.best_epoch, world.share
     return [
-        tasks.start(_train_one, data, test, settings, epochs, seed, share.cpus, share.device)
+        tasks.start(_train_one, data, test, settings, epochs, seed, share.threads, share.device)
         for seed in world.seeds
     ]
 

@@ -26,6 +26,7 @@ from tuning.algorithms import (
     SCORE,
 )
 from tuning.checkpoints import Checkpoint, CheckpointFile
+from tuning.gpu_limit import exceeded, hold_to_share
 from tuning.models import MODELS
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Plan:
         settings: Hyperparameters that are not searched, as they are in every trial.
         threads: CPU threads of a worker.
         device: ``"cpu"`` or ``"cuda"``.
+        gpus: GPUs that Ray counts for a trial; it is held to its share of the memory.
         checkpoints: Folder of the running trials' states.
     """
 
@@ -52,6 +54,7 @@ class Plan:
     threads: int
     device: str
     checkpoints: Path
+    gpus: float = 0.0
 
 
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
@@ -62,9 +65,11 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
 
     A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
     that the sampler learns of it. An error of the code reports its reason first, since it would
-    come again: only what kills the process, or finds no memory, is worth another try.
+    come again, and so would one that needs more of a GPU than its share: only what kills the
+    process, or finds memory taken by others, is worth another try.
     """
     torch.set_num_threads(plan.threads)
+    hold_to_share(plan.gpus)
     score, best_epoch, number = -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
@@ -73,10 +78,14 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
             tune.report({EPOCH: number, SCORE: score, BEST_EPOCH: best_epoch, **metrics})
     except DivergedError as error:
         tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: str(error)})
-    except (MemoryError, torch.OutOfMemoryError):
+    except MemoryError:
         raise
     except Exception as error:
         reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        if isinstance(error, torch.OutOfMemoryError):
+            reason = exceeded(plan.gpus)
+            if not reason:
+                raise
         tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, BROKEN: reason})
         raise  # with it goes the process, whose device may be in any state
 

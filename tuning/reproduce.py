@@ -66,7 +66,7 @@ def reproduce() -> int:
     )
     print(
         f"{setup.caption}\n{len(experiments)} tables and figures from {len(trainings)} trainings, "
-        f"{share.workers} at once on {where}",
+        f"{share.workers} at once on {where}, {share.each}",
         flush=True,
     )
     evidence = Evidence(setup, test, {}, image_names, arguments.images)

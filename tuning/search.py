@@ -41,6 +41,7 @@ from tuning.command_line import (
     writable_folder,
 )
 from tuning.confirm import DEFAULT_DRAWS
+from tuning.gpu_share import need_of_any
 from tuning.insights import sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
@@ -64,7 +65,14 @@ from tuning.resumption import (
     resume_command,
 )
 from tuning.space import search_space
-from tuning.study import Study, StudyOutcome, check_data, describe_study, run_study
+from tuning.study import (
+    Study,
+    StudyOutcome,
+    check_data,
+    describe_study,
+    largest_settings,
+    run_study,
+)
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -127,6 +135,7 @@ def search() -> int:
             workers=arguments.workers,
             cpus_per_trial=arguments.cpus_per_trial,
             gpus_per_trial=arguments.gpus_per_trial,
+            need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
         )
         uri = tracking_uri(arguments)
         if not ledger:
@@ -144,8 +153,7 @@ def search() -> int:
             print(
                 f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
                 f"{study.executions} executions on {description.dataset_title}; {study.sampler} "
-                f"and {study.scheduler}; {share.workers} at once on {where}, "
-                f"{share.cpus} CPU and {share.gpus:g} GPU each\n"
+                f"and {study.scheduler}; {share.workers} at once on {where}, {share.each}\n"
                 f"to look at it: {recorder.location}",
                 flush=True,
             )

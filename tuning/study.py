@@ -24,6 +24,7 @@ from tuning import deaths
 from tuning.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
 from tuning.checkpoints import remove_checkpoint
 from tuning.cluster import Share
+from tuning.gpu_share import largest_of
 from tuning.interrupts import Interrupt
 from tuning.ledger import Ended, Event, Ledger, Proposed
 from tuning.models import MIANET, MODELS
@@ -317,7 +318,8 @@ def _tuner(
         executions=study.executions,
         seed=study.seed,
         settings=parts.settings,
-        threads=share.cpus,
+        threads=share.threads,
+        gpus=share.gpus,
         device=share.device,
         checkpoints=parts.checkpoints,
     )
@@ -381,6 +383,11 @@ def base_settings(study: Study, dataset: str) -> Settings:
     """Return the hyperparameters that trials start from: the paper's, and what is fixed."""
     model = MODELS[study.model]
     return model.settings.from_mapping({**model.published(dataset).as_dict(), **study.fixed})
+
+
+def largest_settings(study: Study, dataset: str) -> Settings:
+    """Return the settings of the largest model that can be proposed."""
+    return largest_of(base_settings(study, dataset), study.space)
 
 
 def paper_point(study: Study, dataset: str) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.exceptions import RayTaskError
 
+from mianet.errors import InputError
 from tuning.cluster import Share
+from tuning.gpu_limit import held
 from tuning.terminal import REFRESH_SECONDS, StatusLine, bar, time_words
 
 HEARTBEAT_SECONDS = 10.0
@@ -45,13 +48,14 @@ class Tasks:
         self._task = ray.remote(_timed).options(
             num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
         )
+        self._gpus = share.gpus
         self._line = StatusLine()
         self._started = time.monotonic()
         self._all: list[ray.ObjectRef] = []
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
         """Have a function called on the cluster; return what to await."""
-        self._all.append(self._task.remote(function, *arguments))
+        self._all.append(self._task.remote(self._gpus, function, *arguments))
         return self._all[-1]
 
     def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
@@ -68,7 +72,7 @@ class Tasks:
                 self._line.show(self._status(what))
             else:
                 self._line.say(f"{what}: training, {time.monotonic() - since:.0f} s")
-        timed: Timed = ray.get(reference)
+        timed: Timed = result_of(reference)
         return timed
 
     def say(self, line: str) -> None:
@@ -98,7 +102,21 @@ class Tasks:
         )
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> Timed:
+def result_of(reference: ray.ObjectRef) -> Any:
+    """Return what a task returned; what a user can mend is raised as it was there, in one line.
+
+    Raises:
+        InputError: The task raised it.
+    """
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+
+
+def _timed(gpus: float, function: Callable[..., Any], *arguments: Any) -> Timed:
     started = time.monotonic()
-    result = function(*arguments)
+    result = held(gpus, function, *arguments)
     return Timed(result, time.monotonic() - started)

@@ -13,7 +13,9 @@ from mianet.errors import DivergedError
 from mianet.measurement import measure
 from mianet.test_parts import TestParts
 from tuning.cluster import Share
+from tuning.gpu_limit import held
 from tuning.paper.evidence import Outcome, Training
+from tuning.waiting import result_of
 
 HEARTBEAT_SECONDS = 60.0
 """How often a line says that trainings are still under way."""
@@ -27,9 +29,11 @@ def run_trainings(
     They start in the given order. A training whose worker dies is started again, twice at most.
     """
     data_ref, test_ref = ray.put(data), ray.put(test)
-    task = ray.remote(_train).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
+    task = ray.remote(held).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
     running = {
-        task.remote(data_ref, test_ref, training, share.cpus, share.device): training
+        task.remote(
+            share.gpus, _train, data_ref, test_ref, training, share.threads, share.device
+        ): training
         for training in trainings
     }
     started = time.monotonic()
@@ -39,7 +43,7 @@ def run_trainings(
             minutes = (time.monotonic() - started) / 60
             print(f"{len(running)} trainings to go after {minutes:.0f} min", flush=True)
         for reference in ended:
-            yield running.pop(reference), ray.get(reference)
+            yield running.pop(reference), result_of(reference)
 
 
 def _train(
