@@ -78,6 +78,27 @@ def record_study(
     return read_study(uri, DATASET, name).run_id
 
 
+def record_multipliers(uri: str) -> None:
+    """Record 24 trials, better the smaller their multiplier is; the last four diverged."""
+    name = "latent_multiplier"
+    description = dataclasses.replace(
+        DESCRIPTION,
+        name="multipliers",
+        searched=(name,),
+        log_scaled=(name,),
+        settings={**DESCRIPTION.settings, "space": {name: "0.5 … 4 (log)"}},
+    )
+    with StudyRecorder.open(uri, description) as recorder:
+        for number in range(24):
+            value = 0.5 * 8 ** (number / 24)
+            hyperparameters = {"model": "mianet", name: value}
+            trial = f"t{number}"
+            recorder.trial_started(trial, number, hyperparameters, origin="qmc", device="cpu")
+            if number < 20:
+                recorder.epoch_finished(trial, 1, epoch_metrics(0.4 - number / 100))
+            recorder.trial_ended(trial, "finished" if number < 20 else "infeasible", reason="")
+
+
 def record_confirmations(uri: str, numbers: list[int], name: str = "reported") -> None:
     """Record fresh draws; the first of the numbers does best on them."""
     study = read_study(uri, DATASET, name)

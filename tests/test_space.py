@@ -7,7 +7,15 @@ import pytest
 from mianet.config import Hyperparameters
 from mianet.data import DATASETS, paper_hyperparameters
 from mianet.errors import InputError
-from tuning.space import DEFAULT_SEARCHED, SEARCH_SPACE, contains, describe, search_space
+from tuning.models import MODELS
+from tuning.space import (
+    DEFAULT_SEARCHED,
+    SEARCH_SPACE,
+    contains,
+    describe,
+    described,
+    search_space,
+)
 
 
 @pytest.mark.parametrize("name", SEARCH_SPACE)
@@ -33,6 +41,21 @@ def test_a_range_can_be_changed_and_zero_makes_it_linear():
     assert describe(space["alpha"]) == "0.1 … 2 (log)"
     assert describe(space["gamma"]) == "0 … 1"
     assert not contains(space, {"alpha": 1000.0, "gamma": 0.5})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_described_range_is_read_back(model):
+    for name, searched in MODELS[model].space.items():
+        distribution = searched.distribution
+        assert described(describe(distribution), distribution) == distribution, name
+    (linear,) = search_space(("alpha",), {"alpha": (0, 2)}).values()
+    assert described(describe(linear), SEARCH_SPACE["alpha"].distribution) == linear
+
+
+@pytest.mark.parametrize("words", ["", "1", "1 … x", "relu | linear"])
+def test_words_that_are_no_range_are_refused(words):
+    with pytest.raises(ValueError, match=r"could not convert|not enough values"):
+        described(words, SEARCH_SPACE["alpha"].distribution)
 
 
 BAD = [

@@ -10,6 +10,7 @@ import time
 
 import mlflow
 import pytest
+from optuna.distributions import FloatDistribution
 from pages import (
     DATASET,
     DESCRIPTION,
@@ -18,6 +19,7 @@ from pages import (
     Page,
     curve_of,
     record_final,
+    record_multipliers,
     record_study,
     values_of,
     written,
@@ -26,15 +28,20 @@ from recorded import epoch_metrics
 
 from mianet.errors import InputError
 from tuning import study_report
+from tuning.insights import sentences
 from tuning.page.document import document
 from tuning.page.subject import Subject, number_words
 from tuning.recorded_studies import read_study
 from tuning.recording import StudyRecorder
 
 SECTIONS = [
-    *("configuration", "results", "history", "parallel", "slices", "importances", "curves"),
-    *("confusion", "bias", "cost", "trials"),
+    *("configuration", "results", "insights", "history", "parallel", "slices", "importances"),
+    *("curves", "confusion", "bias", "cost", "trials"),
 ]
+FLOATS = {
+    "alpha": FloatDistribution(1e-5, 1e4, log=True),
+    "beta": FloatDistribution(0.1, 0.9),
+}
 PICTURES = {"history": 1, "parallel": 1, "slices": 3, "importances": 1, "curves": 1}
 FINAL_PICTURES = {"confusion": 1, "bias": 1}
 
@@ -136,6 +143,43 @@ def test_importances_say_what_mattered_and_how_it_was_found(reported):
     assert re.search(r"alpha|beta|latent_activation", section)[0] == "alpha"
 
 
+def test_what_the_trials_tell_is_said(reported):
+    """The same sentences as at a search's end, though the space is read back from the record."""
+    page = page_of(reported)
+    trials = read_study(reported[0], DATASET).trials
+    told = sentences(trials, FLOATS)
+    assert told[0].startswith("22 trials found")
+    for words in told:
+        assert words in page.sections["insights"]
+    assert page.count("insights", "li") == len(told)
+    assert page.rows["insights"] == []
+
+
+def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multiplier(uri):
+    """Of 24 trials four diverge, where the multiplier is high; the best lies at its lower end."""
+    record_multipliers(uri)
+    page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
+    section = page.sections["insights"]
+    assert "4 of 24 trials diverged, mostly where latent_multiplier is high;" in section
+    assert "latent_multiplier of the best trial, 0.5, lies at the lower end of its range" in section
+    heading, *rows = page.rows["insights"]
+    assert heading == ["latent_multiplier", "trials", "best H", "median H"]
+    lows = [row[0].split(" ")[0] for row in rows]
+    assert lows == ["0.50", "0.71", "1.00", "1.41", "2.00", "2.83"]
+    assert sum(int(row[1]) for row in rows) == 20
+    assert rows[0][2] == "40.0"
+    assert rows[-1][1:] == ["0", "–", "–"]
+
+
+def test_a_range_of_another_version_is_left_out(uri):
+    record_study(uri, trials=9)
+    study = read_study(uri, DATASET)
+    odd = {**study.settings, "space.alpha": "somewhere", "searched": "alpha, unknown"}
+    assert Subject(dataclasses.replace(study, settings=odd), "aPY").space == {}
+    of_none = dataclasses.replace(study, settings={**study.settings, "model": "other"})
+    assert Subject(of_none, "aPY").space == {}
+
+
 def test_the_cost_is_that_of_all_that_was_computed(reported):
     rows = {row[0]: row for row in page_of(reported).rows["cost"]}
     study = read_study(reported[0], DATASET)
@@ -203,7 +247,7 @@ def test_a_hostile_name_stays_in_the_storage(uri, tmp_path, monkeypatch, capsys)
 
 
 SMALL = [
-    pytest.param({"trials": 24}, SECTIONS[:7], id="no confirmation, no final training"),
+    pytest.param({"trials": 24}, SECTIONS[:8], id="no confirmation, no final training"),
     pytest.param({"trials": 1}, ["history", "curves"], id="one trial"),
     pytest.param({"trials": 12, "epochs": 1}, ["history", "parallel", "slices"], id="closed form"),
 ]

@@ -17,6 +17,10 @@ from optuna.distributions import (
 from mianet.config import FeatureScaling, Hyperparameters, LatentActivation, Settings
 from mianet.errors import InputError
 
+_BETWEEN = " … "
+_LOGARITHMIC = " (log)"
+_CHOICES = " | "
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -95,11 +99,30 @@ def contains(space: Mapping[str, BaseDistribution], values: Mapping[str, Any]) -
 def describe(distribution: BaseDistribution) -> str:
     """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
-        return " | ".join(str(choice) for choice in distribution.choices)
+        return _CHOICES.join(str(choice) for choice in distribution.choices)
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        scale = " (log)" if distribution.log else ""
-        return f"{distribution.low:g} … {distribution.high:g}{scale}"
+        scale = _LOGARITHMIC if distribution.log else ""
+        return f"{distribution.low:g}{_BETWEEN}{distribution.high:g}{scale}"
     return str(distribution)
+
+
+def described(words: str, like: BaseDistribution) -> BaseDistribution:
+    """Return the range that ``describe`` wrote, with its bounds as rounded there.
+
+    Args:
+        words: What it wrote.
+        like: The hyperparameter's range by default, which tells whole numbers from others.
+
+    Raises:
+        ValueError: The words are not such a range.
+    """
+    if isinstance(like, CategoricalDistribution):
+        return CategoricalDistribution(words.split(_CHOICES))
+    low, high = (float(bound) for bound in words.removesuffix(_LOGARITHMIC).split(_BETWEEN))
+    log = words.endswith(_LOGARITHMIC)
+    if isinstance(like, IntDistribution):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(low, high, log=log)
 
 
 def _bounded(

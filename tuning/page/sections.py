@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuning.importances import FEWEST_TRIALS, REPEATS
+from tuning.insights import bands, sentences
 from tuning.page import final_pictures, search_pictures, tables
 from tuning.page.markup import Html, element, joined, note, table
 from tuning.page.subject import (
@@ -17,6 +19,11 @@ from tuning.page.subject import (
 )
 
 _FEWEST_FOR_PICTURE = 2
+_MULTIPLIER = "latent_multiplier"
+_NOTHING_TOLD = (
+    "Nothing yet: there are too few trials to say whether more would help, the best one lies at "
+    "no edge of what was searched, and few trials or none diverged."
+)
 _DASH = "–"
 
 
@@ -40,6 +47,7 @@ def sections(subject: Subject) -> list[Section]:
     return [
         Section("configuration", "Selected configuration", tables.configuration(subject)),
         Section("results", "Results", tables.results(subject)),
+        Section("insights", "What the trials tell", insights(subject)),
         Section("history", "Optimisation history", history(subject)),
         Section("parallel", "Parallel coordinates", parallel(subject)),
         Section("slices", "Slices", slices(subject)),
@@ -50,6 +58,35 @@ def sections(subject: Subject) -> list[Section]:
         Section("cost", "Cost", tables.cost(subject)),
         Section("trials", "All trials", tables.trials(subject)),
     ]
+
+
+def insights(subject: Subject) -> Html:
+    """Say what the trials suggest to do next, and how the score goes with the multiplier."""
+    told = sentences(subject.study.trials, subject.space)
+    points = (element("li", f"{words}.") for words in told)
+    parts = [element("ul", *points, class_="told") if told else note(_NOTHING_TOLD)]
+    if _MULTIPLIER in subject.space:
+        parts += _by_multiplier(subject)
+    return joined(parts)
+
+
+def _by_multiplier(subject: Subject) -> list[Html]:
+    found = bands(subject.study.trials, _MULTIPLIER, subject.space[_MULTIPLIER])
+    rows = [
+        (
+            f"{band.low:.2f} to {band.high:.2f}",
+            str(len(band.scores)),
+            percent(max(band.scores, default=math.nan)),
+            percent(statistics.median(band.scores) if band.scores else math.nan),
+        )
+        for band in found
+    ]
+    heading = (element("code", _MULTIPLIER), "trials", "best H", "median H")
+    words = (
+        "The trials’ scores by their latent multiplier, in percent. Everything else differs "
+        "between these trials too; figure 6 of the reproduction changes the multiplier alone."
+    )
+    return [table(heading, rows), note(words)]
 
 
 def history(subject: Subject) -> Html:

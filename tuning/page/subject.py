@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from optuna.distributions import BaseDistribution
+
 from mianet.errors import InputError
 from tuning.comparison import standard_error
 from tuning.importances import importances
@@ -16,6 +18,7 @@ from tuning.page.scales import Choices, Linear, Logarithmic, Scale
 from tuning.recorded_studies import FinalTraining, RecordedStudy
 from tuning.records import RecordedTrial
 from tuning.selection import Selection, select
+from tuning.space import described
 
 _LOGARITHMIC = " (log)"
 _BETWEEN = " … "
@@ -103,6 +106,19 @@ class Subject:
             for name in names
             if self.tried(name)
         )
+
+    @cached_property
+    def space(self) -> dict[str, BaseDistribution]:
+        """Return the searched hyperparameters and their ranges, as far as this version knows."""
+        known = MODELS[self.model].space if self.model in MODELS else {}
+        found = {}
+        for searched in self.searched:
+            try:
+                like = known[searched.name].distribution
+                found[searched.name] = described(searched.words, like)
+            except (KeyError, ValueError):  # of another version
+                continue
+        return found
 
     @cached_property
     def importances(self) -> dict[str, list[float]]:
