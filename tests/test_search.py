@@ -7,8 +7,11 @@ from collections import Counter
 
 import mlflow
 import numpy as np
+import optuna
 import pytest
 from commands import SMALL, run, start
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from pages import Page
 from ray.cluster_utils import Cluster
 
@@ -99,6 +102,25 @@ def test_the_record_is_whole_and_nested(searched):
         assert math.isfinite(float(trial.data.params["alpha"]))
         executions = [m for m in trial.data.metrics if m.startswith("val_harmonic_mean_execution")]
         assert len(executions) == 2
+
+
+def test_the_optuna_study_agrees_with_the_record(searched):
+    folder, _ = searched
+    file = folder / "ray_results" / "first" / "optuna.log"
+    study = optuna.load_study(
+        study_name="first", storage=JournalStorage(JournalFileBackend(str(file)))
+    )
+    assert study.user_attrs["mlflow_run_id"] == read_study(store_of(folder), "digits").run_id
+    recorded = read_trials(store_of(folder), "digits", "first")
+    for trial, known in zip(study.get_trials(), recorded, strict=True):
+        assert trial.user_attrs["mlflow_run_id"] == known.run_id
+        assert (trial.number, trial.value) == (known.number, known.score)
+        assert trial.user_attrs["status"] == known.status
+        assert trial.user_attrs["best_epoch"] == known.best_epoch
+        assert {n: str(v) for n, v in trial.params.items()}.items() <= known.hyperparameters.items()
+        for execution, value in known.per_execution.items():
+            name = f"best_val_harmonic_mean_execution_{execution}"
+            assert trial.user_attrs[name] == value
 
 
 def test_the_first_trial_is_the_papers_and_runs_to_its_end(searched):

@@ -100,6 +100,18 @@ def outcome_line(status: str, score: float, best_epoch: int, epochs: int, reason
     return f"{line}. {reason}".strip()
 
 
+def study_params(study: StudyDescription) -> dict[str, Any]:
+    """Return what is recorded of a study's settings, by name."""
+    return flattened(
+        {
+            "dataset": study.dataset,
+            "protocol": study.protocol,
+            "searched": ", ".join(study.searched),
+            **study.settings,
+        }
+    )
+
+
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one, with dotted names."""
     flat: dict[str, Any] = {}

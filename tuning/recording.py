@@ -154,6 +154,10 @@ class StudyRecorder(Closing):
         """Return where a person finds the study: an address, or the command that shows it."""
         return self._writer.location
 
+    def run_of(self, number: int) -> str:
+        """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
+        return self._writer.known_run_id(f"{self._key}-{number:05d}")
+
     def trial_started(
         self,
         trial: str,
@@ -311,7 +315,7 @@ class StudyRecorder(Closing):
         if is_new:
             self._put(
                 dataset_message(self._key, self._description, "search"),
-                values(self._key, params=_study_params(self._description)),
+                values(self._key, params=descriptions.study_params(self._description)),
             )
         else:
             tags = {"status": "running", **_study_tags(self._description)}
@@ -440,14 +444,3 @@ def _study_start(description: StudyDescription) -> StartRun:
         **_study_tags(description),
     }
     return StartRun(uuid.uuid4().hex, description.name, now_ms(), tags)
-
-
-def _study_params(description: StudyDescription) -> dict[str, Any]:
-    return descriptions.flattened(
-        {
-            "dataset": description.dataset,
-            "protocol": description.protocol,
-            "searched": ", ".join(description.searched),
-            **description.settings,
-        }
-    )

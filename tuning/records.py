@@ -173,6 +173,19 @@ def per_execution(metrics: Mapping[str, float], prefix: str = "") -> dict[int, f
     return {int(n.removeprefix(start)): v for n, v in metrics.items() if n.startswith(start)}
 
 
+def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what is recorded of a trial's best epoch, from that epoch's metrics.
+
+    Those are the means of all validation accuracies, and the objective of each execution.
+    """
+    return {
+        f"{BEST_PREFIX}{name}": value
+        for name, value in metrics.items()
+        if name.startswith(EXECUTION_PREFIX)
+        or (name.startswith("val_") and "_execution_" not in name)
+    }
+
+
 def is_candidate(status: str, score: float, executions: int, planned_executions: int) -> bool:
     """Say whether a search may choose a trial: ended well, with a score of all its executions."""
     return status in SELECTABLE and math.isfinite(score) and executions >= planned_executions

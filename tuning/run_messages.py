@@ -88,6 +88,10 @@ class Runs:
             raise LookupError(f"its run was not created: {self._problems.get(key, 'not yet')}")
         return self._ids[key]
 
+    def known_id_of(self, key: str) -> str:
+        """Return MLflow's id of a run without asking for it; empty where that is not known."""
+        return self._ids.get(key, "")
+
     def problem_of(self, key: str) -> str:
         """Return why something of this run was refused, or nothing."""
         return self._problems.get(key, "")

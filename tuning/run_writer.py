@@ -107,6 +107,10 @@ class RunWriter:
         """Return where a person finds the run: an address, or the command that shows it."""
         return location_of(self._store, self._experiment, self.run_id)
 
+    def known_run_id(self, key: str) -> str:
+        """Return MLflow's id of a run nested in this one; empty as long as it is not known."""
+        return self._runs.known_id_of(key)
+
     def deadline_of(self, status: str) -> float:
         """Return how long to wait at the end: a user's interrupt can count on the journal."""
         in_a_hurry = status == "interrupted" and self._journal is not None

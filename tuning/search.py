@@ -45,6 +45,7 @@ from tuning.gpu_share import need_of_any
 from tuning.insights import sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
+from tuning.optuna_file import OptunaFile
 from tuning.recording import (
     JOURNAL_FOLDER,
     StudyRecorder,
@@ -149,6 +150,14 @@ def search() -> int:
             interrupts.watching(resume_command(arguments.storage, study.name)) as interrupt,
             begun(ledger, kept_settings(arguments, study, data, uri)),
             StudyRecorder.open(uri, description, journal, resume=True) as recorder,
+            OptunaFile(
+                ledger.folder,
+                description,
+                study.space,
+                patience=study.patience,
+                run_id=recorder.study_run_id,
+                run_of=recorder.run_of,
+            ) as optuna_file,
         ):
             print(
                 f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
@@ -157,7 +166,7 @@ def search() -> int:
                 f"to look at it: {recorder.location}",
                 flush=True,
             )
-            outcome = run_study(study, data, share, recorder, ledger, interrupt)
+            outcome = run_study(study, data, share, recorder, ledger, interrupt, [optuna_file.take])
             recorder.close("interrupted" if outcome.interrupted else "finished")
         return _after(outcome, arguments, study, ledger, uri)
 

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,7 @@ def run_study(
     recorder: StudyRecorder,
     ledger: Ledger,
     interrupt: Interrupt,
+    listeners: Sequence[Listener] = (),
 ) -> StudyOutcome:
     """Run a search, or what is left of it, on the connected Ray; record it as it goes.
 
@@ -205,13 +206,14 @@ def run_study(
         recorder: Where to record; it is left open.
         ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
         interrupt: Says when to stop.
+        listeners: Who is told of all that happens, beside those who take part.
 
     Raises:
         InputError: The ledger cannot be written.
     """
     started = time.monotonic()
     _quieten()
-    parts = _parts(study, data, share, recorder, ledger.folder)
+    parts = _parts(study, data, share, recorder, ledger.folder, listeners)
     events = _catch_up(study, ledger, parts)
     counts = parts.standings.counts
     left = _Left(
@@ -243,6 +245,7 @@ class _Parts:
     scheduler: StudyScheduler
     recording: Recording
     folder: Path
+    others: Sequence[Listener]
 
     @property
     def checkpoints(self) -> Path:
@@ -250,7 +253,8 @@ class _Parts:
 
     @property
     def listeners(self) -> list[Listener]:
-        return [self.standings.take, self.proposer.take, self.recording.take, self.clean_up]
+        taking_part = [self.standings.take, self.proposer.take, self.recording.take, self.clean_up]
+        return [*taking_part, *self.others]
 
     def clean_up(self, event: Event) -> None:
         """Remove the checkpoint of a trial that ended."""
@@ -267,7 +271,12 @@ class _Left:
 
 
 def _parts(
-    study: Study, data: SearchData, share: Share, recorder: StudyRecorder, folder: Path
+    study: Study,
+    data: SearchData,
+    share: Share,
+    recorder: StudyRecorder,
+    folder: Path,
+    others: Sequence[Listener],
 ) -> _Parts:
     paper = paper_point(study, data.name)
     settings = base_settings(study, data.name)
@@ -279,6 +288,7 @@ def _parts(
         scheduler=StudyScheduler(inner, study.patience, spared=0 if paper else None),
         recording=Recording(recorder, settings, share.device),
         folder=folder,
+        others=others,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tuning.records import BEST_PREFIX, EXECUTION_PREFIX, NOTE_TAG, OBJECTIVE
+from tuning.records import EXECUTION_PREFIX, NOTE_TAG, OBJECTIVE, best_figures
 from tuning.run_messages import EndRun, LogValues, Point, ResumeRun, RunMessage, StartRun
 
 SUMMARY_STEP = 0
@@ -131,12 +131,7 @@ class TrialMemory:
             return
         self.score, self.best_epoch = score, epoch
         self.executions = sum(name.startswith(EXECUTION_PREFIX) for name in metrics)
-        self.best = {
-            f"{BEST_PREFIX}{name}": value
-            for name, value in metrics.items()
-            if name.startswith(EXECUTION_PREFIX)
-            or (name.startswith("val_") and "_execution_" not in name)
-        }
+        self.best = best_figures(metrics)
 
 
 @dataclass
