@@ -1,0 +1,128 @@
+"""Recorded learning curves: one small Parquet file a data set, written whole or not at all.
+
+A row is one execution of one configuration. Accuracies are kept as multiples of 1/10000, which is
+finer than an image counts in any of the data sets; the harmonic mean follows from ts and tr.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FOLDER = Path(__file__).resolve().parent / "curves"
+UNIT = 10_000
+ACCURACIES = ("ts", "tr", "t1")
+_ABOUT = b"about"
+
+
+@dataclass(frozen=True)
+class About:
+    """What all rows of a file share; a file goes on only where all of it agrees.
+
+    Attributes:
+        dataset: Canonical name.
+        digest: sha256 of the data set's source, in hex.
+        share: Share of each class's images that takes part.
+        epochs: Epochs of every curve.
+        seed: Of the draws, of the trainings and of the configurations.
+        names: The hyperparameters that vary.
+    """
+
+    dataset: str
+    digest: str
+    share: float
+    epochs: int
+    seed: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One execution of one configuration.
+
+    Attributes:
+        configuration: Its number; 0 is the paper's.
+        draw: The execution's number.
+        values: The hyperparameters, in the order of ``About.names``.
+        ts: By epoch, in units of 1/10000, as are tr and t1; shorter where the training diverged.
+        tr: Of the seen classes' held-out images.
+        t1: Of the unseen classes' images among the unseen classes.
+        seconds: Processor seconds of an epoch on one core, training and scoring.
+        diverged: Why the training ended early; empty where it did not.
+    """
+
+    configuration: int
+    draw: int
+    values: tuple[float, ...]
+    ts: tuple[int, ...]
+    tr: tuple[int, ...]
+    t1: tuple[int, ...]
+    seconds: float
+    diverged: str = ""
+
+    @property
+    def key(self):
+        return self.configuration, self.draw
+
+    @classmethod
+    def from_json(cls, text):
+        fields = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    def to_json(self):
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+
+def harmonic(ts, tr):
+    """Return H of accuracies of any shape, 0 where both are 0."""
+    total = ts + tr
+    return np.divide(2 * ts * tr, total, out=np.zeros_like(total), where=total > 0)
+
+
+def read_rows(path):
+    """Return what all rows share, and the rows by (configuration, draw)."""
+    table = pq.read_table(path)
+    fields = json.loads(table.schema.metadata[_ABOUT])
+    about = About(**{**fields, "names": tuple(fields["names"])})
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    rows = {}
+    for i in range(len(table)):
+        row = Row(
+            configuration=columns["configuration"][i],
+            draw=columns["draw"][i],
+            values=tuple(columns[name][i] for name in about.names),
+            seconds=columns["seconds"][i],
+            diverged=columns["diverged"][i],
+            **{name: tuple(columns[name][i]) for name in ACCURACIES},
+        )
+        rows[row.key] = row
+    return about, rows
+
+
+def write_rows(path, about, rows):
+    """Write the file in one go: a reader sees the old one or the new one."""
+    ordered = [rows[key] for key in sorted(rows)]
+    columns = {
+        "configuration": pa.array([r.configuration for r in ordered], pa.int32()),
+        "draw": pa.array([r.draw for r in ordered], pa.int8()),
+        "seconds": pa.array([r.seconds for r in ordered], pa.float32()),
+        "diverged": pa.array([r.diverged for r in ordered], pa.string()),
+    }
+    for position, name in enumerate(about.names):
+        columns[name] = pa.array([r.values[position] for r in ordered], pa.float64())
+    for name in ACCURACIES:
+        columns[name] = pa.array([getattr(r, name) for r in ordered], pa.list_(pa.uint16()))
+    metadata = {_ABOUT: json.dumps(dataclasses.asdict(about)).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
