@@ -231,7 +231,9 @@ def local_ray():
     ray.shutdown()
 
 
-@pytest.mark.parametrize(("command", "options", "message"), BAD, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("command", "options", "message"), BAD, ids=lambda x: getattr(x, "__module__", str(x)[:60])
+)
 def test_one_line_and_exit_code_2(
     command, options, message, elsewhere, local_ray, monkeypatch, capfd
 ):
