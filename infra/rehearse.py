@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Rehearsal:
         for name in ("head", "one", "two"):
             network.add(name, NUMBERS[name])
         self.untried = everyday_commands()
+        self.beside = ThreadPoolExecutor(1)
         self.put("/root/key", key.read_text())
         self.put(CLUSTER_FILE, yaml.safe_dump(cluster_of_hosts()))
 
@@ -239,16 +241,28 @@ class Rehearsal:
             listening = host.run("ss", "-ltnH").stdout.splitlines()
             assert all(":22 " in line for line in listening), listening
 
-    def queue_starts_gpu_nodes(self) -> None:
-        """Trials that wait for GPUs start the workers of ray_cluster.yaml; idle ones go."""
-        host = self.network.add("cloud", NUMBERS["cloud"], visible=[PROJECT], ssh=False)
-        path = "/root/fake.yaml"
+    def queue_fills(self) -> None:
+        """Beside all that, trials begin to wait for GPUs in a cloud that is none."""
+        self.network.add("cloud", NUMBERS["cloud"], visible=[PROJECT], ssh=False)
+        self.autoscaled = self.beside.submit(self.autoscale)
+
+    def autoscale(self) -> subprocess.CompletedProcess[str]:
+        """Have trials wait for GPUs on a host of their own, with Ray's fake provider."""
+        host, path = self.network.hosts["cloud"], "/root/fake.yaml"
         host.run("bash", "-c", 'printf %s "$1" > "$2"', "-", yaml.safe_dump(fake_cloud()), path)
-        done = host.run(
+        return host.run(
             *("python", str(PROJECT / "infra/rehearsal/autoscale.py"), path),
-            environment={**LAPTOP, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(PROJECT)},
+            environment={
+                "PATH": LAPTOP["PATH"],
+                "RAY_AUTH_MODE": "disabled",
+                "PYTHONPATH": str(PROJECT),
+            },
             timeout=400,
         )
+
+    def queue_started_gpu_nodes(self) -> None:
+        """Those trials started the workers of ray_cluster.yaml up to the limit; idle ones went."""
+        done = self.autoscaled.result(400)
         said = json.loads(done.stdout.splitlines()[-1])
         wanted = {"at_once": 2, "gpus": 1, "cpus": 4, "done": 6, "most": 2, "left": 0}
         assert said == wanted, done.stdout + done.stderr
@@ -393,6 +407,7 @@ STEPS: tuple[Callable[[Rehearsal], None], ...] = (
     Rehearsal.search_begins,
     Rehearsal.data_is_there_once,
     Rehearsal.worker_is_lost,
+    Rehearsal.queue_fills,
     Rehearsal.strangers_are_refused,
     Rehearsal.laptop_is_closed,
     Rehearsal.up_again,
@@ -404,7 +419,7 @@ STEPS: tuple[Callable[[Rehearsal], None], ...] = (
     Rehearsal.all_is_recorded,
     Rehearsal.model_is_everywhere,
     Rehearsal.down,
-    Rehearsal.queue_starts_gpu_nodes,
+    Rehearsal.queue_started_gpu_nodes,
 )
 
 if __name__ == "__main__":
