@@ -10,8 +10,8 @@ node has, since a process of its own takes 110 MB; ``--processes`` gives it one,
 
 Prints a line for each part of the trials, the first to the last: milliseconds a trial in all; those
 of the driver's main thread by what they went into (each without what it calls of the others), in
-processor time where ``--processor`` says so; processor time of the thread that delivers to MLflow;
-messages that wait for it; the driver's memory.
+processor time where ``--processor`` says so; processor time of the threads that deliver to MLflow
+and keep the Optuna file; messages that wait for MLflow; the driver's memory.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from tuning import interrupts, study
 from tuning.algorithms import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE, StudyScheduler
 from tuning.cluster import Share
 from tuning.ledger import Ledger, hold
+from tuning.optuna_file import OptunaFile, _Writer
 from tuning.progress import Recording, SearchProgress
 from tuning.recording import JOURNAL_FOLDER, StudyRecorder
 from tuning.run_messages import Runs
@@ -49,7 +50,7 @@ from tuning.searcher import Proposer, StudySearcher
 from tuning.space import search_space
 from tuning.tracking import open_store
 
-FILES = ("ledger.jsonl", "record", "tune")
+FILES = ("ledger.jsonl", "optuna.log", "record", "tune")
 LINES = 20
 """How many lines are printed at most."""
 
@@ -177,7 +178,7 @@ class Clock:
 
     now: Callable[[], float]
     seconds: Counter = field(default_factory=Counter)
-    delivering: float = 0.0
+    threads: Counter = field(default_factory=Counter)
     _inside: list = field(default_factory=list)
     _since: float = 0.0
 
@@ -185,17 +186,18 @@ class Clock:
         for name in names:
             setattr(owner, name, self._timed(part, getattr(owner, name)))
 
-    def watch_delivery(self):
-        send = Runs.send
+    def watch_thread(self, part, owner, name):
+        """Take the processor time of what a thread of its own does."""
+        function = getattr(owner, name)
 
-        def timed(runs, message):
+        def timed(*arguments):
             before = time.thread_time()
             try:
-                return send(runs, message)
+                return function(*arguments)
             finally:
-                self.delivering += time.thread_time() - before
+                self.threads[part] += time.thread_time() - before
 
-        Runs.send = timed
+        setattr(owner, name, timed)
 
     def _timed(self, part, function):
         def timed(*arguments, **named):
@@ -219,6 +221,7 @@ class Clock:
 
 
 PARTS = ("sampler", "scheduler", "ledger", "recorder", "progress", "snapshot", "waiting", "Tune")
+THREADS = ("MLflow", "Optuna")
 
 
 def watched(clock):
@@ -233,7 +236,8 @@ def watched(clock):
     names = ("start", "result", "complete", "error")
     clock.watch("progress", SearchProgress, *(f"on_trial_{n}" for n in names), "on_step_end")
     clock.watch("waiting", ray, "wait")
-    clock.watch_delivery()
+    clock.watch_thread("MLflow", Runs, "send")
+    clock.watch_thread("Optuna", _Writer, "write")
 
 
 class Lines:
@@ -242,8 +246,9 @@ class Lines:
     def __init__(self, clock, every, recorder):
         self.clock, self.every, self.recorder = clock, every, recorder
         self.ended, self.before = 0, self._state()
-        print("trials ".rjust(14) + "ms/trial".rjust(9) + "".join(p.rjust(10) for p in PARTS)
-              + "delivery".rjust(10) + "queued".rjust(9) + "MB".rjust(7), flush=True)  # fmt: skip
+        parts = "".join(part.rjust(10) for part in PARTS)
+        rest = "".join(name.rjust(9) for name in (*THREADS, "queued"))
+        print(f"{'trials':>13s} {'ms/trial':>8s}{parts}{rest}{'MB':>7s}", flush=True)
 
     def __call__(self, event):
         if event.__class__.__name__ == "Ended":
@@ -257,12 +262,13 @@ class Lines:
         self.before = now
         cells = "".join(f"{took[part]:10.2f}" for part in PARTS)
         trials = f"{self.ended - self.every:6d}-{self.ended:<7d}{took['all']:9.2f}"
-        rest = f"{took['delivery']:10.2f}{self._undelivered():9d}{memory_mb():7.0f}"
-        print(trials + cells + rest, flush=True)
+        threads = "".join(f"{took[thread]:9.2f}" for thread in THREADS)
+        print(f"{trials}{cells}{threads}{self._undelivered():9d}{memory_mb():7.0f}", flush=True)
 
     def _state(self):
         spent = {part: self.clock.seconds[part] for part in PARTS}
-        return {**spent, "all": time.perf_counter(), "delivery": self.clock.delivering}
+        threads = {thread: self.clock.threads[thread] for thread in THREADS}
+        return {**spent, **threads, "all": time.perf_counter()}
 
     def _undelivered(self):
         delivery = self.recorder._writer._outbox._delivery
@@ -314,13 +320,17 @@ def search(arguments, curves):
         open_store(uri)
         recorder = StudyRecorder.open(uri, description, ledger.folder / JOURNAL_FOLDER)
         lines = Lines(clock, max(1, arguments.trials // LINES), recorder)
-        parts = study._Parts.listeners
-        study._Parts.listeners = property(lambda self: [*parts.fget(self), lines])
         started, cpu = time.perf_counter(), time.process_time()
         SearchProgress._say = lambda self, line: None
         replayed = SimpleNamespace(name=data.name, curves=curves)
         interrupt = interrupts.Interrupt()
-        outcome = study.run_study(settings, replayed, share, recorder, ledger, interrupt)
+        with OptunaFile(
+            ledger.folder, description, settings.space, patience=settings.patience,
+            run_id=recorder.study_run_id, run_of=recorder.run_of,
+        ) as optuna_file:  # fmt: skip
+            outcome = study.run_study(
+                settings, replayed, share, recorder, ledger, interrupt, [optuna_file.take, lines]
+            )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         waiting = lines._undelivered()
         closing = time.perf_counter()
