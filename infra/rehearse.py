@@ -11,12 +11,14 @@ promised ends it with an error. It takes five to eight minutes on two cores; not
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,15 @@ from rehearsal.hosts import PROJECT, Host, Lan, lan, missing
 
 BIN = Path(sys.prefix) / "bin"
 CLUSTER_FILE = "/root/cluster.yaml"
-LAPTOP = {"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "RAY_AUTH_MODE": "token"}
+DASHBOARD, TRACKING = "http://127.0.0.1:8265", "http://127.0.0.1:5000"
+LAPTOP = {
+    "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin",
+    "RAY_AUTH_MODE": "token",
+    "RAY_API_SERVER_ADDRESS": DASHBOARD,
+}
 NUMBERS = {"laptop": 2, "head": 10, "one": 11, "two": 12, "cloud": 20}
 HEAD, ONE, TWO = (f"10.77.0.{NUMBERS[name]}" for name in ("head", "one", "two"))
 SMALL_STORE = "--object-store-memory=80000000"
-DASHBOARD, TRACKING = "http://127.0.0.1:8265", "http://127.0.0.1:5000"
 SEARCH = (
     "python tuning/search.py --dataset digits --study rehearsal --trials 6 --workers 2"
     " --max-epochs 60 --patience 60 --executions 3 --set hidden_dim=256 --scheduler none"
@@ -50,6 +56,8 @@ class Rehearsal:
         self.laptop = network.add("laptop", NUMBERS["laptop"], visible=[PROJECT], ssh=False)
         for name in ("head", "one", "two"):
             network.add(name, NUMBERS[name])
+        self.untried = everyday_commands()
+        self.beside = ThreadPoolExecutor(1)
         self.put("/root/key", key.read_text())
         self.put(CLUSTER_FILE, yaml.safe_dump(cluster_of_hosts()))
 
@@ -69,20 +77,40 @@ class Rehearsal:
         )
         return done.stdout + done.stderr
 
+    def documented(self, command: str, *changes: tuple[str, str]) -> str:
+        """Return a command of docs/cluster.md as it is run here; it must be there as it is given.
+
+        Args:
+            command: How its line begins; one line does.
+            changes: What is replaced, beside the cluster's file and the study's name.
+        """
+        (line,) = [line for line in everyday_commands() if line.startswith(command)]
+        self.untried.discard(line)
+        for old, new in (*changes, ("FILE", CLUSTER_FILE), ("apy", "rehearsal")):
+            line = line.replace(old, new)
+        return line
+
+    def does(self, command: str, *changes: tuple[str, str], timeout: float = 120) -> str:
+        """Run a documented command on the laptop; return what it prints."""
+        return self.on_laptop("bash", "-c", self.documented(command, *changes), timeout=timeout)
+
     def up(self) -> None:
         """The laptop makes a token and a cluster."""
-        self.on_laptop("bash", "infra/token.sh")
-        self.on_laptop("ray", "up", "-y", CLUSTER_FILE, timeout=400)
+        self.does("bash infra/token.sh")
+        self.does("ray up FILE", ("ray up", "ray up -y"), timeout=400)
 
     def workers_join(self) -> None:
         """The head sets up both workers; all nodes have the same software."""
-        self.head.bash("cd mianet && python infra/check.py --workers 2 --timeout 300s", timeout=400)
+        self.does("ray exec FILE 'cd mianet && python infra/check.py", timeout=600)
 
     def tunnel_opens(self) -> None:
         """A tunnel brings the dashboard, the job API and MLflow to the laptop."""
-        forwarded = ("-p", "8265", "-p", "5000")
+        (variables,) = [line for line in everyday_commands() if line.startswith("export ")]
+        self.untried.discard(variables)
+        given = dict(word.split("=", 1) for word in variables.split()[1:])
+        assert given.items() <= LAPTOP.items(), given
         self.tunnel = self.laptop.start(
-            *("ray", "exec", *forwarded, CLUSTER_FILE, "sleep infinity"),
+            *("bash", "-c", "exec " + self.documented("ray exec FILE -p").removesuffix("&")),
             environment=LAPTOP,
             folder=str(PROJECT),
         )
@@ -109,10 +137,8 @@ class Rehearsal:
 
     def search_begins(self) -> None:
         """A search is submitted through the job API; trials run on both workers."""
-        self.on_laptop(
-            *("ray", "job", "submit", "--address", DASHBOARD, "--no-wait"),
-            *("--submission-id", "rehearsal", "--", *SEARCH.split()),
-        )
+        search = "python tuning/search.py --dataset apy --study apy"
+        self.does("ray job submit --no-wait --submission-id", (search, SEARCH))
         until(lambda: self.goes_on() and all(map(self.trains, ("one", "two"))), 120)
         until(lambda: self.goes_on() and self.ended(), 120)
 
@@ -127,13 +153,13 @@ class Rehearsal:
         """The laptop goes and comes back; the search has not noticed."""
         self.close_tunnel()
         self.tunnel_opens()
-        said = self.on_laptop("ray", "job", "status", "--address", DASHBOARD, "rehearsal")
+        said = self.does("ray job status apy")
         assert "RUNNING" in said, said
 
     def up_again(self) -> None:
         """A second `ray up` changes nothing."""
         before = self.services()
-        self.on_laptop("ray", "up", "-y", CLUSTER_FILE, timeout=300)
+        self.does("ray up FILE", ("ray up", "ray up -y"), timeout=300)
         assert self.services() == before
 
     def worker_is_lost(self) -> None:
@@ -152,26 +178,31 @@ class Rehearsal:
     def worker_is_replaced(self) -> None:
         """A new machine at the old address is set up by the head and joins."""
         self.network.add("one", NUMBERS["one"])
-        self.head.bash("cd mianet && python infra/check.py --workers 2 --timeout 300s", timeout=400)
+        self.does("ray exec FILE 'cd mianet && python infra/check.py", timeout=600)
 
     def search_goes_on(self) -> None:
-        """The study goes on with more trials, on the new worker too."""
-        entry = "python tuning/search.py --resume rehearsal --trials 8"
-        job = self.laptop.start(
-            *("ray", "job", "submit", "--address", DASHBOARD, "--", *entry.split()),
-            environment=LAPTOP,
-            folder=str(PROJECT),
-        )
-        until(lambda: self.trains("one"), 90)
-        out, err = job.communicate(timeout=240)
-        assert job.returncode == 0, out + err
+        """The study goes on with more trials, on the new worker too; it is stopped."""
+        more = "--submission-id more -- python tuning/search.py --resume apy --trials 8"
+        resume = ("-- python tuning/search.py --resume apy", more)
+        self.does("ray job submit --no-wait -- python tuning/search.py --resume", resume)
+        until(lambda: self.trains("one"), 90, lambda: self.log("more"))
+        self.does("ray job stop apy", ("apy", "more"))
+        until(lambda: self.job_status("more") == "STOPPED", 60, lambda: self.log("more"))
+        assert self.ended() < 8
+
+    def search_ends(self) -> None:
+        """It goes on once more, is followed, and ends with all its trials."""
+        rest = "--submission-id rest -- python tuning/search.py --resume apy"
+        resume = ("-- python tuning/search.py --resume apy", rest)
+        self.does("ray job submit --no-wait -- python tuning/search.py --resume", resume)
+        said = self.does("ray job logs --follow apy", ("apy", "rest"), timeout=240)
+        assert self.job_status("rest") == "SUCCEEDED", said
+        assert self.ended() == 8
 
     def best_is_trained(self) -> None:
         """The final training runs on the workers, and registers its model."""
         entry = "python tuning/final.py --dataset digits --study rehearsal --seeds 2"
-        said = self.on_laptop(
-            *("ray", "job", "submit", "--address", DASHBOARD, "--", *entry.split()), timeout=240
-        )
+        said = self.on_laptop("ray", "job", "submit", "--", *entry.split(), timeout=240)
         assert "registered mianet-digits version 1 as champion" in said, said
 
     def all_is_recorded(self) -> None:
@@ -196,32 +227,42 @@ class Rehearsal:
             timeout=120,
         )
         assert len(worker.run("cat", "/root/answers.csv").stdout.splitlines()) == 6
-        fetch = "mlflow artifacts download -u models:/mianet-digits@champion -d /root/best"
-        self.laptop.run(
-            *fetch.split(), environment={**LAPTOP, "MLFLOW_TRACKING_URI": TRACKING}, timeout=120
-        )
+        self.does("MLFLOW_TRACKING_URI=", ("-apy@", "-digits@"), ("-d best", "-d /root/best"))
         assert self.laptop.run("test", "-f", "/root/best/MLmodel").returncode == 0
 
     def down(self) -> None:
         """The cluster is taken down; no process and no open port is left on any host."""
         self.close_tunnel()
-        self.on_laptop("bash", "infra/down.sh", CLUSTER_FILE, timeout=180)
+        self.does("bash infra/down.sh FILE", timeout=180)
+        assert not self.untried, f"docs/cluster.md says what was not tried: {self.untried}"
         for name in ("head", "one", "two"):
             host = self.network.hosts[name]
             until(lambda host=host: not host.processes(), 30, lambda host=host: host.processes())
             listening = host.run("ss", "-ltnH").stdout.splitlines()
             assert all(":22 " in line for line in listening), listening
 
-    def queue_starts_gpu_nodes(self) -> None:
-        """Trials that wait for GPUs start the workers of ray_cluster.yaml; idle ones go."""
-        host = self.network.add("cloud", NUMBERS["cloud"], visible=[PROJECT], ssh=False)
-        path = "/root/fake.yaml"
+    def queue_fills(self) -> None:
+        """Beside all that, trials begin to wait for GPUs in a cloud that is none."""
+        self.network.add("cloud", NUMBERS["cloud"], visible=[PROJECT], ssh=False)
+        self.autoscaled = self.beside.submit(self.autoscale)
+
+    def autoscale(self) -> subprocess.CompletedProcess[str]:
+        """Have trials wait for GPUs on a host of their own, with Ray's fake provider."""
+        host, path = self.network.hosts["cloud"], "/root/fake.yaml"
         host.run("bash", "-c", 'printf %s "$1" > "$2"', "-", yaml.safe_dump(fake_cloud()), path)
-        done = host.run(
+        return host.run(
             *("python", str(PROJECT / "infra/rehearsal/autoscale.py"), path),
-            environment={**LAPTOP, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(PROJECT)},
+            environment={
+                "PATH": LAPTOP["PATH"],
+                "RAY_AUTH_MODE": "disabled",
+                "PYTHONPATH": str(PROJECT),
+            },
             timeout=400,
         )
+
+    def queue_started_gpu_nodes(self) -> None:
+        """Those trials started the workers of ray_cluster.yaml up to the limit; idle ones went."""
+        done = self.autoscaled.result(400)
         said = json.loads(done.stdout.splitlines()[-1])
         wanted = {"at_once": 2, "gpus": 1, "cpus": 4, "done": 6, "most": 2, "left": 0}
         assert said == wanted, done.stdout + done.stderr
@@ -253,15 +294,15 @@ class Rehearsal:
         assert status in ("PENDING", "RUNNING", "SUCCEEDED"), self.log()
         return status != "SUCCEEDED"
 
-    def log(self) -> str:
-        """Return what the search has printed."""
-        return self.on_laptop("ray", "job", "logs", "--address", DASHBOARD, "rehearsal")
+    def log(self, job: str = "rehearsal") -> str:
+        """Return what a search has printed."""
+        return self.does("ray job logs apy", ("apy", job))
 
-    def job_status(self) -> str:
-        """Return what the job API says of the search."""
+    def job_status(self, job: str = "rehearsal") -> str:
+        """Return what the job API says of a search."""
         script = (
             'curl -s -H "Authorization: Bearer $(cat ~/.ray/auth_token)"'
-            f" {DASHBOARD}/api/jobs/rehearsal"
+            f" {DASHBOARD}/api/jobs/{job}"
         )
         return str(json.loads(self.laptop.run("bash", "-c", script).stdout)["status"])
 
@@ -286,6 +327,15 @@ def until(
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {state()}"
         time.sleep(0.5)
+
+
+def everyday_commands() -> set[str]:
+    """Return the commands that docs/cluster.md gives for everyday use, without their comments."""
+    text = (PROJECT / "docs/cluster.md").read_text()
+    section = text.split("## Everyday use")[1].split("\n## ")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    lines = [re.sub(r" +#.*", "", line) for block in blocks for line in block.splitlines()]
+    return {*lines, *re.findall(r"`(ray job [^`]+)`", section)}
 
 
 def cluster_of_hosts() -> dict[str, Any]:
@@ -357,17 +407,19 @@ STEPS: tuple[Callable[[Rehearsal], None], ...] = (
     Rehearsal.search_begins,
     Rehearsal.data_is_there_once,
     Rehearsal.worker_is_lost,
+    Rehearsal.queue_fills,
     Rehearsal.strangers_are_refused,
     Rehearsal.laptop_is_closed,
     Rehearsal.up_again,
     Rehearsal.no_trial_is_lost,
     Rehearsal.worker_is_replaced,
     Rehearsal.search_goes_on,
+    Rehearsal.search_ends,
     Rehearsal.best_is_trained,
     Rehearsal.all_is_recorded,
     Rehearsal.model_is_everywhere,
     Rehearsal.down,
-    Rehearsal.queue_starts_gpu_nodes,
+    Rehearsal.queue_started_gpu_nodes,
 )
 
 if __name__ == "__main__":

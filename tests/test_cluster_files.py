@@ -5,12 +5,16 @@ import json
 import re
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import yaml
 from commands import ROOT
 from jsonschema import Draft7Validator
+from ray.autoscaler._private import aws
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tuning import cluster
 
 CLUSTERS = ("ray_cluster.yaml", "infra/on_premises.yaml")
 SCRIPTS = sorted((ROOT / "infra").rglob("*.sh"))
@@ -18,6 +22,13 @@ SCRIPTS = sorted((ROOT / "infra").rglob("*.sh"))
 
 def read(name):
     return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_every_yaml_file_that_is_shipped_is_validated_here():
+    shipped = subprocess.run(
+        ["git", "ls-files", "*.yaml", "*.yml"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert sorted(shipped) == sorted([*CLUSTERS, "infra/kubernetes.yaml"])
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -71,6 +82,13 @@ def test_the_dashboard_listens_inside_alone(name):
     assert "--dashboard-host=127.0.0.1" in start
 
 
+@pytest.mark.parametrize("said", ["No usable subnets found", "Private key file"])
+def test_ray_still_says_what_docs_cluster_explains(said):
+    """AWS's own words (quotas, credentials) are not here to compare with."""
+    assert said in (Path(aws.__path__[0]) / "config.py").read_text()
+    assert said in (ROOT / "docs/cluster.md").read_text()
+
+
 @pytest.mark.parametrize(
     "path", [*SCRIPTS, *(ROOT / name for name in CLUSTERS)], ids=lambda p: p.name
 )
@@ -85,6 +103,10 @@ def test_bash_can_read_the_script(path):
     subprocess.run(["bash", "-n", str(path)], check=True, timeout=10)
 
 
+def manifests():
+    return list(yaml.safe_load_all((ROOT / "infra/kubernetes.yaml").read_text()))
+
+
 class TestKubernetes:
     """The manifest against what the published CRD requires of the parts that it uses."""
 
@@ -92,8 +114,42 @@ class TestKubernetes:
     def schema(self):
         return Draft7Validator(json.loads((ROOT / "tests/kuberay_schema.json").read_text()))
 
-    def test_it_is_valid(self, schema):
-        schema.validate(read("infra/kubernetes.yaml"))
+    @pytest.fixture
+    def workers(self):
+        workers, _ = manifests()
+        return workers
+
+    @pytest.fixture
+    def job(self):
+        _, job = manifests()
+        return job
+
+    def test_it_is_valid(self, schema, job):
+        schema.validate(job)
+
+    def test_the_driver_is_told_of_the_workers_that_may_come(
+        self, workers, job, tmp_path, monkeypatch
+    ):
+        assert (workers["apiVersion"], workers["kind"]) == ("v1", "ConfigMap")
+        path = tmp_path / "workers.yaml"
+        path.write_text(workers["data"][path.name])
+        cluster_spec = job["spec"]["rayClusterSpec"]
+        for group in (cluster_spec["headGroupSpec"], *cluster_spec["workerGroupSpecs"]):
+            pod = group["template"]["spec"]
+            (container,) = pod["containers"]
+            told = {entry["name"]: entry["value"] for entry in container["env"]}
+            mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            assert told[cluster.AUTOSCALING_VARIABLE] == f"{mounts['workers']}/{path.name}"
+            (volume,) = [v for v in pod["volumes"] if v["name"] == "workers"]
+            assert volume["configMap"]["name"] == workers["metadata"]["name"]
+        monkeypatch.setenv(cluster.AUTOSCALING_VARIABLE, str(path))
+        head_alone = [{"Alive": True, "Resources": {"CPU": 0}, "NodeID": "0" * 56}]
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: head_alone)
+        (gpu,) = cluster_spec["workerGroupSpecs"]
+        limits = gpu["template"]["spec"]["containers"][0]["resources"]["limits"]
+        share = cluster.share_resources(8)
+        assert share.workers == gpu["maxReplicas"]
+        assert (share.cpus, share.gpus) == (int(limits["cpu"]), int(limits["nvidia.com/gpu"]))
 
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -104,17 +160,17 @@ class TestKubernetes:
             (("spec", "submissionMode"), "Cluster"),
         ],
     )
-    def test_a_mistake_is_found(self, schema, path, value):
-        wrong = copy.deepcopy(read("infra/kubernetes.yaml"))
+    def test_a_mistake_is_found(self, schema, job, path, value):
+        wrong = copy.deepcopy(job)
         place = wrong
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = value
         assert not schema.is_valid(wrong)
 
-    def test_it_names_the_pinned_ray_and_asks_for_the_token(self):
-        cluster = read("infra/kubernetes.yaml")["spec"]["rayClusterSpec"]
-        assert cluster["rayVersion"] == version("ray")
-        assert cluster["authOptions"] == {"mode": "token"}
-        (gpu,) = cluster["workerGroupSpecs"]
+    def test_it_names_the_pinned_ray_and_asks_for_the_token(self, job):
+        spec = job["spec"]["rayClusterSpec"]
+        assert spec["rayVersion"] == version("ray")
+        assert spec["authOptions"] == {"mode": "token"}
+        (gpu,) = spec["workerGroupSpecs"]
         assert (gpu["minReplicas"], gpu["replicas"]) == (0, 0)

@@ -153,3 +153,20 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_went(tmp
         holder.kill()
         holder.wait(30)
     assert read(folder) == []
+
+
+def test_proposals_and_ends_wait_for_the_disk_and_take_the_epochs_along(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        module.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size)
+    )
+    with hold(tmp_path) as ledger:
+        ledger.begin({"a": 1})
+        ledger.add(Proposed(0, {}, "qmc"))
+        assert len(synced) == 2
+        for epoch in range(1, 6):
+            ledger.add(EpochDone(0, epoch, 0.5, 1, {}))
+        assert len(synced) == 2
+        ledger.add(Ended(0, "finished", ""))
+    assert synced[-1] == (tmp_path / LEDGER_FILE).stat().st_size
+    assert len(synced) == 3

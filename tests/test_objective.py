@@ -14,10 +14,15 @@ from tuning.models import MODELS
 from tuning.objective import Plan, objective
 
 
+def unfolded(report):
+    """Return a report with its metrics beside what Ray Tune looks at."""
+    return {**report, **dict(report.get("metrics", ()))}
+
+
 @pytest.fixture
 def reports(monkeypatch):
     received = []
-    monkeypatch.setattr(module.tune, "report", received.append)
+    monkeypatch.setattr(module.tune, "report", lambda r: received.append(unfolded(r)))
     return received
 
 
@@ -76,12 +81,12 @@ def test_a_killed_trial_goes_on_from_its_last_epoch_bit_for_bit(
     def die(report):
         if report["epoch"] == epoch:
             raise KilledError
-        reports.append(report)
+        reports.append(unfolded(report))
 
     monkeypatch.setattr(module.tune, "report", die)
     with pytest.raises(KilledError):
         objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=8))
-    monkeypatch.setattr(module.tune, "report", reports.append)
+    monkeypatch.setattr(module.tune, "report", lambda r: reports.append(unfolded(r)))
     trained = []
     really = module.Validation.epoch
     monkeypatch.setattr(module.Validation, "epoch", lambda self: trained.append(1) or really(self))

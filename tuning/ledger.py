@@ -1,8 +1,10 @@
 """What happened in a study, in order, in a file that outlives every process.
 
 A study has a folder in the storage; its ledger there holds a line for each proposal, each epoch and
-each end of a trial. A line is on the disk before anybody acts on it, so whoever comes after a
-driver that was killed knows all that its sampler and its scheduler knew, in the same order.
+each end of a trial. A line is written before anybody acts on it, so whoever comes after a driver
+that was killed knows all that its sampler and its scheduler knew, in the same order. Proposals and
+ends also survive the machine, with all that was written before them; an epoch that a machine's loss
+takes along is computed again.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ class Ledger:
         (self.folder / LEDGER_FILE).unlink()
 
     def add(self, event: Event) -> None:
-        """Write an event to the disk.
+        """Write an event; wait until the disk has it, unless it is an epoch.
 
         Raises:
             InputError: There is no room, or the disk refuses for another reason.
@@ -131,7 +133,8 @@ class Ledger:
         self.has_events, self._complete = True, False
         # Not asdict: it copies the metrics, thirty of them an epoch.
         fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-        self._append({"event": _NAMES[type(event)], **fields})
+        synced = not isinstance(event, EpochDone)
+        self._append({"event": _NAMES[type(event)], **fields}, synced=synced)
 
     def add_complete(self) -> None:
         """Note that nothing is left to do."""
@@ -142,12 +145,13 @@ class Ledger:
         """Close the file."""
         self._file.close()
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any], *, synced: bool = True) -> None:
         text = json.dumps({**line, "time": round(time.time(), 3)}, separators=(",", ":"))
         end = self._file.seek(0, os.SEEK_END)
         try:
             _write_all(self._file.fileno(), f"{text}\n".encode())
-            os.fsync(self._file.fileno())
+            if synced:
+                os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise InputError(

@@ -22,6 +22,7 @@ from tuning.algorithms import (
     CONFIGURATION,
     EPOCH,
     INFEASIBLE,
+    METRICS,
     NUMBER,
     SCORE,
 )
@@ -75,7 +76,8 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         for number, metrics in enumerate(curve(config, data, plan), 1):
             if metrics["val_harmonic_mean"] > score:
                 score, best_epoch = metrics["val_harmonic_mean"], number
-            tune.report({EPOCH: number, SCORE: score, BEST_EPOCH: best_epoch, **metrics})
+            told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
+            tune.report({EPOCH: number, **told})
     except DivergedError as error:
         tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: str(error)})
     except MemoryError:

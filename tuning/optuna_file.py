@@ -135,15 +135,17 @@ class _Writer:
             self._propose(storage, event)
             return
         trial = storage.get_trial_id_from_study_id_trial_number(self._study, event.number)
-        if isinstance(event, EpochDone):
-            self._last[event.number] = event
-            if event.best_epoch == event.epoch:
-                self._best[event.number] = event
-        if storage.get_trial(trial).state.is_finished():
-            return
+        finished = storage.get_trial(trial).state.is_finished()
         if isinstance(event, Ended):
-            self._end(storage, trial, event, at)
-        elif event.epoch not in storage.get_trial(trial).intermediate_values:
+            if not finished:
+                self._end(storage, trial, event, at)
+            self._last.pop(event.number, None)
+            self._best.pop(event.number, None)
+            return
+        self._last[event.number] = event
+        if event.best_epoch == event.epoch:
+            self._best[event.number] = event
+        if not finished and event.epoch not in storage.get_trial(trial).intermediate_values:
             storage.set_trial_intermediate_value(trial, event.epoch, event.metrics[OBJECTIVE])
 
     def end(self) -> None:

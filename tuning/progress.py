@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ray import cloudpickle
 from ray.exceptions import RayActorError
@@ -16,7 +16,7 @@ from ray.tune import Callback
 
 from mianet.config import Settings
 from mianet.errors import InputError
-from tuning.algorithms import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, NUMBER, SCORE
+from tuning.algorithms import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, METRICS, NUMBER, SCORE
 from tuning.ledger import Ended, EpochDone, Event, Ledger, Proposed
 from tuning.pace import Pace
 from tuning.recording import StudyRecorder
@@ -98,42 +98,61 @@ class Standing:
 
 
 class Standings:
-    """How the trials of a study stand, by number."""
+    """How the trials of a study stand.
+
+    What is asked after each event costs the same however many they are.
+
+    Attributes:
+        trials: All of them, by number.
+        best: The best so far, of those that did not diverge or break.
+    """
 
     def __init__(self) -> None:
         self.trials: dict[int, Standing] = {}
+        self.best: Standing | None = None
+        self._running: dict[int, Standing] = {}
+        self._counts: Counter[str] = Counter()
 
     def take(self, event: Event) -> None:
         """Learn what happened."""
         if isinstance(event, Proposed):
-            self.trials[event.number] = Standing(event)
+            standing = self.trials[event.number] = self._running[event.number] = Standing(event)
+            self._counts[standing.status] += 1
             return
         standing = self.trials[event.number]
         if isinstance(event, EpochDone):
             standing.epoch = event.epoch
             standing.score, standing.best_epoch = event.score, event.best_epoch
+            self.best = max(filter(_has_score, (self.best, standing)), key=_merit, default=None)
         else:
+            self._running.pop(event.number, None)
+            self._counts.subtract([standing.status])
+            self._counts[event.status] += 1
             standing.status, standing.reason = event.status, event.reason
+            if standing is self.best and not _has_score(standing):
+                self.best = max(filter(_has_score, self.trials.values()), key=_merit, default=None)
 
     @property
     def counts(self) -> Counter[str]:
         """Return how many trials have each status."""
-        return Counter(standing.status for standing in self.trials.values())
+        return +self._counts
 
     @property
     def running(self) -> list[Standing]:
         """Return the trials that have not ended."""
-        return [standing for standing in self.trials.values() if standing.status == "running"]
+        return list(self._running.values())
 
-    @property
-    def best(self) -> Standing | None:
-        """Return the best trial so far, of those that did not diverge or break."""
-        scored = [
-            s
-            for s in self.trials.values()
-            if s.status not in ("infeasible", "failed") and math.isfinite(s.score)
-        ]
-        return max(scored, key=lambda s: s.score, default=None)
+
+def _has_score(standing: Standing | None) -> TypeGuard[Standing]:
+    return (
+        standing is not None
+        and standing.status not in ("infeasible", "failed")
+        and math.isfinite(standing.score)
+    )
+
+
+def _merit(standing: Standing) -> tuple[float, int]:
+    return standing.score, -standing.number
 
 
 @dataclass(frozen=True)
@@ -221,14 +240,13 @@ class SearchProgress(Callback):
         elif BROKEN in result:
             self._end(standing, "failed", result[BROKEN])
         elif result[EPOCH] > standing.epoch:
-            metrics = {k: v for k, v in result.items() if k.startswith(("val_", "loss_"))}
             self.publish(
                 EpochDone(
                     standing.number,
                     int(result[EPOCH]),
                     float(result[SCORE]),
                     int(result[BEST_EPOCH]),
-                    metrics,
+                    dict(result[METRICS]),
                 )
             )
 

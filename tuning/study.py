@@ -48,6 +48,7 @@ _TUNE_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its state grows with the study, and nobody reads it
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # SearchProgress tells them apart
 }
 

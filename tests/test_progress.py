@@ -1,0 +1,50 @@
+"""How trials stand: what is asked after each event, against counting all of them anew."""
+
+import math
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuning.ledger import Ended, EpochDone, Proposed
+from tuning.progress import Standings
+
+STATUSES = ("finished", "stopped_early", "infeasible", "failed")
+SCORES = st.sampled_from([math.nan, 0.0, 0.1, 0.2, 0.2, 0.3])
+STEPS = st.lists(st.tuples(st.integers(0, 99), SCORES, st.sampled_from(("", *STATUSES))))
+
+
+def events(steps):
+    """Turn numbers into a history: a trial's score never falls, and nothing follows its end."""
+    running, begun = {}, 0
+    for choice, score, end in steps:
+        if not running or choice % 3 == 0:
+            running[begun] = [0, math.nan]
+            yield Proposed(begun, {}, "qmc")
+            begun += 1
+            continue
+        number = list(running)[choice % len(running)]
+        if end:
+            del running[number]
+            yield Ended(number, end, "")
+        else:
+            epoch, best = running[number]
+            best = score if math.isnan(best) else max(best, score)
+            running[number] = [epoch + 1, best]
+            yield EpochDone(number, epoch + 1, best, 1, {})
+
+
+@given(STEPS)
+def test_they_are_what_counting_anew_says(steps):
+    standings = Standings()
+    for event in events(steps):
+        standings.take(event)
+        everyone = list(standings.trials.values())
+        assert standings.counts == Counter(s.status for s in everyone)
+        assert standings.running == [s for s in everyone if s.status == "running"]
+        scored = [
+            s
+            for s in everyone
+            if s.status not in ("infeasible", "failed") and math.isfinite(s.score)
+        ]
+        assert standings.best is max(scored, key=lambda s: s.score, default=None)
