@@ -11,10 +11,11 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.records import (
     BEST_PREFIX,
     CONFIRMATION,
-    EXECUTION_PREFIX,
+    OBJECTIVE_TAG,
     Confirmation,
     RecordedTrial,
     listed,
@@ -141,7 +142,7 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
     oldest_first = sorted(runs, key=lambda run: run.info.start_time)
     return {
         run.data.tags["source_run_id"]: Confirmation(
-            per_draw=per_execution(run.data.metrics),
+            per_draw=per_execution(run.data.metrics, objective_of(run)),
             metrics={
                 name.removesuffix("_mean"): value
                 for name, value in run.data.metrics.items()
@@ -154,10 +155,25 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
     }
 
 
+def objective_of(run: Run) -> str:
+    """Return what a run's score is of: H, where that was not recorded.
+
+    Raises:
+        InputError: Another version of the code knows it, this one does not.
+    """
+    objective = run.data.tags.get(OBJECTIVE_TAG, DEFAULT_OBJECTIVE)
+    if objective not in OBJECTIVES:
+        raise InputError(
+            f"the objective of run {run.info.run_id} must be one of {listed(list(OBJECTIVES))}, "
+            f"but got {objective!r}; read it with the version that recorded it"
+        )
+    return objective
+
+
 def trial_of(run: Run, study: Run) -> RecordedTrial:
     """Return what a trial's run says, beside what its study's run does."""
     tags, metrics = run.data.tags, run.data.metrics
-    protocol = json.loads(study.data.tags["protocol"])
+    protocol, objective = json.loads(study.data.tags["protocol"]), objective_of(study)
     return RecordedTrial(
         run_id=run.info.run_id,
         study=tags["study"],
@@ -174,8 +190,8 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
             for name, value in metrics.items()
             if name.startswith(f"{BEST_PREFIX}val_") and "_execution_" not in name
         },
-        per_execution=per_execution(metrics, BEST_PREFIX),
-        executions=sum(name.startswith(EXECUTION_PREFIX) for name in metrics),
+        per_execution=per_execution(metrics, objective, BEST_PREFIX),
+        executions=len(per_execution(metrics, objective)),
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,
         data_digest=tags["data_digest"],
@@ -185,4 +201,5 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
         epochs=int(metrics.get("epochs", 0)),
         seconds=metrics.get("duration_seconds", math.nan),
         device=tags.get("device", ""),
+        objective=objective,
     )

@@ -15,6 +15,7 @@ from mianet.data import SearchData
 from mianet.errors import InputError
 from tuning.ledger import LEDGER_FILE, Ledger, hold
 from tuning.models import MIANET
+from tuning.objectives import DEFAULT_OBJECTIVE
 from tuning.provenance import code_digest
 from tuning.study import Study
 
@@ -133,7 +134,8 @@ def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argpa
     Raises:
         InputError: Fewer trials are asked for than were begun.
     """
-    options = {"model": MIANET, **ledger.settings["options"]}  # once there was no choice
+    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE}  # there was no choice
+    options = {**once, **ledger.settings["options"]}
     options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
     if anew.get("trials", options["trials"]) < options["trials"]:

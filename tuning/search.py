@@ -45,6 +45,7 @@ from tuning.gpu_share import need_of_any
 from tuning.insights import sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.optuna_file import OptunaFile
 from tuning.recording import (
     JOURNAL_FOLDER,
@@ -88,6 +89,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "patience": 10,
         "executions": 5,
         "time_budget": None,
+        "objective": DEFAULT_OBJECTIVE,
         "sampler": "qmc",
         "scheduler": "asha",
         "seed": 0,
@@ -161,8 +163,9 @@ def search() -> int:
         ):
             print(
                 f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
-                f"{study.executions} executions on {description.dataset_title}; {study.sampler} "
-                f"and {study.scheduler}; {share.workers} at once on {where}, {share.each}\n"
+                f"{study.executions} executions on {description.dataset_title}; the highest "
+                f"{study.goal.symbol} by {study.sampler} and {study.scheduler}; "
+                f"{share.workers} at once on {where}, {share.each}\n"
                 f"to look at it: {recorder.location}",
                 flush=True,
             )
@@ -268,6 +271,11 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--executions", type=positive_int, help="draws to average over")
     budget.add_argument("--time-budget", type=duration, help="wall time at most: 90s, 30m, 2h")
     how = parser.add_argument_group("how to search")
+    how.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help="what is maximised: " + "; ".join(f"{n}: {o.summary}" for n, o in OBJECTIVES.items()),
+    )
     how.add_argument("--sampler", choices=SAMPLERS)
     how.add_argument("--scheduler", choices=SCHEDULERS)
     how.add_argument("--seed", type=seed, help="of draws, trainings and sampler")
@@ -320,6 +328,7 @@ def _study(arguments: argparse.Namespace) -> Study:
         sampler=arguments.sampler,
         scheduler=arguments.scheduler,
         time_budget=arguments.time_budget,
+        objective=arguments.objective,
     )
 
 
