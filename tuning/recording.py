@@ -28,7 +28,7 @@ from tuning.front import pareto_front
 from tuning.journal import JOURNAL_FOLDER, Journal
 from tuning.model_registry import RegisteredModel, register_model
 from tuning.objectives import OBJECTIVES
-from tuning.recorded_trials import check_new_study, read_trials
+from tuning.recorded_trials import check_new_study, read_earlier_study, read_trials
 from tuning.records import (
     BEST_PREFIX,
     FRONT_TAG,
@@ -76,6 +76,7 @@ __all__ = [
     "deliver_waiting_for",
     "experiment_name",
     "printable",
+    "read_earlier_study",
     "read_trials",
     "register_model",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -124,6 +125,7 @@ def kept_settings(
         if name not in ("storage", "resume")
     }
     options["study"] = study.name
+    options["warm_points"] = [dataclasses.asdict(point) for point in study.warm]
     options["tracking_uri"] = None if urlsplit(uri).password else uri
     return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
 
@@ -134,7 +136,8 @@ def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argpa
     Raises:
         InputError: Fewer trials are asked for than were begun.
     """
-    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE}  # there was no choice
+    # There was no choice once.
+    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE, "warm_start": (), "warm_points": ()}
     options = {**once, **ledger.settings["options"]}
     options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
     anew = {name: value for name, value in given.items() if name in RESUMABLE}

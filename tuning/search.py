@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tuning.command_line import (
     assignment,
     count,
     duration,
+    earlier_study,
     names,
     once,
     positive_int,
@@ -52,6 +54,7 @@ from tuning.recording import (
     StudyRecorder,
     check_new_study,
     deliver_waiting_for,
+    read_earlier_study,
     read_trials,
 )
 from tuning.resumption import (
@@ -73,8 +76,10 @@ from tuning.study import (
     check_data,
     describe_study,
     largest_settings,
+    paper_point,
     run_study,
 )
+from tuning.warm_start import WarmPoint, warm_points
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -96,6 +101,8 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "workers": None,
         "cpus_per_trial": None,
         "gpus_per_trial": None,
+        "warm_start": (),
+        "warm_points": (),
         "search": None,
         "range": (),
         "variant": "full",
@@ -132,6 +139,9 @@ def search() -> int:
         )
         if ledger:
             check_unchanged(ledger, data)
+        uri = tracking_uri(arguments)
+        if arguments.warm_start and not ledger:
+            study = _warmed(study, arguments, data.name, uri)
         where = cluster.connect()
         share = cluster.share_resources(
             study.trials,
@@ -140,7 +150,6 @@ def search() -> int:
             gpus_per_trial=arguments.gpus_per_trial,
             need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
         )
-        uri = tracking_uri(arguments)
         if not ledger:
             check_new_study(uri, data.name, study.name)
             writable_folder(arguments.storage)
@@ -280,6 +289,14 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--scheduler", choices=SCHEDULERS)
     how.add_argument("--seed", type=seed, help="of draws, trainings and sampler")
     how.add_argument("--workers", type=positive_int, help="trials at once")
+    how.add_argument(
+        "--warm-start",
+        type=earlier_study,
+        nargs="+",
+        metavar="STUDY",
+        help="try the best configurations of earlier studies first; of another data set's as well, "
+        "as DATASET/STUDY where the name alone is not enough",
+    )
     what = parser.add_argument_group("what to search")
     what.add_argument(
         "--search",
@@ -329,7 +346,24 @@ def _study(arguments: argparse.Namespace) -> Study:
         scheduler=arguments.scheduler,
         time_budget=arguments.time_budget,
         objective=arguments.objective,
+        warm=tuple(WarmPoint(**point) for point in arguments.warm_points),
     )
+
+
+def _warmed(study: Study, arguments: argparse.Namespace, dataset: str, uri: str) -> Study:
+    """Return the study with what earlier ones found; say what that is."""
+    deliver_waiting_for(arguments.storage, uri)
+    names = dict.fromkeys(arguments.warm_start)
+    points = warm_points(
+        [read_earlier_study(uri, name, dataset) for name in names],
+        study.space,
+        model=study.model,
+        objective=study.goal,
+        paper=paper_point(study, dataset),
+    )
+    taken = ", ".join(point.origin for point in points) or "nothing that is not the paper's"
+    print(f"warm start: {taken}", flush=True)
+    return dataclasses.replace(study, warm=tuple(points))
 
 
 def _new_name(dataset: str) -> str:

@@ -21,12 +21,13 @@ from tuning.algorithms import CONFIGURATION, NUMBER, SAMPLERS
 from tuning.ledger import Ended, EpochDone, Event, Proposed
 from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.records import PAPER, SELECTABLE
+from tuning.warm_start import WarmPoint
 
 _logger = logging.getLogger(__name__)
 
 
 class Proposer:
-    """Proposes configurations, the paper's first, from what it has been told of the others.
+    """Proposes configurations, given ones first, from what it has been told of the others.
 
     A sampler's state is brought back by asking it again: every proposal and every end of the past
     in their order, as then. Where the sampler does not say the same again (it is another version of
@@ -38,6 +39,7 @@ class Proposer:
         seed: Of the sampler.
         paper: The paper's configuration; empty where it is not in the space.
         objective: What is maximised.
+        warm: What is proposed next, after the paper's.
     """
 
     def __init__(
@@ -48,23 +50,24 @@ class Proposer:
         seed: int,
         paper: Mapping[str, Any],
         objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE],
+        warm: Sequence[WarmPoint] = (),
     ) -> None:
         self._objective = objective
         self._space = dict(space)
         self._name = sampler
         self._seed = seed
-        self._paper = dict(paper)
+        self._given = [*([WarmPoint(paper, PAPER)] if paper else []), *warm]
         self._proposed = 0
         self._values: dict[int, list[float]] = {}
         self._study = self._new_study(seed)
-        if self._paper:
-            self._study.enqueue_trial(self._paper)
+        self._enqueue(0)
 
     def propose(self) -> Proposed:
         """Return the next configuration; it counts as running until it has ended."""
         trial = self._study.ask(self._space)
         self._proposed += 1
-        origin = PAPER if self._paper and trial.number == 0 else self._name
+        is_given = trial.number < len(self._given)
+        origin = self._given[trial.number].origin if is_given else self._name
         return Proposed(trial.number, dict(trial.params), origin)
 
     def take(self, event: Event) -> None:
@@ -118,6 +121,12 @@ class Proposer:
                 distributions=self._space,
             )
         )
+        self._enqueue(event.number + 1)
+
+    def _enqueue(self, first: int) -> None:
+        """Have what is given proposed, from a place on."""
+        for point in self._given[first:]:
+            self._study.enqueue_trial(dict(point.configuration))
 
     def _new_study(self, seed: int) -> optuna.Study:
         return optuna.create_study(

@@ -37,6 +37,7 @@ from tuning.records import StudyDescription, listed
 from tuning.searcher import Proposer, StudySearcher
 from tuning.space import contains, describe
 from tuning.terminal import StatusLine
+from tuning.warm_start import WarmPoint
 
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
@@ -71,6 +72,7 @@ class Study:
         time_budget: Seconds after which no more is computed; None for no limit.
         model: A name of ``MODELS``.
         objective: A name of ``OBJECTIVES``.
+        warm: Configurations of earlier studies that are tried first, after the paper's.
 
     Raises:
         InputError: The settings contradict each other.
@@ -89,6 +91,7 @@ class Study:
     time_budget: float | None = None
     model: str = MIANET
     objective: str = DEFAULT_OBJECTIVE
+    warm: Sequence[WarmPoint] = ()
 
     def __post_init__(self) -> None:
         MODELS[self.model].settings.from_mapping(self.fixed)
@@ -176,6 +179,7 @@ def describe_study(
             "time_budget_seconds": study.time_budget or "none",
             "space": {name: describe(d) for name, d in study.space.items()},
             "fixed": dict(study.fixed),
+            **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
             "workers": share.workers,
             "cpus_per_trial": share.cpus,
             "gpus_per_trial": share.gpus,
@@ -305,6 +309,7 @@ def _parts(
             seed=study.seed,
             paper=paper,
             objective=study.goal,
+            warm=study.warm,
         ),
         scheduler=StudyScheduler(inner, study.patience, spared=0 if paper else None),
         recording=Recording(recorder, settings, share.device),
