@@ -180,6 +180,25 @@ def test_final_alone_works_later_from_another_folder_and_calibrates(searched, tm
     assert 0 <= final.metrics["test_ausuc_mean"] <= 1
 
 
+def test_it_begins_with_what_an_earlier_study_found(searched, tmp_path):
+    uri = store_of(searched[0])
+    options = ("--tracking-uri", uri, "--study", "warm", "--warm-start", "digits/first")
+    options += ("--trials", "3", "--no-final", "--fresh-draws", "0", "--objective", "both", *SMALL)
+    ended = run("search", "--dataset", "digits", *options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "Pareto front when searched: trial" in ended.stdout
+    first = {t.number: t.hyperparameters for t in read_trials(uri, "digits", "first")}
+    trials = read_trials(uri, "digits", "warm")
+    assert {t.objective for t in trials} == {"both"}
+    assert trials[0].origin == "paper"
+    for trial in trials[1:]:
+        study, number = trial.origin.split(" trial ")
+        assert study == "digits/first"
+        assert trial.hyperparameters == first[int(number)]
+    recorded = read_study(uri, "digits", "warm").settings["warm_start"]
+    assert all(trial.origin in recorded for trial in trials[1:])
+
+
 def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
     options = ("--trials", "4", "--workers", "1", "--cpus-per-trial", "1", "--seed", "5")
     options += ("--no-final", *SMALL)

@@ -11,6 +11,7 @@ from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
     GPSampler,
+    NSGAIISampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
@@ -25,7 +26,7 @@ from ray.tune.schedulers import (
 from tuning.ledger import EpochDone, Event, Proposed
 
 SCORE = "score"
-"""The metric that samplers and schedulers maximise: the best mean H of a trial's curve so far."""
+"""The metric that schedulers maximise: the best of a trial's curve so far, see ``objectives``."""
 BEST_EPOCH = "best_epoch"
 """The epoch of that best, from 1."""
 EPOCH = "epoch"
@@ -52,11 +53,13 @@ class Sampler:
         build: Seed → sampler.
         summary: One line for a person.
         categorical: Whether it can search hyperparameters that are chosen from a list.
+        several: Whether it can maximise several objectives at once.
     """
 
     build: Callable[[int], BaseSampler]
     summary: str
     categorical: bool = True
+    several: bool = True
 
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
@@ -73,6 +76,11 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
             lambda seed: CmaEsSampler(seed=seed),
             "covariance matrix adaptation; wants many trials",
             categorical=False,
+            several=False,
+        ),
+        "nsga2": Sampler(
+            lambda seed: NSGAIISampler(seed=seed, population_size=16),
+            "evolution by NSGA-II, made for several objectives; wants many trials",
         ),
         "qmc": Sampler(
             lambda seed: QMCSampler(seed=seed, scramble=True),

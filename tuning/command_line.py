@@ -194,6 +194,14 @@ def study_name(text: str) -> str:
     return text
 
 
+def earlier_study(text: str) -> str:
+    """Read the name of a study, with its data set and a slash before it where that is needed."""
+    dataset, separator, name = text.rpartition("/")
+    if separator and not dataset:
+        raise argparse.ArgumentTypeError(f"must be STUDY or DATASET/STUDY, but got {text!r}")
+    return f"{dataset.lower()}{separator}{study_name(name)}"
+
+
 def writable_folder(path: Path, option: str = "--storage") -> Path:
     """Return the folder that an option names, made if need be.
 

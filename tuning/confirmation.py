@@ -26,8 +26,9 @@ from mianet.validation import score_execution
 from tuning.cluster import Share
 from tuning.comparison import paired_difference
 from tuning.models import MODELS, read_settings
+from tuning.objectives import OBJECTIVES
 from tuning.recording import FinalDescription, FinalRecorder
-from tuning.records import COMPUTE_SECONDS, CONFIRMATION, EXECUTION_PREFIX, RecordedTrial
+from tuning.records import COMPUTE_SECONDS, CONFIRMATION, RecordedTrial
 from tuning.waiting import Tasks, Timed
 
 MOST_CONTENDERS = 6
@@ -180,11 +181,13 @@ def _record(
 ) -> str:
     """Record what the draws gave; return it in words."""
     results = [one.result for one in timed]
+    objective = OBJECTIVES[trial.objective]
     scores: dict[str, float] = {}
     for number, result in zip(draws.numbers, results, strict=True):
         if isinstance(result, Metrics):
-            recorder.seed_finished(result.as_dict("val_"))
-            scores[f"{EXECUTION_PREFIX}{number}"] = result.harmonic_mean
+            figures = objective.completed(result.as_dict("val_"))
+            recorder.seed_finished(figures)
+            scores[f"{objective.execution_prefix}{number}"] = figures[objective.metric]
     diverged = [str(r) for r in results if isinstance(r, DivergedError)]
     recorder.close(
         "failed" if diverged else "finished",
@@ -198,7 +201,7 @@ def _outcome(trial: RecordedTrial, scores: Mapping[str, float], diverged: Sequen
     if diverged:
         return f"diverged on {len(diverged)} of its fresh draws, {diverged[0]}"
     mean = statistics.fmean(scores.values())
-    return f"H {100 * trial.score:.2f} when searched, {100 * mean:.2f} on fresh draws"
+    return f"{trial.symbol} {100 * trial.score:.2f} when searched, {100 * mean:.2f} on fresh draws"
 
 
 def _describe(trial: RecordedTrial, draws: Draws, share: Share) -> FinalDescription:
@@ -220,4 +223,5 @@ def _describe(trial: RecordedTrial, draws: Draws, share: Share) -> FinalDescript
         protocol=trial.protocol,
         settings={"cpus": share.cpus, "gpus": share.gpus},
         device=share.device,
+        objective=trial.objective,
     )

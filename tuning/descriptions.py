@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from tuning.records import CONFIRMATION, OBJECTIVE, StudyDescription
+from tuning.objectives import OBJECTIVES
+from tuning.records import CONFIRMATION, StudyDescription
 
 _DIGEST_SHOWN = 12
 
@@ -19,8 +20,8 @@ def study_note(study: StudyDescription, result: str = "") -> str:
     return "\n\n".join(
         [
             f"Hyperparameter search of MIANet on **{study.dataset_title}**, study `{study.name}`. "
-            f"Every trial is a run nested in this one; its `score` is the best `{OBJECTIVE}` "
-            "(mean over the executions) of its epochs.",
+            f"Every trial is a run nested in this one; its `score` is the best "
+            f"`{OBJECTIVES[study.objective].metric}` (mean over the executions) of its epochs.",
             *([result] if result else []),
             _section("Data", _data(study)),
             _section("Protocol", _items(flattened(study.protocol))),
@@ -87,16 +88,18 @@ NOTES = MappingProxyType({"final": final_note, CONFIRMATION: confirmation_note})
 """Kind of run → what describes it."""
 
 
-def score_line(name: str, score: float, best_epoch: int) -> str:
-    """Describe the best trial in one line; the score is a fraction."""
-    return f"**{name}**, {OBJECTIVE} {100 * score:.2f}% at epoch {best_epoch}"
+def score_line(name: str, metric: str, score: float, best_epoch: int) -> str:
+    """Describe the best trial in one line; the score, best value of the metric, is a fraction."""
+    return f"**{name}**, {metric} {100 * score:.2f}% at epoch {best_epoch}"
 
 
-def outcome_line(status: str, score: float, best_epoch: int, epochs: int, reason: str) -> str:
-    """Describe in one line how a trial ended; the score is a fraction."""
+def outcome_line(
+    status: str, metric: str, score: float, best_epoch: int, epochs: int, reason: str
+) -> str:
+    """Describe in one line how a trial ended; the score, best of the metric, is a fraction."""
     line = f"{status.replace('_', ' ').capitalize()} after {epochs} epochs"
     if best_epoch:
-        line += f"; best {OBJECTIVE} {100 * score:.2f}% at epoch {best_epoch}"
+        line += f"; best {metric} {100 * score:.2f}% at epoch {best_epoch}"
     return f"{line}. {reason}".strip()
 
 
@@ -106,6 +109,7 @@ def study_params(study: StudyDescription) -> dict[str, Any]:
         {
             "dataset": study.dataset,
             "protocol": study.protocol,
+            "objective": study.objective,
             "searched": ", ".join(study.searched),
             **study.settings,
         }

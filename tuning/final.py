@@ -353,6 +353,7 @@ def _describe(
             **({"calibration": dataclasses.asdict(calibration)} if calibration else {}),
         },
         device=world.share.device,
+        objective=trial.objective,
     )
 
 
@@ -369,7 +370,8 @@ def _table(tested: Mapping[str, Tested], *, executions: int, seeds: int) -> str:
         rows.append(row)
         if one.calibration:
             rows.append(_calibrated(row, one.calibration, one.figures))
-    return comparison_table(rows, executions=executions, seeds=seeds)
+    symbol = tested["selected"].trial.symbol
+    return comparison_table(rows, executions=executions, seeds=seeds, symbol=symbol)
 
 
 def _fresh(trial: RecordedTrial) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from tuning import descriptions
 from tuning.closing import Closing
 from tuning.journal import JOURNAL_FOLDER, Journal
+from tuning.objectives import DEFAULT_OBJECTIVE
 from tuning.records import CONFIRMATION, NOTE_TAG, mean_and_sd
 from tuning.run_messages import LogText, StartRun, now_ms
 from tuning.run_writer import (
@@ -55,6 +56,7 @@ class FinalDescription:
         study_run_id: That study's run, which this is nested in; empty for none.
         source_run_id: The trial's run that the configuration is from; empty for none.
         protocol: The protocol that the configuration was selected under.
+        objective: What the configuration was selected for; a name of ``OBJECTIVES``.
         settings: What else decides the outcome.
         device: Where it is trained.
     """
@@ -75,6 +77,7 @@ class FinalDescription:
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any]
     device: str = ""
+    objective: str = DEFAULT_OBJECTIVE
 
 
 class FinalRecorder(Closing):
@@ -203,6 +206,7 @@ def _tags_of(description: FinalDescription) -> dict[str, str]:
             study=description.study,
             protocol=description.protocol,
             data_digest=description.data_digest,
+            objective=description.objective,
         ),
         NOTE_TAG: descriptions.NOTES[description.kind](
             description.dataset_title, description.role, description.epochs, description.seeds

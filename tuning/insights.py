@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from scipy import stats
 
 from tuning.records import SELECTABLE, RecordedTrial
+from tuning.selection import front_of, front_words
 from tuning.space import describe
 
 NEAR_EDGE = 0.05
@@ -108,7 +109,13 @@ def sentences(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribut
     """
     best = max(_selectable(trials), key=lambda trial: trial.score, default=None)
     of_best = edges(best, space) if best else []
-    told = [doubling(trials), *of_best, infeasible_words(trials, space)]
+    front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
+    told = [
+        front_words(front, fresh=False) if front else "",
+        doubling(trials),
+        *of_best,
+        infeasible_words(trials, space),
+    ]
     return [str(what) for what in told if what]
 
 

@@ -50,7 +50,7 @@ class EpochDone:
     Attributes:
         number: The trial's.
         epoch: From 1.
-        score: Best mean H of its curve so far.
+        score: Best of its curve so far, in what the study maximises.
         best_epoch: The epoch of that best.
         metrics: What is recorded of the epoch.
     """

@@ -29,6 +29,7 @@ from tuning.algorithms import (
 from tuning.checkpoints import Checkpoint, CheckpointFile
 from tuning.gpu_limit import exceeded, hold_to_share
 from tuning.models import MODELS
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Plan:
         device: ``"cpu"`` or ``"cuda"``.
         gpus: GPUs that Ray counts for a trial; it is held to its share of the memory.
         checkpoints: Folder of the running trials' states.
+        objective: What decides.
     """
 
     epochs: int
@@ -56,6 +58,7 @@ class Plan:
     device: str
     checkpoints: Path
     gpus: float = 0.0
+    objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE]
 
 
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
@@ -74,8 +77,8 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     score, best_epoch, number = -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
-            if metrics["val_harmonic_mean"] > score:
-                score, best_epoch = metrics["val_harmonic_mean"], number
+            if metrics[plan.objective.metric] > score:
+                score, best_epoch = metrics[plan.objective.metric], number
             told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
             tune.report({EPOCH: number, **told})
     except DivergedError as error:
@@ -117,10 +120,10 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
     done: list[dict[str, float]] = []
     if saved := file.load():
         validation.restore(saved.state)
-        done = [dict(metrics) for metrics in saved.curve]
+        done = [plan.objective.completed(metrics) for metrics in saved.curve]
         yield from done
     while len(done) < plan.epochs:
-        done.append(reported(validation.epoch()))
+        done.append(plan.objective.completed(reported(validation.epoch())))
         _insure(file, Checkpoint(done, validation.state()))
         yield done[-1]
 

@@ -25,15 +25,13 @@ from optuna.trial import TrialState, create_trial
 
 from tuning.descriptions import study_params
 from tuning.ledger import Ended, EpochDone, Event, Proposed
-from tuning.records import OBJECTIVE, StudyDescription, best_figures
+from tuning.objectives import OBJECTIVES
+from tuning.records import BEST_PREFIX, StudyDescription, best_figures
 
 _logger = logging.getLogger(__name__)
 
 OPTUNA_FILE = "optuna.log"
 """The file in a study's folder."""
-
-VALUE_NAME = f"best_{OBJECTIVE}"
-"""What MLflow calls a trial's value."""
 
 _LOCK_SECONDS = 3
 """How long a lock counts that a killed process left."""
@@ -125,6 +123,7 @@ class _Writer:
         self._run_of = run_of
         self._storage: JournalStorage | None = None
         self._study = 0
+        self._objective = OBJECTIVES[description.objective]
         self._best: dict[int, EpochDone] = {}
         self._last: dict[int, EpochDone] = {}
 
@@ -146,7 +145,8 @@ class _Writer:
         if event.best_epoch == event.epoch:
             self._best[event.number] = event
         if not finished and event.epoch not in storage.get_trial(trial).intermediate_values:
-            storage.set_trial_intermediate_value(trial, event.epoch, event.metrics[OBJECTIVE])
+            value = event.metrics[self._objective.metric]
+            storage.set_trial_intermediate_value(trial, event.epoch, value)
 
     def end(self) -> None:
         """Say of the trials that have not ended that the study did before them."""
@@ -171,14 +171,15 @@ class _Writer:
         study = optuna.create_study(
             study_name=self._description.name,
             storage=storage,
-            direction="maximize",
+            directions=["maximize"] * len(self._objective.values),
             load_if_exists=True,
         )
         return storage, study._study_id
 
     def _describe(self, storage: JournalStorage) -> None:
         """Write the study's parameters in MLflow, and how to find it there."""
-        storage.set_study_system_attr(self._study, "study:metric_names", [VALUE_NAME])
+        names = [f"{BEST_PREFIX}{name}" for name in self._objective.values]
+        storage.set_study_system_attr(self._study, "study:metric_names", names)
         known = storage.get_study_user_attrs(self._study)
         params = {name: _plain(value) for name, value in study_params(self._description).items()}
         for name, value in {**params, "mlflow_run_id": self._run_id}.items():
@@ -212,11 +213,13 @@ class _Writer:
             **({"epochs": last.epoch} if last else {}),
         }
         if best:
-            figures = best_figures(best.metrics)
+            figures = best_figures(best.metrics, self._objective.name)
             attributes |= {"score": best.score, "best_epoch": best.epoch, **figures}
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial, name, value)
-        values = [best.score] if best and state != TrialState.FAIL else None
+        values = None
+        if best and state != TrialState.FAIL:
+            values = [best.metrics[name] for name in self._objective.values]
         storage.set_trial_state_values(trial, state, values)
 
     def _state(self, status: str, last: EpochDone | None) -> TrialState:

@@ -74,7 +74,7 @@ class Standing:
         proposed: What is tried.
         status: ``running``, or how it ended.
         epoch: Epochs reported.
-        score: Best mean H so far.
+        score: Best so far.
         best_epoch: Where that was.
         reason: Why it ended.
     """
@@ -202,6 +202,7 @@ class SearchProgress(Callback):
         line: Where the person is told.
         pace: Learns how long trials take.
         seconds: How long the search may take; None for no limit.
+        symbol: What a score is called.
     """
 
     publish: Listener
@@ -213,6 +214,7 @@ class SearchProgress(Callback):
     line: StatusLine
     pace: Pace
     seconds: float | None = None
+    symbol: str = "H"
     retries: Counter[int] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     last_line: float = field(default_factory=time.monotonic)
@@ -296,7 +298,7 @@ class SearchProgress(Callback):
             f"{bar(done, self.trials)} {done}/{self.trials}",
             f"{counts['running']} running",
             *([f"{counts['stopped_early']} stopped early"] if counts["stopped_early"] else []),
-            *([f"best H {100 * best.score:.2f} (trial {best.number})"] if best else []),
+            *([f"best {self.symbol} {100 * best.score:.2f} (trial {best.number})"] if best else []),
             time_words(time.monotonic() - self.started, self._remaining(self.trials - done)),
         ]
         return " · ".join(words)
@@ -318,7 +320,7 @@ class SearchProgress(Callback):
         self.pace.ended(standing.number)
         done = len(self.standings.trials) - len(self.standings.running)
         outcome = (
-            f"H {100 * standing.score:5.2f} at epoch {standing.best_epoch}"
+            f"{self.symbol} {100 * standing.score:5.2f} at epoch {standing.best_epoch}"
             if status in ("finished", "stopped_early") and standing.best_epoch
             else reason
         )
@@ -329,7 +331,7 @@ class SearchProgress(Callback):
 
     def _best_words(self) -> str:
         best = self.standings.best
-        return f" | best H {100 * best.score:.2f} (trial {best.number})" if best else ""
+        return f" | best {self.symbol} {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
         self.last_line = time.monotonic()

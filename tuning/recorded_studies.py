@@ -17,14 +17,16 @@ from mlflow.tracking import MlflowClient
 from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
 from tuning.final_files import CONFUSION_FILE, CURVE_FILE, Confusion, read_confusion, read_curves
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.recorded_trials import (
     check_named,
     confirmations_of,
     experiment_of,
+    objective_of,
     runs_of,
     trial_of,
 )
-from tuning.records import COMPUTE_SECONDS, CONFIRMATION, OBJECTIVE, RecordedTrial
+from tuning.records import COMPUTE_SECONDS, CONFIRMATION, RecordedTrial
 from tuning.run_writer import location_of, refused_by
 from tuning.tracking import open_store
 
@@ -94,7 +96,8 @@ class RecordedStudy:
         seconds: How long it was searched; NaN while it runs.
         settings: What it was searched with, as strings.
         trials: By number.
-        curves: Number of the trial → epoch → mean H.
+        curves: Number of the trial → epoch → the objective, mean over the executions.
+        objective: What its scores are of; a name of ``OBJECTIVES``.
         finals: Role → its newest final training.
         work: All that was computed for it.
     """
@@ -110,6 +113,7 @@ class RecordedStudy:
     curves: Mapping[int, Mapping[int, float]]
     finals: Mapping[str, FinalTraining]
     work: Sequence[Work]
+    objective: str = DEFAULT_OBJECTIVE
 
 
 def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> RecordedStudy:
@@ -165,6 +169,7 @@ def _study(client: MlflowClient, run: Run, nested: Sequence[Run], location: str)
         curves=_curves(client, trials),
         finals={role: _final(client, one) for role, one in finals.items()},
         work=[_work(one, run) for one in nested if one.data.tags["kind"] in kinds],
+        objective=objective_of(run),
     )
 
 
@@ -178,7 +183,7 @@ def _curves(
     client: MlflowClient, trials: Sequence[RecordedTrial]
 ) -> dict[int, Mapping[int, float]]:
     def curve(trial: RecordedTrial) -> dict[int, float]:
-        history = client.get_metric_history(trial.run_id, OBJECTIVE)
+        history = client.get_metric_history(trial.run_id, OBJECTIVES[trial.objective].metric)
         return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:

@@ -11,10 +11,12 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
+from tuning.models import MIANET
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.records import (
     BEST_PREFIX,
     CONFIRMATION,
-    EXECUTION_PREFIX,
+    OBJECTIVE_TAG,
     Confirmation,
     RecordedTrial,
     listed,
@@ -22,6 +24,7 @@ from tuning.records import (
 )
 from tuning.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
 from tuning.tracking import TrackingStore, open_store, printable
+from tuning.warm_start import EarlierStudy
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -58,6 +61,53 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
         if study is None or trial.study == study
     ]
     return sorted(chosen, key=lambda t: (t.study_started, t.study_run_id, t.number, t.started))
+
+
+def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierStudy:
+    """Return a study of any data set to begin another one with.
+
+    Args:
+        tracking_uri: The store that it was recorded to.
+        asked: Its name, or ``<data set>/<name>``.
+        dataset: The data set at hand, where a name is looked for first.
+
+    Raises:
+        InputError: There is no such study, or the name is one of several data sets' studies.
+    """
+    where, _, name = asked.rpartition("/")
+    store = open_store(tracking_uri, must_exist=True)
+    try:
+        found = {
+            run.data.tags["dataset"]: (experiment, run)
+            for experiment in store.client.search_experiments()
+            if experiment.name.startswith(EXPERIMENT_PREFIX)
+            for run in runs_of(store, experiment, "study")
+            if run.data.tags["study"] == name
+        }
+        chosen = where or (dataset if dataset in found else next(iter(found), ""))
+        if chosen not in found:
+            raise InputError(
+                f"--warm-start must name studies that are recorded in {printable(store.uri)}, but "
+                f"{asked} is not; `mlflow ui` shows those that are"
+            )
+        if not where and chosen != dataset and len(found) > 1:
+            raise InputError(
+                f"--warm-start must say which study is meant, but {name} is one of several data "
+                f"sets: {', '.join(f'{one}/{name}' for one in sorted(found))}"
+            )
+        experiment, study = found[chosen]
+        nested = list(runs_of(store, experiment, parent=study.info.run_id))
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, "a search for runs", error) from error
+    confirmations = confirmations_of(run for run in nested if run.data.tags["kind"] == CONFIRMATION)
+    trials = [
+        replace(trial_of(run, study), confirmation=confirmations.get(run.info.run_id))
+        for run in nested
+        if run.data.tags["kind"] == "trial"
+    ]
+    params = study.data.params
+    searched = tuple(name for name in params.get("searched", "").split(", ") if name)
+    return EarlierStudy(chosen, name, params.get("model", MIANET), searched, trials)
 
 
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
@@ -141,7 +191,7 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
     oldest_first = sorted(runs, key=lambda run: run.info.start_time)
     return {
         run.data.tags["source_run_id"]: Confirmation(
-            per_draw=per_execution(run.data.metrics),
+            per_draw=per_execution(run.data.metrics, objective_of(run)),
             metrics={
                 name.removesuffix("_mean"): value
                 for name, value in run.data.metrics.items()
@@ -154,10 +204,25 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
     }
 
 
+def objective_of(run: Run) -> str:
+    """Return what a run's score is of: H, where that was not recorded.
+
+    Raises:
+        InputError: Another version of the code knows it, this one does not.
+    """
+    objective = run.data.tags.get(OBJECTIVE_TAG, DEFAULT_OBJECTIVE)
+    if objective not in OBJECTIVES:
+        raise InputError(
+            f"the objective of run {run.info.run_id} must be one of {listed(list(OBJECTIVES))}, "
+            f"but got {objective!r}; read it with the version that recorded it"
+        )
+    return objective
+
+
 def trial_of(run: Run, study: Run) -> RecordedTrial:
     """Return what a trial's run says, beside what its study's run does."""
     tags, metrics = run.data.tags, run.data.metrics
-    protocol = json.loads(study.data.tags["protocol"])
+    protocol, objective = json.loads(study.data.tags["protocol"]), objective_of(study)
     return RecordedTrial(
         run_id=run.info.run_id,
         study=tags["study"],
@@ -174,8 +239,8 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
             for name, value in metrics.items()
             if name.startswith(f"{BEST_PREFIX}val_") and "_execution_" not in name
         },
-        per_execution=per_execution(metrics, BEST_PREFIX),
-        executions=sum(name.startswith(EXECUTION_PREFIX) for name in metrics),
+        per_execution=per_execution(metrics, objective, BEST_PREFIX),
+        executions=len(per_execution(metrics, objective)),
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,
         data_digest=tags["data_digest"],
@@ -185,4 +250,5 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
         epochs=int(metrics.get("epochs", 0)),
         seconds=metrics.get("duration_seconds", math.nan),
         device=tags.get("device", ""),
+        objective=objective,
     )

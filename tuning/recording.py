@@ -24,10 +24,14 @@ from mianet.errors import InputError
 from tuning import descriptions
 from tuning.closing import Closing
 from tuning.final_recording import FinalDescription, FinalRecorder
+from tuning.front import pareto_front
 from tuning.journal import JOURNAL_FOLDER, Journal
 from tuning.model_registry import RegisteredModel, register_model
-from tuning.recorded_trials import check_new_study, read_trials
+from tuning.objectives import OBJECTIVES
+from tuning.recorded_trials import check_new_study, read_earlier_study, read_trials
 from tuning.records import (
+    BEST_PREFIX,
+    FRONT_TAG,
     NOTE_TAG,
     PAPER,
     STATUSES,
@@ -72,6 +76,7 @@ __all__ = [
     "deliver_waiting_for",
     "experiment_name",
     "printable",
+    "read_earlier_study",
     "read_trials",
     "register_model",
 ]
@@ -346,7 +351,12 @@ class StudyRecorder(Closing):
         }
         new = new_figures(record.figures, figures)
         outcome = descriptions.outcome_line(
-            status, record.score, record.best_epoch, record.last_epoch, reason
+            status,
+            OBJECTIVES[record.objective].metric,
+            record.score,
+            record.best_epoch,
+            record.last_epoch,
+            reason,
         )
         tags = {"status": status, "reason": reason, NOTE_TAG: f"{record.note}\n\n{outcome}"}
         self._put(values(record.key, metrics=new, tags=tags), end(record.key, status))
@@ -386,10 +396,12 @@ class StudyRecorder(Closing):
             tags["best_trial"] = best.name
             # Tags, since a study that goes on may find a better one and MLflow's params are final.
             tags |= {f"best.{name}": str(value) for name, value in best.hyperparameters.items()}
+            tags |= self._front_tag()
+        metric = OBJECTIVES[self._description.objective].metric
         result = descriptions.study_result(
             counts,
             duration,
-            descriptions.score_line(best.name, best.score, best.best_epoch) if best else "",
+            descriptions.score_line(best.name, metric, best.score, best.best_epoch) if best else "",
             self._searched(best) if best else {},
         )
         parts = [descriptions.study_note(self._description, result), note]
@@ -397,14 +409,29 @@ class StudyRecorder(Closing):
         new = new_figures(self._memory.figures, {**metrics, **summary})
         self._put(values(self._key, metrics=new, tags=tags), end(self._key, status))
 
-    def _best(self) -> TrialMemory | None:
+    def _front_tag(self) -> dict[str, str]:
+        """Return the tag that names the trials of the Pareto front, where there can be one."""
+        objective = OBJECTIVES[self._description.objective]
+        if not objective.has_several:
+            return {}
+        points = {
+            record.number: tuple(record.best[f"{BEST_PREFIX}{name}"] for name in objective.values)
+            for record in self._candidates()
+        }
+        return {FRONT_TAG: ", ".join(map(str, pareto_front(points)))}
+
+    def _candidates(self) -> list[TrialMemory]:
         planned = int(self._description.protocol.get("executions", 0))
-        candidates = [
+        return [
             record
             for record in self._memory.trials.values()
             if is_candidate(record.status, record.score, record.executions, planned)
         ]
-        return max(candidates, key=lambda record: (record.score, -record.number), default=None)
+
+    def _best(self) -> TrialMemory | None:
+        return max(
+            self._candidates(), key=lambda record: (record.score, -record.number), default=None
+        )
 
 
 def _recorded(journal: Journal, *, resume: bool) -> list[RunMessage]:
@@ -429,6 +456,7 @@ def _tags_of(description: StudyDescription) -> dict[str, str]:
         study=description.name,
         protocol=description.protocol,
         data_digest=description.data_digest,
+        objective=description.objective,
     )
 
 

@@ -10,20 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+
 STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
 """How a trial can end. A trial that has not ended has the status ``running``."""
 
 SELECTABLE = frozenset({"finished", "stopped_early"})
 """The ends after which a trial's score counts."""
 
-OBJECTIVE = "val_harmonic_mean"
-"""The metric whose best value over a trial's epochs is the trial's score (maximised)."""
-
-EXECUTION_PREFIX = f"{OBJECTIVE}_execution_"
-"""What the objective of one execution is called, before the execution's number."""
-
 BEST_PREFIX = "best_"
 """What a validation accuracy at the best epoch is called, before the accuracy's name."""
+
+OBJECTIVE_TAG = "objective"
+"""The tag that says what a run's score is of."""
+
+FRONT_TAG = "pareto_front"
+"""The tag of a study of several objectives that names the trials of its Pareto front."""
 
 PAPER = "paper"
 """The origin of a trial of the paper's configuration."""
@@ -56,6 +58,7 @@ class StudyDescription:
             ``executions`` is the number of executions that make a trial complete.
         settings: How the search is run: sampler, scheduler, budget, space, fixed hyperparameters.
         searched: Names of the hyperparameters that the search varies.
+        objective: A name of ``OBJECTIVES``.
         log_scaled: Those of them that are drawn on a logarithmic scale; their logarithms are
             recorded too, since a tracking store's comparison plots have linear axes.
     """
@@ -70,6 +73,7 @@ class StudyDescription:
     settings: Mapping[str, Any]
     searched: Sequence[str] = ()
     log_scaled: Sequence[str] = ()
+    objective: str = DEFAULT_OBJECTIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Confirmation:
     """A trial's configuration on draws that had no part in its selection.
 
     Attributes:
-        per_draw: Number of the execution → harmonic mean at the trial's best epoch.
+        per_draw: Number of the execution → the objective at the trial's best epoch.
         metrics: Mean of every validation accuracy over the draws, by the trial's names.
         run_id: The run that recorded it.
     """
@@ -88,7 +92,7 @@ class Confirmation:
 
     @property
     def score(self) -> float:
-        """Return the mean harmonic mean over the draws."""
+        """Return the mean of the objective over the draws."""
         return statistics.fmean(self.per_draw.values())
 
 
@@ -108,7 +112,7 @@ class RecordedTrial:
         score: Best mean of the objective over its epochs; NaN where it has none.
         best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
         metrics: Validation accuracies at the best epoch, by name.
-        per_execution: Number of the execution → harmonic mean at the best epoch.
+        per_execution: Number of the execution → the objective at the best epoch.
         confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
         executions: Executions that have a recorded objective.
         planned_executions: Executions that make it complete.
@@ -120,6 +124,7 @@ class RecordedTrial:
         epochs: How many epochs it came to.
         seconds: How long it took; NaN while it runs.
         device: Where it was trained.
+        objective: What its score is of; a name of ``OBJECTIVES``.
     """
 
     run_id: str
@@ -145,6 +150,7 @@ class RecordedTrial:
     epochs: int = 0
     seconds: float = math.nan
     device: str = ""
+    objective: str = DEFAULT_OBJECTIVE
 
     @property
     def is_paper(self) -> bool:
@@ -162,18 +168,25 @@ class RecordedTrial:
         return is_candidate(self.status, self.score, self.executions, self.planned_executions)
 
     @property
+    def symbol(self) -> str:
+        """Return what tables and lines call its score: ``H``, for instance."""
+        return OBJECTIVES[self.objective].symbol
+
+    @property
     def protocol_key(self) -> str:
         """Return the short key that comparable trials share."""
         return protocol_key(self.protocol)
 
 
-def per_execution(metrics: Mapping[str, float], prefix: str = "") -> dict[int, float]:
-    """Return number of the execution → harmonic mean, from metrics named ``prefix`` and that."""
-    start = prefix + EXECUTION_PREFIX
+def per_execution(
+    metrics: Mapping[str, float], objective: str, prefix: str = ""
+) -> dict[int, float]:
+    """Return number of the execution → the objective, from metrics named ``prefix`` and that."""
+    start = prefix + OBJECTIVES[objective].execution_prefix
     return {int(n.removeprefix(start)): v for n, v in metrics.items() if n.startswith(start)}
 
 
-def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+def best_figures(metrics: Mapping[str, float], objective: str) -> dict[str, float]:
     """Return what is recorded of a trial's best epoch, from that epoch's metrics.
 
     Those are the means of all validation accuracies, and the objective of each execution.
@@ -181,7 +194,7 @@ def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
     return {
         f"{BEST_PREFIX}{name}": value
         for name, value in metrics.items()
-        if name.startswith(EXECUTION_PREFIX)
+        if name.startswith(OBJECTIVES[objective].execution_prefix)
         or (name.startswith("val_") and "_execution_" not in name)
     }
 

@@ -20,7 +20,7 @@ class Row:
         name: What the configuration is called.
         epochs: How long it was trained.
         validation: Figure → mean over the executions at that epoch.
-        fresh: H on each fresh draw, where the configuration was confirmed.
+        fresh: What was selected for on each fresh draw, where the configuration was confirmed.
         test: ``<figure>_mean`` and ``<figure>_sd`` over the seeds.
     """
 
@@ -31,7 +31,7 @@ class Row:
     fresh: Sequence[float] = ()
 
 
-def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int) -> str:
+def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int, symbol: str = "H") -> str:
     """Return validation beside test figures, in percent, one configuration a line."""
     width = max(len(row.name) for row in rows)
     validation = "".join(f"{h:>{_VALIDATION_WIDTH}}" for h in HEADINGS)
@@ -40,7 +40,7 @@ def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int) -> str
     over_test = f"test (mean ± sd of {seeds} seeds)".center(len(test))
     draws = max(len(row.fresh) for row in rows)
     fresh = f"{f'{draws} fresh':>{_FRESH_WIDTH}}" if draws else ""
-    fresh_heading = f"{'draws: H':>{_FRESH_WIDTH}}" if draws else ""
+    fresh_heading = f"{f'draws: {symbol}':>{_FRESH_WIDTH}}" if draws else ""
     lines = [
         f"{'':{width}}         {over_validation}{fresh}  {over_test}".rstrip(),
         f"{'':{width}}  epochs {validation}{fresh_heading}  {test}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from mianet.data import SearchData
 from mianet.errors import InputError
 from tuning.ledger import LEDGER_FILE, Ledger, hold
 from tuning.models import MIANET
+from tuning.objectives import DEFAULT_OBJECTIVE
 from tuning.provenance import code_digest
 from tuning.study import Study
 
@@ -123,6 +125,7 @@ def kept_settings(
         if name not in ("storage", "resume")
     }
     options["study"] = study.name
+    options["warm_points"] = [dataclasses.asdict(point) for point in study.warm]
     options["tracking_uri"] = None if urlsplit(uri).password else uri
     return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
 
@@ -133,7 +136,9 @@ def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argpa
     Raises:
         InputError: Fewer trials are asked for than were begun.
     """
-    options = {"model": MIANET, **ledger.settings["options"]}  # once there was no choice
+    # There was no choice once.
+    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE, "warm_start": (), "warm_points": ()}
+    options = {**once, **ledger.settings["options"]}
     options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
     if anew.get("trials", options["trials"]) < options["trials"]:

@@ -17,9 +17,10 @@ from mlflow.exceptions import MlflowException
 from mianet.errors import InputError
 from tuning.delivery import Delivery, Outcome
 from tuning.journal import Journal
+from tuning.objectives import DEFAULT_OBJECTIVE
 from tuning.outbox import Outbox
 from tuning.provenance import provenance_tags
-from tuning.records import NOTE_TAG, listed, protocol_key
+from tuning.records import NOTE_TAG, OBJECTIVE_TAG, listed, protocol_key
 from tuning.run_messages import (
     EndRun,
     LogDataset,
@@ -293,7 +294,12 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
 
 
 def common_tags(
-    *, dataset: str, study: str, protocol: Mapping[str, Any], data_digest: str
+    *,
+    dataset: str,
+    study: str,
+    protocol: Mapping[str, Any],
+    data_digest: str,
+    objective: str = DEFAULT_OBJECTIVE,
 ) -> dict[str, str]:
     """Return the tags that every run of a study has."""
     return {
@@ -301,6 +307,7 @@ def common_tags(
         "dataset": dataset,
         "protocol_key": protocol_key(protocol),
         "data_digest": data_digest,
+        OBJECTIVE_TAG: objective,
         **provenance_tags(),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tuning.command_line import (
     assignment,
     count,
     duration,
+    earlier_study,
     names,
     once,
     positive_int,
@@ -45,12 +47,14 @@ from tuning.gpu_share import need_of_any
 from tuning.insights import sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.optuna_file import OptunaFile
 from tuning.recording import (
     JOURNAL_FOLDER,
     StudyRecorder,
     check_new_study,
     deliver_waiting_for,
+    read_earlier_study,
     read_trials,
 )
 from tuning.resumption import (
@@ -72,8 +76,10 @@ from tuning.study import (
     check_data,
     describe_study,
     largest_settings,
+    paper_point,
     run_study,
 )
+from tuning.warm_start import WarmPoint, warm_points
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -88,12 +94,15 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "patience": 10,
         "executions": 5,
         "time_budget": None,
+        "objective": DEFAULT_OBJECTIVE,
         "sampler": "qmc",
         "scheduler": "asha",
         "seed": 0,
         "workers": None,
         "cpus_per_trial": None,
         "gpus_per_trial": None,
+        "warm_start": (),
+        "warm_points": (),
         "search": None,
         "range": (),
         "variant": "full",
@@ -130,6 +139,9 @@ def search() -> int:
         )
         if ledger:
             check_unchanged(ledger, data)
+        uri = tracking_uri(arguments)
+        if arguments.warm_start and not ledger:
+            study = _warmed(study, arguments, data.name, uri)
         where = cluster.connect()
         share = cluster.share_resources(
             study.trials,
@@ -138,7 +150,6 @@ def search() -> int:
             gpus_per_trial=arguments.gpus_per_trial,
             need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
         )
-        uri = tracking_uri(arguments)
         if not ledger:
             check_new_study(uri, data.name, study.name)
             writable_folder(arguments.storage)
@@ -161,8 +172,9 @@ def search() -> int:
         ):
             print(
                 f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
-                f"{study.executions} executions on {description.dataset_title}; {study.sampler} "
-                f"and {study.scheduler}; {share.workers} at once on {where}, {share.each}\n"
+                f"{study.executions} executions on {description.dataset_title}; the highest "
+                f"{study.goal.symbol} by {study.sampler} and {study.scheduler}; "
+                f"{share.workers} at once on {where}, {share.each}\n"
                 f"to look at it: {recorder.location}",
                 flush=True,
             )
@@ -268,10 +280,23 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--executions", type=positive_int, help="draws to average over")
     budget.add_argument("--time-budget", type=duration, help="wall time at most: 90s, 30m, 2h")
     how = parser.add_argument_group("how to search")
+    how.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help="what is maximised: " + "; ".join(f"{n}: {o.summary}" for n, o in OBJECTIVES.items()),
+    )
     how.add_argument("--sampler", choices=SAMPLERS)
     how.add_argument("--scheduler", choices=SCHEDULERS)
     how.add_argument("--seed", type=seed, help="of draws, trainings and sampler")
     how.add_argument("--workers", type=positive_int, help="trials at once")
+    how.add_argument(
+        "--warm-start",
+        type=earlier_study,
+        nargs="+",
+        metavar="STUDY",
+        help="try the best configurations of earlier studies first; of another data set's as well, "
+        "as DATASET/STUDY where the name alone is not enough",
+    )
     what = parser.add_argument_group("what to search")
     what.add_argument(
         "--search",
@@ -320,7 +345,25 @@ def _study(arguments: argparse.Namespace) -> Study:
         sampler=arguments.sampler,
         scheduler=arguments.scheduler,
         time_budget=arguments.time_budget,
+        objective=arguments.objective,
+        warm=tuple(WarmPoint(**point) for point in arguments.warm_points),
     )
+
+
+def _warmed(study: Study, arguments: argparse.Namespace, dataset: str, uri: str) -> Study:
+    """Return the study with what earlier ones found; say what that is."""
+    deliver_waiting_for(arguments.storage, uri)
+    names = dict.fromkeys(arguments.warm_start)
+    points = warm_points(
+        [read_earlier_study(uri, name, dataset) for name in names],
+        study.space,
+        model=study.model,
+        objective=study.goal,
+        paper=paper_point(study, dataset),
+    )
+    taken = ", ".join(point.origin for point in points) or "nothing that is not the paper's"
+    print(f"warm start: {taken}", flush=True)
+    return dataclasses.replace(study, warm=tuple(points))
 
 
 def _new_name(dataset: str) -> str:

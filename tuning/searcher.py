@@ -19,13 +19,15 @@ from ray.tune.search import Searcher
 
 from tuning.algorithms import CONFIGURATION, NUMBER, SAMPLERS
 from tuning.ledger import Ended, EpochDone, Event, Proposed
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.records import PAPER, SELECTABLE
+from tuning.warm_start import WarmPoint
 
 _logger = logging.getLogger(__name__)
 
 
 class Proposer:
-    """Proposes configurations, the paper's first, from what it has been told of the others.
+    """Proposes configurations, given ones first, from what it has been told of the others.
 
     A sampler's state is brought back by asking it again: every proposal and every end of the past
     in their order, as then. Where the sampler does not say the same again (it is another version of
@@ -36,6 +38,8 @@ class Proposer:
         sampler: A name of ``SAMPLERS``.
         seed: Of the sampler.
         paper: The paper's configuration; empty where it is not in the space.
+        objective: What is maximised.
+        warm: What is proposed next, after the paper's.
     """
 
     def __init__(
@@ -45,28 +49,32 @@ class Proposer:
         sampler: str,
         seed: int,
         paper: Mapping[str, Any],
+        objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE],
+        warm: Sequence[WarmPoint] = (),
     ) -> None:
+        self._objective = objective
         self._space = dict(space)
         self._name = sampler
         self._seed = seed
-        self._paper = dict(paper)
+        self._given = [*([WarmPoint(paper, PAPER)] if paper else []), *warm]
         self._proposed = 0
-        self._scores: dict[int, float] = {}
+        self._values: dict[int, list[float]] = {}
         self._study = self._new_study(seed)
-        if self._paper:
-            self._study.enqueue_trial(self._paper)
+        self._enqueue(0)
 
     def propose(self) -> Proposed:
         """Return the next configuration; it counts as running until it has ended."""
         trial = self._study.ask(self._space)
         self._proposed += 1
-        origin = PAPER if self._paper and trial.number == 0 else self._name
+        is_given = trial.number < len(self._given)
+        origin = self._given[trial.number].origin if is_given else self._name
         return Proposed(trial.number, dict(trial.params), origin)
 
     def take(self, event: Event) -> None:
         """Learn what happened; a proposal of its own is known already."""
         if isinstance(event, EpochDone):
-            self._scores[event.number] = event.score
+            if event.epoch == event.best_epoch:
+                self._values[event.number] = self._values_of(event)
         elif isinstance(event, Ended):
             self._tell(event)
         elif event.number == self._proposed:
@@ -74,16 +82,23 @@ class Proposer:
             if again != event:
                 self._accept(event)
 
+    def _values_of(self, event: EpochDone) -> list[float]:
+        """Return what is maximised: the score, or the values that it is made of."""
+        if not self._objective.has_several:
+            return [event.score]
+        return [event.metrics[name] for name in self._objective.values]
+
     def _tell(self, event: Ended) -> None:
         """Tell the sampler how a trial ended: the one place that decides what it learns of that.
 
         A trial that was stopped early counts with its best so far. A diverged one counts as the
         worst there is, so that the sampler goes elsewhere. A broken one counts as nothing.
         """
-        if event.status in SELECTABLE and math.isfinite(self._scores.get(event.number, math.nan)):
-            self._study.tell(event.number, self._scores[event.number])
+        values = self._values.get(event.number, [])
+        if event.status in SELECTABLE and values and all(map(math.isfinite, values)):
+            self._study.tell(event.number, values)
         elif event.status == "infeasible":
-            self._study.tell(event.number, 0.0)
+            self._study.tell(event.number, [0.0] * len(self._objective.values))
         else:
             self._study.tell(event.number, state=TrialState.FAIL)
 
@@ -106,10 +121,17 @@ class Proposer:
                 distributions=self._space,
             )
         )
+        self._enqueue(event.number + 1)
+
+    def _enqueue(self, first: int) -> None:
+        """Have what is given proposed, from a place on."""
+        for point in self._given[first:]:
+            self._study.enqueue_trial(dict(point.configuration))
 
     def _new_study(self, seed: int) -> optuna.Study:
         return optuna.create_study(
-            direction="maximize", sampler=SAMPLERS[self._name].build(seed % 2**32)
+            directions=["maximize"] * len(self._objective.values),
+            sampler=SAMPLERS[self._name].build(seed % 2**32),
         )
 
 

@@ -1,13 +1,14 @@
 """Choose the best configuration among recorded trials.
 
-Only trials whose scores can be compared are compared: same data, same protocol. A trial counts if
-it ended well and all its executions have a score; one that was stopped early counts by the best
-epoch that it reached. Where some have been confirmed on fresh draws, the choice is among those and
-goes by the fresh draws.
+Only trials whose scores can be compared are compared: same data, protocol and objective. A trial
+counts if it ended well and all its executions have a score; one that was stopped early counts by
+the best epoch that it reached. Where some have been confirmed on fresh draws, the choice is among
+those and goes by the fresh draws.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 from mianet.config import Settings
 from mianet.errors import InputError
 from tuning.comparison import paired_difference, standard_error
+from tuning.front import pareto_front
 from tuning.models import MIANET, read_settings
+from tuning.objectives import OBJECTIVES
 from tuning.records import RecordedTrial, canonical_json, listed
 
 _DIGEST_SHOWN = 12
@@ -35,6 +38,9 @@ class Selection:
         studies: Names of the studies that they are from, the oldest first.
         protocol_key: The protocol that they share.
         data_digest: The data that they share.
+        compared: The trials that the choice is among, the best first: all candidates, or those
+            that met the fresh draws.
+        front: Their Pareto front, by the first objective, where there are several; else empty.
         why: The choice in words, for a person.
     """
 
@@ -47,6 +53,8 @@ class Selection:
     protocol_key: str
     data_digest: str
     why: str
+    compared: tuple[RecordedTrial, ...]
+    front: tuple[RecordedTrial, ...]
 
     @property
     def hyperparameters(self) -> Settings:
@@ -72,9 +80,9 @@ def candidates(
 ) -> list[RecordedTrial]:
     """Return the comparable trials that may be chosen, the highest score first.
 
-    Where trials of several protocols or of several versions of the data are given, those that
-    agree with the newest study in both are compared. Of equal scores the trial that started first
-    comes first.
+    Where trials of several protocols, objectives or versions of the data are given, those that
+    agree with the newest study in all of them are compared. Of equal scores the trial that started
+    first comes first.
 
     Args:
         trials: Recorded trials of one data set.
@@ -122,8 +130,13 @@ def select(
     best = order[0]
     papers = [trial for trial in ranked if trial.is_paper]
     paper = max(papers, key=lambda trial: trial.started, default=None)
+    front = front_of(order, fresh=bool(confirmed))
     reasons = (
         _by_fresh_draws(confirmed, len(ranked)) if confirmed else _by_score(ranked),
+        f"{front_words(front, fresh=bool(confirmed))} Trial {best.number} is chosen from it since "
+        f"its {best.symbol} is the highest."
+        if front
+        else "",
         _left_out(best, fitting),
     )
     return Selection(
@@ -135,6 +148,8 @@ def select(
         studies=_studies(ranked),
         protocol_key=best.protocol_key,
         data_digest=best.data_digest,
+        compared=tuple(order),
+        front=tuple(front),
         why=" ".join(reason for reason in reasons if reason),
     )
 
@@ -198,8 +213,8 @@ def _comparable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
     return [trial for trial in trials if _world(trial) == _world(newest)]
 
 
-def _world(trial: RecordedTrial) -> tuple[str, str]:
-    return (trial.protocol_key, trial.data_digest)
+def _world(trial: RecordedTrial) -> tuple[str, str, str]:
+    return (trial.protocol_key, trial.data_digest, trial.objective)
 
 
 def _studies(trials: Iterable[RecordedTrial]) -> tuple[str, ...]:
@@ -218,8 +233,9 @@ def _by_score(ranked: Sequence[RecordedTrial]) -> str:
     best = ranked[0]
     tie = len(ranked) > 1 and ranked[1].score == best.score
     return (
-        f"Trial {best.number} of study {best.study} has the highest score, {100 * best.score:.2f}%"
-        f" at epoch {best.best_epoch}, of {len(ranked)} candidates of {listed(_studies(ranked))}."
+        f"Trial {best.number} of study {best.study} has the highest score, "
+        f"{best.symbol} {100 * best.score:.2f}% at epoch {best.best_epoch}, of {len(ranked)} "
+        f"candidates of {listed(_studies(ranked))}."
         + (" Of equal scores the trial that started first is chosen." if tie else "")
     )
 
@@ -228,8 +244,9 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
     best, fresh = confirmed[0], _per_draw(confirmed[0])
     sentences = [
         f"Trial {best.number} of study {best.study} is the best of {len(confirmed)} confirmed "
-        f"among {among} candidates: {_with_error(fresh)} on {len(fresh)} fresh draws at epoch "
-        f"{best.best_epoch}, {100 * best.score:.2f}% when searched."
+        f"among {among} candidates: {best.symbol} {_with_error(fresh)} on "
+        f"{len(fresh)} fresh draws at epoch {best.best_epoch}, "
+        f"{100 * best.score:.2f}% when searched."
     ]
     if len(confirmed) > 1:
         second = confirmed[1]
@@ -245,6 +262,35 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
     return " ".join(sentences)
 
 
+def objective_values(trial: RecordedTrial, *, fresh: bool) -> tuple[float, ...]:
+    """Return the means of what a trial's study maximises, at the trial's best epoch.
+
+    Args:
+        trial: Any.
+        fresh: On the fresh draws that it met, rather than when it was searched.
+    """
+    figures: Mapping[str, float] = trial.metrics
+    if fresh:
+        figures = trial.confirmation.metrics if trial.confirmation else {}
+    return tuple(figures.get(name, math.nan) for name in OBJECTIVES[trial.objective].values)
+
+
+def front_of(trials: Sequence[RecordedTrial], *, fresh: bool) -> list[RecordedTrial]:
+    """Return the Pareto front of comparable trials; empty where one objective decides."""
+    if not trials or not OBJECTIVES[trials[0].objective].has_several:
+        return []
+    points = {place: objective_values(trial, fresh=fresh) for place, trial in enumerate(trials)}
+    known = {place: values for place, values in points.items() if all(map(math.isfinite, values))}
+    return [trials[place] for place in pareto_front(known)]
+
+
+def front_words(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
+    """Return a Pareto front of H and T1 as a sentence."""
+    values = [(trial, objective_values(trial, fresh=fresh)) for trial in front]
+    named = [f"trial {t.number} (H {100 * h:.2f}, T1 {100 * t1:.2f})" for t, (h, t1) in values]
+    return f"Pareto front {'on fresh draws' if fresh else 'when searched'}: {listed(named)}."
+
+
 def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:
     return trial.confirmation.per_draw if trial.confirmation else {}
 
@@ -252,7 +298,7 @@ def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:
 def _with_error(fresh: Mapping[int, float]) -> str:
     values = list(fresh.values())
     error = f" ± {100 * standard_error(values):.2f}" if len(values) > 1 else ""
-    return f"H {100 * statistics.fmean(values):.2f}{error}%"
+    return f"{100 * statistics.fmean(values):.2f}{error}%"
 
 
 def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> str:
@@ -260,7 +306,7 @@ def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> str:
     if not others:
         return ""
     return (
-        f"Trials of {len(others)} other protocols or versions of the data were left out: "
-        f"the newest study's is used ({canonical_json(best.protocol)}, data "
-        f"{best.data_digest[:_DIGEST_SHOWN]}…)."
+        f"Trials of {len(others)} other protocols, objectives or versions of the data were left "
+        f"out: the newest study's is used ({canonical_json(best.protocol)}, objective "
+        f"{best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
     )

@@ -29,13 +29,15 @@ from tuning.interrupts import Interrupt
 from tuning.ledger import Ended, Event, Ledger, Proposed
 from tuning.models import MIANET, MODELS
 from tuning.objective import Plan, objective
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.pace import Pace
 from tuning.progress import Events, Listener, Recording, SearchProgress, Standings, well_ended
 from tuning.recording import StudyRecorder
-from tuning.records import StudyDescription
+from tuning.records import StudyDescription, listed
 from tuning.searcher import Proposer, StudySearcher
 from tuning.space import contains, describe
 from tuning.terminal import StatusLine
+from tuning.warm_start import WarmPoint
 
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
@@ -63,13 +65,15 @@ class Study:
         fixed: Hyperparameters that differ from the defaults and are not searched.
         trials: Configurations to try.
         max_epochs: Most epochs of a trial.
-        patience: Epochs without a new best mean H after which a trial ends.
+        patience: Epochs without a new best score after which a trial ends.
         executions: Draws that a configuration is averaged over (5 in section 4.2).
         seed: Seed of the draws, of the trainings and of the sampler.
         sampler: A name of ``SAMPLERS``.
         scheduler: A name of ``SCHEDULERS``.
         time_budget: Seconds after which no more is computed; None for no limit.
         model: A name of ``MODELS``.
+        objective: A name of ``OBJECTIVES``.
+        warm: Configurations of earlier studies that are tried first, after the paper's.
 
     Raises:
         InputError: The settings contradict each other.
@@ -87,6 +91,8 @@ class Study:
     scheduler: str
     time_budget: float | None = None
     model: str = MIANET
+    objective: str = DEFAULT_OBJECTIVE
+    warm: Sequence[WarmPoint] = ()
 
     def __post_init__(self) -> None:
         MODELS[self.model].settings.from_mapping(self.fixed)
@@ -102,12 +108,23 @@ class Study:
                 f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
                 "chosen from a list; use another --sampler"
             )
+        if self.goal.has_several and not SAMPLERS[self.sampler].several:
+            able = listed([name for name, sampler in SAMPLERS.items() if sampler.several])
+            raise InputError(
+                f"--objective {self.objective} must have a sampler of several objectives ({able}), "
+                f"but got --sampler {self.sampler}; give another of the two"
+            )
         for name, value, most in (
             ("executions", self.executions, MOST_EXECUTIONS),
             ("max-epochs", self.max_epochs, MOST_EPOCHS),
         ):
             if not 1 <= value <= most:
                 raise InputError(f"--{name} must be from 1 to {most}, but got {value}")
+
+    @property
+    def goal(self) -> Objective:
+        """Return what decides."""
+        return OBJECTIVES[self.objective]
 
 
 @dataclass(frozen=True)
@@ -163,12 +180,14 @@ def describe_study(
             "time_budget_seconds": study.time_budget or "none",
             "space": {name: describe(d) for name, d in study.space.items()},
             "fixed": dict(study.fixed),
+            **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
             "workers": share.workers,
             "cpus_per_trial": share.cpus,
             "gpus_per_trial": share.gpus,
             "cluster": cluster,
         },
         searched=tuple(study.space),
+        objective=study.objective,
         log_scaled=tuple(n for n, d in study.space.items() if getattr(d, "log", False)),
     )
 
@@ -285,7 +304,14 @@ def _parts(
     return _Parts(
         settings=settings,
         standings=Standings(),
-        proposer=Proposer(study.space, sampler=study.sampler, seed=study.seed, paper=paper),
+        proposer=Proposer(
+            study.space,
+            sampler=study.sampler,
+            seed=study.seed,
+            paper=paper,
+            objective=study.goal,
+            warm=study.warm,
+        ),
         scheduler=StudyScheduler(inner, study.patience, spared=0 if paper else None),
         recording=Recording(recorder, settings, share.device),
         folder=folder,
@@ -333,6 +359,7 @@ def _tuner(
         gpus=share.gpus,
         device=share.device,
         checkpoints=parts.checkpoints,
+        objective=study.goal,
     )
     unfinished = [standing.proposed for standing in parts.standings.running]
     searcher = StudySearcher(unfinished, propose, lambda: bool(parts.standings.running))
@@ -346,6 +373,7 @@ def _tuner(
         line,
         Pace(share.workers),
         left.seconds,
+        symbol=study.goal.symbol,
     )
     return tune.Tuner(
         tune.with_resources(

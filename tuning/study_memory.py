@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tuning.records import EXECUTION_PREFIX, NOTE_TAG, OBJECTIVE, best_figures
+from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from tuning.records import NOTE_TAG, OBJECTIVE_TAG, best_figures
 from tuning.run_messages import EndRun, LogValues, Point, ResumeRun, RunMessage, StartRun
 
 SUMMARY_STEP = 0
@@ -59,6 +60,7 @@ class TrialMemory:
         number: Its number in the study.
         name: Its run's name.
         note: What its page says of it before its outcome.
+        objective: What its score is of.
         time: How long it has been worked on.
         hyperparameters: All of them.
         status: ``running``, or how it ended.
@@ -75,6 +77,7 @@ class TrialMemory:
     number: int
     name: str
     note: str
+    objective: str = DEFAULT_OBJECTIVE
     time: RunTime = field(default_factory=RunTime)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     status: str = "running"
@@ -89,7 +92,13 @@ class TrialMemory:
     @classmethod
     def of(cls, start: StartRun) -> Self:
         """Return a trial that starts."""
-        trial = cls(start.run, int(start.tags["number"]), start.name, start.tags[NOTE_TAG])
+        trial = cls(
+            start.run,
+            int(start.tags["number"]),
+            start.name,
+            start.tags[NOTE_TAG],
+            start.tags.get(OBJECTIVE_TAG, DEFAULT_OBJECTIVE),
+        )
         trial.time.apply(start)
         return trial
 
@@ -126,12 +135,13 @@ class TrialMemory:
 
     def _learn_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.add(epoch)
-        score = metrics.get(OBJECTIVE, -math.inf)
+        objective = OBJECTIVES[self.objective]
+        score = metrics.get(objective.metric, -math.inf)
         if (score, -epoch) <= (self.score if self.best_epoch else -math.inf, -self.best_epoch):
             return
         self.score, self.best_epoch = score, epoch
-        self.executions = sum(name.startswith(EXECUTION_PREFIX) for name in metrics)
-        self.best = best_figures(metrics)
+        self.executions = sum(name.startswith(objective.execution_prefix) for name in metrics)
+        self.best = best_figures(metrics, self.objective)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tuning.costs import costs
 from tuning.page.subject import Subject
+from tuning.selection import objective_values
 
 
 def picture_data(subject: Subject) -> dict[str, str]:
@@ -55,10 +56,21 @@ def picture_data(subject: Subject) -> dict[str, str]:
         for name, values in subject.importances.items()
         for repeat, value in enumerate(values)
     )
+    selection = subject.selection
+    points = (
+        (
+            (trial.number, *objective_values(trial, fresh=selection.confirmed))
+            for trial in selection.front
+        )
+        if selection
+        else ()
+    )
+    front = {"pareto_front.csv": _csv(("trial", *subject.objective.values), points)}
     return {
+        **(front if subject.objective.has_several else {}),
         "importances.csv": _csv(("hyperparameter", "repetition", "share"), shares),
         "trials.csv": _csv(heading, trials),
-        "learning_curves.csv": _csv(("trial", "epoch", "val_harmonic_mean"), curves),
+        "learning_curves.csv": _csv(("trial", "epoch", subject.objective.metric), curves),
         "cost.csv": _csv(
             ("part", "runs", "without_time", "hours", "gpu_hours", "core_hours"), spent
         ),

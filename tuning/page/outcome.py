@@ -12,6 +12,7 @@ from tuning.recorded_studies import FinalTraining
 from tuning.terminal import clock
 
 _DASH = "–"
+_HEADINGS = {"test_harmonic_mean": "test H", "test_zsl_accuracy": "test T1"}
 
 
 def outcome(subject: Subject) -> str:
@@ -24,16 +25,18 @@ def outcome(subject: Subject) -> str:
         what += ", the paper’s own configuration"
     if chosen.confirmation:
         draws = list(chosen.confirmation.per_draw.values())
-        what += f": H {mean_words(draws)} % on {len(draws)} fresh draws"
+        what += f": {subject.symbol} {mean_words(draws)} % on {len(draws)} fresh draws"
     else:
-        what += f": H {percent(chosen.score)} % in validation"
+        what += f": {subject.symbol} {percent(chosen.score)} % in validation"
     final = subject.trained(chosen)
-    if final is None or "test_harmonic_mean_mean" not in final.figures:
+    name = _test_figure(subject)
+    if final is None or f"{name}_mean" not in final.figures:
         return what
-    what += f", and {figure_words(final.figures, 'test_harmonic_mean')} % on the test parts"
+    named = "H " if subject.objective.has_several else ""
+    what += f", and {named}{figure_words(final.figures, name)} % on the test parts"
     paper = subject.trained(subject.paper)
-    if paper and paper is not final and "test_harmonic_mean_mean" in paper.figures:
-        theirs = figure_words(paper.figures, "test_harmonic_mean")
+    if paper and paper is not final and f"{name}_mean" in paper.figures:
+        theirs = figure_words(paper.figures, name)
         what += f", where the paper’s configuration has {theirs} %"
     return what
 
@@ -45,9 +48,18 @@ def facts(subject: Subject) -> Html:
     total = costs(study.work)[-1]
     of = "parts not recorded" if total.unknown else "test included"
     ended = Counter(trial.status for trial in study.trials)
+    tested = _test_figure(subject)
     shown = [
-        ("validation H", percent(chosen.score) if chosen else _DASH, f"{subject.executions} draws"),
-        ("test H", _test(final), f"{final.seeds} seeds" if final else "no final training"),
+        (
+            f"validation {subject.symbol}",
+            percent(chosen.score) if chosen else _DASH,
+            f"{subject.executions} draws",
+        ),
+        (
+            _HEADINGS[tested],
+            _test(final, tested),
+            f"{final.seeds} seeds" if final else "no final training",
+        ),
         ("test AUSUC", _test(final, "test_ausuc"), "area of tr over ts"),
         ("trials", str(len(study.trials)), f"{ended['stopped_early']} stopped early"),
         ("wall time", clock(study.seconds) if math.isfinite(study.seconds) else _DASH, "search"),
@@ -62,5 +74,10 @@ def facts(subject: Subject) -> Html:
     return element("dl", *parts, class_="facts")
 
 
-def _test(final: FinalTraining | None, name: str = "test_harmonic_mean") -> str:
+def _test_figure(subject: Subject) -> str:
+    """Return the test figure that a reader wants first: of what was maximised, else H."""
+    return "test_zsl_accuracy" if subject.objective.name == "zsl_accuracy" else "test_harmonic_mean"
+
+
+def _test(final: FinalTraining | None, name: str) -> str:
     return figure_words(final.figures, name) if final else _DASH

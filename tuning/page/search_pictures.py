@@ -12,8 +12,8 @@ from tuning.page.markup import Html, element
 from tuning.page.scales import Linear, Scale, around
 from tuning.page.subject import Searched, Subject, marks
 from tuning.records import RecordedTrial
+from tuning.selection import Selection, objective_values
 
-SCORE = "H (%)"
 _RANKS = 6
 """Shades of the lines of parallel coordinates."""
 
@@ -23,7 +23,7 @@ def history(subject: Subject) -> Html:
     trials = subject.study.trials
     scored = [trial for trial in trials if math.isfinite(trial.score)]
     last = max((trial.number for trial in trials), default=0)
-    chart = Chart(Linear(-0.5, last + 0.5), _score_scale(scored), "trial", SCORE)
+    chart = Chart(Linear(-0.5, last + 0.5), _score_scale(scored), "trial", subject.axis)
     parts = [element("path", d=chart.path(_best_so_far(scored, last)), class_="best")]
     if subject.paper and math.isfinite(subject.paper.score):
         parts.insert(0, chart.level(100 * subject.paper.score, "level"))
@@ -36,13 +36,37 @@ def history(subject: Subject) -> Html:
     return chart.drawn(f"Score of {len(scored)} trials by number, with the best so far", *parts)
 
 
+def front(subject: Subject, selection: Selection) -> Html:
+    """Draw H against T1 of the trials that the choice is among, and their Pareto front."""
+    points = {
+        trial.run_id: tuple(100 * v for v in objective_values(trial, fresh=selection.confirmed))
+        for trial in selection.compared
+    }
+    trials = [t for t in selection.compared if all(map(math.isfinite, points[t.run_id]))]
+    h, t1 = ([points[trial.run_id][i] for trial in trials] for i in (0, 1))
+    chart = Chart(around(t1, floor=0.0), around(h, floor=0.0), "T1 (%)", "H (%)", height=360)
+
+    def point(trial: RecordedTrial) -> tuple[float, float]:
+        of_trial = points[trial.run_id]
+        return of_trial[1], of_trial[0]
+
+    line = chart.path([point(trial) for trial in selection.front])
+    dots = [
+        _dot(subject, trial, chart.place(*point(trial))) for trial in _special_last(subject, trials)
+    ]
+    label = f"H against T1 of {len(trials)} trials, with the Pareto front"
+    return chart.drawn(label, element("path", d=line, class_="best"), *dots)
+
+
 def curves(subject: Subject) -> Html:
-    """Draw the mean H of all trials by epoch; those that were stopped early end in a ring."""
+    """Draw what is maximised by epoch, of all trials; where one was stopped early is a ring."""
     of_trials = subject.study.curves
     trials = [trial for trial in subject.study.trials if of_trials.get(trial.number)]
     values = [100 * h for trial in trials for h in of_trials[trial.number].values()]
     epochs = max((max(of_trials[trial.number]) for trial in trials), default=1)
-    chart = Chart(Linear(1, max(epochs, 2)), around(values, floor=0.0), "epoch", SCORE, height=360)
+    chart = Chart(
+        Linear(1, max(epochs, 2)), around(values, floor=0.0), "epoch", subject.axis, height=360
+    )
     parts, ends = [], []
     for trial in _special_last(subject, trials):
         points = [(epoch, 100 * h) for epoch, h in of_trials[trial.number].items()]
@@ -53,7 +77,7 @@ def curves(subject: Subject) -> Html:
             ends.append(
                 element("circle", cx=short(x), cy=short(y), r=2.6, class_="end", **_of(trial))
             )
-    return chart.drawn(f"Mean H by epoch of {len(trials)} trials", *parts, *ends)
+    return chart.drawn(f"Mean {subject.symbol} by epoch of {len(trials)} trials", *parts, *ends)
 
 
 def parallel(subject: Subject) -> Html:
@@ -61,7 +85,7 @@ def parallel(subject: Subject) -> Html:
     trials = subject.with_values(subject.candidates)
     scores = _score_scale(trials)
     axes: list[tuple[str, Scale]] = [(s.name, s.scale) for s in subject.searched]
-    axes.append((SCORE, scores))
+    axes.append((subject.axis, scores))
     width, top, height = max(760, 120 * len(axes)), 40.0, 300.0
     places = [70 + index * (width - 140) / max(len(axes) - 1, 1) for index in range(len(axes))]
 
@@ -137,7 +161,13 @@ def importance(shares: Mapping[str, Sequence[float]]) -> Html:
 def _slice(subject: Subject, searched: Searched) -> Html:
     trials = subject.with_values(subject.candidates)
     chart = Chart(
-        searched.scale, _score_scale(trials), searched.name, SCORE, width=330, height=230, left=38
+        searched.scale,
+        _score_scale(trials),
+        searched.name,
+        subject.axis,
+        width=330,
+        height=230,
+        left=38,
     )
     dots = [
         _dot(subject, trial, chart.place(searched.value(trial), 100 * trial.score), radius=3.0)

@@ -17,6 +17,7 @@ from tuning.page.subject import (
     figure_words,
     percent,
 )
+from tuning.selection import objective_values
 
 _FEWEST_FOR_PICTURE = 2
 _MULTIPLIER = "latent_multiplier"
@@ -48,6 +49,7 @@ def sections(subject: Subject) -> list[Section]:
         Section("configuration", "Selected configuration", tables.configuration(subject)),
         Section("results", "Results", tables.results(subject)),
         Section("insights", "What the trials tell", insights(subject)),
+        *([Section("front", "H and T1", front(subject))] if subject.objective.has_several else []),
         Section("history", "Optimisation history", history(subject)),
         Section("parallel", "Parallel coordinates", parallel(subject)),
         Section("slices", "Slices", slices(subject)),
@@ -81,12 +83,43 @@ def _by_multiplier(subject: Subject) -> list[Html]:
         )
         for band in found
     ]
-    heading = (element("code", _MULTIPLIER), "trials", "best H", "median H")
+    heading = (
+        element("code", _MULTIPLIER),
+        "trials",
+        *(f"{x} {subject.symbol}" for x in ("best", "median")),
+    )
     words = (
         "The trials’ scores by their latent multiplier, in percent. Everything else differs "
         "between these trials too; figure 6 of the reproduction changes the multiplier alone."
     )
     return [table(heading, rows), note(words)]
+
+
+def front(subject: Subject) -> Html:
+    """Show H against T1 of the trials that the choice is among, and their Pareto front."""
+    selection = subject.selection
+    if selection is None:
+        return note(subject.nothing)
+    on = "fresh draws" if selection.confirmed else "the draws that all trials share"
+    caption = (
+        f"Each dot is a trial at its best epoch, on {on}; the line joins the Pareto front: nothing "
+        "is better than those in both. The one with the highest mean of H and T1 is chosen."
+    )
+    legend = [("dot selected", "selected"), ("dot paper", "the paper’s"), ("best", "Pareto front")]
+    rows = [
+        (
+            f"trial {trial.number}",
+            *map(percent, objective_values(trial, fresh=selection.confirmed)),
+            str(trial.best_epoch),
+        )
+        for trial in selection.front
+    ]
+    return joined(
+        [
+            _figure(search_pictures.front(subject, selection), caption, legend),
+            table(("Pareto front", "H", "T1", "epochs"), rows),
+        ]
+    )
 
 
 def history(subject: Subject) -> Html:
@@ -103,8 +136,8 @@ def history(subject: Subject) -> Html:
         ("level", "the paper’s score"),
     ]
     caption = (
-        "Score of each trial, its best mean H over the epochs. What is selected need not have the "
-        "highest: that is partly luck, and fresh draws decide."
+        f"Score of each trial, its best mean {subject.symbol} over the epochs. What is selected "
+        "need not have the highest: that is partly luck, and fresh draws decide."
     )
     return _figure(search_pictures.history(subject), caption, legend)
 
@@ -153,7 +186,7 @@ def importance(subject: Subject) -> Html:
 
 
 def curves(subject: Subject) -> Html:
-    """Show H by epoch."""
+    """Show what is maximised by epoch."""
     longest = max((max(c, default=0) for c in subject.study.curves.values()), default=0)
     if longest < _FEWEST_FOR_PICTURE:
         return note(
@@ -163,9 +196,9 @@ def curves(subject: Subject) -> Html:
         )
     ended = Counter(trial.status for trial in subject.study.trials)
     caption = (
-        f"Mean H over {subject.executions} draws by epoch. {ended['stopped_early']} of "
-        f"{len(subject.study.trials)} trials were stopped early: their curves are fainter, and end "
-        "in a ring."
+        f"Mean {subject.symbol} over {subject.executions} draws by epoch. "
+        f"{ended['stopped_early']} of {len(subject.study.trials)} trials were stopped early: "
+        "their curves are fainter, and end in a ring."
     )
     legend = [
         ("line selected", "selected"),

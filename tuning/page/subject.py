@@ -14,6 +14,7 @@ from mianet.errors import InputError
 from tuning.comparison import standard_error
 from tuning.importances import importances
 from tuning.models import MIANET, MODELS
+from tuning.objectives import OBJECTIVES, Objective
 from tuning.page.scales import Choices, Linear, Logarithmic, Scale
 from tuning.recorded_studies import FinalTraining, RecordedStudy
 from tuning.records import RecordedTrial
@@ -76,6 +77,21 @@ class Subject:
     def model_title(self) -> str:
         """Return its name as it is printed."""
         return MODELS[self.model].title if self.model in MODELS else self.model
+
+    @property
+    def objective(self) -> Objective:
+        """Return what was maximised."""
+        return OBJECTIVES[self.study.objective]
+
+    @property
+    def symbol(self) -> str:
+        """Return what the score is called."""
+        return self.objective.symbol
+
+    @property
+    def axis(self) -> str:
+        """Return what an axis of scores is called."""
+        return f"{self.symbol} (%)"
 
     @property
     def executions(self) -> int:

@@ -113,8 +113,8 @@ def trials(subject: Subject) -> Html:
     fresh = any(trial.confirmation for trial in subject.study.trials)
     heading = [
         "trial",
-        "H",
-        *(["fresh H"] if fresh else []),
+        subject.symbol,
+        *([f"fresh {subject.symbol}"] if fresh else []),
         "best epoch",
         "epochs",
         "status",
@@ -162,7 +162,9 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
         means = [
             percent(trial.confirmation.metrics.get(f"val_{name}", math.nan)) for name in FIGURES
         ]
-        means[FIGURES.index("harmonic_mean")] = mean_words(fresh)
+        own = trial.objective
+        if own in FIGURES:
+            means[FIGURES.index(own)] = mean_words(fresh)
         rows.append((f"{len(fresh)} fresh draws", *means, ""))
     if final := subject.trained(trial):
         rows.append((f"test, {final.seeds} seeds", *_tested(final.figures, "test_")))
