@@ -108,5 +108,7 @@ def test_sentences_are_those_that_apply():
     bad = tried([2e-2, 3e-2], [math.nan] * 2, status="infeasible")
     more, edge, diverged = sentences([*good, *bad], {"learning_rate": RATE})
     assert more.startswith("8 trials found 20.00 points more than half of them")
-    assert edge.startswith("learning_rate of the best trial, 0.099, lies at the upper end")
+    assert edge.startswith("learning_rate of trial 7, 0.099, lies at the upper end")
     assert diverged.startswith("2 of 10 trials diverged, mostly where learning_rate is high")
+    inside = sentences([*good, *bad], {"learning_rate": RATE}, good[0])
+    assert inside == [more, diverged], "the selected trial lies at no edge"

@@ -147,7 +147,7 @@ def test_what_the_trials_tell_is_said(reported):
     """The same sentences as at a search's end, though the space is read back from the record."""
     page = page_of(reported)
     trials = read_study(reported[0], DATASET).trials
-    told = sentences(trials, FLOATS)
+    told = sentences(trials, FLOATS, trials[reported[3]])
     assert told[0].startswith("22 trials found")
     for words in told:
         assert words in page.sections["insights"]
@@ -161,7 +161,7 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
     section = page.sections["insights"]
     assert "4 of 24 trials diverged, mostly where latent_multiplier is high;" in section
-    assert "latent_multiplier of the best trial, 0.5, lies at the lower end of its range" in section
+    assert "latent_multiplier of trial 0, 0.5, lies at the lower end of its range" in section
     heading, *rows = page.rows["insights"]
     assert heading == ["latent_multiplier", "trials", "best H", "median H"]
     lows = [row[0].split(" ")[0] for row in rows]

@@ -164,3 +164,4 @@ def test_a_bar_and_times_in_words(monkeypatch):
     assert [clock(s) for s in (0.9, 65, 3600 + 62)] == ["0:00", "1:05", "1:01:02"]
     assert time_words(65, None) == "1:05"
     assert time_words(65, 3.9) == "1:05, about 0:03 left"
+    assert time_words(65, 0.9) == "1:05, nearly done"

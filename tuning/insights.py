@@ -32,9 +32,10 @@ FEWEST_TRIALS = 8
 
 @dataclass(frozen=True)
 class Edge:
-    """A searched hyperparameter of the best trial that lies at the edge of its range.
+    """A searched hyperparameter of a trial that lies at the edge of its range.
 
     Attributes:
+        trial: Number of the trial.
         name: The hyperparameter.
         value: Its value.
         side: ``lower`` or ``upper``.
@@ -42,6 +43,7 @@ class Edge:
         wider: The range that would leave room.
     """
 
+    trial: int
     name: str
     value: float
     side: str
@@ -52,8 +54,8 @@ class Edge:
         """Return it as a sentence with what to do."""
         low, high = self.wider
         return (
-            f"{self.name} of the best trial, {self.value:.3g}, lies at the {self.side} end of its "
-            f"range {self.searched}; to look further: --range {self.name}={low:.3g}:{high:.3g}"
+            f"{self.name} of trial {self.trial}, {self.value:.3g}, lies at the {self.side} end of "
+            f"its range {self.searched}; to look further: --range {self.name}={low:.3g}:{high:.3g}"
         )
 
 
@@ -100,14 +102,19 @@ class Band:
     scores: Sequence[float]
 
 
-def sentences(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> list[str]:
+def sentences(
+    trials: Sequence[RecordedTrial],
+    space: Mapping[str, BaseDistribution],
+    chosen: RecordedTrial | None = None,
+) -> list[str]:
     """Return what a study tells its user to do next, if anything.
 
     Args:
         trials: All of the study.
         space: Searched hyperparameter → where its values were drawn from.
+        chosen: The selected trial; None for the one with the highest score.
     """
-    best = max(_selectable(trials), key=lambda trial: trial.score, default=None)
+    best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
     of_best = edges(best, space) if best else []
     front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
     told = [
@@ -133,7 +140,11 @@ def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Ed
         side = "lower" if place < 0.5 else "upper"
         further = (high - low) * WIDER
         bounds = (low - further, high) if side == "lower" else (low, high + further)
-        found.append(Edge(name, value, side, describe(distribution), _sound(distribution, bounds)))
+        found.append(
+            Edge(
+                best.number, name, value, side, describe(distribution), _sound(distribution, bounds)
+            )
+        )
     return found
 
 

@@ -324,9 +324,12 @@ class SearchProgress(Callback):
             if status in ("finished", "stopped_early") and standing.best_epoch
             else reason
         )
+        width = len(str(self.trials))  # below each other, lines are read as columns
+        epochs = f"{standing.epoch:{len(str(self.max_epochs))}} epoch{'s' * (standing.epoch != 1)}"
         self._say(
-            f"{done}/{self.trials} {standing.name} {status.replace('_', ' ')} "
-            f"after {standing.epoch} epochs: {outcome}{self._best_words()}"
+            f"{done:{width}}/{self.trials} trial {standing.number:{width}}"
+            f"{' (paper)' * (standing.proposed.origin == PAPER)} {status.replace('_', ' ')} "
+            f"after {epochs}: {outcome}{self._best_words()}"
         )
 
     def _best_words(self) -> str:

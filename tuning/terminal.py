@@ -97,8 +97,11 @@ def clock(seconds: float) -> str:
 
 def time_words(elapsed: float, remaining: float | None) -> str:
     """Return how long something has taken, and how long it still will where that is known."""
-    left = f", about {clock(remaining)} left" if remaining is not None else ""
-    return f"{clock(elapsed)}{left}"
+    if remaining is None:
+        return clock(elapsed)
+    # A trial that takes longer than the others did leaves nothing to tell.
+    left = f"about {clock(remaining)} left" if remaining >= 1 else "nearly done"
+    return f"{clock(elapsed)}, {left}"
 
 
 def _can_show(text: str) -> bool:

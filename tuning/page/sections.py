@@ -22,8 +22,8 @@ from tuning.selection import objective_values
 _FEWEST_FOR_PICTURE = 2
 _MULTIPLIER = "latent_multiplier"
 _NOTHING_TOLD = (
-    "Nothing yet: there are too few trials to say whether more would help, the best one lies at "
-    "no edge of what was searched, and few trials or none diverged."
+    "Nothing yet: there are too few trials to say whether more would help, the selected one lies "
+    "at no edge of what was searched, and few trials or none diverged."
 )
 _DASH = "–"
 
@@ -64,7 +64,7 @@ def sections(subject: Subject) -> list[Section]:
 
 def insights(subject: Subject) -> Html:
     """Say what the trials suggest to do next, and how the score goes with the multiplier."""
-    told = sentences(subject.study.trials, subject.space)
+    told = sentences(subject.study.trials, subject.space, subject.selected)
     points = (element("li", f"{words}.") for words in told)
     parts = [element("ul", *points, class_="told") if told else note(_NOTHING_TOLD)]
     if _MULTIPLIER in subject.space:
@@ -240,16 +240,17 @@ def bias(subject: Subject) -> Html:
     finals = {role: final for role, final in trained.items() if final and final.curves}
     if not finals:
         return note(_no_final(subject))
-    areas = "; ".join(
-        f"{role}: {figure_words(final.figures, 'test_ausuc')} %" for role, final in finals.items()
+    words = {"selected": "selected", "paper": "the paper’s"}
+    areas = ", ".join(
+        f"{words[role]} {figure_words(final.figures, 'test_ausuc')} %"
+        for role, final in finals.items()
     )
     caption = (
         "A constant is taken off the scores of seen classes (calibrated stacking, Chao et al., "
         "2016). As it goes from −∞ to ∞, tr falls and ts rises; a line is a seed, the dots are "
         "where it is 0, as in the table. The area under the curve, AUSUC, does not depend on the "
-        f"constant. {areas}."
+        f"constant: {areas}."
     )
-    words = {"selected": "selected", "paper": "the paper’s"}
     legend = [(f"curve {role}", words[role]) for role in finals]
     if any(math.isfinite(final.constant) for final in finals.values()):
         legend.append(("mark calibrated", "at the constant that validation chose"))
