@@ -1,17 +1,26 @@
 """Replayed searches: their decisions are those of a real search of Ray Tune on the same curves."""
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
+from compare_searches import interval, lines, one
 from curve_table import About
+from draw_searches import draw
+from optuna.trial import TrialState
 from record_curves import sobol_configurations
 from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
+from surrogate import densified
+from telling import TELLINGS
 
 from mianet.data import load_search_data
 from tuning import algorithms, study
@@ -201,3 +210,86 @@ def test_a_table_that_is_used_up_says_so():
         proposer.propose()
     with pytest.raises(ValueError, match="at most, as recorded"):
         proposer.propose()
+
+
+def test_a_densified_table_has_the_noise_of_the_recorded_one():
+    dense = densified(CURVES, 512)
+    assert dense.h.shape == (512, *CURVES.h.shape[1:])
+    np.testing.assert_array_equal(dense.h[0], CURVES.h[0])  # the paper's is not foretold
+    whole = [table.h[(table.lasting == EPOCHS).all(1)][1:] for table in (CURVES, dense)]
+    recorded, foretold = (h.std(axis=1).mean() for h in whole)
+    assert 0.7 < foretold / recorded < 1.4
+    whole = dense.lasting == EPOCHS
+    assert np.isfinite(dense.h[whole]).all()
+    assert 0.1 < 1 - whole.mean() < 0.4
+
+
+@pytest.mark.parametrize("telling", TELLINGS)
+def test_what_is_told_of_a_trial_cut_short(telling):
+    world = World.of(CURVES, 1)
+    search = Search(
+        sampler="tpe", scheduler=SCHEDULERS["asha"].build, trials=40, proposer=TELLINGS[telling]
+    )
+    replayed = Replay(world, search, 1)
+    history = replayed.run()
+    known = replayed.proposer._study.get_trials(deepcopy=False)
+    last = {e.number: e for e in history.events if isinstance(e, EpochDone)}
+    ended = {e.number: e.status for e in history.events if isinstance(e, Ended)}
+    short = [
+        number
+        for number, status in ended.items()
+        if status == "stopped_early" and last[number].epoch - last[number].best_epoch < 10
+    ]
+    assert len(short) > 10
+    expected = {"as pruned": TrialState.PRUNED, "as nothing": TrialState.FAIL}
+    for number in short:
+        assert known[number].state == expected.get(telling, TrialState.COMPLETE)
+        if telling == "as pruned":
+            assert known[number].intermediate_values == {last[number].epoch: last[number].score}
+        if telling == "as complete":
+            assert known[number].value == last[number].score
+        if telling == "extrapolated":
+            assert known[number].value >= last[number].score
+    if telling == "extrapolated":
+        assert any(known[number].value > last[number].score for number in short)
+    for number, status in ended.items():
+        if status == "finished":
+            assert known[number].value == last[number].score
+
+
+def test_a_comparison_is_told_and_drawn(tmp_path):
+    searches = {
+        f"{sampler} · none · 1": Search(
+            sampler=sampler, scheduler=SCHEDULERS["none"].build, trials=60, budget=800
+        )
+        for sampler in ("qmc", "random")
+    }
+    results = [one(CURVES, n, s, seed) for n, s in searches.items() for seed in range(4)]
+    for result in results:
+        assert np.nanmax(result.by_compute) <= result.top
+        assert result.by_compute[-1] <= result.top
+        assert result.lowest >= np.nanmax(result.by_compute[-1]) - 1e-9
+    assert [line.split(" ")[0] for line in lines(results)[1:-1]] == ["qmc", "random"]
+    table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
+    about = {
+        "table": "digits", "suite": "samplers", "budget": 800, "configurations": 60,
+        "dense": False, "draws": 9, "second": 1.0,
+    }  # fmt: skip
+    table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
+    (tmp_path / "results").mkdir()
+    pq.write_table(table, tmp_path / "results" / "digits-samplers.parquet")
+    draw(tmp_path / "results", tmp_path / "docs")
+    page = (tmp_path / "docs" / "results.md").read_text()
+    mean = 100 * np.mean([r.by_compute[-1] for r in results if r.name.startswith("qmc")])
+    assert f"| qmc · none · 1 | {mean:.1f} |" in page
+    assert (tmp_path / "docs" / "digits-samplers.png").stat().st_size > 10_000
+
+
+def test_an_interval_holds_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    samples = random.normal(size=(300, 40))
+    held = 0
+    for sample in samples:
+        low, high = interval(sample[:, None], 300)
+        held += low[0] <= 0 <= high[0]
+    assert 0.88 < held / len(samples) < 0.98
