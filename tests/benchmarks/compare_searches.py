@@ -1,0 +1,239 @@
+"""Compare ways of searching on recorded curves: regret against compute, with confidence bands.
+
+    python tests/benchmarks/compare_searches.py digits samplers --seeds 50 --out build/search
+    python tests/benchmarks/compare_searches.py --draw build/search docs/search
+
+The first replays every search of a suite (``SUITES``) with that many seeds and keeps the results;
+the second draws plots and writes a table of all results that are there. A seed chooses the draws
+that a search meets as well as what its sampler does, and every search of a suite meets the same.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from curve_table import FOLDER
+from ray.tune.schedulers import ASHAScheduler
+from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
+from surrogate import densified
+from telling import TELLINGS
+
+from tuning.algorithms import EPOCH, SAMPLERS, SCHEDULERS
+
+MOMENTS = 60
+"""At how many equally spaced moments of the budget regret is noted."""
+RESAMPLES = 2000
+DENSE = 8192
+
+
+def asha(grace, reduction):
+    """Return a builder of Tune's ASHA with that grace period and reduction factor."""
+    return lambda max_epochs: ASHAScheduler(
+        time_attr=EPOCH, max_t=max_epochs, grace_period=grace, reduction_factor=reduction
+    )
+
+
+def _samplers(samplers, workers, schedulers=("asha", "median", "none")):
+    return {
+        f"{sampler} · {scheduler} · {w}": Search(
+            sampler=sampler, scheduler=SCHEDULERS[scheduler].build, trials=MOST, workers=w
+        )
+        for sampler in samplers
+        for scheduler in schedulers
+        for w in workers
+    }
+
+
+MOST = 10_000
+SUITES = {
+    "samplers": lambda: _samplers([s for s in SAMPLERS if s != "gp"], (1, 8, 16)),
+    "gp": lambda: _samplers(["gp"], (1, 16), ("asha", "none")),
+    "telling": lambda: {
+        f"{sampler} · {telling} · {w}": Search(
+            sampler=sampler,
+            scheduler=SCHEDULERS["asha"].build,
+            trials=MOST,
+            workers=w,
+            proposer=proposer,
+        )
+        for sampler in ("tpe", "gp")
+        for telling, proposer in TELLINGS.items()
+        for w in (1, 8)
+    },
+    "schedulers": lambda: {
+        **{
+            f"asha, grace {g}, reduction {r}": Search(
+                sampler="random", scheduler=asha(g, r), trials=MOST
+            )
+            for g in (1, 2, 3, 5, 8)
+            for r in (2, 3, 4)
+        },
+        **{
+            f"{name}, patience {p}": Search(
+                sampler="random", scheduler=SCHEDULERS[name].build, trials=MOST, patience=p
+            )
+            for name in ("asha", "median", "none")
+            for p in (3, 5, 10, 30)
+        },
+    },
+}
+"""Suite → how each of its searches is called, and what it is."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One replayed search.
+
+    Attributes:
+        name: What the search is called.
+        seed: Of the draws and of the sampler.
+        by_compute: True mean H of the best so far, at equal parts of the budget of epochs.
+        by_time: The same at equal parts of the simulated time that one worker needs for it.
+        lowest: True mean H that the best trial of all tried would have had at its own best epoch.
+        top: The highest true mean H of the table.
+        paper: The true mean H of the paper's configuration.
+        trials: How many configurations were tried.
+    """
+
+    name: str
+    seed: int
+    by_compute: list
+    by_time: list
+    lowest: float
+    top: float
+    paper: float
+    trials: int
+
+
+def one(curves, name, search, seed):
+    """Replay a search once."""
+    world = World.of(curves, seed)
+    history = Replay(world, search, seed).run()
+    found = incumbents(world, history)
+    second = EXECUTIONS * np.median(curves.seconds)
+    parts = np.linspace(1 / MOMENTS, 1, MOMENTS)
+    rows = list(history.rows.values())
+    at_best = world.truth[rows, np.nanargmax(np.nan_to_num(world.mean[rows], nan=-1), axis=1)]
+    paper_epoch = int(np.nan_to_num(world.mean[0]).argmax())
+    return Result(
+        name,
+        seed,
+        (world.best - regret_at(world, found, parts * search.budget, 1)).tolist(),
+        (
+            world.best
+            - regret_at(
+                world, found, parts * search.budget / EXECUTIONS * second / search.workers, 0
+            )
+        ).tolist(),
+        float(at_best.max()),
+        float(world.best),
+        float(world.truth[0, paper_epoch]),
+        len(rows),
+    )
+
+
+def interval(samples, resamples=RESAMPLES):
+    """Return a bootstrap 95% interval of the mean of each column of (seeds, …)."""
+    random = np.random.default_rng(0)
+    chosen = random.integers(len(samples), size=(resamples, len(samples)))
+    return np.nanpercentile(np.nanmean(samples[chosen], axis=1), [2.5, 97.5], axis=0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", nargs="?", help="name of a recorded table")
+    parser.add_argument("suite", nargs="?", choices=SUITES)
+    parser.add_argument("--draws", type=int, help="of the table; only whole configurations count")
+    parser.add_argument("--dense", action="store_true", help="search a densified table")
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--budget", type=int, default=3000, help="epochs of single executions")
+    parser.add_argument("--out", type=Path, default=Path("build/search"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--draw", nargs=2, type=Path, metavar=("RESULTS", "DOCS"))
+    arguments = parser.parse_args()
+    if arguments.draw:
+        from draw_searches import draw
+
+        draw(*arguments.draw)
+    else:
+        _compare(arguments)
+
+
+def _compare(arguments):
+    curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws)
+    name = f"{arguments.table}{'-dense' if arguments.dense else ''}-{arguments.suite}"
+    recorded = len(curves.values)
+    if arguments.dense:
+        curves = densified(curves, DENSE)
+    searches = {
+        label: dataclasses.replace(search, budget=arguments.budget, trials=len(curves.values))
+        for label, search in SUITES[arguments.suite]().items()
+    }
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        arguments.processes, mp_context=context, initializer=_begin, initargs=(curves,)
+    ) as pool:
+        work = [(n, s, seed) for seed in range(arguments.seeds) for n, s in searches.items()]
+        results = list(pool.map(_one, work, chunksize=4))
+    table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
+    about = {
+        "table": arguments.table,
+        "suite": arguments.suite,
+        "budget": arguments.budget,
+        "configurations": recorded,
+        "dense": arguments.dense,
+        "draws": curves.draws,
+        "second": EXECUTIONS * float(np.median(curves.seconds)),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
+    pq.write_table(table, arguments.out / f"{name}.parquet")
+    print(*lines(results), sep="\n")
+
+
+_CURVES = None
+
+
+def _begin(curves):
+    global _CURVES
+    _CURVES = curves
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+
+
+def _one(work):
+    return one(_CURVES, *work)
+
+
+def lines(results):
+    """Return a line a search: true mean H of what it selects, in percent, with its interval."""
+    by_name = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    told = [
+        f"{'search':34}{'H':>7}{'95% interval':>16}{'half way':>10}{'tried':>8}{'best tried':>12}"
+    ]
+    for name, of in by_name.items():
+        h = 100 * np.array([r.by_compute for r in of])
+        low, high = interval(h)
+        told.append(
+            f"{name:34}{np.nanmean(h[:, -1]):7.2f}{low[-1]:9.2f} …{high[-1]:5.2f}"
+            f"{np.nanmean(h[:, MOMENTS // 2 - 1]):10.2f}{np.mean([r.trials for r in of]):8.1f}"
+            f"{100 * np.mean([r.lowest for r in of]):12.2f}"
+        )
+    top, paper = (100 * np.mean([getattr(r, n) for r in results]) for n in ("top", "paper"))
+    return [*told, f"best of the table {top:.2f}, the paper's configuration {paper:.2f}"]
+
+
+if __name__ == "__main__":
+    main()

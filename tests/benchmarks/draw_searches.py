@@ -1,0 +1,101 @@
+"""Draw what ``compare_searches`` found: a plot a suite, and one page of tables."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pyarrow.parquet as pq
+from compare_searches import MOMENTS, Result, interval
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLOURS = {
+    "tpe": "#4477aa", "gp": "#ee6677", "cmaes": "#228833", "qmc": "#ccbb44", "random": "#777777",
+}  # fmt: skip
+TITLES = {"digits": "digits", "awa1": "AwA1"}
+
+
+def draw(results, docs):
+    """Read every result in a folder; write plots and a page into another."""
+    docs.mkdir(parents=True, exist_ok=True)
+    pages = []
+    for path in sorted(results.glob("*.parquet")):
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[b"about"])
+        found = [Result(**row) for row in table.to_pylist()]
+        pages.append(_page(path.stem, about, found))
+        if about["suite"] in ("samplers", "gp"):
+            _plot(docs / f"{path.stem}.png", about, _by_name(found))
+    (docs / "results.md").write_text("\n".join(["# Replayed searches: all figures", *pages]))
+
+
+def _by_name(found):
+    by_name = {}
+    for result in found:
+        by_name.setdefault(result.name, []).append(result)
+    return by_name
+
+
+def _page(stem, about, found):
+    of = _by_name(found)
+    seeds = len({result.seed for result in found})
+    dense = ", densified" if about["dense"] else ""
+    top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
+    picture = [f"![regret]({stem}.png)", ""] if about["suite"] in ("samplers", "gp") else []
+    return "\n".join(
+        [
+            "",
+            f"## {TITLES[about['table']]}: {about['suite']}{dense}",
+            "",
+            f"{about['configurations']} recorded configurations{dense}, {about['draws']} draws, "
+            f"{seeds} seeds, {about['budget']} epochs of single executions. True mean H of the "
+            f"selected configuration in percent; the table's best has {top:.1f}, the paper's "
+            f"{paper:.1f}.",
+            "",
+            *picture,
+            "| search | H | 95% | H at a half | H at a quarter | tried | best of those tried |",
+            "|---|---|---|---|---|---|---|",
+            *(_row(name, results) for name, results in of.items()),
+        ]
+    )
+
+
+def _row(name, results):
+    h = 100 * np.array([result.by_compute for result in results])
+    low, high = interval(h)
+    mean = np.nanmean(h, axis=0)
+    tried = np.mean([result.trials for result in results])
+    lowest = 100 * np.mean([result.lowest for result in results])
+    return (
+        f"| {name} | {mean[-1]:.1f} | {low[-1]:.1f} … {high[-1]:.1f} "
+        f"| {mean[MOMENTS // 2 - 1]:.1f} | {mean[MOMENTS // 4 - 1]:.1f} | {tried:.0f} "
+        f"| {lowest:.1f} |"
+    )
+
+
+def _plot(path, about, by_name):
+    """Regret of samplers: a row against compute and one against time, a column a scheduler."""
+    keys = [name.split(" · ") for name in by_name]
+    schedulers = list(dict.fromkeys(scheduler for _, scheduler, _ in keys))
+    workers = list(dict.fromkeys(w for *_, w in keys))
+    figure, axes = plt.subplots(
+        len(workers), len(schedulers), figsize=(4 * len(schedulers), 2.7 * len(workers)),
+        sharex=True, sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for (sampler, scheduler, w), results in zip(keys, by_name.values(), strict=True):
+        axis = axes[workers.index(w)][schedulers.index(scheduler)]
+        regret = 100 * np.array([np.array(r.top) - np.array(r.by_compute) for r in results])
+        x = about["budget"] * np.linspace(1 / MOMENTS, 1, MOMENTS)
+        low, high = interval(regret)
+        axis.plot(x, np.nanmean(regret, axis=0), color=COLOURS[sampler], label=sampler, lw=1.6)
+        axis.fill_between(x, low, high, color=COLOURS[sampler], alpha=0.15, lw=0)
+        axis.set_title(f"{scheduler}, {w} worker{'s' * (w != '1')}", fontsize=10)
+        axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set_xlabel("epochs of single executions")
+    for row in axes:
+        row[0].set_ylabel("regret, points of H")
+    axes[0][-1].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

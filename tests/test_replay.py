@@ -1,0 +1,295 @@
+"""Replayed searches: their decisions are those of a real search of Ray Tune on the same curves."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
+
+from compare_searches import interval, lines, one
+from curve_table import About
+from draw_searches import draw
+from optuna.trial import TrialState
+from record_curves import sobol_configurations
+from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
+from surrogate import densified
+from telling import TELLINGS
+
+from mianet.data import load_search_data
+from tuning import algorithms, study
+from tuning.algorithms import SCHEDULERS
+from tuning.cluster import Share
+from tuning.interrupts import Interrupt
+from tuning.ledger import Ended, EpochDone, Proposed, hold
+from tuning.space import search_space
+
+TRIALS, EPOCHS, PATIENCE = 20, 12, 4
+
+
+def invented_curves(configurations=60, draws=9):
+    """Curves that rise and fall at different paces; some configurations diverge."""
+    about = About("digits", "", 1.0, EPOCHS, 0, tuple(search_space()))
+    random = np.random.default_rng(7)
+    shape = (configurations, draws, EPOCHS)
+    peaks = random.uniform(1, 1.5 * EPOCHS, (configurations, 1, 1))
+    heights = random.uniform(0.1, 0.6, (configurations, 1, 1))
+    epochs = np.arange(1, EPOCHS + 1)
+    h = heights * np.exp(-((np.log(epochs / peaks)) ** 2)) + random.normal(0, 0.02, shape)
+    lasting = np.full(shape[:2], EPOCHS)
+    lasting[2::4] = 2
+    h[np.arange(EPOCHS) >= lasting[..., None]] = np.nan
+    return Curves(
+        about=about,
+        values=np.array(sobol_configurations(about, configurations)),
+        h=np.abs(h),
+        t1=np.abs(h),
+        seconds=random.uniform(0.01, 0.02, configurations),
+        lasting=lasting,
+    )
+
+
+CURVES = invented_curves()
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+class _Nowhere:
+    """Stands for the recorder."""
+
+    def trial_started(self, *_, **__): ...
+    def epoch_finished(self, *_): ...
+    def trial_ended(self, *_, **__): ...
+
+
+def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
+    """Search with Ray Tune, one worker, and a trainable that knows the curves."""
+    rows = {tuple(values): row for row, values in enumerate(world.curves.values.tolist())}
+    mean, lasting, names = world.mean, world.lasting, world.curves.about.names
+    spelt = {name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH")}
+    infeasible, configuration = algorithms.INFEASIBLE, algorithms.CONFIGURATION
+
+    def recorded(config, data, plan):
+        from ray import tune
+
+        epoch, score, best = spelt["EPOCH"], spelt["SCORE"], spelt["BEST_EPOCH"]
+        row = rows[tuple(config[configuration][name] for name in names)]
+        highest, at = -1.0, 0
+        for number in range(1, plan.epochs + 1):
+            if number > lasting[row]:
+                tune.report({epoch: number, score: 0.0, best: 0, infeasible: "diverged"})
+                return
+            if mean[row, number - 1] > highest:
+                highest, at = float(mean[row, number - 1]), number
+            tune.report({epoch: number, score: highest, best: at})
+
+    def proposer(space, *, sampler, seed, paper):
+        return TableProposer(world.curves, sampler=sampler, seed=seed)
+
+    monkeypatch.setattr(study, "objective", recorded)
+    monkeypatch.setattr(study, "Proposer", proposer)
+    settings = study.Study(
+        name="replayed",
+        space=search_space(),
+        fixed={},
+        trials=TRIALS,
+        max_epochs=EPOCHS,
+        patience=PATIENCE,
+        executions=5,
+        seed=3,
+        sampler=sampler,
+        scheduler=scheduler,
+    )
+    data = load_search_data("digits")
+    with hold(tmp_path / "replayed") as ledger:
+        ledger.begin({"dataset": "digits"})
+        study.run_study(settings, data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt())
+    with hold(tmp_path / "replayed") as ledger:
+        return ledger.events
+
+
+def essence(event):
+    if isinstance(event, Proposed):
+        return "proposed", event.number, dict(event.configuration), event.origin
+    if isinstance(event, EpochDone):
+        return "epoch", event.number, event.epoch, event.score, event.best_epoch
+    return "ended", event.number, event.status
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path, monkeypatch):
+    world = World.of(CURVES, 4)
+    real = real_events(world, "tpe", scheduler, tmp_path, monkeypatch)
+    search = Search(
+        sampler="tpe",
+        scheduler=SCHEDULERS[scheduler].build,
+        trials=TRIALS,
+        patience=PATIENCE,
+    )
+    replayed = Replay(world, search, 3).run().events
+    assert [essence(event) for event in replayed] == [essence(event) for event in real]
+    ends = {event.status for event in real if isinstance(event, Ended)}
+    assert ends == {"finished", "stopped_early", "infeasible"}
+
+
+@pytest.mark.parametrize("workers", [1, 3, 16])
+def test_every_trial_ends_once_and_workers_share_the_time(workers):
+    world = World.of(CURVES, 0)
+    search = Search(
+        sampler="random", scheduler=SCHEDULERS["none"].build, trials=30, workers=workers
+    )
+    history = Replay(world, search, 0).run()
+    assert sorted(e.number for e in history.events if isinstance(e, Ended)) == list(range(30))
+    assert len(set(history.rows.values())) == 30
+    epochs = [e.number for e in history.events if isinstance(e, EpochDone)]
+    diverged = sum(isinstance(e, Ended) and e.status == "infeasible" for e in history.events)
+    assert history.executions[-1] == 5 * (len(epochs) + diverged)
+    running, most = 0, 0
+    for event in history.events:
+        running += isinstance(event, Proposed) - isinstance(event, Ended)
+        most = max(most, running)
+    assert most == workers
+    busy = sum(5 * CURVES.seconds[history.rows[number]] for number in epochs)
+    assert history.seconds[-1] >= busy / workers * 0.999
+    assert history.seconds[-1] <= busy / workers + 5 * EPOCHS * CURVES.seconds.max() * 1.2
+
+
+def test_a_search_is_judged_by_draws_that_it_did_not_meet():
+    world = World.of(CURVES, 8)
+    met = [
+        d for d in range(9) if any((world.of_draws[0, k] == CURVES.h[0, d]).all() for k in range(5))
+    ]
+    assert len(met) == 5
+    others = [d for d in range(9) if d not in met]
+    np.testing.assert_allclose(world.truth[0], CURVES.h[0, others].mean(0))
+
+
+def test_regret_is_that_of_the_highest_score_so_far():
+    world = World.of(CURVES, 2)
+    search = Search(sampler="qmc", scheduler=SCHEDULERS["asha"].build, trials=40, workers=4)
+    history = Replay(world, search, 2).run()
+    found = incumbents(world, history)
+    last = max(
+        (e for e in history.events if isinstance(e, EpochDone)
+         and world.lasting[history.rows[e.number]] >= e.epoch + (e.epoch < EPOCHS)),
+        key=lambda e: e.score,
+    )  # fmt: skip
+    assert found[-1][2] == history.rows[last.number]
+    regret = regret_at(world, found, [history.executions[-1]], 1)
+    assert regret == world.best - world.truth[found[-1][2], found[-1][3] - 1]
+    assert regret >= 0
+    assert np.isnan(regret_at(world, found, [0], 1)).all()
+
+
+def test_the_sampler_learns_the_configuration_that_answered():
+    proposer = TableProposer(CURVES, sampler="tpe", seed=1)
+    for _ in range(12):
+        proposed = proposer.propose()
+        row = proposer.rows[proposed.number]
+        assert tuple(proposed.configuration.values()) == tuple(CURVES.values[row].tolist())
+        known = proposer._study.get_trials(deepcopy=False)[proposed.number]
+        assert {n: known.params[n] for n in CURVES.about.names} == dict(proposed.configuration)
+        proposer.take(proposed)
+    assert proposer.rows[0] == 0
+
+
+def test_a_table_that_is_used_up_says_so():
+    proposer = TableProposer(invented_curves(3), sampler="random", seed=1)
+    for _ in range(3):
+        proposer.propose()
+    with pytest.raises(ValueError, match="at most, as recorded"):
+        proposer.propose()
+
+
+def test_a_densified_table_has_the_noise_of_the_recorded_one():
+    dense = densified(CURVES, 512)
+    assert dense.h.shape == (512, *CURVES.h.shape[1:])
+    np.testing.assert_array_equal(dense.h[0], CURVES.h[0])  # the paper's is not foretold
+    whole = [table.h[(table.lasting == EPOCHS).all(1)][1:] for table in (CURVES, dense)]
+    recorded, foretold = (h.std(axis=1).mean() for h in whole)
+    assert 0.7 < foretold / recorded < 1.4
+    whole = dense.lasting == EPOCHS
+    assert np.isfinite(dense.h[whole]).all()
+    assert 0.1 < 1 - whole.mean() < 0.4
+
+
+@pytest.mark.parametrize("telling", TELLINGS)
+def test_what_is_told_of_a_trial_cut_short(telling):
+    world = World.of(CURVES, 1)
+    search = Search(
+        sampler="tpe", scheduler=SCHEDULERS["asha"].build, trials=40, proposer=TELLINGS[telling]
+    )
+    replayed = Replay(world, search, 1)
+    history = replayed.run()
+    known = replayed.proposer._study.get_trials(deepcopy=False)
+    last = {e.number: e for e in history.events if isinstance(e, EpochDone)}
+    ended = {e.number: e.status for e in history.events if isinstance(e, Ended)}
+    short = [
+        number
+        for number, status in ended.items()
+        if status == "stopped_early" and last[number].epoch - last[number].best_epoch < 10
+    ]
+    assert len(short) > 10
+    expected = {"as pruned": TrialState.PRUNED, "as nothing": TrialState.FAIL}
+    for number in short:
+        assert known[number].state == expected.get(telling, TrialState.COMPLETE)
+        if telling == "as pruned":
+            assert known[number].intermediate_values == {last[number].epoch: last[number].score}
+        if telling == "as complete":
+            assert known[number].value == last[number].score
+        if telling == "extrapolated":
+            assert known[number].value >= last[number].score
+    if telling == "extrapolated":
+        assert any(known[number].value > last[number].score for number in short)
+    for number, status in ended.items():
+        if status == "finished":
+            assert known[number].value == last[number].score
+
+
+def test_a_comparison_is_told_and_drawn(tmp_path):
+    searches = {
+        f"{sampler} · none · 1": Search(
+            sampler=sampler, scheduler=SCHEDULERS["none"].build, trials=60, budget=800
+        )
+        for sampler in ("qmc", "random")
+    }
+    results = [one(CURVES, n, s, seed) for n, s in searches.items() for seed in range(4)]
+    for result in results:
+        assert np.nanmax(result.by_compute) <= result.top
+        assert result.by_compute[-1] <= result.top
+        assert result.lowest >= np.nanmax(result.by_compute[-1]) - 1e-9
+    assert [line.split(" ")[0] for line in lines(results)[1:-1]] == ["qmc", "random"]
+    table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
+    about = {
+        "table": "digits", "suite": "samplers", "budget": 800, "configurations": 60,
+        "dense": False, "draws": 9, "second": 1.0,
+    }  # fmt: skip
+    table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
+    (tmp_path / "results").mkdir()
+    pq.write_table(table, tmp_path / "results" / "digits-samplers.parquet")
+    draw(tmp_path / "results", tmp_path / "docs")
+    page = (tmp_path / "docs" / "results.md").read_text()
+    mean = 100 * np.mean([r.by_compute[-1] for r in results if r.name.startswith("qmc")])
+    assert f"| qmc · none · 1 | {mean:.1f} |" in page
+    assert (tmp_path / "docs" / "digits-samplers.png").stat().st_size > 10_000
+
+
+def test_an_interval_holds_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    samples = random.normal(size=(300, 40))
+    held = 0
+    for sample in samples:
+        low, high = interval(sample[:, None], 300)
+        held += low[0] <= 0 <= high[0]
+    assert 0.88 < held / len(samples) < 0.98
