@@ -316,6 +316,7 @@ class Rehearsal:
                 if any(service in args for service in names) and "postgres: " not in args
             ]
             for name, host in self.network.hosts.items()
+            if name != "cloud"  # another cluster's, which has just begun
         }
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import QMCSampler
+from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuning.algorithms import (
@@ -207,3 +209,21 @@ def test_repeated_epochs_are_heard_once_and_divergence_not_at_all():
     diverged = {EPOCH: 4, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: "not finite"}
     assert scheduler.on_trial_result(None, trial, diverged) == TrialScheduler.STOP
     assert inner.heard == [("4", 1), ("4", 2), ("4", 3)]
+
+
+def test_sobol_points_are_optunas_own():
+    space = search_space()
+
+    def points(sampler):
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.enqueue_trial({name: distribution.high for name, distribution in space.items()})
+        told = []
+        for number in range(20):
+            told.append(study.ask(space))
+            if number % 3 == 2:  # several run at once, and one fails
+                study.tell(told[-3], 0.1 * number)
+                study.tell(told[-2], state=TrialState.FAIL)
+        return [trial.params for trial in told]
+
+    own = QMCSampler(seed=3, scramble=True)
+    assert points(SAMPLERS["qmc"].build(3)) == points(own)

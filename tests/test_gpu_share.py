@@ -33,7 +33,7 @@ def peak_of(work):
     with profile(profile_memory=True, use_cpu=True) as profiled:
         work()
     events = [e for e in profiled.kineto_results.events() if e.name() == "[memory]"]
-    assert len(events) > 100
+    assert len(events) > 50
     events.sort(key=lambda event: event.start_ns())
     return int(np.cumsum([event.nbytes() for event in events]).max())
 
@@ -41,15 +41,14 @@ def peak_of(work):
 @pytest.mark.parametrize(
     ("executions", "changes"),
     [
-        (1, {"hidden_dim": 512, "latent_multiplier": 4.0}),
-        (3, {"hidden_dim": 512, "latent_multiplier": 4.0}),
-        (2, {"hidden_dim": 64, "batch_images": 256}),
-        (2, {"hidden_dim": 256, "reconstruction": "self"}),
-        (2, {"hidden_dim": 256, "strategy": "joint"}),
+        (1, {"hidden_dim": 128, "latent_multiplier": 4.0}),
+        (3, {"hidden_dim": 256, "latent_multiplier": 4.0}),
+        (2, {"hidden_dim": 256, "batch_images": 64, "reconstruction": "self"}),
+        (2, {"hidden_dim": 128, "strategy": "joint"}),
     ],
 )
 def test_a_need_covers_what_a_trial_really_takes_and_little_more(executions, changes):
-    data = small_search_data(classes=12, per_class=12, width=300, attributes=40)
+    data = small_search_data(classes=12, per_class=12, width=150, attributes=20)
     settings = small_settings(**changes)
 
     def work():

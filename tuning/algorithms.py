@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -16,6 +18,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.trial import FrozenTrial
 from ray.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
@@ -62,6 +65,20 @@ class Sampler:
     several: bool = True
 
 
+class _Sobol(QMCSampler):
+    """Optuna's, which looks through all trials for the space of the first at each proposal."""
+
+    _found: Mapping[str, BaseDistribution] = MappingProxyType({})
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the space, which stays what it is once it has been found."""
+        if not self._found:
+            self._found = super().infer_relative_search_space(study, trial)
+        return dict(self._found)
+
+
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "tpe": Sampler(
@@ -83,7 +100,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
             "evolution by NSGA-II, made for several objectives; wants many trials",
         ),
         "qmc": Sampler(
-            lambda seed: QMCSampler(seed=seed, scramble=True),
+            lambda seed: _Sobol(seed=seed, scramble=True),
             "scrambled Sobol points: random search without clumps",
         ),
         "random": Sampler(lambda seed: RandomSampler(seed=seed), "independent random points"),
