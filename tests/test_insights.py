@@ -4,13 +4,21 @@ import itertools
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from test_selection import a_trial
 
-from tuning.insights import bands, doubling, edges, infeasible_words, sentences
+from tuning.insights import (
+    bands,
+    doubling,
+    edges,
+    importance_words,
+    infeasible_words,
+    sentences,
+)
 
 RATE = FloatDistribution(1e-5, 1e-1, log=True)
 
@@ -100,6 +108,14 @@ def test_every_trial_is_in_one_band_that_holds_its_value(pairs):
         inside = [s for v, s in pairs if band.low - slack <= v <= band.high + slack]
         assert set(band.scores) <= set(inside)
         assert list(band.scores) == sorted(band.scores, reverse=True)
+
+
+def test_the_importances_are_said_from_twenty_trials_on():
+    rates = np.logspace(-5, -1, 24)
+    trials = tried(rates.tolist(), [0.1 + 0.02 * i for i in range(24)])
+    said = importance_words(trials, {"learning_rate": RATE})
+    assert said == "what the score goes with, by fANOVA: learning_rate 100%"
+    assert importance_words(trials[:12], {"learning_rate": RATE}) == ""
 
 
 def test_sentences_are_those_that_apply():

@@ -12,6 +12,7 @@ from tuning import checkpoints
 from tuning import objective as module
 from tuning.models import MODELS
 from tuning.objective import Plan, objective
+from tuning.objectives import OBJECTIVES
 
 
 def unfolded(report):
@@ -49,15 +50,20 @@ def plan(folder, **changes):
     return Plan(**{**values, **changes})
 
 
-def test_the_score_is_the_best_mean_so_far_and_says_where(reports, tmp_path):
-    objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path))
+@pytest.mark.parametrize("asked", OBJECTIVES)
+def test_the_score_is_the_best_mean_so_far_and_says_where(reports, tmp_path, asked):
+    of = OBJECTIVES[asked]
+    objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path, objective=of))
     assert [r["epoch"] for r in reports] == list(range(1, 21))
-    curve = [r["val_harmonic_mean"] for r in reports]
+    curve = [r[of.metric] for r in reports]
     for number, report in enumerate(reports, 1):
         assert report["score"] == max(curve[:number])
         assert report["best_epoch"] == curve.index(report["score"]) + 1
-        executions = [report[f"val_harmonic_mean_execution_{k}"] for k in range(2)]
-        assert report["val_harmonic_mean"] == pytest.approx(sum(executions) / 2)
+        executions = [report[f"{of.metric}_execution_{k}"] for k in range(2)]
+        assert report[of.metric] == pytest.approx(sum(executions) / 2)
+        assert report[of.metric] == pytest.approx(
+            sum(report[n] for n in of.values) / len(of.values)
+        )
 
 
 def test_divergence_is_reported_as_the_lowest_score(reports, tmp_path):

@@ -94,7 +94,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
                 highest, at = float(mean[row, number - 1]), number
             tune.report({epoch: number, score: highest, best: at})
 
-    def proposer(space, *, sampler, seed, paper):
+    def proposer(space, *, sampler, seed, **more):
         return TableProposer(world.curves, sampler=sampler, seed=seed)
 
     monkeypatch.setattr(study, "objective", recorded)

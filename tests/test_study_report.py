@@ -169,6 +169,8 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     assert sum(int(row[1]) for row in rows) == 20
     assert rows[0][2] == "40.0"
     assert rows[-1][1:] == ["0", "–", "–"]
+    assert "H by latent_multiplier of 20 trials, with means of its parts" in section
+    assert page.count("insights", "circle") >= 20
 
 
 def test_a_range_of_another_version_is_left_out(uri):

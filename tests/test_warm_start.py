@@ -117,12 +117,12 @@ WARM = (
 )
 
 
-def proposer(sampler):
-    return Proposer(SPACE, sampler=sampler, seed=3, paper=PAPER, warm=WARM)
+def proposer(sampler, warm=WARM):
+    return Proposer(SPACE, sampler=sampler, seed=3, paper=PAPER, warm=warm)
 
 
-def history(sampler):
-    source, events = proposer(sampler), []
+def history(sampler, warm=WARM):
+    source, events = proposer(sampler, warm), []
     for _ in range(TRIALS):
         proposed = source.propose()
         done = EpochDone(proposed.number, 1, score(proposed), 1, {})
@@ -143,6 +143,18 @@ def test_every_sampler_begins_with_it_and_goes_on_alike_after_a_cut(sampler, mon
     for number in (1, 2, 3, TRIALS - 1):
         place = events.index(proposals[number])
         assert resumed(sampler, events[:place]).propose() == proposals[number]
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random"])
+def test_the_same_seed_does_not_propose_the_earlier_study_again(sampler):
+    cold = [e for e in history(sampler, warm=()) if isinstance(e, Proposed)]
+    best = [WarmPoint(e.configuration, "digits/cold") for e in cold[3:6]]
+    warm = [e for e in history(sampler, warm=best) if isinstance(e, Proposed)]
+    assert [e.configuration for e in warm[1:4]] == [point.configuration for point in best]
+    again = [
+        e.configuration for e in warm[4:] if e.configuration in [c.configuration for c in cold]
+    ]
+    assert again == []
 
 
 def test_what_is_left_of_it_comes_also_after_a_proposal_that_was_another():

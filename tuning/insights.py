@@ -11,6 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from scipy import stats
 
+from tuning.importances import importances
 from tuning.records import SELECTABLE, RecordedTrial
 from tuning.selection import front_of, front_words
 from tuning.space import describe
@@ -94,11 +95,13 @@ class Band:
     Attributes:
         low: Where the part begins.
         high: Where it ends.
+        middle: Between the two, on the range's own scale.
         scores: Of its trials, the best first; empty where there are none.
     """
 
     low: float
     high: float
+    middle: float
     scores: Sequence[float]
 
 
@@ -124,6 +127,22 @@ def sentences(
         infeasible_words(trials, space),
     ]
     return [str(what) for what in told if what]
+
+
+def importance_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
+    """Return a sentence on how much each hyperparameter matters; nothing for too few trials."""
+    good = [trial for trial in trials if trial.is_candidate]
+    numbers = {n: isinstance(d, FloatDistribution | IntDistribution) for n, d in space.items()}
+    shares = importances(
+        [
+            {n: float(v) if numbers[n] else v for n in space if (v := t.hyperparameters[n])}
+            for t in good
+        ],
+        [trial.score for trial in good],
+        logarithmic=frozenset(n for n, d in space.items() if getattr(d, "log", False)),
+    )
+    told = ", ".join(f"{n} {statistics.fmean(of):.0%}" for n, of in shares.items())
+    return f"what the score goes with, by fANOVA: {told}" if told else ""
 
 
 def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Edge]:
@@ -196,11 +215,15 @@ def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -
     good = _selectable(trials)
     values = _on_scale(space, [float(trial.hyperparameters[name]) for trial in good])
     places = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, BANDS - 1)
-    ends = _off_scale(space, list(cuts))
+    ends, middles = (
+        _off_scale(space, list(cuts)),
+        _off_scale(space, list((cuts[1:] + cuts[:-1]) / 2)),
+    )
     return [
         Band(
             ends[band],
             ends[band + 1],
+            middles[band],
             sorted((t.score for t, p in zip(good, places, strict=True) if p == band), reverse=True),
         )
         for band in range(BANDS)

@@ -44,7 +44,7 @@ from tuning.command_line import (
 )
 from tuning.confirm import DEFAULT_DRAWS
 from tuning.gpu_share import need_of_any
-from tuning.insights import sentences
+from tuning.insights import importance_words, sentences
 from tuning.ledger import Ledger
 from tuning.models import MIANET, MODELS
 from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
@@ -245,7 +245,9 @@ def _after(
     if outcome.nothing_tried:
         print(f"study {study.name} was searched before; what follows is left", flush=True)
     trials = read_trials(uri, find_dataset(arguments.dataset).name, study.name)
-    print(*sentences(trials, study.space), sep="\n", flush=True)
+    importance = importance_words(trials, study.space)
+    told = [*sentences(trials, study.space), *([importance] if importance else [])]
+    print(*told, sep="\n", flush=True)
     try:
         code = _afterwards(arguments, study.name, uri)
         report = _report(arguments, study.name, uri)

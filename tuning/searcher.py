@@ -21,7 +21,7 @@ from tuning.algorithms import CONFIGURATION, NUMBER, SAMPLERS
 from tuning.ledger import Ended, EpochDone, Event, Proposed
 from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.records import PAPER, SELECTABLE
-from tuning.warm_start import WarmPoint
+from tuning.warm_start import WarmPoint, warm_seed
 
 _logger = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ class Proposer:
         self._objective = objective
         self._space = dict(space)
         self._name = sampler
-        self._seed = seed
+        self._seed = warm_seed(seed, warm)
         self._given = [*([WarmPoint(paper, PAPER)] if paper else []), *warm]
         self._proposed = 0
         self._values: dict[int, list[float]] = {}
-        self._study = self._new_study(seed)
+        self._study = self._new_study(self._seed)
         self._enqueue(0)
 
     def propose(self) -> Proposed:

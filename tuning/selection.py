@@ -133,7 +133,7 @@ def select(
     front = front_of(order, fresh=bool(confirmed))
     reasons = (
         _by_fresh_draws(confirmed, len(ranked)) if confirmed else _by_score(ranked),
-        f"{front_words(front, fresh=bool(confirmed))} Trial {best.number} is chosen from it since "
+        f"{front_words(front, fresh=bool(confirmed))}. Trial {best.number} is chosen from it since "
         f"its {best.symbol} is the highest."
         if front
         else "",
@@ -288,7 +288,7 @@ def front_words(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
     """Return a Pareto front of H and T1 as a sentence."""
     values = [(trial, objective_values(trial, fresh=fresh)) for trial in front]
     named = [f"trial {t.number} (H {100 * h:.2f}, T1 {100 * t1:.2f})" for t, (h, t1) in values]
-    return f"Pareto front {'on fresh draws' if fresh else 'when searched'}: {listed(named)}."
+    return f"Pareto front {'on fresh draws' if fresh else 'when searched'}: {listed(named)}"
 
 
 def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:

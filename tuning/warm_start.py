@@ -7,7 +7,9 @@ sampler learns.
 
 from __future__ import annotations
 
+import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -59,6 +61,18 @@ class WarmPoint:
 
     configuration: Mapping[str, Any]
     origin: str
+
+
+def warm_seed(seed: int, points: Sequence[WarmPoint]) -> int:
+    """Return a sampler's seed for a search that begins with these points.
+
+    From the same seed, a sampler that does not learn would propose what it proposed in the earlier
+    study once more.
+    """
+    if not points:
+        return seed
+    told = json.dumps([dict(point.configuration) for point in points], sort_keys=True)
+    return (seed + zlib.crc32(told.encode())) % 2**32
 
 
 def warm_points(

@@ -151,10 +151,10 @@ class TableProposer(Proposer):
         rows: Number of a trial → row of the table.
     """
 
-    def __init__(self, curves, *, sampler, seed):
+    def __init__(self, curves, *, sampler, seed, warm=()):
         names = curves.about.names
         paper = dict(zip(names, curves.values[0].tolist(), strict=True))
-        super().__init__(curves.space, sampler=sampler, seed=seed, paper=paper)
+        super().__init__(curves.space, sampler=sampler, seed=seed, paper=paper, warm=warm)
         self.curves = curves
         self.rows = {}
         self.asked = []

@@ -7,6 +7,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from tuning.comparison import standard_error
+from tuning.insights import Band
 from tuning.page.charts import Chart, path_through, picture, short, text
 from tuning.page.markup import Html, element
 from tuning.page.scales import Linear, Scale, around
@@ -130,6 +132,37 @@ def parallel(subject: Subject) -> Html:
 def slices(subject: Subject) -> list[Html]:
     """Draw the score against each searched hyperparameter."""
     return [_slice(subject, searched) for searched in subject.searched]
+
+
+def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Html:
+    """Draw score against one hyperparameter: all trials, and mean and best of each part of it.
+
+    The mean has a line over ± its standard error where a part has several trials.
+    """
+    trials = subject.with_values(subject.candidates)
+    filled = [band for band in bands if band.scores]
+    chart = Chart(
+        searched.scale, _score_scale(trials), searched.name, subject.axis, width=560, height=300
+    )
+    parts = [
+        element("path", d=chart.path([(b.middle, 100 * y(b.scores)) for b in filled]), class_=look)
+        for y, look in ((max, "level"), (statistics.fmean, "best"))
+    ]
+    for band in filled:
+        mean = statistics.fmean(band.scores)
+        error = standard_error(band.scores) if len(band.scores) > 1 else 0.0
+        (x, low), (_, high) = (chart.place(band.middle, 100 * (mean + e)) for e in (-error, error))
+        parts.append(
+            element(
+                "line", x1=short(x), x2=short(x), y1=short(low), y2=short(high), class_="whisker"
+            )
+        )
+    dots = [
+        _dot(subject, trial, chart.place(searched.value(trial), 100 * trial.score), radius=2.4)
+        for trial in _special_last(subject, trials)
+    ]
+    label = f"{subject.symbol} by {searched.name} of {len(trials)} trials, with means of its parts"
+    return chart.drawn(label, *dots, *parts)
 
 
 def importance(shares: Mapping[str, Sequence[float]]) -> Html:

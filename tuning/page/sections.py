@@ -92,7 +92,17 @@ def _by_multiplier(subject: Subject) -> list[Html]:
         "The trials’ scores by their latent multiplier, in percent. Everything else differs "
         "between these trials too; figure 6 of the reproduction changes the multiplier alone."
     )
-    return [table(heading, rows), note(words)]
+    searched = [one for one in subject.searched if one.name == _MULTIPLIER]
+    if not searched or _too_few(subject):
+        return [table(heading, rows), note(words)]
+    caption = (
+        f"The paper’s figure 6 from the trials: the line is their mean {subject.symbol} in each of "
+        f"{len(found)} equal parts of the range, with ± its standard error, the dashed one their "
+        "best. A part with few trials says little, and a best of many is partly luck."
+    )
+    legend = [("best", "mean"), ("level", "best"), ("dot finished", "a trial")]
+    drawn = search_pictures.by_band(subject, searched[0], found)
+    return [_figure(drawn, caption, legend), table(heading, rows), note(words)]
 
 
 def front(subject: Subject) -> Html:
