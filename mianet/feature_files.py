@@ -50,6 +50,8 @@ def read_features(
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"a file of features must end in {', '.join(_READERS)}, but got {path}")
+    if not path.is_file():
+        raise InputError(f"the features must be in a file, but there is none at {path}")
     first = 0
     try:
         for features in reader(path, feature_dim, key, chunk):

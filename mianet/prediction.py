@@ -93,7 +93,7 @@ class Retrieved:
     scores: Float32[np.ndarray, " top"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """Everything that a prediction needs, on the CPU.
 
@@ -113,6 +113,13 @@ class Classifier:
     class_names: tuple[str, ...]
     unseen: Bool[np.ndarray, " classes"]
     calibration: float = 0.0
+
+    def __repr__(self) -> str:
+        """Return what it is in a line, since its weights fill pages."""
+        return (
+            f"<Classifier of {len(self.class_names)} classes, {int(self.unseen.sum())} of them "
+            f"unseen, from {self.feature_dim} features>"
+        )
 
     @property
     def feature_dim(self) -> int:

@@ -22,6 +22,7 @@ from mianet.measurement import measure
 from mianet.test_parts import load_test_parts
 from tuning.paper import setup as setups
 from tuning.paper.comparison import estimate, paired_difference
+from tuning.paper.drawing import evenly_wrapped
 from tuning.paper.evidence import ARMS, FIGURES, FULL, Evidence, NothingToShowError, Setup
 from tuning.paper.experiments import EXPERIMENTS, chosen
 from tuning.paper.findings import write
@@ -139,6 +140,19 @@ def test_a_table_has_the_mean_and_the_sample_deviation_of_the_seeds(evidence):
     finals = [evidence.outcomes[SETUP.training("full", s)].curve[-1] for s in (0, 1)]
     expected = np.mean([one.harmonic_mean for one in finals])
     assert findings.metrics["harmonic_mean_mean"] == pytest.approx(expected)
+
+
+def test_a_heading_is_wrapped_evenly():
+    text = (
+        "digits; configuration selected by the search (trial 34 of study digits); 3 epochs, 5 seeds"
+    )
+    assert evenly_wrapped(text, 100) == [text]
+    lines = evenly_wrapped(text, 80)
+    assert " ".join(lines) == text
+    assert len(lines) == 2
+    assert max(map(len, lines)) - min(map(len, lines)) < 12
+    assert evenly_wrapped("", 80) == []
+    assert evenly_wrapped("a" * 90, 80) == ["a" * 45, "a" * 45]
 
 
 def test_an_ablation_is_paired_by_seed(evidence):

@@ -165,6 +165,7 @@ BAD = [
     ("nan.npy o.csv", "the first is image 9,000 (from 0)"),
     ("text.npy o.csv", "must be real numbers"),
     ("flat.npy o.csv", "shape (images, 8), but got (8,)"),
+    ("nowhere.npy o.csv", "must be in a file, but there is none at"),
     ("none.npy o.csv", "one image at least"),
     ("objects.npy o.csv", "objects.npy must be a whole .npy file"),
     ("damaged.mat o.csv", "damaged.mat"),

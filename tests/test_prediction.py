@@ -52,6 +52,9 @@ def test_saved_and_loaded_agree_in_everything(trained, tmp_path):
     assert loaded.class_names == trained.class_names
     assert np.array_equal(loaded.unseen, trained.unseen)
     assert loaded.calibration == 0.25
+    assert (
+        repr(loaded) == f"<Classifier of {len(NAMES)} classes, 2 of them unseen, from 7 features>"
+    )
 
 
 def test_the_file_holds_plain_values_and_tensors_of_the_cpu_only(trained, tmp_path):

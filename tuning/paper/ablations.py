@@ -28,9 +28,13 @@ ABLATED: Mapping[str, str] = MappingProxyType(
 
 ARMS = ("full", *ABLATED)
 VERDICTS: Mapping[int, str] = MappingProxyType(
-    {1: "agrees with the paper", 0: "cannot be told from these seeds", -1: "contradicts the paper"}
+    {
+        1: "it is better, as in the paper",
+        0: "whether it is better cannot be told from these seeds",
+        -1: "it is worse, which contradicts the paper",
+    }
 )
-"""The sign of the interval of full minus ablated → what it says of the paper's claim."""
+"""The sign of the interval of full minus another → what it says of the paper's claim."""
 
 
 def find(evidence: Evidence, figures: Sequence[str]) -> Findings:
@@ -114,6 +118,6 @@ def _difference(row: Any) -> str:
 
 def _sentence(arm: str, figure: str, one: Estimate) -> str:
     return (
-        f"{figure}: complete model minus {ABLATED[arm]}: {one.with_interval} points; that the "
-        f"complete model is better {VERDICTS[one.sign]}."
+        f"{figure}: complete model minus {ABLATED[arm]}: {one.with_interval} points; "
+        f"{VERDICTS[one.sign]}."
     )

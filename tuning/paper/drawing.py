@@ -62,10 +62,21 @@ def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
     with mpl.rc_context(STYLE):
         figure = draw()
         letters = int(figure.get_figwidth() * LETTERS_PER_INCH)
-        lines = [line for text in heading.split("\n") for line in textwrap.wrap(text, letters)]
+        lines = [line for text in heading.split("\n") for line in evenly_wrapped(text, letters)]
         figure.suptitle("\n".join(lines), fontsize=10)
         figure.savefig(path.with_suffix(".png"), dpi=DOTS_PER_INCH)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def evenly_wrapped(text: str, letters: int) -> list[str]:
+    """Return a text in as few lines as have at most so many letters, none much shorter."""
+    lines = textwrap.wrap(text, letters)
+    for fewer in range(letters - 1, 0, -1):
+        narrower = textwrap.wrap(text, fewer)
+        if len(narrower) > len(lines):
+            break
+        lines = narrower
+    return lines
 
 
 def bars(

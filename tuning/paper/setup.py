@@ -58,7 +58,7 @@ def resolve(wish: Wish, data: SearchData) -> Setup:
     changes = {**wish.changes, **completed}
     origin = found.origin
     if changes:
-        origin += " with " + ", ".join(f"{name}={value}" for name, value in changes.items())
+        origin += " with " + ", ".join(f"{name}={_short(v)}" for name, v in changes.items())
     dataset = find_dataset(data.name)
     return Setup(
         dataset=data.name,
@@ -70,6 +70,14 @@ def resolve(wish: Wish, data: SearchData) -> Setup:
         seeds=tuple(range(wish.seeds)),
         source_run_id=found.source_run_id,
     )
+
+
+def _short(value: object) -> str:
+    """Return a value with as many digits as a heading has room for."""
+    try:
+        return f"{float(str(value)):.4g}"
+    except ValueError:
+        return str(value)
 
 
 def _selected(wish: Wish, data: SearchData) -> _Configuration:

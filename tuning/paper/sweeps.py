@@ -138,8 +138,7 @@ def find_strategies(evidence: Evidence) -> Findings:
         sentences=(
             *(
                 f"{FIGURES[figure]} at the end: iterative minus {STRATEGIES[arm][0]}: "
-                f"{one.with_interval} points; that the iterative strategy is better "
-                f"{VERDICTS[one.sign]}."
+                f"{one.with_interval} points; {VERDICTS[one.sign]}."
                 for (arm, figure), one in differences.items()
             ),
             *evidence.note(STRATEGIES),
@@ -206,11 +205,15 @@ def draw_new_categories(evidence: Evidence, findings: Findings) -> Figure:
         values = [rows.loc[rows["category"] == name, "accuracy"].tolist() for name in shown]
         values.append(rows.groupby("seed")["accuracy"].mean().tolist())
         bars(panel, list(np.arange(len(labels)) + offset), values, color=color, label=label)
-    panel.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
+    slant = {"rotation": 35, "ha": "right"} if max(map(len, labels)) > SHORT_LABEL else {}
+    panel.set_xticks(range(len(labels)), labels, **slant)
     percent_axis(panel, "accuracy among new categories (%)")
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
+
+SHORT_LABEL = 9
+"""Letters that have room below their bar; longer ones are written slanted."""
 
 MAX_CATEGORIES = 20
 """More categories than this are shown by their mean alone."""
