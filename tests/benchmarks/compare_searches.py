@@ -10,6 +10,7 @@ that a search meets as well as what its sampler does, and every search of a suit
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, r
 from surrogate import densified
 from telling import TELLINGS
 
-from tuning.algorithms import EPOCH, SAMPLERS, SCHEDULERS
+from tuning.algorithms import EPOCH, SCHEDULERS
 
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""
@@ -43,7 +44,7 @@ def asha(grace, reduction):
     )
 
 
-def _samplers(samplers, workers, schedulers=("asha", "median", "none")):
+def _samplers(samplers, workers, schedulers):
     return {
         f"{sampler} · {scheduler} · {w}": Search(
             sampler=sampler, scheduler=SCHEDULERS[scheduler].build, trials=MOST, workers=w
@@ -56,8 +57,11 @@ def _samplers(samplers, workers, schedulers=("asha", "median", "none")):
 
 MOST = 10_000
 SUITES = {
-    "samplers": lambda: _samplers([s for s in SAMPLERS if s != "gp"], (1, 8, 16)),
-    "gp": lambda: _samplers(["gp"], (1, 16), ("asha", "none")),
+    "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("asha",)),
+    "samplers-others": lambda: _samplers(
+        ("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("median", "none")
+    ),
+    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 16), ("asha", "none")),
     "telling": lambda: {
         f"{sampler} · {telling} · {w}": Search(
             sampler=sampler,
@@ -121,9 +125,9 @@ class Result:
     trials: int
 
 
-def one(curves, name, search, seed):
+def one(world, name, search, seed):
     """Replay a search once."""
-    world = World.of(curves, seed)
+    curves = world.curves
     history = Replay(world, search, seed).run()
     found = incumbents(world, history)
     second = EXECUTIONS * np.median(curves.seconds)
@@ -199,7 +203,7 @@ def _compare(arguments):
         arguments.processes, mp_context=context, initializer=_begin, initargs=shared
     ) as pool:
         work = [(name, seed) for seed in range(arguments.seeds) for name in names]
-        results = list(pool.map(_one, work, chunksize=4))
+        results = list(pool.map(_one, work, chunksize=len(names)))
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
     about = {
         "table": arguments.table,
@@ -232,7 +236,12 @@ def _begin(curves, suite, budget):
 
 def _one(work):
     name, seed = work
-    return one(_SHARED["curves"], name, _SHARED["searches"][name], seed)
+    return one(_world(seed), name, _SHARED["searches"][name], seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _world(seed):
+    return World.of(_SHARED["curves"], seed)
 
 
 def lines(results):

@@ -25,7 +25,7 @@ def draw(results, docs):
         about = json.loads(table.schema.metadata[b"about"])
         found = [Result(**row) for row in table.to_pylist()]
         pages.append(_page(path.stem, about, found))
-        if about["suite"] in ("samplers", "gp"):
+        if about["suite"].startswith("samplers"):
             _plot(docs / f"{path.stem}.png", about, grouped(found))
     (docs / "results.md").write_text("\n".join(["# Replayed searches: all figures", *pages]))
 
@@ -36,7 +36,7 @@ def _page(stem, about, found):
     seeds = len({result.seed for result in found})
     dense = ", densified" if about["dense"] else ""
     top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
-    picture = [f"![regret]({stem}.png)", ""] if about["suite"] in ("samplers", "gp") else []
+    picture = [f"![regret]({stem}.png)", ""] if about["suite"].startswith("samplers") else []
     return "\n".join(
         [
             "",
