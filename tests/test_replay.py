@@ -264,7 +264,9 @@ def test_a_comparison_is_told_and_drawn(tmp_path):
         )
         for sampler in ("qmc", "random")
     }
-    results = [one(CURVES, n, s, seed) for n, s in searches.items() for seed in range(4)]
+    results = [
+        one(World.of(CURVES, seed), n, s, seed) for n, s in searches.items() for seed in range(4)
+    ]
     for result in results:
         assert np.nanmax(result.by_compute) <= result.top
         assert result.by_compute[-1] <= result.top

@@ -10,6 +10,7 @@ that a search meets as well as what its sampler does, and every search of a suit
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, r
 from surrogate import densified
 from telling import TELLINGS
 
-from tuning.algorithms import EPOCH, SAMPLERS, SCHEDULERS
+from tuning.algorithms import EPOCH, SCHEDULERS
 
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""
@@ -43,7 +44,7 @@ def asha(grace, reduction):
     )
 
 
-def _samplers(samplers, workers, schedulers=("asha", "median", "none")):
+def _samplers(samplers, workers, schedulers):
     return {
         f"{sampler} · {scheduler} · {w}": Search(
             sampler=sampler, scheduler=SCHEDULERS[scheduler].build, trials=MOST, workers=w
@@ -56,8 +57,11 @@ def _samplers(samplers, workers, schedulers=("asha", "median", "none")):
 
 MOST = 10_000
 SUITES = {
-    "samplers": lambda: _samplers([s for s in SAMPLERS if s != "gp"], (1, 8, 16)),
-    "gp": lambda: _samplers(["gp"], (1, 16), ("asha", "none")),
+    "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("asha",)),
+    "samplers-others": lambda: _samplers(
+        ("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("median", "none")
+    ),
+    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 16), ("asha", "none")),
     "telling": lambda: {
         f"{sampler} · {telling} · {w}": Search(
             sampler=sampler,
@@ -66,9 +70,15 @@ SUITES = {
             workers=w,
             proposer=proposer,
         )
-        for sampler in ("tpe", "gp")
+        for sampler, workers in (("tpe", (1, 8, 16)), ("cmaes", (1,)))
         for telling, proposer in TELLINGS.items()
-        for w in (1, 8)
+        for w in workers
+    },
+    "gp-telling": lambda: {
+        f"gp · {telling} · 1": Search(
+            sampler="gp", scheduler=SCHEDULERS["asha"].build, trials=MOST, proposer=proposer
+        )
+        for telling, proposer in TELLINGS.items()
     },
     "schedulers": lambda: {
         **{
@@ -115,9 +125,9 @@ class Result:
     trials: int
 
 
-def one(curves, name, search, seed):
+def one(world, name, search, seed):
     """Replay a search once."""
-    world = World.of(curves, seed)
+    curves = world.curves
     history = Replay(world, search, seed).run()
     found = incumbents(world, history)
     second = EXECUTIONS * np.median(curves.seconds)
@@ -142,6 +152,16 @@ def one(curves, name, search, seed):
     )
 
 
+def relative(by_name):
+    """Return search → (seeds, moments), true mean H less the mean of all searches of that seed.
+
+    All searches of a seed meet the same draws, whose difficulty is most of the noise.
+    """
+    h = {name: np.array([r.by_compute for r in of]) for name, of in by_name.items()}
+    common = np.nanmean(list(h.values()), axis=0)
+    return {name: each - common for name, each in h.items()}
+
+
 def interval(samples, resamples=RESAMPLES):
     """Return a bootstrap 95% interval of the mean of each column of (seeds, …)."""
     random = np.random.default_rng(0)
@@ -154,6 +174,7 @@ def main():
     parser.add_argument("table", nargs="?", help="name of a recorded table")
     parser.add_argument("suite", nargs="?", choices=SUITES)
     parser.add_argument("--draws", type=int, help="of the table; only whole configurations count")
+    parser.add_argument("--first", type=int, metavar="N", help="only the table's first N")
     parser.add_argument("--dense", action="store_true", help="search a densified table")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--budget", type=int, default=3000, help="epochs of single executions")
@@ -170,21 +191,19 @@ def main():
 
 
 def _compare(arguments):
-    curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws)
+    curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws, arguments.first)
     name = f"{arguments.table}{'-dense' if arguments.dense else ''}-{arguments.suite}"
     recorded = len(curves.values)
     if arguments.dense:
         curves = densified(curves, DENSE)
-    searches = {
-        label: dataclasses.replace(search, budget=arguments.budget, trials=len(curves.values))
-        for label, search in SUITES[arguments.suite]().items()
-    }
+    names = list(SUITES[arguments.suite]())
     context = multiprocessing.get_context("spawn")
+    shared = (curves, arguments.suite, arguments.budget)
     with ProcessPoolExecutor(
-        arguments.processes, mp_context=context, initializer=_begin, initargs=(curves,)
+        arguments.processes, mp_context=context, initializer=_begin, initargs=shared
     ) as pool:
-        work = [(n, s, seed) for seed in range(arguments.seeds) for n, s in searches.items()]
-        results = list(pool.map(_one, work, chunksize=4))
+        work = [(name, seed) for seed in range(arguments.seeds) for name in names]
+        results = list(pool.map(_one, work, chunksize=len(names)))
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
     about = {
         "table": arguments.table,
@@ -201,38 +220,52 @@ def _compare(arguments):
     print(*lines(results), sep="\n")
 
 
-_CURVES = None
+_SHARED: dict = {}
 
 
-def _begin(curves):
-    global _CURVES
-    _CURVES = curves
+def _begin(curves, suite, budget):
+    """Make a worker ready: schedulers are functions, which do not travel."""
+    searches = {
+        name: dataclasses.replace(search, budget=budget, trials=len(curves.values))
+        for name, search in SUITES[suite]().items()
+    }
+    _SHARED.update(curves=curves, searches=searches)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
 
 
 def _one(work):
-    return one(_CURVES, *work)
+    name, seed = work
+    return one(_world(seed), name, _SHARED["searches"][name], seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _world(seed):
+    return World.of(_SHARED["curves"], seed)
 
 
 def lines(results):
-    """Return a line a search: true mean H of what it selects, in percent, with its interval."""
-    by_name = {}
-    for result in results:
-        by_name.setdefault(result.name, []).append(result)
-    told = [
-        f"{'search':34}{'H':>7}{'95% interval':>16}{'half way':>10}{'tried':>8}{'best tried':>12}"
-    ]
+    """Return a line a search: true mean H of what it selects, and against the others, in points."""
+    by_name = grouped(results)
+    against = relative(by_name)
+    told = [f"{'search':34}{'H':>7}{'against all':>13}{'95%':>15}{'tried':>8}{'best tried':>12}"]
     for name, of in by_name.items():
-        h = 100 * np.array([r.by_compute for r in of])
-        low, high = interval(h)
+        low, high = 100 * interval(against[name])[:, -1]
         told.append(
-            f"{name:34}{np.nanmean(h[:, -1]):7.2f}{low[-1]:9.2f} …{high[-1]:5.2f}"
-            f"{np.nanmean(h[:, MOMENTS // 2 - 1]):10.2f}{np.mean([r.trials for r in of]):8.1f}"
-            f"{100 * np.mean([r.lowest for r in of]):12.2f}"
+            f"{name:34}{100 * np.mean([r.by_compute[-1] for r in of]):7.2f}"
+            f"{100 * against[name][:, -1].mean():13.2f}{low:8.2f} …{high:5.2f}"
+            f"{np.mean([r.trials for r in of]):8.1f}{100 * np.mean([r.lowest for r in of]):12.2f}"
         )
     top, paper = (100 * np.mean([getattr(r, n) for r in results]) for n in ("top", "paper"))
     return [*told, f"best of the table {top:.2f}, the paper's configuration {paper:.2f}"]
+
+
+def grouped(results):
+    """Return search → its results, by seed."""
+    by_name = {}
+    for result in sorted(results, key=lambda r: r.seed):
+        by_name.setdefault(result.name, []).append(result)
+    return by_name
 
 
 if __name__ == "__main__":

@@ -122,7 +122,15 @@ def write_rows(path, about, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=["configuration", "draw", "diverged", *about.names],
+            # A third smaller than dictionaries: 15,000 executions stay below 2 MB.
+            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ACCURACIES},
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import json
 import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
-from compare_searches import MOMENTS, Result, interval
+from compare_searches import MOMENTS, Result, grouped, interval, relative
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -25,24 +25,18 @@ def draw(results, docs):
         about = json.loads(table.schema.metadata[b"about"])
         found = [Result(**row) for row in table.to_pylist()]
         pages.append(_page(path.stem, about, found))
-        if about["suite"] in ("samplers", "gp"):
-            _plot(docs / f"{path.stem}.png", about, _by_name(found))
+        if about["suite"].startswith("samplers"):
+            _plot(docs / f"{path.stem}.png", about, grouped(found))
     (docs / "results.md").write_text("\n".join(["# Replayed searches: all figures", *pages]))
 
 
-def _by_name(found):
-    by_name = {}
-    for result in found:
-        by_name.setdefault(result.name, []).append(result)
-    return by_name
-
-
 def _page(stem, about, found):
-    of = _by_name(found)
+    of = grouped(found)
+    against = relative(of)
     seeds = len({result.seed for result in found})
     dense = ", densified" if about["dense"] else ""
     top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
-    picture = [f"![regret]({stem}.png)", ""] if about["suite"] in ("samplers", "gp") else []
+    picture = [f"![regret]({stem}.png)", ""] if about["suite"].startswith("samplers") else []
     return "\n".join(
         [
             "",
@@ -54,22 +48,23 @@ def _page(stem, about, found):
             f"{paper:.1f}.",
             "",
             *picture,
-            "| search | H | 95% | H at a half | H at a quarter | tried | best of those tried |",
-            "|---|---|---|---|---|---|---|",
-            *(_row(name, results) for name, results in of.items()),
+            "| search | H | against all | 95% | at half the budget | 95% | tried | best of those |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_row(name, results, against[name]) for name, results in of.items()),
         ]
     )
 
 
-def _row(name, results):
-    h = 100 * np.array([result.by_compute for result in results])
-    low, high = interval(h)
-    mean = np.nanmean(h, axis=0)
+def _row(name, results, against):
+    mean = np.mean([result.by_compute[-1] for result in results])
+    low, high = 100 * interval(against)
+    middle = 100 * np.nanmean(against, axis=0)
+    half = MOMENTS // 2 - 1
     tried = np.mean([result.trials for result in results])
     lowest = 100 * np.mean([result.lowest for result in results])
     return (
-        f"| {name} | {mean[-1]:.1f} | {low[-1]:.1f} … {high[-1]:.1f} "
-        f"| {mean[MOMENTS // 2 - 1]:.1f} | {mean[MOMENTS // 4 - 1]:.1f} | {tried:.0f} "
+        f"| {name} | {100 * mean:.1f} | {middle[-1]:+.1f} | {low[-1]:+.1f} … {high[-1]:+.1f} "
+        f"| {middle[half]:+.1f} | {low[half]:+.1f} … {high[half]:+.1f} | {tried:.0f} "
         f"| {lowest:.1f} |"
     )
 

@@ -77,15 +77,18 @@ class Curves:
         return (np.log(self.values) - low) / width
 
 
-def load_curves(path, draws=None):
-    """Read the configurations of which the first ``draws`` executions were all recorded."""
+def load_curves(path, draws=None, most=None):
+    """Read the configurations of which the first ``draws`` executions were all recorded.
+
+    With ``most``, the first so many of them: a table grows, and a comparison can be repeated.
+    """
     about, rows = read_rows(path)
     draws = draws or 1 + max(draw for _, draw in rows)
     by_configuration = {}
     for row in rows.values():
         if row.draw < draws:
             by_configuration.setdefault(row.configuration, {})[row.draw] = row
-    complete = [c for c, of in sorted(by_configuration.items()) if len(of) == draws]
+    complete = [c for c, of in sorted(by_configuration.items()) if len(of) == draws][:most]
     shape = (len(complete), draws, about.epochs)
     found = {name: np.full(shape, np.nan) for name in ACCURACIES}
     lasting = np.zeros(shape[:2], int)
