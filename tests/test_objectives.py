@@ -246,6 +246,7 @@ def test_the_worst_of_both_is_told_of_a_divergence():
 def test_optuna_has_both_values(tmp_path):
     description = dataclasses.replace(STUDY, objective="both", searched=tuple(SPACE))
     events = history(proposer("random"), 3)
+    events[-1] = Ended(2, "stopped_early", "")
     events = [
         dataclasses.replace(e, metrics={**e.metrics, "val_both": e.score})
         if isinstance(e, EpochDone)
@@ -266,4 +267,5 @@ def test_optuna_has_both_values(tmp_path):
         for e in events
         if isinstance(e, EpochDone)
     ]
+    assert {t.state.name for t in shown.get_trials()} == {"COMPLETE"}
     assert {t.number for t in shown.best_trials} == set(pareto_front(dict(enumerate(values))))

@@ -77,13 +77,15 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     """Search with Ray Tune, one worker, and a trainable that knows the curves."""
     rows = {tuple(values): row for row, values in enumerate(world.curves.values.tolist())}
     mean, lasting, names = world.mean, world.lasting, world.curves.about.names
-    spelt = {name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH")}
+    spelt = {
+        name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS")
+    }
     infeasible, configuration = algorithms.INFEASIBLE, algorithms.CONFIGURATION
 
     def recorded(config, data, plan):
         from ray import tune
 
-        epoch, score, best = spelt["EPOCH"], spelt["SCORE"], spelt["BEST_EPOCH"]
+        epoch, score, best, metrics = spelt.values()
         row = rows[tuple(config[configuration][name] for name in names)]
         highest, at = -1.0, 0
         for number in range(1, plan.epochs + 1):
@@ -92,7 +94,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
                 return
             if mean[row, number - 1] > highest:
                 highest, at = float(mean[row, number - 1]), number
-            tune.report({epoch: number, score: highest, best: at})
+            tune.report({epoch: number, score: highest, best: at, metrics: []})
 
     def proposer(space, *, sampler, seed, **more):
         return TableProposer(world.curves, sampler=sampler, seed=seed)

@@ -226,14 +226,15 @@ class _Writer:
         """Return Optuna's word for an end.
 
         A trial whose best epoch is older than the study's patience has shown all there is, and
-        counts as complete, so that Optuna's best trial is the one with the highest score.
+        counts as complete, so that Optuna's best trial is the one with the highest score. Of
+        several objectives all that can be chosen do: one that the scheduler stopped can be on the
+        front.
         """
         if last is None or status in ("infeasible", "failed"):
             return TrialState.FAIL
         is_past_its_best = last.epoch - last.best_epoch >= self._patience
-        return (
-            TrialState.COMPLETE if status == "finished" or is_past_its_best else TrialState.PRUNED
-        )
+        is_whole = status == "finished" or is_past_its_best or self._objective.has_several
+        return TrialState.COMPLETE if is_whole else TrialState.PRUNED
 
     def _awaited_run(self, number: int, at: float) -> str:
         while not (run := self._run_of(number)) and time.monotonic() < at + _RUN_SECONDS:
