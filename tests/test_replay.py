@@ -79,6 +79,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     mean, lasting, names = world.mean, world.lasting, world.curves.about.names
     spelt = {name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH")}
     infeasible, configuration = algorithms.INFEASIBLE, algorithms.CONFIGURATION
+    metrics = algorithms.METRICS
 
     def recorded(config, data, plan):
         from ray import tune
@@ -92,7 +93,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
                 return
             if mean[row, number - 1] > highest:
                 highest, at = float(mean[row, number - 1]), number
-            tune.report({epoch: number, score: highest, best: at})
+            tune.report({epoch: number, score: highest, best: at, metrics: []})
 
     def proposer(space, *, sampler, seed, **more):
         return TableProposer(world.curves, sampler=sampler, seed=seed)
