@@ -5,7 +5,7 @@ import json
 import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
-from compare_searches import MOMENTS, Result, grouped, interval, relative
+from compare_searches import EXECUTIONS, MOMENTS, Result, grouped, interval, relative
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -70,25 +70,30 @@ def _row(name, results, against):
 
 
 def _plot(path, about, by_name):
-    """Regret of samplers: a row against compute and one against time, a column a scheduler."""
+    """Regret of samplers: a row for each number of workers; against compute, and against time."""
     keys = [name.split(" · ") for name in by_name]
     schedulers = list(dict.fromkeys(scheduler for _, scheduler, _ in keys))
     workers = list(dict.fromkeys(w for *_, w in keys))
     figure, axes = plt.subplots(
-        len(workers), len(schedulers), figsize=(4 * len(schedulers), 2.7 * len(workers)),
-        sharex=True, sharey=True, squeeze=False, layout="constrained",
+        len(workers), 2 * len(schedulers), figsize=(8 * len(schedulers), 2.7 * len(workers)),
+        sharey=True, squeeze=False, layout="constrained",
     )  # fmt: skip
     for (sampler, scheduler, w), results in zip(keys, by_name.values(), strict=True):
-        axis = axes[workers.index(w)][schedulers.index(scheduler)]
-        regret = 100 * np.array([np.array(r.top) - np.array(r.by_compute) for r in results])
-        x = about["budget"] * np.linspace(1 / MOMENTS, 1, MOMENTS)
-        low, high = interval(regret)
-        axis.plot(x, np.nanmean(regret, axis=0), color=COLOURS[sampler], label=sampler, lw=1.6)
-        axis.fill_between(x, low, high, color=COLOURS[sampler], alpha=0.15, lw=0)
-        axis.set_title(f"{scheduler}, {w} worker{'s' * (w != '1')}", fontsize=10)
-        axis.grid(alpha=0.3)
-    for axis in axes[-1]:
-        axis.set_xlabel("epochs of single executions")
+        column = 2 * schedulers.index(scheduler)
+        epochs = about["budget"] * np.linspace(1 / MOMENTS, 1, MOMENTS)
+        seconds = epochs / EXECUTIONS * about["second"] / int(w)
+        by = (("by_compute", epochs), ("by_time", seconds))
+        for axis, (figures, x) in zip(axes[workers.index(w)][column:], by, strict=False):
+            regret = 100 * np.array([r.top - np.array(getattr(r, figures)) for r in results])
+            begun = ~np.isnan(regret).all(0)  # before that, no search has finished an epoch
+            regret, x = regret[:, begun], x[begun]
+            low, high = interval(regret)
+            axis.plot(x, np.nanmean(regret, axis=0), color=COLOURS[sampler], label=sampler, lw=1.6)
+            axis.fill_between(x, low, high, color=COLOURS[sampler], alpha=0.12, lw=0)
+            axis.set_title(f"{scheduler}, {w} worker{'s' * (w != '1')}", fontsize=10)
+            axis.grid(alpha=0.3)
+    for column, axis in enumerate(axes[-1]):
+        axis.set_xlabel("seconds, simulated" if column % 2 else "epochs of single executions")
     for row in axes:
         row[0].set_ylabel("regret, points of H")
     axes[0][-1].legend(frameon=False, fontsize=9)
