@@ -81,7 +81,6 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS")
     }
     infeasible, configuration = algorithms.INFEASIBLE, algorithms.CONFIGURATION
-    metrics = algorithms.METRICS
 
     def recorded(config, data, plan):
         from ray import tune
