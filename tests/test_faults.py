@@ -203,7 +203,9 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
     )
     wait_for(lambda: len(ledger_of(tmp_path, "s")) > 6, process)
     worker = workers_of(process.pid)[0]
-    hog = subprocess.Popen([sys.executable, "-c", "x = b'1' * 6_000_000_000; input()"], stdin=-1)
+    # Bit by bit, and past the mark if need be: what else runs here takes and frees memory as well.
+    bits = "import time; x = [(b'1' * 250_000_000, time.sleep(0.2)) for _ in range(32)]; input()"
+    hog = subprocess.Popen([sys.executable, "-c", bits], stdin=-1)
     try:
         wait_for(lambda: worker not in workers_of(process.pid), process, seconds=60)
     finally:
