@@ -123,6 +123,7 @@ class _Writer:
         self._run_of = run_of
         self._storage: JournalStorage | None = None
         self._study = 0
+        self._there = 0  # trials in the file
         self._objective = OBJECTIVES[description.objective]
         self._best: dict[int, EpochDone] = {}
         self._last: dict[int, EpochDone] = {}
@@ -161,6 +162,7 @@ class _Writer:
             except (ValueError, KeyError, AssertionError):  # damaged, and easily made anew
                 self.path.unlink()
                 self._storage, self._study = self._find()
+            self._there = len(self._storage.get_all_trials(self._study, deepcopy=False))
             self._describe(self._storage)
         return self._storage
 
@@ -187,9 +189,8 @@ class _Writer:
                 storage.set_study_user_attr(self._study, name, value)
 
     def _propose(self, storage: JournalStorage, event: Proposed) -> None:
-        trials = storage.get_all_trials(self._study, deepcopy=False)
         configuration = dict(event.configuration)
-        if event.number == len(trials):
+        if event.number == self._there:  # not counted anew: Optuna would list all trials for that
             template = create_trial(
                 state=TrialState.RUNNING,
                 params=configuration,
@@ -197,10 +198,14 @@ class _Writer:
                 user_attrs={"status": "running", "origin": event.origin},
             )
             storage.create_new_trial(self._study, template)
-        elif trials[event.number].params != configuration:
+            self._there += 1
+            return
+        number = storage.get_trial_id_from_study_id_trial_number(self._study, event.number)
+        trial = storage.get_trial(number)
+        if trial.params != configuration:
             raise ValueError(f"its trial {event.number} is of another study")
-        elif trials[event.number].user_attrs.get("status") == "interrupted":
-            storage.set_trial_user_attr(trials[event.number]._trial_id, "status", "running")
+        if trial.user_attrs.get("status") == "interrupted":
+            storage.set_trial_user_attr(number, "status", "running")
 
     def _end(self, storage: JournalStorage, trial: int, event: Ended, at: float) -> None:
         """End a trial with all that MLflow has of its end; the state last, which is final."""
