@@ -193,7 +193,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
     if available < 10:
         pytest.skip(f"needs 10 GB of free memory, here are {available:.1f}")
     full = 1 - (available - 4) / total  # where Ray takes the node for full: 4 GB from now
-    options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "60", "--patience", "60")
+    options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "400", "--patience", "400")
     process = search(
         tmp_path,
         *(*options, "--trials", "1", "--study", "s"),
@@ -204,7 +204,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
     wait_for(lambda: len(ledger_of(tmp_path, "s")) > 6, process)
     worker = workers_of(process.pid)[0]
     # Bit by bit, and past the mark if need be: what else runs here takes and frees memory as well.
-    bits = "import time; x = [(b'1' * 250_000_000, time.sleep(0.2)) for _ in range(32)]; input()"
+    bits = "import time; x = [(b'1' * 250_000_000, time.sleep(0.02)) for _ in range(32)]; input()"
     hog = subprocess.Popen([sys.executable, "-c", bits], stdin=-1)
     try:
         wait_for(lambda: worker not in workers_of(process.pid), process, seconds=60)
