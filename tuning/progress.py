@@ -340,6 +340,7 @@ class SearchProgress(Callback):
         self.last_line = time.monotonic()
         seconds = int(self.last_line - self.started)
         self.line.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
+        self.line.show(self.status())  # below a line that ends a trial, it counts that trial
 
 
 def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:
