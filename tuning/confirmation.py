@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-import torch
 from scipy import stats
 
 from mianet.config import Settings
@@ -22,6 +21,7 @@ from mianet.data import SearchData
 from mianet.datasets import find_dataset
 from mianet.errors import DivergedError, InputError
 from mianet.evaluation import Metrics
+from mianet.processor import use_threads
 from mianet.validation import score_execution
 from tuning.cluster import Share
 from tuning.comparison import paired_difference
@@ -161,7 +161,7 @@ def _score(
     threads: int,
     device: str,
 ) -> Metrics | DivergedError:
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         return score_execution(
             data,

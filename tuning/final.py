@@ -16,7 +16,6 @@ from typing import NoReturn
 
 import numpy as np
 import ray
-import torch
 
 from mianet.calibration import (
     Calibration,
@@ -31,6 +30,7 @@ from mianet.datasets import find_dataset
 from mianet.errors import DivergedError, InputError
 from mianet.final_training import FinalResult, train_final
 from mianet.prediction import Classifier
+from mianet.processor import use_threads
 from mianet.sources import open_source
 from mianet.test_parts import TestParts, load_test_parts
 from tuning import cluster
@@ -211,7 +211,7 @@ def _calibrate(data: SearchData, trial: RecordedTrial, share: cluster.Share) -> 
 def _validate_one(
     data: SearchData, trial: RecordedTrial, execution: int, share: cluster.Share
 ) -> SeenUnseenCurve | DivergedError:
-    torch.set_num_threads(share.threads)
+    use_threads(share.threads)
     try:
         return validation_curve(
             data,
@@ -308,7 +308,7 @@ def _train_one(
     threads: int,
     device: str,
 ) -> FinalResult | DivergedError:
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         return train_final(
             data,

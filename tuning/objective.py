@@ -15,6 +15,7 @@ from ray import tune
 from mianet.config import Settings
 from mianet.data import SearchData
 from mianet.errors import DivergedError
+from mianet.processor import use_threads
 from mianet.validation import Validation, ValidationEpoch
 from tuning.algorithms import (
     BEST_EPOCH,
@@ -72,7 +73,7 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     come again, and so would one that needs more of a GPU than its share: only what kills the
     process, or finds memory taken by others, is worth another try.
     """
-    torch.set_num_threads(plan.threads)
+    use_threads(plan.threads)
     hold_to_share(plan.gpus)
     score, best_epoch, number = -1.0, 0, 0
     try:

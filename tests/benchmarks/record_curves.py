@@ -32,6 +32,7 @@ from scipy.stats import qmc
 from mianet.data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
+from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
 from mianet.training import Training
 from mianet.validation import execution_seed
@@ -214,7 +215,7 @@ def task_of(name, data_dir, share, seed, draw):
 
 def train_one(about, data_dir, configuration, values, draw):
     """Train one execution of one configuration to the last epoch, on one thread."""
-    torch.set_num_threads(1)
+    use_threads(1)
     task = task_of(about.dataset, data_dir, about.share, about.seed, draw)
     settings = paper_hyperparameters(about.dataset).replace(
         **dict(zip(about.names, values, strict=True))

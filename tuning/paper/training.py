@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 import ray
-import torch
 
 from mianet.data import SearchData
 from mianet.errors import DivergedError
 from mianet.measurement import measure
+from mianet.processor import use_threads
 from mianet.test_parts import TestParts
 from tuning.cluster import Share
 from tuning.gpu_limit import held
@@ -49,7 +49,7 @@ def run_trainings(
 def _train(
     data: SearchData, test: TestParts, training: Training, threads: int, device: str
 ) -> Outcome:
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         measured = measure(
             data,

@@ -1,0 +1,41 @@
+"""Matrix products on the CPU: single precision, whoever computes them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mianet.processor import is_amd
+
+PRODUCTS = """
+import torch
+from mianet.processor import use_threads
+
+use_threads(1)
+assert torch.get_num_threads() == 1
+generator = torch.Generator().manual_seed(0)
+for rows, inner, columns in ((150, 2048, 80), (150, 256, 2048), (2048, 182, 256), (32, 80, 30)):
+    a = torch.randn(rows, inner, generator=generator)
+    b = torch.randn(columns, inner, generator=generator)
+    error = (a @ b.mT - a.double() @ b.double().mT).abs().max().item()
+    print(error / inner**0.5)
+print(torch.backends.mkldnn.matmul.fp32_precision)
+"""
+
+
+@pytest.fixture(scope="module")
+def printed():
+    ended = subprocess.run(
+        [sys.executable, "-c", PRODUCTS], capture_output=True, text=True, timeout=120, check=True
+    )
+    return ended.stdout.split()
+
+
+def test_products_are_as_exact_as_single_precision(printed):
+    # A product of bfloat16 factors would be off by about 2**-9 for each root of a term.
+    assert all(float(error) < 1e-5 for error in printed[:-1])
+
+
+@pytest.mark.skipif(not is_amd(), reason="not one of AMD's processors")
+def test_on_an_amd_processor_products_go_to_the_faster_library(printed):
+    assert printed[-1] == "bf16"
