@@ -1,82 +1,98 @@
-"""The four losses of MIANet, each a pure function of tensors (paper, section 3)."""
+"""The losses of MIANet (paper, section 3), each with its derivative: pure functions of tensors.
+
+All of them take several executions at once, their first dimension, and return a loss for each.
+Images that only fill up a batch have weight 0.
+"""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+
+from mianet.processor import product
 
 COSINE_FLOOR = 1e-2
 """Below this probability the logarithm of eq. 1 goes on as its tangent; see docs/method.md."""
 
+Losses = Float[Tensor, " executions"]
 
-def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> Tensor:
-    """Return ``log(p)``, continued below ``floor`` by its tangent there.
+
+def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> tuple[Tensor, Tensor]:
+    """Return ``log(p)``, continued below ``floor`` by its tangent there, and its derivative.
 
     The logarithm is undefined at ``p ≤ 0``, where a cosine can be; clamping it would take the
     gradient away exactly from the worst pairs. The tangent keeps the value and the slope
     continuous and pulls a pair with a negative cosine as hard as one at the floor.
     """
-    tail = math.log(floor) + (probability - floor) / floor
-    return torch.where(probability >= floor, probability.clamp_min(floor).log(), tail)
+    kept = probability.clamp_min(floor)
+    return kept.log() + (probability - kept) / floor, kept.reciprocal()
 
 
-def matching_loss(
-    positive_cosines: Float[Tensor, " images"], negative_cosines: Float[Tensor, " images"]
-) -> Float[Tensor, ""]:
-    """Return ``L_orf``, the binary cross-entropy of matched and unmatched pairs (eq. 1).
+def matching(
+    positive_cosines: Float[Tensor, "executions images"],
+    negative_cosines: Float[Tensor, "executions images"],
+    weights: Float[Tensor, "executions images"],
+) -> tuple[Losses, Float[Tensor, "executions images"], Float[Tensor, "executions images"]]:
+    """Return ``L_orf``, the cross-entropy of matched and unmatched pairs, and its derivatives.
 
-    ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs.
+    ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs (eq. 1).
     """
-    log_likelihood = (
-        log_with_linear_tail(positive_cosines).sum()
-        + log_with_linear_tail(1 - negative_cosines).sum()
-    )
-    return -log_likelihood / (len(positive_cosines) + len(negative_cosines))
+    share = weights / (2 * weights.sum(1, keepdim=True))
+    matched, matched_slope = log_with_linear_tail(positive_cosines)
+    unmatched, unmatched_slope = log_with_linear_tail(1 - negative_cosines)
+    loss = -(share * (matched + unmatched)).sum(1)
+    return loss, -share * matched_slope, share * unmatched_slope
 
 
-def orthogonality_loss(semantic_latents: Float[Tensor, "classes latent"]) -> Float[Tensor, ""]:
-    """Return ``L_ors = ‖AᵀA − I‖²_F`` of the unnormalised semantic latents, one a class (eq. 2)."""
-    loss: Tensor = _Orthogonality.apply(semantic_latents)  # type: ignore[no-untyped-call]
-    return loss
+def orthogonality(
+    semantic_latents: Float[Tensor, "executions classes latent"],
+) -> tuple[Losses, Float[Tensor, "executions classes classes"]]:
+    """Return ``L_ors = ‖AᵀA − I‖²_F`` of the unnormalised semantic latents, one a class (eq. 2).
 
-
-class _Orthogonality(torch.autograd.Function):
-    """Eq. 2 with its gradient ``4 (A Aᵀ − I) A``: one product, where autograd would form two."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, latents: Tensor) -> Tensor:
-        excess = latents @ latents.mT
-        excess.diagonal().sub_(1)
-        ctx.save_for_backward(latents, excess)
-        return excess.flatten().dot(excess.flatten())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        latents, excess = ctx.saved_tensors
-        product: Tensor = excess @ latents
-        return product.mul_(4 * gradient)
-
-
-def modality_loss(
-    visual_logits: Float[Tensor, "images 2"], semantic_logits: Float[Tensor, "images 2"]
-) -> Float[Tensor, ""]:
-    """Return ``L_dis``, the cross-entropy of telling the modalities apart (eq. 3-4).
-
-    The mean over the 2n latents of n positive pairs; column 0 stands for visual, 1 for semantic.
+    With it ``AᵀA − I``, four times whose product with the latents is the gradient.
     """
-    visual = F.log_softmax(visual_logits, dim=-1)[:, 0]
-    semantic = F.log_softmax(semantic_logits, dim=-1)[:, 1]
-    return -(visual.sum() + semantic.sum()) / (len(visual) + len(semantic))
+    excess = product(semantic_latents, semantic_latents.mT)
+    excess.diagonal(dim1=1, dim2=2).sub_(1)
+    return excess.square().sum((1, 2)), excess
 
 
-def reconstruction_loss(
-    rebuilt: Float[Tensor, "images values"], original: Float[Tensor, "images values"]
-) -> Float[Tensor, ""]:
-    """Return one half of ``L_rec``: ``‖rebuilt − original‖²_F``, a sum over the images (eq. 5)."""
-    return (rebuilt - original).square().sum()
+def modality(
+    logits: Float[Tensor, "executions rows 2"],
+    signs: Float[Tensor, " rows"],
+    weights: Float[Tensor, "executions rows"],
+) -> tuple[Losses, Float[Tensor, "executions rows 2"]]:
+    """Return ``L_dis``, the cross-entropy of telling the modalities apart, and its gradient.
+
+    Eq. 3-4: the mean over the 2n latents of n positive pairs.
+
+    Args:
+        logits: Column 0 stands for visual, 1 for semantic.
+        signs: 1 for a visual latent, -1 for a semantic one.
+        weights: How many of the 2n latents a row stands for.
+    """
+    share = weights / weights.sum(1, keepdim=True)
+    right = (logits[..., 0] - logits[..., 1]) * signs  # log-odds of the modality it is
+    slope = share * signs * (-right).sigmoid()
+    return -(share * F.logsigmoid(right)).sum(1), torch.stack([-slope, slope], -1)
+
+
+def reconstruction(
+    rebuilt: Float[Tensor, "executions rows values"],
+    weights: Float[Tensor, "executions rows"],
+    sums: Float[Tensor, "executions rows values"],
+    squares: Losses,
+) -> tuple[Losses, Float[Tensor, "executions rows values"]]:
+    """Return one half of ``L_rec``, ``Σ ‖rebuilt − original‖²_F`` (eq. 5), and half its gradient.
+
+    A row may stand for all images of a class: what is rebuilt of them is the same.
+
+    Args:
+        rebuilt: What is rebuilt.
+        weights: How many originals a row stands for.
+        sums: The sum of a row's originals.
+        squares: The sum of the squares of all originals.
+    """
+    half_gradient = (weights[..., None] * rebuilt).sub_(sums)
+    return (rebuilt * (half_gradient - sums)).sum((1, 2)) + squares, half_gradient

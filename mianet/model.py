@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from mianet.config import Hyperparameters
 
@@ -74,7 +71,7 @@ class MIANet(nn.Module):
         self, latents: Float[Tensor, "images latent"]
     ) -> Float[Tensor, "images features"]:
         """Return ``R_f``: latents back to features, through the visual network's weights."""
-        hidden = self._rebuild_hidden(latents)
+        hidden = F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
         return F.linear(hidden, self.visual_hidden.weight.mT, self.rebuilt_features_bias)
 
     def rebuild_attributes(
@@ -82,19 +79,6 @@ class MIANet(nn.Module):
     ) -> Float[Tensor, "images attributes"]:
         """Return ``R_s``: latents back to attributes, through the semantic network's weights."""
         return F.linear(latents, self.semantic_latent.weight.mT, self.rebuilt_attributes_bias)
-
-    def embed_and_rebuild(
-        self, features: Float[Tensor, "images features"], latents: Float[Tensor, "rows latent"]
-    ) -> tuple[Float[Tensor, "images latent"], Float[Tensor, "rows features"]]:
-        """Return ``embed_features(features)`` and ``rebuild_features(latents)``, faster.
-
-        Both pass through the widest weight matrix; done together, its gradient is one product.
-        """
-        hidden, rebuilt = _TiedProducts.apply(  # type: ignore[no-untyped-call]
-            features, self._rebuild_hidden(latents), self.visual_hidden.weight
-        )
-        hidden = F.relu(hidden + self.visual_hidden.bias)
-        return self._activate(self.visual_latent(hidden)), rebuilt + self.rebuilt_features_bias
 
     def scores(
         self,
@@ -105,37 +89,17 @@ class MIANet(nn.Module):
         prototypes = on_hypersphere(self.embed_attributes(class_attributes))
         return on_hypersphere(self.embed_features(features)) @ prototypes.mT
 
-    def _rebuild_hidden(self, latents: Tensor) -> Tensor:
-        return F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
-
     def _activate(self, latents: Tensor) -> Tensor:
         return F.relu(latents) if self.latent_activation == "relu" else latents
 
 
-class _TiedProducts(torch.autograd.Function):
-    """``(x Wᵀ, h W)`` for features x, which need no gradient, hidden rows h, and one weight W.
-
-    The gradient of W is ``gᵀ x + hᵀ r`` for the gradients g and r of the two results. Autograd
-    would form two matrices of W's size and add them; here the rows are stacked and multiplied once.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, features: Tensor, hidden: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(features, hidden, weight)
-        return features @ weight.mT, hidden @ weight
-
-    @staticmethod
-    def backward(ctx: Any, embedded: Tensor, rebuilt: Tensor) -> tuple[None, Tensor, Tensor]:
-        features, hidden, weight = ctx.saved_tensors
-        weight_gradient = torch.cat([embedded, hidden]).mT @ torch.cat([features, rebuilt])
-        return None, rebuilt @ weight.mT, weight_gradient
+LATENT_EPS = 1e-8
+"""The least length that a latent is divided by."""
 
 
 def on_hypersphere(latents: Float[Tensor, "rows latent"]) -> Float[Tensor, "rows latent"]:
     """Return the latents at unit L2 norm; an all-zero latent stays zero, and so its cosines."""
-    return F.normalize(latents, dim=-1, eps=1e-8)
+    return F.normalize(latents, dim=-1, eps=LATENT_EPS)
 
 
 def build_model(

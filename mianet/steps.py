@@ -1,26 +1,29 @@
-"""One optimisation step of MIANet, in each of the paper's strategies (eq. 6-7, figure 7)."""
+"""One optimisation step of MIANet, in each of the paper's strategies (eq. 6-7, figure 7).
+
+The gradients are written out rather than left to autograd: every product is computed once, into
+place, for all executions of a trial at once (docs/performance.md). Tests hold each loss and each
+gradient against the equations written plainly, pair by pair, with autograd.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mianet.config import Hyperparameters
-from mianet.losses import (
-    matching_loss,
-    modality_loss,
-    orthogonality_loss,
-    reconstruction_loss,
-)
-from mianet.model import MIANet, on_hypersphere
+from mianet.losses import matching, modality, orthogonality, reconstruction
+from mianet.model import LATENT_EPS, MIANet
+from mianet.processor import product
 from mianet.protocol import Task
+from mianet.weights import Weights
 
 LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 """The losses in the order that a step returns them: eq. 1, 2, 5 and 4."""
@@ -28,219 +31,465 @@ LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 
 @dataclass(frozen=True)
 class Batch:
-    """The balanced pairs of one step; classes are positions among the seen classes.
+    """The balanced pairs of one step of each execution.
+
+    Classes are positions among the execution's seen classes. Executions of fewer images are filled
+    up with rows of zeros.
 
     Attributes:
         features: Scaled images; each stands in one positive and one negative pair.
         classes: The class of each image: its positive pair.
         other_classes: A random other seen class for each image: its negative pair.
+        weights: 1 for an image, 0 for a row that fills up.
     """
 
-    features: Float[Tensor, "images features"]
-    classes: Int64[Tensor, " images"]
-    other_classes: Int64[Tensor, " images"]
+    features: Float[Tensor, "executions images features"]
+    classes: Int64[Tensor, "executions images"]
+    other_classes: Int64[Tensor, "executions images"]
+    weights: Float[Tensor, "executions images"]
 
 
 @dataclass(frozen=True)
-class Latents:
+class Forward:
     """One forward pass: a visual latent for each image, a semantic one for each class.
 
     Attributes:
-        visual: Unit latents of the batch's images.
-        semantic: Unit latents of the seen classes.
-        constrained: Unnormalised latents of the classes that eq. 2 speaks of.
-        rebuilt: Features rebuilt from the positive pairs' semantic latents; empty where none are.
+        hidden: Of the visual network.
+        raw: Latents of the images and of the seen classes, one below the other.
+        norms: Their lengths.
+        unit: The same at unit length.
+        constrained: Unnormalised latents of the classes that eq. 2 speaks of; seen ones first.
+        members: 1 where an image (row) is of a seen class (column).
+        rows: How many positive pairs each row of ``unit`` takes part in.
     """
 
-    visual: Float[Tensor, "images latent"]
-    semantic: Float[Tensor, "seen latent"]
-    constrained: Float[Tensor, "classes latent"]
-    rebuilt: Float[Tensor, "pairs features"]
+    hidden: Float[Tensor, "executions images hidden"]
+    raw: Float[Tensor, "executions rows latent"]
+    norms: Float[Tensor, "executions rows 1"]
+    unit: Float[Tensor, "executions rows latent"]
+    constrained: Float[Tensor, "executions classes latent"]
+    members: Float[Tensor, "executions images seen"]
+    rows: Float[Tensor, "executions rows"]
+
+    @property
+    def images(self) -> int:
+        """Return the number of images in the batch of an execution."""
+        return self.hidden.shape[1]
+
+    @property
+    def visual(self) -> Float[Tensor, "executions images latent"]:
+        """Return the images' unit latents."""
+        return self.unit[:, : self.images]
+
+    @property
+    def semantic(self) -> Float[Tensor, "executions seen latent"]:
+        """Return the seen classes' unit latents."""
+        return self.unit[:, self.images :]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The discriminator's pass over the unit latents, and the gradients of ``L_dis`` by it.
+
+    Attributes:
+        loss: Eq. 4.
+        hidden: The discriminator's hidden layer.
+        by_logits: Gradient by its output.
+        by_hidden: Gradient by its hidden layer, before the activation.
+    """
+
+    loss: Float[Tensor, " executions"]
+    hidden: Float[Tensor, "executions rows width"]
+    by_logits: Float[Tensor, "executions rows 2"]
+    by_hidden: Float[Tensor, "executions rows width"]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """Half of eq. 5: what the gradients of the weights need that it shares with the embedding.
+
+    Attributes:
+        latents: What was rebuilt from.
+        by_rebuilt: The objective's gradient by what was rebuilt.
+    """
+
+    latents: Float[Tensor, "executions rows latent"]
+    by_rebuilt: Float[Tensor, "executions rows values"]
+
+
+@dataclass(frozen=True)
+class RebuiltFeatures(Rebuilt):
+    """The half of features, which are rebuilt through a hidden layer.
+
+    Attributes:
+        hidden: The hidden layer.
+        by_hidden: The objective's gradient by it, before the activation.
+    """
+
+    hidden: Float[Tensor, "executions rows hidden"]
+    by_hidden: Float[Tensor, "executions rows hidden"]
 
 
 class Stepper:
-    """A model, its two optimisers, and the losses of a batch.
+    """Models of some executions, their optimisers, and the steps that they take together.
 
     Every quantity is computed once: an image's latent serves both of its pairs, a class's latent
     every image of the class, and one forward pass both optimisation steps.
+
+    Args:
+        models: A model for each execution, all of one shape.
+        settings: Their hyperparameters.
+        tasks: The executions; they have equally many seen classes.
     """
 
-    def __init__(self, model: MIANet, settings: Hyperparameters, task: Task) -> None:
-        self.model = model
+    def __init__(
+        self, models: Sequence[MIANet], settings: Hyperparameters, tasks: Sequence[Task]
+    ) -> None:
+        self.models = tuple(models)
         self.settings = settings
-        self.seen_classes = task.seen_classes
-        self.attributes = task.class_attributes
-        self.seen_attributes = task.class_attributes[task.seen_classes]
-        self.embedding = model.embedding_parameters()
-        self.discriminator = model.discriminator_parameters()
-        self.embedding_optimizer = _adam(self.embedding, settings)
-        self.discriminator_optimizer = _adam(self.discriminator, settings)
+        self.seen = len(tasks[0].seen_classes)
+        worlds = [task.class_attributes[_seen_first(task, settings)] for task in tasks]
+        self.attributes = torch.stack(worlds)
+        self.attribute_squares = self.attributes[:, : self.seen].square().sum(-1)
+        names = [name for name, _ in models[0].named_parameters()]
+        judging = [name for name in names if name.startswith("discriminator.")]
+        embedding = [name for name in names if name not in judging]
+        self.stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.embedding = Weights(models, embedding, settings.learning_rate)
+        self.discriminator = Weights(models, judging, settings.learning_rate)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that training has changed: the weights and both optimisers' moments.
-
-        The tensors are those in use, not copies.
-        """
+    def state(self, execution: int) -> dict[str, Any]:
+        """Return all that training has changed of an execution; the tensors are those in use."""
         return {
-            "model": self.model.state_dict(),
-            "embedding_optimizer": self.embedding_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "embedding": self.embedding.state(execution),
+            "discriminator": self.discriminator.state(execution),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` of an equal stepper returned; it is copied."""
-        self.model.load_state_dict(state["model"])
-        for name in ("embedding_optimizer", "discriminator_optimizer"):
-            getattr(self, name).load_state_dict(deepcopy(state[name]))  # it would share the moments
+    def restore(self, execution: int, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` of an equal execution returned; it is copied."""
+        self.embedding.restore(execution, state["embedding"])
+        self.discriminator.restore(execution, state["discriminator"])
 
-    def step(self, batch: Batch) -> Float[Tensor, " losses"]:
-        """Take one step of the chosen strategy; return the losses that it met (``LOSSES``)."""
-        losses = STRATEGIES[self.settings.strategy](self, batch)
-        return torch.stack([losses[name] for name in LOSSES]).detach()
+    @torch.no_grad()
+    def step(self, batch: Batch) -> Float[Tensor, "executions losses"]:
+        """Take one step of the chosen strategy; return the losses that it met (``LOSSES``).
 
-    def forward(self, batch: Batch) -> Latents:
-        """Embed each image and each class once.
+        A batch of fewer executions than there are is of the first ones.
+        """
+        return STRATEGIES[self.settings.strategy](Step(self, batch))
+
+
+class Step:
+    """The losses and gradients of one batch, at the weights of now.
+
+    Args:
+        stepper: What takes the step.
+        batch: Its pairs.
+    """
+
+    def __init__(self, stepper: Stepper, batch: Batch) -> None:
+        self.stepper = stepper
+        self.settings = stepper.settings
+        self.batch = batch
+        self.executions = len(batch.features)
+        self.weights = stepper.embedding.values(self.executions)
+        self.gradients = stepper.embedding.gradients(self.executions)
+        self.attributes = stepper.attributes[: self.executions]
+        self._images = batch.features.shape[1]
+
+    @cached_property
+    def forward(self) -> Forward:
+        """Return the embedded images and classes."""
+        w, batch, seen = self.weights, self.batch, self.stepper.seen
+        hidden = self._stacks[0][:, : self._images]
+        _affine(batch.features, w, "visual_hidden", out=hidden).relu_()
+        visual = self._activated(_affine(hidden, w, "visual_latent"))
+        constrained = self._activated(_affine(self.attributes, w, "semantic_latent"))
+        raw = torch.cat([visual, constrained[:, :seen]], 1)
+        norms = torch.linalg.vector_norm(raw, dim=-1, keepdim=True).clamp_min_(LATENT_EPS)
+        members = visual.new_zeros(*batch.classes.shape, seen)
+        members.scatter_(2, batch.classes[..., None], batch.weights[..., None])
+        rows = torch.cat([batch.weights, members.sum(1)], 1)
+        return Forward(hidden, raw, norms, raw / norms, constrained, members, rows)
+
+    def judge(self) -> Judgement:
+        """Return what the discriminator makes of the latents (eq. 3-4)."""
+        weights = self.stepper.discriminator.values(self.executions)
+        hidden = _affine(self.forward.unit, weights, "discriminator.0").relu_()
+        logits = _affine(hidden, weights, "discriminator.2")
+        loss, by_logits = modality(logits, self._signs, self.forward.rows)
+        by_hidden = _through_relu(product(by_logits, weights["discriminator.2.weight"]), hidden)
+        return Judgement(loss, hidden, by_logits, by_hidden)
+
+    def teach(self, judgement: Judgement, scale: float = 1.0) -> None:
+        """Move the discriminator along the gradient of ``scale × L_dis``."""
+        into = self.stepper.discriminator.gradients(self.executions)
+        by_logits, by_hidden = judgement.by_logits * scale, judgement.by_hidden * scale
+        _affine_gradient(into, "discriminator.2", by_logits, judgement.hidden)
+        _affine_gradient(into, "discriminator.0", by_hidden, self.forward.unit)
+        self.stepper.discriminator.step(self.executions)
+
+    def embed(self, judgement: Judgement | None) -> Float[Tensor, "executions losses"]:
+        """Move the embeddings along the gradient of eq. 7; return the losses (``LOSSES``)."""
+        at, seen = self.forward, self.stepper.seen
+        none = at.unit.new_zeros(self.executions)
+        by_unit = torch.zeros_like(at.unit)
+        if judgement:
+            judging = self.stepper.discriminator.values(self.executions)["discriminator.0.weight"]
+            by_unit.baddbmm_(judgement.by_hidden, judging, alpha=-self.settings.gamma)
+        matched = self._match(by_unit)
+        rebuilt, of_attributes, of_features = RECONSTRUCTIONS[self.settings.reconstruction](
+            self, by_unit
+        )
+        by_raw = _through_norm(by_unit, at)
+        by_visual = self._through_activation(by_raw[:, : at.images], at.raw[:, : at.images])
+        by_constrained = F.pad(by_raw[:, at.images :], (0, 0, 0, at.constrained.shape[1] - seen))
+        orthogonal = none
+        if self.settings.orthogonal:
+            orthogonal, excess = orthogonality(at.constrained)
+            by_constrained.baddbmm_(excess, at.constrained, alpha=4 * self.settings.alpha)
+        by_constrained = self._through_activation(by_constrained, at.constrained)
+        self._set_semantic(by_constrained, of_attributes)
+        self._set_visual(by_visual, of_features)
+        self.stepper.embedding.step(self.executions)
+        return torch.stack([matched, orthogonal, rebuilt, judgement.loss if judgement else none], 1)
+
+    def rebuild_attributes(
+        self, rows: slice, weights: Tensor, sums: Tensor, by_unit: Tensor
+    ) -> tuple[Tensor, Rebuilt]:
+        """Rebuild attributes from some rows of ``forward.unit`` (``R_s``); see ``reconstruction``.
+
+        The gradient by those rows is added to ``by_unit``.
+        """
+        latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
+        rebuilt = torch.baddbmm(self.weights["rebuilt_attributes_bias"][:, None], latents, weight)
+        squares = (self.forward.rows[:, self._semantic] * self._attribute_squares).sum(1)
+        loss, half = reconstruction(rebuilt, weights, sums, squares)
+        by_rebuilt = half.mul_(2 * self.settings.beta)
+        by_unit[:, rows].baddbmm_(by_rebuilt, weight.mT)
+        return loss, Rebuilt(latents, by_rebuilt)
+
+    def rebuild_features(
+        self, latents: Tensor, weights: Tensor, sums: Tensor
+    ) -> tuple[Tensor, Tensor, RebuiltFeatures]:
+        """Rebuild features from unit latents (``R_f``); see ``reconstruction``.
+
+        Returns the loss, the gradient by the latents, and what the weights' gradients need.
+        """
+        w = self.weights
+        by_hidden, hidden = (stack[:, self._images :] for stack in self._stacks)
+        torch.baddbmm(
+            w["rebuilt_hidden_bias"][:, None], latents, w["visual_latent.weight"], out=hidden
+        ).relu_()
+        rebuilt = torch.baddbmm(
+            w["rebuilt_features_bias"][:, None], hidden, w["visual_hidden.weight"]
+        )
+        squares = self.batch.features.square().sum((1, 2))
+        loss, half = reconstruction(rebuilt, weights, sums, squares)
+        by_rebuilt = half.mul_(2 * self.settings.beta)
+        product(by_rebuilt, w["visual_hidden.weight"].mT, out=by_hidden)
+        _through_relu(by_hidden, hidden)
+        by_latents = product(by_hidden, w["visual_latent.weight"].mT)
+        return loss, by_latents, RebuiltFeatures(latents, by_rebuilt, hidden, by_hidden)
+
+    def cross_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
+        """Return eq. 5, each modality rebuilt from the other's latents.
 
         Features are rebuilt for each class rather than each image where that is less work.
         """
-        if self.settings.withhold_unseen_attributes:
-            seen = constrained = self.model.embed_attributes(self.seen_attributes)
+        at, batch = self.forward, self.batch
+        wanted = product(at.members, self.attributes[:, : self.stepper.seen])
+        loss, of_attributes = self.rebuild_attributes(
+            slice(at.images), batch.weights, wanted, by_unit
+        )
+        if self.stepper.seen <= at.images:
+            counts, sums = at.rows[:, self._semantic], product(at.members.mT, batch.features)
+            more, by_latents, of_features = self.rebuild_features(at.semantic, counts, sums)
+            by_unit[:, self._semantic] += by_latents
         else:
-            constrained = self.model.embed_attributes(self.attributes)
-            seen = constrained.index_select(0, self.seen_classes)
-        semantic = on_hypersphere(seen)
-        if self.settings.reconstruction != "cross":
-            visual, rebuilt = self.model.embed_features(batch.features), batch.features[:0]
-        elif len(semantic) <= len(batch.classes):
-            visual, of_classes = self.model.embed_and_rebuild(batch.features, semantic)
-            rebuilt = of_classes.index_select(0, batch.classes)
-        else:
-            of_images = semantic.index_select(0, batch.classes)
-            visual, rebuilt = self.model.embed_and_rebuild(batch.features, of_images)
-        return Latents(on_hypersphere(visual), semantic, constrained, rebuilt)
+            own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
+            more, by_latents, of_features = self.rebuild_features(
+                at.semantic.gather(1, own), batch.weights, batch.features
+            )
+            by_unit[:, self._semantic].baddbmm_(at.members.mT, by_latents)
+        return loss + more, of_attributes, of_features
 
-    def losses(self, batch: Batch, latents: Latents) -> dict[str, Float[Tensor, ""]]:
-        """Return the four losses of a batch by name; one that takes no part is 0."""
-        visual, semantic = latents.visual, latents.semantic
-        none = visual.new_zeros(())
-        return {
-            "matching": matching_loss(
-                (visual * semantic.index_select(0, batch.classes)).sum(1),
-                (visual * semantic.index_select(0, batch.other_classes)).sum(1),
-            ),
-            "orthogonality": (
-                orthogonality_loss(latents.constrained) if self.settings.orthogonal else none
-            ),
-            "reconstruction": RECONSTRUCTIONS[self.settings.reconstruction](self, batch, latents),
-            "modality": (
-                self.modality(batch, visual, semantic) if self.settings.discriminator else none
-            ),
-        }
-
-    def objective(self, losses: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Return ``L_orf + α L_ors + β L_rec − γ L_dis`` (eq. 7)."""
-        return (
-            losses["matching"]
-            + self.settings.alpha * losses["orthogonality"]
-            + self.settings.beta * losses["reconstruction"]
-            - self.settings.gamma * losses["modality"]
-        )
-
-    def modality(
-        self,
-        batch: Batch,
-        visual: Float[Tensor, "images latent"],
-        semantic: Float[Tensor, "seen latent"],
-    ) -> Float[Tensor, ""]:
-        """Return ``L_dis`` of the positive pairs; a class's logits are computed once."""
-        return modality_loss(
-            self.model.discriminator(visual),
-            self.model.discriminator(semantic).index_select(0, batch.classes),
-        )
-
-    def cross_reconstruction(self, batch: Batch, latents: Latents) -> Float[Tensor, ""]:
-        """Return eq. 5, each modality rebuilt from the other's latents."""
-        attributes = self.seen_attributes.index_select(0, batch.classes)
-        return reconstruction_loss(latents.rebuilt, batch.features) + reconstruction_loss(
-            self.model.rebuild_attributes(latents.visual), attributes
-        )
-
-    def self_reconstruction(self, batch: Batch, latents: Latents) -> Float[Tensor, ""]:
+    def self_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
         """Return eq. 5 with each modality rebuilt from its own latents (figures 4c, 5c)."""
-        rebuilt = self.model.rebuild_attributes(latents.semantic).index_select(0, batch.classes)
-        attributes = self.seen_attributes.index_select(0, batch.classes)
-        return reconstruction_loss(rebuilt, attributes) + reconstruction_loss(
-            self.model.rebuild_features(latents.visual), batch.features
+        at, batch = self.forward, self.batch
+        counts = at.rows[:, self._semantic]
+        wanted = counts[..., None] * self.attributes[:, : self.stepper.seen]
+        loss, of_attributes = self.rebuild_attributes(self._semantic, counts, wanted, by_unit)
+        more, by_latents, of_features = self.rebuild_features(
+            at.visual, batch.weights, batch.features
         )
+        by_unit[:, : at.images] += by_latents
+        return loss + more, of_attributes, of_features
 
-    def no_reconstruction(self, batch: Batch, latents: Latents) -> Float[Tensor, ""]:
+    def no_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, None, None]:
         """Return 0 (figures 4b, 5b)."""
-        return latents.visual.new_zeros(())
+        return by_unit.new_zeros(self.executions), None, None
+
+    def _match(self, by_unit: Tensor) -> Tensor:
+        """Return eq. 1, and add its gradient by the unit latents."""
+        at, batch = self.forward, self.batch
+        cosines = product(at.visual, at.semantic.mT)
+        own, other = batch.classes[..., None], batch.other_classes[..., None]
+        loss, by_positive, by_negative = matching(
+            cosines.gather(2, own)[..., 0], cosines.gather(2, other)[..., 0], batch.weights
+        )
+        by_cosines = torch.zeros_like(cosines)
+        by_cosines.scatter_(2, own, by_positive[..., None])
+        by_cosines.scatter_(2, other, by_negative[..., None])
+        by_unit[:, : at.images].baddbmm_(by_cosines, at.semantic)
+        by_unit[:, self._semantic].baddbmm_(by_cosines.mT, at.visual)
+        return loss
+
+    def _set_semantic(self, by_constrained: Tensor, rebuilt: Rebuilt | None) -> None:
+        """Set the gradients of the semantic network, and of what is tied to it."""
+        _affine_gradient(self.gradients, "semantic_latent", by_constrained, self.attributes)
+        if rebuilt:
+            self.gradients["semantic_latent.weight"].baddbmm_(
+                rebuilt.latents.mT, rebuilt.by_rebuilt
+            )
+            self.gradients["rebuilt_attributes_bias"].copy_(rebuilt.by_rebuilt.sum(1))
+
+    def _set_visual(self, by_visual: Tensor, rebuilt: RebuiltFeatures | None) -> None:
+        """Set the gradients of the visual network, and of what is tied to it.
+
+        Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
+        """
+        into, features, (hidden, by_hidden) = self.gradients, self.batch.features, self._stacks
+        embedded = by_hidden[:, : self._images]
+        product(by_visual, self.weights["visual_latent.weight"], out=embedded)
+        _through_relu(embedded, self.forward.hidden)
+        into["visual_latent.bias"].copy_(by_visual.sum(1))
+        into["visual_hidden.bias"].copy_(embedded.sum(1))
+        if rebuilt:
+            into["rebuilt_hidden_bias"].copy_(rebuilt.by_hidden.sum(1))
+            into["rebuilt_features_bias"].copy_(rebuilt.by_rebuilt.sum(1))
+            by_visual = torch.cat([by_visual, rebuilt.latents], 1)
+            features = torch.cat([features, rebuilt.by_rebuilt], 1)
+        torch.bmm(by_visual.mT, hidden, out=into["visual_latent.weight"])
+        torch.bmm(by_hidden.mT, features, out=into["visual_hidden.weight"])
+
+    @cached_property
+    def _stacks(self) -> tuple[Tensor, Tensor]:
+        """Return where hidden layers and gradients by hidden layers are written.
+
+        The first holds the hidden layer of the images, and below it the gradient by that of the
+        rebuilt rows; the second the gradient by the one, and below it the other. So they are the
+        factors of the weights' gradients, without being copied, and stay in the cache.
+        """
+        images, seen = self._images, self.stepper.seen
+        rebuilt = {"cross": min(images, seen), "self": images, "none": 0}
+        rows = images + rebuilt[self.settings.reconstruction]
+        shape = (self.executions, rows, self.settings.hidden_dim)
+        if shape not in self.stepper.stacks:
+            features = self.batch.features
+            self.stepper.stacks[shape] = (features.new_empty(shape), features.new_empty(shape))
+        return self.stepper.stacks[shape]
+
+    @property
+    def _semantic(self) -> slice:
+        return slice(self.forward.images, None)
+
+    @property
+    def _attribute_squares(self) -> Tensor:
+        return self.stepper.attribute_squares[: self.executions]
+
+    @property
+    def _signs(self) -> Tensor:
+        signs = self.forward.unit.new_ones(self.forward.unit.shape[1])
+        signs[self._semantic] = -1
+        return signs
+
+    def _activated(self, latents: Tensor) -> Tensor:
+        return latents.relu_() if self.settings.latent_activation == "relu" else latents
+
+    def _through_activation(self, gradient: Tensor, activated: Tensor) -> Tensor:
+        if self.settings.latent_activation == "linear":
+            return gradient
+        return _through_relu(gradient, activated)
 
 
-def iterative(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
+def iterative(step: Step) -> Tensor:
     """Take the step of eq. 6, then that of eq. 7 against the discriminator that it left.
 
     Eq. 6 leaves the embeddings alone, so its forward pass serves eq. 7 as well.
     """
-    latents = stepper.forward(batch)
-    if stepper.settings.discriminator:
-        loss = stepper.modality(batch, latents.visual.detach(), latents.semantic.detach())
-        _set_gradients(loss, stepper.discriminator)
-        stepper.discriminator_optimizer.step()
-    losses = stepper.losses(batch, latents)
-    _set_gradients(stepper.objective(losses), stepper.embedding)
-    stepper.embedding_optimizer.step()
-    return losses
+    if not step.settings.discriminator:
+        return step.embed(None)
+    step.teach(step.judge())
+    return step.embed(step.judge())
 
 
-def simultaneous(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
+def simultaneous(step: Step) -> Tensor:
     """Take the steps of eq. 6 and eq. 7 from the same weights, by two optimisers."""
-    losses = stepper.losses(batch, stepper.forward(batch))
-    if stepper.settings.discriminator:
-        _set_gradients(losses["modality"], stepper.discriminator, retain_graph=True)
-    _set_gradients(stepper.objective(losses), stepper.embedding)
-    stepper.embedding_optimizer.step()
-    if stepper.settings.discriminator:
-        stepper.discriminator_optimizer.step()
+    if not step.settings.discriminator:
+        return step.embed(None)
+    judgement = step.judge()
+    losses = step.embed(judgement)
+    step.teach(judgement)
     return losses
 
 
-def joint(stepper: Stepper, batch: Batch) -> dict[str, Tensor]:
+def joint(step: Step) -> Tensor:
     """Update all weights by eq. 7, the discriminator's among them.
 
     Adam treats every weight by itself, so two optimisers of equal settings are one.
     """
-    losses = stepper.losses(batch, stepper.forward(batch))
-    discriminator = stepper.discriminator if stepper.settings.discriminator else []
-    _set_gradients(stepper.objective(losses), [*stepper.embedding, *discriminator])
-    stepper.embedding_optimizer.step()
-    if discriminator:
-        stepper.discriminator_optimizer.step()
+    if not step.settings.discriminator:
+        return step.embed(None)
+    judgement = step.judge()
+    losses = step.embed(judgement)
+    step.teach(judgement, scale=-step.settings.gamma)
     return losses
 
 
-STRATEGIES: Mapping[str, Callable[[Stepper, Batch], dict[str, Tensor]]] = MappingProxyType(
+STRATEGIES: Mapping[str, Callable[[Step], Tensor]] = MappingProxyType(
     {"iterative": iterative, "simultaneous": simultaneous, "joint": joint}
 )
 """Optimisation strategies (figure 7): name → one step."""
 
-RECONSTRUCTIONS: Mapping[str, Callable[[Stepper, Batch, Latents], Tensor]] = MappingProxyType(
+Reconstruct = Callable[[Step, Tensor], tuple[Tensor, Rebuilt | None, RebuiltFeatures | None]]
+
+RECONSTRUCTIONS: Mapping[str, Reconstruct] = MappingProxyType(
     {
-        "cross": Stepper.cross_reconstruction,
-        "self": Stepper.self_reconstruction,
-        "none": Stepper.no_reconstruction,
+        "cross": Step.cross_reconstruction,
+        "self": Step.self_reconstruction,
+        "none": Step.no_reconstruction,
     }
 )
-"""Ways of eq. 5: name → the loss of a batch."""
+"""Ways of eq. 5: name → the loss, and what the gradients of tied weights need of either half."""
 
 
-def _adam(weights: Sequence[Tensor], settings: Hyperparameters) -> torch.optim.Adam:
-    return torch.optim.Adam(weights, lr=settings.learning_rate, fused=True)
+def _affine(
+    rows: Tensor, weights: Mapping[str, Tensor], layer: str, *, out: Tensor | None = None
+) -> Tensor:
+    bias, weight = weights[f"{layer}.bias"], weights[f"{layer}.weight"]
+    return torch.baddbmm(bias[:, None], rows, weight.mT, out=out)
 
 
-def _set_gradients(loss: Tensor, weights: Sequence[Tensor], *, retain_graph: bool = False) -> None:
-    """Set the gradients of these weights and of no others; a weight without a part gets none."""
-    gradients = torch.autograd.grad(loss, weights, retain_graph=retain_graph, allow_unused=True)
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
+def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, rows: Tensor) -> None:
+    torch.bmm(by_out.mT, rows, out=into[f"{layer}.weight"])
+    into[f"{layer}.bias"].copy_(by_out.sum(1))
+
+
+def _through_relu(gradient: Tensor, activated: Tensor) -> Tensor:
+    """Make it the gradient before a ReLU; a product with a mask would take nine times as long."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, activated, 0, grad_input=gradient)
+    return gradient
+
+
+def _through_norm(by_unit: Tensor, at: Forward) -> Tensor:
+    """Return the gradient by latents from that by the same at unit length."""
+    along = (by_unit * at.unit).sum(-1, keepdim=True)
+    return (by_unit - along * at.unit).div_(at.norms)
+
+
+def _seen_first(task: Task, settings: Hyperparameters) -> Tensor:
+    """Return the classes whose attributes take part in training, the seen ones first."""
+    if settings.withhold_unseen_attributes:
+        return task.seen_classes
+    return torch.cat([task.seen_classes, task.unseen_classes])

@@ -6,7 +6,7 @@ What every model's training can do, and MIANet's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -79,21 +79,7 @@ class Training:
     """
 
     def __init__(self, task: Task, settings: Hyperparameters, *, seed: int) -> None:
-        weights, batches = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
-        features = task.train.features
-        self._task = task
-        self._batch_images = settings.batch_images
-        self._scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
-        model = build_model(
-            settings,
-            feature_dim=features.shape[1],
-            attribute_dim=task.class_attributes.shape[1],
-            classes=len(task.class_attributes),
-            seed=weights,
-        ).to(features.device)
-        self._stepper = Stepper(model, settings, task)
-        self._generator = torch.Generator(features.device).manual_seed(batches)
-        self._epochs = 0
+        self._together = TrainingTogether([task], settings, seeds=[seed])
 
     def epoch(self) -> Epoch[MIANet]:
         """Train one more epoch.
@@ -101,33 +87,101 @@ class Training:
         Raises:
             DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
         """
-        self._epochs += 1
-        total = torch.zeros(len(LOSSES), device=self._generator.device)
-        steps = 0
-        for batch in batches(self._task, self._scaler, self._batch_images, self._generator):
-            total += self._stepper.step(batch)
-            steps += 1
-        losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
-        _check_finite(losses, self._epochs)
-        _check_alive(self._stepper.model, self._scaler, self._task, self._epochs)
-        return Epoch(self._epochs, losses, self._stepper.model, self._scaler)
+        (epoch,) = self._together.epoch()
+        return epoch
 
     def state(self) -> dict[str, Any]:
         """Return what the next epoch depends on beside the constructor's arguments.
 
         Plain containers, numbers and tensors; the tensors are those in use, not copies.
         """
-        return {
-            "epochs": self._epochs,
-            "generator": self._generator.get_state(),
-            **self._stepper.state(),
-        }
+        (state,) = self._together.state()
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state`` of an equal training returned, bit for bit."""
-        self._epochs = int(state["epochs"])
-        self._generator.set_state(state["generator"])
-        self._stepper.restore(state)
+        self._together.restore([state])
+
+
+class TrainingTogether:
+    """Trainings of one shape that take each step together, as one batched model.
+
+    Each is what ``Training`` of its task and seed is, to rounding: executions of fewer images take
+    fewer steps, and the last step of an epoch has the images that are left.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], settings: Hyperparameters, *, seeds: Sequence[int]
+    ) -> None:
+        # Those with the most images come first, so that whoever still takes steps is a beginning.
+        self._order = sorted(range(len(tasks)), key=lambda e: -len(tasks[e].train.rows))
+        self._tasks = [tasks[e] for e in self._order]
+        features = tasks[0].train.features
+        streams = [np.random.SeedSequence(seeds[e]).generate_state(2) for e in self._order]
+        models = [
+            build_model(
+                settings,
+                feature_dim=features.shape[1],
+                attribute_dim=task.class_attributes.shape[1],
+                classes=len(task.class_attributes),
+                seed=int(weights),
+            ).to(features.device)
+            for task, (weights, _) in zip(self._tasks, streams, strict=True)
+        ]
+        self._stepper = Stepper(models, settings, self._tasks)
+        self._scalers = [
+            FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
+            for task in self._tasks
+        ]
+        self._generators = [
+            torch.Generator(features.device).manual_seed(int(batches)) for _, batches in streams
+        ]
+        self._batch_images = settings.batch_images
+        self._epochs = 0
+
+    def epoch(self) -> list[Epoch[MIANet]]:
+        """Train each one more epoch.
+
+        Raises:
+            DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
+        """
+        self._epochs += 1
+        steps = [math.ceil(len(task.train.rows) / self._batch_images) for task in self._tasks]
+        total = torch.zeros(len(steps), len(LOSSES), device=self._generators[0].device)
+        drawn = [draw_pairs(*each) for each in zip(self._tasks, self._generators, strict=True)]
+        for batch in batches(self._tasks, self._scalers, drawn, self._batch_images):
+            total[: len(batch.features)] += self._stepper.step(batch)
+        means = (total / total.new_tensor(steps)[:, None]).tolist()
+        epochs: list[Epoch[MIANet] | None] = [None] * len(steps)
+        for place, execution in enumerate(self._order):
+            epochs[execution] = self._checked(place, dict(zip(LOSSES, means[place], strict=True)))
+        return [epoch for epoch in epochs if epoch]
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what the next epoch of each depends on; see ``Training.state``."""
+        states = {
+            execution: {
+                "epochs": self._epochs,
+                "generator": self._generators[place].get_state(),
+                **self._stepper.state(place),
+            }
+            for place, execution in enumerate(self._order)
+        }
+        return [states[execution] for execution in range(len(states))]
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what ``state`` of equal trainings returned, bit for bit."""
+        for place, execution in enumerate(self._order):
+            state = states[execution]
+            self._epochs = int(state["epochs"])
+            self._generators[place].set_state(state["generator"])
+            self._stepper.restore(place, state)
+
+    def _checked(self, place: int, losses: dict[str, float]) -> Epoch[MIANet]:
+        model, scaler = self._stepper.models[place], self._scalers[place]
+        _check_finite(losses, self._epochs)
+        _check_alive(model, scaler, self._tasks[place], self._epochs)
+        return Epoch(self._epochs, losses, model, scaler)
 
 
 def train(
@@ -153,26 +207,74 @@ def run(training: Resumable[ScorerT], epochs: int) -> Iterator[Epoch[ScorerT]]:
         yield training.epoch()
 
 
-def batches(
-    task: Task, scaler: FeatureScaler, batch_images: int, generator: torch.Generator
-) -> Iterator[Batch]:
-    """Yield an epoch of balanced pairs: every training image once, in random order (section 4.2).
+@dataclass(frozen=True)
+class Pairs:
+    """An epoch of balanced pairs: every training image once, in random order (section 4.2).
 
-    Each image is paired with its own class and with one other seen class, drawn uniformly. The
-    last batch is smaller where the images do not divide evenly.
+    Classes are positions among the seen classes.
+
+    Attributes:
+        rows: The images, as rows of the task's features.
+        classes: The class of each: its positive pair.
+        other_classes: Another seen class for each, drawn uniformly: its negative pair.
     """
+
+    rows: Int64[Tensor, " images"]
+    classes: Int64[Tensor, " images"]
+    other_classes: Int64[Tensor, " images"]
+
+
+def draw_pairs(task: Task, generator: torch.Generator) -> Pairs:
+    """Draw an epoch of pairs."""
     rows, classes, seen = task.train.rows, class_positions(task), len(task.seen_classes)
-    device = rows.device
-    order = torch.randperm(len(rows), generator=generator, device=device)
+    order = torch.randperm(len(rows), generator=generator, device=rows.device)
     # Drawn among the other seen - 1 classes, then moved past the image's own.
-    other = torch.randint(seen - 1, (len(rows),), generator=generator, device=device)
+    other = torch.randint(seen - 1, (len(rows),), generator=generator, device=rows.device)
     other += other >= classes
-    for chosen in order.split(batch_images):
+    return Pairs(rows[order], classes[order], other[order])
+
+
+def batches(
+    tasks: Sequence[Task],
+    scalers: Sequence[FeatureScaler],
+    drawn: Sequence[Pairs],
+    batch_images: int,
+) -> Iterator[Batch]:
+    """Yield the steps of an epoch of several executions, those of the most images first.
+
+    A batch is of the executions that have images left. An execution's last batch is smaller where
+    its images do not divide evenly.
+    """
+    for start in range(0, len(drawn[0].rows), batch_images):
+        parts = [
+            Pairs(*(values[start : start + batch_images] for values in vars(pairs).values()))
+            for pairs in drawn
+            if len(pairs.rows) > start
+        ]
+        images = len(parts[0].rows)
+        features = [
+            scaler(task.train.features.index_select(0, part.rows))
+            for task, scaler, part in zip(tasks, scalers, parts, strict=False)
+        ]
         yield Batch(
-            features=scaler(task.train.features.index_select(0, rows[chosen])),
-            classes=classes[chosen],
-            other_classes=other[chosen],
+            features=_stacked(features, images),
+            classes=_stacked([part.classes for part in parts], images),
+            other_classes=_stacked([part.other_classes for part in parts], images),
+            weights=_stacked([f.new_ones(len(f)) for f in features], images),
         )
+
+
+def _stacked(executions: Sequence[Tensor], rows: int) -> Tensor:
+    """Return one tensor of all executions, shorter ones filled up with zeros."""
+    if len(executions) == 1:
+        return executions[0][None]
+    padded = [
+        each
+        if len(each) == rows
+        else torch.cat([each, each.new_zeros(rows - len(each), *each.shape[1:])])
+        for each in executions
+    ]
+    return torch.stack(padded)
 
 
 def class_positions(task: Task) -> Int64[Tensor, " images"]:

@@ -73,21 +73,3 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_process_as_it_was():
 def test_a_wrong_shape_is_refused():
     with pytest.raises(Exception, match="embed_features"):
         MIANet(feature_dim=7, attribute_dim=5, latent_dim=4).embed_features(torch.rand(7))
-
-
-def test_embedding_and_rebuilding_together_equals_doing_each():
-    model = small_model().double()
-    features, latents = torch.randn(4, 7).double(), torch.rand(3, 9).double().requires_grad_()
-    together = model.embed_and_rebuild(features, latents)
-    apart = model.embed_features(features), model.rebuild_features(latents)
-    wanted = [latents, *model.embedding_parameters()]
-    gradients = [
-        torch.autograd.grad(
-            first.sin().sum() + second.cos().sum(), wanted, allow_unused=True, retain_graph=True
-        )
-        for first, second in (together, apart)
-    ]
-    for ours, theirs in zip((*together, *gradients[0]), (*apart, *gradients[1]), strict=True):
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            torch.testing.assert_close(ours, theirs)

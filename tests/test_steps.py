@@ -9,7 +9,7 @@ from worlds import small_settings, small_task
 
 from mianet.config import VARIANTS
 from mianet.model import build_model
-from mianet.steps import LOSSES, STRATEGIES, Batch, Stepper
+from mianet.steps import LOSSES, STRATEGIES, Batch, Step, Stepper
 
 
 def stepper_of(settings, task, seed=3):
@@ -20,7 +20,7 @@ def stepper_of(settings, task, seed=3):
         classes=len(task.class_attributes),
         seed=seed,
     ).double()
-    return Stepper(model, settings, in_double(task))
+    return Stepper([model], settings, [in_double(task)])
 
 
 def in_double(task):
@@ -34,13 +34,19 @@ def in_double(task):
     )
 
 
+def one(features, classes, other):
+    """Return the batch of a single execution."""
+    weights = features.new_ones(1, len(features))
+    return Batch(features[None], classes[None], other[None], weights)
+
+
 def random_batch(task, images, seed):
     g = torch.Generator().manual_seed(seed)
     rows = task.train.rows[torch.randint(len(task.train.rows), (images,), generator=g)]
     classes = torch.searchsorted(task.seen_classes, task.train.labels[rows])
     seen = len(task.seen_classes)
     other = (classes + torch.randint(1, seen, (images,), generator=g)) % seen
-    return Batch(task.train.features[rows].double(), classes, other)
+    return one(task.train.features[rows].double(), classes, other)
 
 
 SETTINGS = [
@@ -51,44 +57,50 @@ SETTINGS = [
 ]
 
 
+WEIGHTS = [  # of eq. 7: each loss by itself beside eq. 1, which has no weight, and all together
+    pytest.param({"alpha": a, "beta": b, "gamma": c}, id=f"{a}-{b}-{c}")
+    for a, b, c in [(0, 0, 0), (0.3, 0, 0), (0, 0.02, 0), (0, 0, 0.5), (0.3, 0.02, 0.5)]
+]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("images", [3, 11])  # fewer and more images than seen classes
-def test_losses_and_gradients_equal_the_oracle(settings, images):
-    task = small_task()
+def test_losses_and_gradients_equal_the_oracle(settings, images, weights):
+    settings, task = settings.replace(**weights), small_task()
     stepper = stepper_of(settings, task)
     batch = random_batch(task, images, seed=1)
-    ours = stepper.losses(batch, stepper.forward(batch))
-    weights = copy_weights(stepper.model)
+    plain = copy_weights(stepper.models[0])
     theirs = all_losses(
-        weights,
+        plain,
         settings,
-        batch.features,
-        batch.classes,
-        batch.other_classes,
+        batch.features[0],
+        batch.classes[0],
+        batch.other_classes[0],
         task.class_attributes.double(),
         task.seen_classes,
     )
-    for name in LOSSES:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-12)
-        if not theirs[name].requires_grad:
-            assert not ours[name].requires_grad or float(ours[name]) == 0
-            continue
-        compare_gradients(stepper.model, ours[name], weights, theirs[name])
-    compare_gradients(stepper.model, stepper.objective(ours), weights, objective(theirs, settings))
+    step = Step(stepper, batch)
+    judgement = step.judge() if settings.discriminator else None
+    ours = step.embed(judgement)[0]
+    wanted = [float(theirs[name].detach()) for name in LOSSES]
+    assert ours.tolist() == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    compare_gradients(stepper.embedding, plain, objective(theirs, settings))
+    if judgement:
+        step.teach(judgement)
+        compare_gradients(stepper.discriminator, plain, theirs["modality"])
 
 
-def compare_gradients(model, ours, weights, theirs):
-    parameters = dict(model.named_parameters())
-    our_gradients = torch.autograd.grad(
-        ours, list(parameters.values()), retain_graph=True, allow_unused=True
+def compare_gradients(ours, weights, loss):
+    gradients = ours.gradients(1)
+    theirs = torch.autograd.grad(
+        loss, [weights[name] for name in gradients], retain_graph=True, allow_unused=True
     )
-    their_gradients = torch.autograd.grad(
-        theirs, list(weights.values()), retain_graph=True, allow_unused=True
-    )
-    for name, a, b in zip(parameters, our_gradients, their_gradients, strict=True):
-        a = torch.zeros_like(parameters[name]) if a is None else a
-        b = torch.zeros_like(parameters[name]) if b is None else b
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+    for (name, a), b in zip(gradients.items(), theirs, strict=True):
+        b = torch.zeros_like(a[0]) if b is None else b
+        torch.testing.assert_close(
+            a[0], b, rtol=1e-7, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -97,13 +109,13 @@ def test_twenty_steps_equal_the_oracle(strategy, variant):
     settings = small_settings(**{**VARIANTS[variant], "strategy": strategy})
     task = small_task()
     stepper = stepper_of(settings, task)
-    plain = PlainTrainer(stepper.model, settings, task.class_attributes, task.seen_classes)
+    plain = PlainTrainer(stepper.models[0], settings, task.class_attributes, task.seen_classes)
     for number in range(20):
         batch = random_batch(task, 6, seed=number)
-        ours = stepper.step(batch)
-        theirs = plain.step(batch.features, batch.classes, batch.other_classes)
+        ours = stepper.step(batch)[0]
+        theirs = plain.step(batch.features[0], batch.classes[0], batch.other_classes[0])
         assert ours.tolist() == pytest.approx([theirs[name] for name in LOSSES], rel=1e-7)
-    for name, parameter in stepper.model.named_parameters():
+    for name, parameter in stepper.models[0].named_parameters():
         torch.testing.assert_close(
             parameter.data,
             plain.w[name].data,
@@ -119,39 +131,46 @@ def test_the_strategies_differ():
         stepper = stepper_of(small_settings(strategy=strategy), task)
         for number in range(3):
             stepper.step(random_batch(task, 6, seed=number))
-        ends[strategy] = torch.cat([p.data.flatten() for p in stepper.model.parameters()])
+        ends[strategy] = torch.cat([p.data.flatten() for p in stepper.models[0].parameters()])
     assert not torch.allclose(ends["iterative"], ends["simultaneous"], atol=1e-9)
     assert not torch.allclose(ends["simultaneous"], ends["joint"], atol=1e-9)
 
 
 def test_each_step_leaves_the_other_networks_weights_alone(monkeypatch):
-    task = small_task()
-    stepper = stepper_of(small_settings(), task)
+    stepper = stepper_of(small_settings(), small_task())
+    parameters = dict(stepper.models[0].named_parameters())
     seen = []
 
-    def watch(optimizer, moved, still):
-        real = optimizer.step
+    def watch(weights):
+        real, own = weights.step, weights.values(1)
 
-        def step():
-            before = [p.detach().clone() for p in still]
-            moving = [p.detach().clone() for p in moved]
-            real()
-            assert all(torch.equal(a, b) for a, b in zip(before, still, strict=True))
-            assert any(not torch.equal(a, b) for a, b in zip(moving, moved, strict=True))
-            seen.append(optimizer)
+        def step(models):
+            before = {name: p.detach().clone() for name, p in parameters.items()}
+            real(models)
+            moved = {n for n, p in parameters.items() if not torch.equal(p, before[n])}
+            assert moved
+            assert moved <= set(own)
+            seen.append(weights)
 
-        monkeypatch.setattr(optimizer, "step", step)
+        monkeypatch.setattr(weights, "step", step)
 
-    watch(stepper.discriminator_optimizer, stepper.discriminator, stepper.embedding)
-    watch(stepper.embedding_optimizer, stepper.embedding, stepper.discriminator)
-    stepper.step(random_batch(task, 6, seed=0))
-    assert seen == [stepper.discriminator_optimizer, stepper.embedding_optimizer]
+    watch(stepper.discriminator)
+    watch(stepper.embedding)
+    stepper.step(random_batch(small_task(), 6, seed=0))
+    assert seen == [stepper.discriminator, stepper.embedding]
 
 
 def test_the_two_groups_are_all_the_weights_once():
     stepper = stepper_of(small_settings(), small_task())
-    groups = [id(p) for p in stepper.embedding] + [id(p) for p in stepper.discriminator]
-    assert sorted(groups) == sorted(id(p) for p in stepper.model.parameters())
+    groups = [*stepper.embedding.values(1), *stepper.discriminator.values(1)]
+    assert sorted(groups) == sorted(name for name, _ in stepper.models[0].named_parameters())
+
+
+def test_the_models_weights_are_those_that_are_trained():
+    stepper = stepper_of(small_settings(), small_task())
+    for group in (stepper.embedding, stepper.discriminator):
+        for name, value in group.values(1).items():
+            assert dict(stepper.models[0].named_parameters())[name].data_ptr() == value.data_ptr()
 
 
 def test_withheld_attributes_take_no_part():
@@ -165,17 +184,17 @@ def test_withheld_attributes_take_no_part():
         stepper = stepper_of(settings, world)
         for number in range(3):
             stepper.step(random_batch(task, 6, seed=number))
-        ends.append([p.detach() for p in stepper.model.parameters()])
+        ends.append([p.detach() for p in stepper.models[0].parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
 def test_unseen_attributes_do_take_part_otherwise():
     task = small_task()
-    stepper = stepper_of(small_settings(), task)
     batch = random_batch(task, 6, seed=0)
-    before = stepper.losses(batch, stepper.forward(batch))
-    stepper.attributes = stepper.attributes.clone()
-    stepper.attributes[task.unseen_classes] += 1
-    after = stepper.losses(batch, stepper.forward(batch))
-    assert before["orthogonality"] != after["orthogonality"]
-    assert before["matching"] == after["matching"]
+    before = stepper_of(small_settings(), task).step(batch)[0]
+    changed = task.class_attributes.clone()
+    changed[task.unseen_classes] += 1
+    world = dataclasses.replace(task, class_attributes=changed)
+    after = stepper_of(small_settings(), world).step(batch)[0]
+    assert before[LOSSES.index("orthogonality")] != after[LOSSES.index("orthogonality")]
+    assert before[LOSSES.index("matching")] == after[LOSSES.index("matching")]

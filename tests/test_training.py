@@ -10,23 +10,24 @@ from mianet.config import VARIANTS
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
 from mianet.scaling import FeatureScaler
-from mianet.training import Training, batches, train
+from mianet.training import Training, batches, draw_pairs, train
 from mianet.validation import Validation, validate
 
 
 def collect_pairs(task, batch_images, seed=0):
     scaler = FeatureScaler.fit("none", task.train.features, task.train.rows)
-    generator = torch.Generator().manual_seed(seed)
-    return list(batches(task, scaler, batch_images, generator))
+    drawn = draw_pairs(task, torch.Generator().manual_seed(seed))
+    return list(batches([task], [scaler], [drawn], batch_images))
 
 
 def test_an_epoch_holds_every_training_image_once_with_its_own_class():
     task = small_task(images=53)
     epoch = collect_pairs(task, 4)
-    assert [len(b.classes) for b in epoch[:-1]] == [4] * (len(epoch) - 1)
-    drawn = torch.cat(
-        [torch.cat([b.features, task.seen_classes[b.classes][:, None].float()], 1) for b in epoch]
-    )
+    assert [b.classes.shape[1] for b in epoch[:-1]] == [4] * (len(epoch) - 1)
+    assert all((b.weights == 1).all() for b in epoch)
+    features = torch.cat([b.features[0] for b in epoch])
+    labels = torch.cat([task.seen_classes[b.classes[0]] for b in epoch])
+    drawn = torch.cat([features, labels[:, None].float()], 1)
     wanted = torch.cat(
         [task.train.features[task.train.rows], task.train.labels[task.train.rows][:, None].float()],
         1,
@@ -37,8 +38,8 @@ def test_an_epoch_holds_every_training_image_once_with_its_own_class():
 def test_negative_pairs_are_other_seen_classes_drawn_evenly():
     task = small_task(images=600)
     epochs = [b for seed in range(20) for b in collect_pairs(task, 50, seed)]
-    classes = torch.cat([b.classes for b in epochs])
-    other = torch.cat([b.other_classes for b in epochs])
+    classes = torch.cat([b.classes[0] for b in epochs])
+    other = torch.cat([b.other_classes[0] for b in epochs])
     assert not (classes == other).any()
     for label in range(4):
         counts = torch.bincount(other[classes == label], minlength=4)
@@ -149,7 +150,7 @@ def test_the_epochs_after_a_restore_do_not_change_the_saved_state():
 def test_dead_latents_are_a_divergence(modality, monkeypatch):
     training = Training(small_task(), small_settings(learning_rate=1e-9), seed=0)
     training.epoch()
-    layer = getattr(training._stepper.model, f"{modality}_latent")
+    layer = getattr(training._together._stepper.models[0], f"{modality}_latent")
     with torch.no_grad():
         layer.bias.fill_(-1e6)
     with pytest.raises(DivergedError, match=f"all {modality} latents are zero after epoch 2"):
@@ -160,5 +161,5 @@ def test_linear_latents_do_not_die():
     settings = small_settings(learning_rate=1e-9, latent_activation="linear")
     training = Training(small_task(), settings, seed=0)
     with torch.no_grad():
-        training._stepper.model.visual_latent.bias.fill_(-1e6)
+        training._together._stepper.models[0].visual_latent.bias.fill_(-1e6)
     assert training.epoch().number == 1

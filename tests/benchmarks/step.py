@@ -63,14 +63,16 @@ def pairwise_seconds(name, steps, threads):
     model, settings, task, batches = prepare(DATASETS[name])
     slow = PairwiseTrainer(model, settings, task.class_attributes, task.seen_classes)
     return median_seconds(
-        lambda batch: slow.step(batch.features, batch.classes, batch.other_classes), batches, steps
+        lambda batch: slow.step(batch.features[0], batch.classes[0], batch.other_classes[0]),
+        batches,
+        steps,
     )
 
 
 def our_seconds(name, steps, threads):
     torch.set_num_threads(threads)
     model, settings, task, batches = prepare(DATASETS[name])
-    return median_seconds(Stepper(model, settings, task).step, batches, steps)
+    return median_seconds(Stepper([model], settings, [task]).step, batches, steps)
 
 
 def prepare(spec):
@@ -109,7 +111,9 @@ def random_task(spec, images):
     batches = []
     for rows in torch.arange(4 * images).split(images):
         own = labels[rows] - unseen
-        batches.append(Batch(features[rows], own, (own + 1) % len(seen)))
+        other = (own + 1) % len(seen)
+        weights = torch.ones(1, len(rows))
+        batches.append(Batch(features[rows][None], own[None], other[None], weights))
     return task, batches
 
 
