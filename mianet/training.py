@@ -23,6 +23,9 @@ from mianet.protocol import Task
 from mianet.scaling import FeatureScaler
 from mianet.steps import LOSSES, Batch, Stepper
 
+BATCHED_WEIGHTS = 300_000
+"""Up to how many weights of the visual network executions are batched on a CPU."""
+
 _IMAGES_AT_ONCE = 256
 
 ScorerT = TypeVar("ScorerT", bound=Scorer, covariant=True)
@@ -71,43 +74,49 @@ class Begin(Protocol):
         """Return the training before its first epoch; ``settings`` are the model's own."""
 
 
-class Training:
-    """MIANet's training, which can be set down after an epoch and taken up again.
+@runtime_checkable
+class Together(Protocol[ScorerT]):
+    """Trainings of several executions that are at the same epoch."""
 
-    The same task, settings, seed and device give the same epochs; every random number is drawn
-    from generators of the training's own. Only the task's ``train`` part is read.
-    """
-
-    def __init__(self, task: Task, settings: Hyperparameters, *, seed: int) -> None:
-        self._together = TrainingTogether([task], settings, seeds=[seed])
-
-    def epoch(self) -> Epoch[MIANet]:
-        """Train one more epoch.
+    def epoch(self) -> Sequence[Epoch[ScorerT]]:
+        """Train each one more epoch.
 
         Raises:
-            DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
+            DivergedError: One of them left the finite numbers.
         """
-        (epoch,) = self._together.epoch()
-        return epoch
 
-    def state(self) -> dict[str, Any]:
-        """Return what the next epoch depends on beside the constructor's arguments.
+    def state(self) -> list[dict[str, Any]]:
+        """Return what the next epoch of each depends on."""
 
-        Plain containers, numbers and tensors; the tensors are those in use, not copies.
-        """
-        (state,) = self._together.state()
-        return state
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` of an equal training returned, bit for bit."""
-        self._together.restore([state])
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what ``state`` of equal trainings returned, bit for bit."""
 
 
-class TrainingTogether:
-    """Trainings of one shape that take each step together, as one batched model.
+class InTurn:
+    """Trainings of several executions, an epoch of one after an epoch of the other."""
 
-    Each is what ``Training`` of its task and seed is, to rounding: executions of fewer images take
-    fewer steps, and the last step of an epoch has the images that are left.
+    def __init__(self, trainings: Sequence[Resumable[Scorer]]) -> None:
+        self._trainings = tuple(trainings)
+
+    def epoch(self) -> Sequence[Epoch[Scorer]]:
+        """Train each one more epoch; see ``Together``."""
+        return [training.epoch() for training in self._trainings]
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what the next epoch of each depends on."""
+        return [training.state() for training in self._trainings]
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what ``state`` of equal trainings returned, bit for bit."""
+        for training, state in zip(self._trainings, states, strict=True):
+            training.restore(state)
+
+
+class Batched:
+    """MIANet's trainings of several executions, which take each step together.
+
+    Each is what ``Training`` of its task and seed is, to rounding: an execution of fewer images
+    takes fewer steps, and its last step of an epoch has the images that are left.
     """
 
     def __init__(
@@ -130,7 +139,7 @@ class TrainingTogether:
         ]
         self._stepper = Stepper(models, settings, self._tasks)
         self._scalers = [
-            FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
+            FeatureScaler.fit(settings.feature_scaling, task.train.features, task.train.rows)
             for task in self._tasks
         ]
         self._generators = [
@@ -182,6 +191,57 @@ class TrainingTogether:
         _check_finite(losses, self._epochs)
         _check_alive(model, scaler, self._tasks[place], self._epochs)
         return Epoch(self._epochs, losses, model, scaler)
+
+
+class Training:
+    """MIANet's training, which can be set down after an epoch and taken up again.
+
+    The same task, settings, seed and device give the same epochs; every random number is drawn
+    from generators of the training's own. Only the task's ``train`` part is read.
+    """
+
+    def __init__(self, task: Task, settings: Hyperparameters, *, seed: int) -> None:
+        self._one = Batched([task], settings, seeds=[seed])
+
+    def epoch(self) -> Epoch[MIANet]:
+        """Train one more epoch.
+
+        Raises:
+            DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
+        """
+        (epoch,) = self._one.epoch()
+        return epoch
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next epoch depends on beside the constructor's arguments.
+
+        Plain containers, numbers and tensors; the tensors are those in use, not copies.
+        """
+        (state,) = self._one.state()
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` of an equal training returned, bit for bit."""
+        self._one.restore([state])
+
+
+def begin_together(
+    begin: Begin, tasks: Sequence[Task], settings: Any, *, seeds: Sequence[int]
+) -> Together[Scorer]:
+    """Return the trainings of some executions, batched where that is faster.
+
+    A GPU waits for the next small product more than it computes. On a CPU, several models leave
+    the cache that one fits in (docs/performance.md, ``BATCHED_WEIGHTS``).
+    """
+    if begin is Training:
+        task = tasks[0]
+        width = task.train.features.shape[1] + settings.latent_dim(len(task.class_attributes))
+        on_gpu = task.train.features.device.type != "cpu"
+        if on_gpu or width * settings.hidden_dim <= BATCHED_WEIGHTS:
+            return Batched(tasks, settings, seeds=seeds)
+    return InTurn(
+        [begin(task, settings, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
+    )
 
 
 def train(

@@ -14,7 +14,7 @@ from mianet.data import SearchData
 from mianet.evaluation import Metrics, evaluate, mean_metrics
 from mianet.prediction import Scorer
 from mianet.protocol import Task, validation_tasks
-from mianet.training import Begin, Epoch, Training, run
+from mianet.training import Begin, Epoch, Training, begin_together, run
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,8 @@ class Validation:
         self._tasks = validation_tasks(
             data, executions=executions, seed=seed, device=torch.device(device)
         )
-        self._trainings = [
-            begin(task, settings, seed=execution_seed(seed, execution))
-            for execution, task in enumerate(self._tasks)
-        ]
+        seeds = [execution_seed(seed, execution) for execution in range(executions)]
+        self._trainings = begin_together(begin, self._tasks, settings, seeds=seeds)
 
     def epoch(self) -> ValidationEpoch:
         """Train each execution one more epoch and score it.
@@ -65,16 +63,15 @@ class Validation:
         Raises:
             DivergedError: An execution left the finite numbers, or its latents are all zero.
         """
-        return _summarise(self._tasks, tuple(training.epoch() for training in self._trainings))
+        return _summarise(self._tasks, self._trainings.epoch())
 
     def state(self) -> list[dict[str, Any]]:
         """Return what the next epoch depends on, an entry an execution; see ``Training.state``."""
-        return [training.state() for training in self._trainings]
+        return self._trainings.state()
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what ``state`` of an equal validation returned, bit for bit."""
-        for training, saved in zip(self._trainings, state, strict=True):
-            training.restore(saved)
+        self._trainings.restore(state)
 
 
 def validate(
@@ -129,7 +126,7 @@ def execution_seed(seed: int, execution: int) -> int:
     return int(np.random.SeedSequence([seed, execution, 1]).generate_state(1)[0])
 
 
-def _summarise(tasks: list[Task], epochs: tuple[Epoch[Scorer], ...]) -> ValidationEpoch:
+def _summarise(tasks: Sequence[Task], epochs: Sequence[Epoch[Scorer]]) -> ValidationEpoch:
     metrics = tuple(
         evaluate(epoch.model, epoch.scaler, task) for task, epoch in zip(tasks, epochs, strict=True)
     )

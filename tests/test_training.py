@@ -10,7 +10,7 @@ from mianet.config import VARIANTS
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
 from mianet.scaling import FeatureScaler
-from mianet.training import Training, batches, draw_pairs, train
+from mianet.training import Batched, InTurn, Training, batches, begin_together, draw_pairs, train
 from mianet.validation import Validation, validate
 
 
@@ -150,7 +150,7 @@ def test_the_epochs_after_a_restore_do_not_change_the_saved_state():
 def test_dead_latents_are_a_divergence(modality, monkeypatch):
     training = Training(small_task(), small_settings(learning_rate=1e-9), seed=0)
     training.epoch()
-    layer = getattr(training._together._stepper.models[0], f"{modality}_latent")
+    layer = getattr(training._one._stepper.models[0], f"{modality}_latent")
     with torch.no_grad():
         layer.bias.fill_(-1e6)
     with pytest.raises(DivergedError, match=f"all {modality} latents are zero after epoch 2"):
@@ -161,5 +161,50 @@ def test_linear_latents_do_not_die():
     settings = small_settings(learning_rate=1e-9, latent_activation="linear")
     training = Training(small_task(), settings, seed=0)
     with torch.no_grad():
-        training._together._stepper.models[0].visual_latent.bias.fill_(-1e6)
+        training._one._stepper.models[0].visual_latent.bias.fill_(-1e6)
     assert training.epoch().number == 1
+
+
+def uneven_tasks():
+    """Return executions of unequal numbers of images, whose epochs have 3, 5 and 4 steps."""
+    return [small_task(seed=seed, images=images) for seed, images in enumerate((36, 75, 54))]
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_batched_executions_are_what_each_is_alone(variant, activation):
+    settings = small_settings(
+        feature_scaling="standard", latent_activation=activation, **VARIANTS[variant]
+    )
+    tasks, seeds = uneven_tasks(), (5, 6, 7)
+    steps = [-(-len(task.train.rows) // settings.batch_images) for task in tasks]
+    assert len(set(steps)) == 3
+    batched = Batched(tasks, settings, seeds=seeds)
+    alone = [Training(task, settings, seed=s) for task, s in zip(tasks, seeds, strict=True)]
+    for _ in range(4):
+        for ours, training in zip(batched.epoch(), alone, strict=True):
+            theirs = training.epoch()
+            assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)
+            for (name, a), b in zip(
+                ours.model.named_parameters(), theirs.model.parameters(), strict=True
+            ):
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: n + m)
+            assert torch.equal(ours.scaler.shift, theirs.scaler.shift)
+
+
+def test_a_batched_training_goes_on_where_one_by_one_left_off():
+    tasks, seeds, settings = uneven_tasks(), (5, 6, 7), small_settings()
+    alone = InTurn([Training(t, settings, seed=s) for t, s in zip(tasks, seeds, strict=True)])
+    alone.epoch()
+    batched = Batched(tasks, settings, seeds=seeds)
+    batched.restore(copy.deepcopy(alone.state()))
+    for ours, theirs in zip(batched.epoch(), alone.epoch(), strict=True):
+        assert ours.number == theirs.number == 2
+        assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)
+
+
+def test_executions_are_batched_where_their_weights_are_few():
+    tasks, seeds = uneven_tasks(), (5, 6, 7)
+    small = begin_together(Training, tasks, small_settings(), seeds=seeds)
+    wide = begin_together(Training, tasks, small_settings(hidden_dim=40_000), seeds=seeds)
+    assert (type(small), type(wide)) == (Batched, InTurn)
