@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 _CPUINFO = Path("/proc/cpuinfo")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
+_MOST_OF_HEAP = 32 * 2**20  # the most that mallopt takes for _MMAP_THRESHOLD
 
 
 def use_threads(count: int) -> None:
-    """Compute with ``count`` threads in this process, by the faster library for matrix products.
+    """Compute with ``count`` threads in this process, and fast.
+
+    Memory that was freed is kept for what comes next: a step frees and takes the same megabytes
+    again and again, and each time the C library would return them and have them zeroed anew.
 
     PyTorch multiplies single precision by MKL, which on AMD's processors takes a path of less than
     half the speed of the other library it comes with, oneDNN (docs/performance.md). PyTorch hands
@@ -21,6 +27,7 @@ def use_threads(count: int) -> None:
     is. No AMD processor has that, so single precision it stays.
     """
     torch.set_num_threads(count)
+    _keep_freed_memory()
     if is_amd() and torch.backends.mkldnn.is_available():
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
 
@@ -38,6 +45,16 @@ def product(
     if len(left) > 1:
         return torch.bmm(left, right, out=out)
     return torch.mm(left[0], right[0], out=None if out is None else out[0])[None]
+
+
+@cache
+def _keep_freed_memory() -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # not the GNU C library
+    mallopt(_MMAP_THRESHOLD, _MOST_OF_HEAP)
+    mallopt(_TRIM_THRESHOLD, 2**30)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Matrix products on the CPU: single precision, whoever computes them."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -39,3 +40,25 @@ def test_products_are_as_exact_as_single_precision(printed):
 @pytest.mark.skipif(not is_amd(), reason="not one of AMD's processors")
 def test_on_an_amd_processor_products_go_to_the_faster_library(printed):
     assert printed[-1] == "bf16"
+
+
+FAULTS = """
+import resource
+import torch
+from mianet.processor import use_threads
+
+use_threads(1)
+torch.ones(2**20).neg()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    torch.ones(2**20).neg()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not the GNU C library")
+def test_freed_memory_is_not_returned_and_zeroed_anew():
+    ended = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(ended.stdout) < 20_000  # 100 times 4 MB would be 100,000 pages of 4 KiB
