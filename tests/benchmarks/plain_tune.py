@@ -1,0 +1,155 @@
+"""MIANet's search as Ray Tune's documentation has one written: the baseline of ``time_to_target``.
+
+    python tests/benchmarks/plain_tune.py --dataset AWA1 --data-dir DIR --epochs 10 --target 7
+
+A function trainable, random search, no early stopping, Tune's own MLflow callback; the model as a
+module with autograd and a ``DataLoader``, the five executions in turn. Splits, search space, metric
+and initialisation are this project's, so that both search for the same thing. It ends with the
+first trial that reaches the target.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import ray
+import torch
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.stopper import FunctionStopper
+from torch.utils.data import DataLoader, TensorDataset
+
+from mianet.data import load_search_data, paper_hyperparameters
+from mianet.evaluation import evaluate
+from mianet.model import build_model
+from mianet.protocol import validation_tasks
+from mianet.scaling import FeatureScaler
+from mianet.validation import execution_seed
+from tuning.space import search_space
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pairwise import PairwiseTrainer
+
+EXECUTIONS = 5
+
+
+def train(config, data, settings, epochs):
+    """Train the executions of a configuration, then report the mean curve."""
+    settings = settings.replace(**config)
+    curves = []
+    for execution in range(EXECUTIONS):
+        (task,) = validation_tasks(
+            data, executions=1, seed=0, device=torch.device("cpu"), first=execution
+        )
+        curves.append(train_execution(task, settings, epochs, execution_seed(0, execution)))
+    best = 0.0
+    for epoch, values in enumerate(zip(*curves, strict=True), 1):
+        mean = sum(values) / EXECUTIONS
+        best = max(best, mean)
+        tune.report({"epoch": epoch, "harmonic_mean": mean, "score": best})
+
+
+def train_execution(task, settings, epochs, seed):
+    """Return H after each epoch; 0 from where the training left the finite numbers."""
+    torch.manual_seed(seed)
+    features = task.train.features
+    scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
+    model = build_model(
+        settings,
+        feature_dim=features.shape[1],
+        attribute_dim=task.class_attributes.shape[1],
+        classes=len(task.class_attributes),
+        seed=seed,
+    )
+    trainer = PairwiseTrainer(model, settings, task.class_attributes, task.seen_classes)
+    labels = torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
+    images = TensorDataset(scaler(features[task.train.rows]), labels)
+    loader = DataLoader(images, batch_size=settings.batch_images, shuffle=True)
+    seen, curve = len(task.seen_classes), []
+    for _ in range(epochs):
+        for x, y in loader:
+            other = (y + torch.randint(1, seen, y.shape)) % seen
+            losses = trainer.step(x, y, other)
+        if not torch.isfinite(losses).all():
+            break
+        curve.append(evaluate(model, scaler, task).harmonic_mean)
+    return curve + [0.0] * (epochs - len(curve))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--target", type=float, required=True, help="validation H in percent")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    os.environ["PYTHONPATH"] = sys.path[0]  # where workers find what is not installed
+    ray.init("local", log_to_driver=False)
+    data = load_search_data(arguments.dataset, arguments.data_dir)
+    reached = []
+
+    def stop(trial_id, result):
+        if not reached and 100 * result["score"] >= arguments.target:
+            reached.append(time.monotonic() - begun)
+            print(f"reached after {reached[0]:.1f} s: {100 * result['score']:.2f}", flush=True)
+        return bool(reached)
+
+    space = search_space()
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(
+                train,
+                data=data,
+                settings=paper_hyperparameters(arguments.dataset),
+                epochs=arguments.epochs,
+            ),
+            {"cpu": 1},
+        ),
+        param_space={name: tune.loguniform(d.low, d.high) for name, d in space.items()},
+        tune_config=tune.TuneConfig(
+            metric="score",
+            mode="max",
+            num_samples=arguments.trials,
+            time_budget_s=arguments.seconds,
+            search_alg=tune.search.BasicVariantGenerator(random_state=arguments.seed),
+        ),
+        run_config=tune.RunConfig(
+            storage_path=os.path.abspath("plain_tune"),
+            stop=_EndsAll(stop),
+            callbacks=[
+                MLflowLoggerCallback(
+                    tracking_uri="sqlite:///plain_tune.db", experiment_name="plain"
+                )
+            ],
+            verbose=0,
+        ),
+    )
+    results = tuner.fit()
+    trials = sum(result.metrics is not None and "score" in result.metrics for result in results)
+    print(f"{trials} trials reported in {time.monotonic() - begun:.1f} s", flush=True)
+
+
+class _EndsAll(FunctionStopper):
+    """Ends the search when a trial says so."""
+
+    def stop_all(self):
+        return self._ended
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._ended = False
+
+    def __call__(self, trial_id, result):
+        self._ended = super().__call__(trial_id, result)
+        return self._ended
+
+
+if __name__ == "__main__":
+    main()
