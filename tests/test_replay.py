@@ -113,10 +113,10 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         sampler=sampler,
         scheduler=scheduler,
     )
-    data = load_search_data("digits")
     with hold(tmp_path / "replayed") as ledger:
         ledger.begin({"dataset": "digits"})
-        study.run_study(settings, data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt())
+        data = ray.put(load_search_data("digits"))
+        study.run_study(settings, "digits", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt())
     with hold(tmp_path / "replayed") as ledger:
         return ledger.events
 

@@ -17,6 +17,7 @@ import yaml
 from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
 
+from mianet.data import SearchData
 from mianet.errors import InputError
 from tuning.gpu_share import Need, asked_for, choose, smallest_gpu
 
@@ -62,6 +63,17 @@ class Share:
     def resources(self) -> dict[str, float]:
         """Return the request as Ray understands it."""
         return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+
+def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
+    """Put data into Ray's object store, of which each node has one copy.
+
+    Returns:
+        The reference, and the data as they lie there. Whoever goes on with these and lets go of
+        what was given has no second copy in memory, such as the pages of a mapped file.
+    """
+    reference = ray.put(data)
+    return reference, ray.get(reference)
 
 
 def connect() -> str:

@@ -143,6 +143,7 @@ def search() -> int:
         if arguments.warm_start and not ledger:
             study = _warmed(study, arguments, data.name, uri)
         where = cluster.connect()
+        kept, data = cluster.keep_once(data)
         share = cluster.share_resources(
             study.trials,
             workers=arguments.workers,
@@ -178,7 +179,9 @@ def search() -> int:
                 f"to look at it: {recorder.location}",
                 flush=True,
             )
-            outcome = run_study(study, data, share, recorder, ledger, interrupt, [optuna_file.take])
+            outcome = run_study(
+                study, data.name, kept, share, recorder, ledger, interrupt, [optuna_file.take]
+            )
             recorder.close("interrupted" if outcome.interrupted else "finished")
         return _after(outcome, arguments, study, ledger, uri)
 

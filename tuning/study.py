@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import ray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ray import tune
 
@@ -207,7 +208,8 @@ def check_data(data: SearchData) -> None:
 
 def run_study(
     study: Study,
-    data: SearchData,
+    dataset: str,
+    data: ray.ObjectRef,
     share: Share,
     recorder: StudyRecorder,
     ledger: Ledger,
@@ -221,7 +223,8 @@ def run_study(
 
     Args:
         study: What to search.
-        data: What to search on.
+        dataset: What it is searched on.
+        data: Its ``SearchData``, in Ray's object store: one copy a node.
         share: How trials share the cluster.
         recorder: Where to record; it is left open.
         ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
@@ -233,7 +236,7 @@ def run_study(
     """
     started = time.monotonic()
     _quieten()
-    parts = _parts(study, data, share, recorder, ledger.folder, listeners)
+    parts = _parts(study, dataset, share, recorder, ledger.folder, listeners)
     events = _catch_up(study, ledger, parts)
     counts = parts.standings.counts
     left = _Left(
@@ -292,14 +295,14 @@ class _Left:
 
 def _parts(
     study: Study,
-    data: SearchData,
+    dataset: str,
     share: Share,
     recorder: StudyRecorder,
     folder: Path,
     others: Sequence[Listener],
 ) -> _Parts:
-    paper = paper_point(study, data.name)
-    settings = base_settings(study, data.name)
+    paper = paper_point(study, dataset)
+    settings = base_settings(study, dataset)
     inner = SCHEDULERS[study.scheduler].build(study.max_epochs)
     return _Parts(
         settings=settings,
@@ -335,7 +338,7 @@ def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
 
 def _tuner(
     study: Study,
-    data: SearchData,
+    data: ray.ObjectRef,
     share: Share,
     parts: _Parts,
     events: Events,

@@ -329,8 +329,9 @@ def search(arguments, curves):
             run_id=recorder.study_run_id, run_of=recorder.run_of,
         ) as optuna_file:  # fmt: skip
             outcome = study.run_study(
-                settings, replayed, share, recorder, ledger, interrupt, [optuna_file.take, lines]
-            )
+                settings, data.name, ray.put(replayed), share, recorder, ledger, interrupt,
+                [optuna_file.take, lines],
+            )  # fmt: skip
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         waiting = lines._undelivered()
         closing = time.perf_counter()
