@@ -252,12 +252,12 @@ def test_the_published_figures_are_installed_with_the_package():
 
 def test_a_table_shows_published_rows_first_and_marks_misprints_and_gaps():
     rows = [
-        ("MIANet", "awa1", "H", 55.4, math.nan, "mianet"),
-        ("ESZSL", "awa1", "H", 12.1, math.nan, "xian2018"),
-        ("ESZSL", "sun", "H", 15.8, math.nan, "xian2018"),
-        ("MIANet, this code (selected)", "awa1", "H", 6.66, 3.21, None),
+        ("MIANet", "awa1", "H", 55.4, math.nan, math.nan, "mianet"),
+        ("ESZSL", "awa1", "H", 12.1, math.nan, math.nan, "xian2018"),
+        ("ESZSL", "sun", "H", 15.8, math.nan, math.nan, "xian2018"),
+        ("MIANet, this code (selected)", "awa1", "H", 6.66, 3.21, 2048, None),
     ]
-    columns = ["method", "dataset", "figure", "mean", "sd", "published_in"]
+    columns = ["method", "dataset", "figure", "mean", "sd", "feature_dim", "published_in"]
     table = table_of(pd.DataFrame(rows, columns=columns), "Caption")
     assert table.heading == ("method", "SUN H", "AWA1 H")
     assert table.rows == (
@@ -267,7 +267,20 @@ def test_a_table_shows_published_rows_first_and_marks_misprints_and_gaps():
     )
     assert any("53.4" in note for note in table.notes)
     assert any(note.startswith("ESZSL: Y. Xian") for note in table.notes)
+    assert table.notes[0] == f"{UNKNOWN}: not known here."
+    assert not any("other features" in note for note in table.notes)
     assert table.ours == {2}
+
+
+def test_a_table_says_that_the_features_are_not_the_published_ones_and_no_gap_where_none_is():
+    rows = [
+        ("ESZSL", "awa1", "T1", 58.2, math.nan, math.nan, "xian2018"),
+        ("MIANet, this code (selected)", "awa1", "T1", 29.9, 5.7, 256, None),
+    ]
+    columns = ["method", "dataset", "figure", "mean", "sd", "feature_dim", "published_in"]
+    notes = table_of(pd.DataFrame(rows, columns=columns), "Caption").notes
+    assert notes[0].startswith("AWA1: the features here have 256 columns and not 2048")
+    assert not any(UNKNOWN in note for note in notes)
 
 
 def test_a_table_is_rendered_in_every_form():
