@@ -22,7 +22,7 @@ from mianet.measurement import measure
 from mianet.test_parts import load_test_parts
 from tuning.paper import setup as setups
 from tuning.paper.comparison import estimate, paired_difference
-from tuning.paper.drawing import evenly_wrapped
+from tuning.paper.drawing import evenly_wrapped, readable
 from tuning.paper.evidence import ARMS, FIGURES, FULL, Evidence, NothingToShowError, Setup
 from tuning.paper.experiments import EXPERIMENTS, chosen
 from tuning.paper.findings import write
@@ -153,6 +153,26 @@ def test_a_heading_is_wrapped_evenly():
     assert max(map(len, lines)) - min(map(len, lines)) < 12
     assert evenly_wrapped("", 80) == []
     assert evenly_wrapped("a" * 90, 80) == ["a" * 45, "a" * 45]
+
+
+def test_a_class_is_called_as_a_person_writes_it():
+    assert [readable(n) for n in ("persian+cat", "Black_footed_Albatross", "7")] == [
+        "persian cat",
+        "Black footed Albatross",
+        "7",
+    ]
+
+
+def test_names_in_place_of_pictures_take_less_room(evidence):
+    experiment = EXPERIMENTS["figure11"]
+    findings = experiment.find(evidence)
+    named = replace(evidence, setup=replace(SETUP, dataset="synthetic:awa1"))
+    pictures, names = (experiment.draw(one, findings) for one in (evidence, named))
+    assert all(panel.images for panel in pictures.axes)
+    assert not any(panel.images for panel in names.axes)
+    shown = [panel.texts[0].get_text() for panel in names.axes]
+    assert shown == findings.data["image"].tolist()
+    assert names.get_figheight() < pictures.get_figheight()
 
 
 def test_an_ablation_is_paired_by_seed(evidence):

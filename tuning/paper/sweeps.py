@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tuning.paper.ablations import VERDICTS
 from tuning.paper.comparison import estimate, paired_difference
-from tuning.paper.drawing import BLUE, GREEN, ORANGE, bars, curve, panels, percent_axis
+from tuning.paper.drawing import BLUE, GREEN, ORANGE, bars, curve, panels, percent_axis, readable
 from tuning.paper.evidence import FIGURES, MULTIPLIERS, Evidence
 from tuning.paper.findings import Findings
 
@@ -197,7 +197,7 @@ def draw_new_categories(evidence: Evidence, findings: Findings) -> Figure:
     """Draw the accuracy of each new category, and of their mean, with and without attributes."""
     categories = list(dict.fromkeys(findings.data["category"]))
     shown = categories if len(categories) <= MAX_CATEGORIES else []
-    labels = [*shown, "mean (T1)"]
+    labels = [*map(readable, shown), "mean (T1)"]
     figure, axes = panels(1, 1, width=max(5.5, 0.75 * len(labels)), height=3.8)
     panel = axes[0][0]
     for offset, (arm, (label, color)) in zip((-0.19, 0.19), KNOWN.items(), strict=True):
