@@ -170,7 +170,9 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     assert rows[0][2] == "40.0"
     assert rows[-1][1:] == ["0", "–", "–"]
     assert "H by latent_multiplier of 20 trials, with means of its parts" in section
-    assert page.count("insights", "circle") >= 20
+    assert page.count("insights", "circle", "dot") - 4 == 20  # the legend names every kind of dot
+    for kind in ("ran to its end", "stopped early", "the paper’s", "selected"):
+        assert kind in section
 
 
 def test_a_range_of_another_version_is_left_out(uri):
