@@ -267,6 +267,7 @@ def test_what_there_is_is_shown_and_the_rest_says_why(uri, study, pictured):
         assert len(page.sections[name]) > 40, name
     assert "had no final training" in page.sections["confusion"]
     assert "is selected" in page.heading
+    assert "1 epochs" not in page.sections["results"]
 
 
 def test_where_no_trial_ended_well_the_page_says_so(uri):
