@@ -22,7 +22,7 @@ from mianet.measurement import measure
 from mianet.test_parts import load_test_parts
 from tuning.paper import setup as setups
 from tuning.paper.comparison import estimate, paired_difference
-from tuning.paper.drawing import evenly_wrapped
+from tuning.paper.drawing import evenly_wrapped, readable
 from tuning.paper.evidence import ARMS, FIGURES, FULL, Evidence, NothingToShowError, Setup
 from tuning.paper.experiments import EXPERIMENTS, chosen
 from tuning.paper.findings import write
@@ -155,6 +155,26 @@ def test_a_heading_is_wrapped_evenly():
     assert evenly_wrapped("a" * 90, 80) == ["a" * 45, "a" * 45]
 
 
+def test_a_class_is_called_as_a_person_writes_it():
+    assert [readable(n) for n in ("persian+cat", "Black_footed_Albatross", "7")] == [
+        "persian cat",
+        "Black footed Albatross",
+        "7",
+    ]
+
+
+def test_names_in_place_of_pictures_take_less_room(evidence):
+    experiment = EXPERIMENTS["figure11"]
+    findings = experiment.find(evidence)
+    named = replace(evidence, setup=replace(SETUP, dataset="synthetic:awa1"))
+    pictures, names = (experiment.draw(one, findings) for one in (evidence, named))
+    assert all(panel.images for panel in pictures.axes)
+    assert not any(panel.images for panel in names.axes)
+    shown = [panel.texts[0].get_text() for panel in names.axes]
+    assert shown == findings.data["image"].tolist()
+    assert names.get_figheight() < pictures.get_figheight()
+
+
 def test_an_ablation_is_paired_by_seed(evidence):
     differences = EXPERIMENTS["figure4"].find(evidence).more["differences"]
     row = differences.set_index(["arm", "figure"]).loc[("self_reconstruction", "tr")]
@@ -252,12 +272,12 @@ def test_the_published_figures_are_installed_with_the_package():
 
 def test_a_table_shows_published_rows_first_and_marks_misprints_and_gaps():
     rows = [
-        ("MIANet", "awa1", "H", 55.4, math.nan, "mianet"),
-        ("ESZSL", "awa1", "H", 12.1, math.nan, "xian2018"),
-        ("ESZSL", "sun", "H", 15.8, math.nan, "xian2018"),
-        ("MIANet, this code (selected)", "awa1", "H", 6.66, 3.21, None),
+        ("MIANet", "awa1", "H", 55.4, math.nan, math.nan, "mianet"),
+        ("ESZSL", "awa1", "H", 12.1, math.nan, math.nan, "xian2018"),
+        ("ESZSL", "sun", "H", 15.8, math.nan, math.nan, "xian2018"),
+        ("MIANet, this code (selected)", "awa1", "H", 6.66, 3.21, 2048, None),
     ]
-    columns = ["method", "dataset", "figure", "mean", "sd", "published_in"]
+    columns = ["method", "dataset", "figure", "mean", "sd", "feature_dim", "published_in"]
     table = table_of(pd.DataFrame(rows, columns=columns), "Caption")
     assert table.heading == ("method", "SUN H", "AWA1 H")
     assert table.rows == (
@@ -267,7 +287,20 @@ def test_a_table_shows_published_rows_first_and_marks_misprints_and_gaps():
     )
     assert any("53.4" in note for note in table.notes)
     assert any(note.startswith("ESZSL: Y. Xian") for note in table.notes)
+    assert table.notes[0] == f"{UNKNOWN}: not known here."
+    assert not any("other features" in note for note in table.notes)
     assert table.ours == {2}
+
+
+def test_a_table_says_that_the_features_are_not_the_published_ones_and_no_gap_where_none_is():
+    rows = [
+        ("ESZSL", "awa1", "T1", 58.2, math.nan, math.nan, "xian2018"),
+        ("MIANet, this code (selected)", "awa1", "T1", 29.9, 5.7, 256, None),
+    ]
+    columns = ["method", "dataset", "figure", "mean", "sd", "feature_dim", "published_in"]
+    notes = table_of(pd.DataFrame(rows, columns=columns), "Caption").notes
+    assert notes[0].startswith("AWA1: the features here have 256 columns and not 2048")
+    assert not any(UNKNOWN in note for note in notes)
 
 
 def test_a_table_is_rendered_in_every_form():

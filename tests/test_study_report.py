@@ -170,7 +170,9 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     assert rows[0][2] == "40.0"
     assert rows[-1][1:] == ["0", "–", "–"]
     assert "H by latent_multiplier of 20 trials, with means of its parts" in section
-    assert page.count("insights", "circle") >= 20
+    assert page.count("insights", "circle", "dot") - 4 == 20  # the legend names every kind of dot
+    for kind in ("ran to its end", "stopped early", "the paper’s", "selected"):
+        assert kind in section
 
 
 def test_a_range_of_another_version_is_left_out(uri):
@@ -265,6 +267,7 @@ def test_what_there_is_is_shown_and_the_rest_says_why(uri, study, pictured):
         assert len(page.sections[name]) > 40, name
     assert "had no final training" in page.sections["confusion"]
     assert "is selected" in page.heading
+    assert "1 epochs" not in page.sections["results"]
 
 
 def test_where_no_trial_ended_well_the_page_says_so(uri):

@@ -172,8 +172,9 @@ def search() -> int:
             ) as optuna_file,
         ):
             print(
-                f"study {study.name}: up to {study.trials} trials of {study.max_epochs} epochs and "
-                f"{study.executions} executions on {description.dataset_title}; the highest "
+                f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
+                f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
+                f"executions on {description.dataset_title}; the highest "
                 f"{study.goal.symbol} by {study.sampler} and {study.scheduler}; "
                 f"{share.workers} at once on {where}, {share.each}\n"
                 f"to look at it: {recorder.location}",

@@ -26,6 +26,12 @@ _NOTHING_TOLD = (
     "at no edge of what was searched, and few trials or none diverged."
 )
 _DASH = "–"
+_DOTS = (
+    ("dot finished", "ran to its end"),
+    ("dot stopped_early", "stopped early"),
+    ("dot paper", "the paper’s"),
+    ("dot selected", "selected"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def _by_multiplier(subject: Subject) -> list[Html]:
         f"{len(found)} equal parts of the range, with ± its standard error, the dashed one their "
         "best. A part with few trials says little, and a best of many is partly luck."
     )
-    legend = [("best", "mean"), ("level", "best"), ("dot finished", "a trial")]
+    legend = [("best", "mean"), ("level", "best"), *_DOTS]
     drawn = search_pictures.by_band(subject, searched[0], found)
     return [_figure(drawn, caption, legend), table(heading, rows), note(words)]
 
@@ -137,10 +143,7 @@ def history(subject: Subject) -> Html:
     if not subject.study.trials:
         return note("No trial was recorded.")
     legend = [
-        ("dot finished", "ran to its end"),
-        ("dot stopped_early", "stopped early"),
-        ("dot paper", "the paper’s"),
-        ("dot selected", "selected"),
+        *_DOTS,
         ("lost", "diverged or failed"),
         ("best", "best so far"),
         ("level", "the paper’s score"),
@@ -229,7 +232,7 @@ def confusion(subject: Subject) -> Html:
         f"Test images by class (row) and by what they are taken for (column) among all classes, "
         f"of the selected configuration, {final.seeds} seeds together. Seen classes come first, "
         "the dashed lines part them from the unseen ones: what lies in the lower left are unseen "
-        "classes taken for seen ones."
+        "classes taken for seen ones. The darker, the larger the share of the row."
     )
     rows = [(a, b, f"{percent(share)} %", f"{images:,}") for a, b, share, images in worst]
     return joined(

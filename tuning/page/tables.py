@@ -150,7 +150,8 @@ def trials(subject: Subject) -> Html:
 def _name(subject: Subject, trial: RecordedTrial) -> str:
     is_chosen = subject.selected is not None and trial.run_id == subject.selected.run_id
     who = "selected" if is_chosen else "paper’s"
-    return f"{who}, trial {trial.number}, {trial.best_epoch} epochs"
+    epochs = f"{trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}"
+    return f"{who}, trial {trial.number}, {epochs}"
 
 
 def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:

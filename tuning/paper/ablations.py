@@ -77,7 +77,10 @@ def draw(evidence: Evidence, findings: Findings) -> Figure:
             [f"{name}\n{_difference(differences.loc[(arm, name)])}" for name in names],
         )
     percent_axis(axes[0][0])
-    axes[0][1].set_xlabel("below: complete − ablated in points, paired by seed, [95% interval]")
+    axes[0][1].set_xlabel(
+        "below the bars: complete − ablated in points, paired by seed [95% interval]\n"
+        "bars: mean ± standard deviation; dots: seeds"
+    )
     figure.legend(
         handles=[Patch(color=BLUE, label="complete model"), Patch(color=ORANGE, label="ablated")],
         loc="outside lower center",

@@ -79,6 +79,11 @@ def evenly_wrapped(text: str, letters: int) -> list[str]:
     return lines
 
 
+def readable(class_name: str) -> str:
+    """Return a class's name as a person writes it: ``persian+cat`` → ``persian cat``."""
+    return class_name.replace("+", " ").replace("_", " ").strip()
+
+
 def bars(
     axes: Axes,
     places: Sequence[float],

@@ -15,7 +15,7 @@ from sklearn.metrics import silhouette_score
 
 from mianet.model import on_hypersphere
 from mianet.prediction import Classifier
-from tuning.paper.drawing import BLUE, GREEN, ORANGE, PURPLE, panels
+from tuning.paper.drawing import BLUE, GREEN, ORANGE, PURPLE, panels, readable
 from tuning.paper.evidence import Evidence, NothingToShowError
 from tuning.paper.findings import Findings
 
@@ -73,7 +73,7 @@ def find_similarities(evidence: Evidence) -> Findings:
 
 def draw_similarities(evidence: Evidence, findings: Findings) -> Figure:
     """Draw both matrices, and the most similar pairs by name."""
-    names = evidence.test.class_names
+    names = [readable(name) for name in evidence.test.class_names]
     few = len(names) <= MAX_LABELLED_CLASSES
     size = max(3.8, 0.115 * len(names) + 0.8) if few else 4.6
     figure, axes = panels(1, 3, width=size, height=size)
@@ -95,14 +95,13 @@ def draw_similarities(evidence: Evidence, findings: Findings) -> Figure:
     panel.hlines(places, pairs["latent_cosine"], pairs["attribute_cosine"], color="#BBBBBB")
     panel.scatter(pairs["attribute_cosine"], places, color=ORANGE, marker="s", label="attributes")
     panel.scatter(pairs["latent_cosine"], places, color=BLUE, label="latent space", zorder=3)
-    panel.set_yticks(
-        places, [f"{a} – {b}" for a, b in zip(pairs["class_a"], pairs["class_b"], strict=True)]
-    )
+    both = zip(pairs["class_a"], pairs["class_b"], strict=True)
+    panel.set_yticks(places, [f"{readable(a)} – {readable(b)}" for a, b in both])
     panel.set_xlim(min(0.0, float(pairs["latent_cosine"].min()) - 0.05), 1.02)
     panel.set_xlabel("cosine")
     panel.set_title("the most similar pairs")
     panel.grid(True, axis="x")
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=2)
     return figure
 
 
@@ -153,7 +152,7 @@ def draw_map(evidence: Evidence, findings: Findings) -> Figure:
                 marker="o" if member == 0 else "^",
                 facecolors="none" if member else None,
                 linewidths=0.8,
-                label=name,
+                label=readable(name),
             )
         mean = separation.loc[separation["arm"] == arm, "silhouette"].mean()
         panel.set_title(f"{title} (silhouette {mean:.2f})")

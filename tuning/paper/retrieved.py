@@ -16,13 +16,16 @@ from matplotlib.image import imread
 
 from mianet.image_files import find_image
 from mianet.retrieval import top_images
-from tuning.paper.drawing import BLUE, RED, panels
+from tuning.paper.drawing import BLUE, RED, panels, readable
 from tuning.paper.evidence import Evidence
 from tuning.paper.findings import Findings
 
 TOP = 5
 MAX_CLASSES = 10
 """Unseen classes that the picture shows; the data has all."""
+
+PICTURE_HEIGHT, NAME_HEIGHT = 1.45, 0.75
+"""Inches of a row of pictures, and of a row where only their names are known."""
 
 PIXELS: Mapping[str, tuple[int, int]] = MappingProxyType({"digits": (8, 8)})
 """Data sets whose features are the image itself: name → (height, width)."""
@@ -63,9 +66,10 @@ def find(evidence: Evidence) -> Findings:
 def draw(evidence: Evidence, findings: Findings) -> Figure:
     """Draw a row a class: each image where there is one, else its name, framed right or wrong."""
     queries = list(dict.fromkeys(findings.data["query"]))[:MAX_CLASSES]
-    figure, axes = panels(len(queries), TOP, width=1.5, height=1.45)
+    height = PICTURE_HEIGHT if _has_pictures(evidence) else NAME_HEIGHT
+    figure, axes = panels(len(queries), TOP, width=1.5, height=height)
     for line, query in zip(axes, queries, strict=True):
-        line[0].set_ylabel(query, rotation=0, ha="right", va="center", labelpad=8)
+        line[0].set_ylabel(readable(query), rotation=0, ha="right", va="center", labelpad=8)
         for panel, (_, one) in zip(
             line, findings.data[findings.data["query"] == query].iterrows(), strict=False
         ):
@@ -86,11 +90,15 @@ def _show(axes: Axes, evidence: Evidence, one: Any) -> None:
     color = BLUE if one["right"] else RED
     axes.spines[:].set(visible=True, color=color, linewidth=2.2)
     axes.set_title(
-        f"{'✓' if one['right'] else '✗'} {one['image_class']}  {one['cosine']:.2f}",
+        f"{'✓' if one['right'] else '✗'} {readable(one['image_class'])}  {one['cosine']:.2f}",
         fontsize=7,
         color=color,
         pad=3,
     )
+
+
+def _has_pictures(evidence: Evidence) -> bool:
+    return evidence.setup.dataset in PIXELS or evidence.image_folder is not None
 
 
 def _picture(evidence: Evidence, one: Any) -> np.ndarray | None:

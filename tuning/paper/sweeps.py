@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tuning.paper.ablations import VERDICTS
 from tuning.paper.comparison import estimate, paired_difference
-from tuning.paper.drawing import BLUE, GREEN, ORANGE, bars, curve, panels, percent_axis
+from tuning.paper.drawing import BLUE, GREEN, ORANGE, bars, curve, panels, percent_axis, readable
 from tuning.paper.evidence import FIGURES, MULTIPLIERS, Evidence
 from tuning.paper.findings import Findings
 
@@ -153,13 +153,19 @@ def draw_strategies(evidence: Evidence, findings: Findings) -> Figure:
         for label, color, line in STRATEGIES.values():
             rows = findings.data[findings.data["strategy"] == label]
             table = rows.pivot_table(index="seed", columns="iteration", values=name)
-            marker = "o" if len(table.columns) == 1 else None
-            curve(panel, table, color, ls=line, label=label, marker=marker)
+            marker = "o" if len(table.columns) <= FEW_POINTS else None
+            curve(panel, table, color, ls=line, label=label, marker=marker, ms=3.5)
         panel.set_title(title)
         panel.set_xlabel("iteration (optimisation steps)")
         percent_axis(panel)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(labels),
+        title="lines: mean; bands: ± standard deviation over seeds",
+    )
     return figure
 
 
@@ -197,7 +203,7 @@ def draw_new_categories(evidence: Evidence, findings: Findings) -> Figure:
     """Draw the accuracy of each new category, and of their mean, with and without attributes."""
     categories = list(dict.fromkeys(findings.data["category"]))
     shown = categories if len(categories) <= MAX_CATEGORIES else []
-    labels = [*shown, "mean (T1)"]
+    labels = [*map(readable, shown), "mean (T1)"]
     figure, axes = panels(1, 1, width=max(5.5, 0.75 * len(labels)), height=3.8)
     panel = axes[0][0]
     for offset, (arm, (label, color)) in zip((-0.19, 0.19), KNOWN.items(), strict=True):
@@ -208,9 +214,17 @@ def draw_new_categories(evidence: Evidence, findings: Findings) -> Figure:
     slant = {"rotation": 35, "ha": "right"} if max(map(len, labels)) > SHORT_LABEL else {}
     panel.set_xticks(range(len(labels)), labels, **slant)
     percent_axis(panel, "accuracy among new categories (%)")
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(
+        *panel.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        title="bars: mean ± standard deviation; dots: seeds",
+    )
     return figure
 
+
+FEW_POINTS = 20
+"""Points of a curve that have room for a mark each."""
 
 SHORT_LABEL = 9
 """Letters that have room below their bar; longer ones are written slanted."""

@@ -90,13 +90,24 @@ def _data(
             "sd": one.sd,
             "seeds": one.count,
             "epochs": setup.epochs,
+            "feature_dim": evidence.test.test_unseen_features.shape[1],
         }
         for figure, one in estimates.items()
     ]
     return pd.DataFrame(rows).reindex(columns=_COLUMNS)
 
 
-_COLUMNS = ["method", "dataset", "figure", "mean", "sd", "seeds", "epochs", "published_in"]
+_COLUMNS = [
+    "method",
+    "dataset",
+    "figure",
+    "mean",
+    "sd",
+    "seeds",
+    "epochs",
+    "feature_dim",
+    "published_in",
+]
 
 
 def table_of(data: pd.DataFrame, caption: str) -> Table:
@@ -116,14 +127,16 @@ def table_of(data: pd.DataFrame, caption: str) -> Table:
         for row in data.itertuples()
     }
     methods = sorted(dict.fromkeys(data["method"]), key=lambda method: method.startswith(OURS))
+    rows = tuple(
+        (method, *(cells.get((method, *column), UNKNOWN) for column in columns))
+        for method in methods
+    )
+    gaps = [f"{UNKNOWN}: not known here."] if any(UNKNOWN in row for row in rows) else []
     return Table(
         heading=("method", *(f"{_title(dataset)} {figure}" for dataset, figure in columns)),
-        rows=tuple(
-            (method, *(cells.get((method, *column), UNKNOWN) for column in columns))
-            for method in methods
-        ),
+        rows=rows,
         caption=caption,
-        notes=tuple(_notes(data)),
+        notes=(*gaps, *_other_features(data), *_sources(data)),
         ours=frozenset(k for k, method in enumerate(methods) if method.startswith(OURS)),
     )
 
@@ -132,11 +145,23 @@ def _title(dataset: str) -> str:
     return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
-def _notes(data: pd.DataFrame) -> list[str]:
+def _other_features(data: pd.DataFrame) -> list[str]:
+    """Say for which data sets the published figures are of other features than ours."""
+    widths = data.dropna(subset="feature_dim").drop_duplicates("dataset")
+    return [
+        f"{_title(row.dataset)}: the features here have {int(row.feature_dim)} columns and not "
+        f"{DATASETS[row.dataset].feature_dim}, so the published figures are of other features and "
+        "their level cannot be compared."
+        for row in widths.itertuples()
+        if row.dataset in DATASETS and row.feature_dim != DATASETS[row.dataset].feature_dim
+    ]
+
+
+def _sources(data: pd.DataFrame) -> list[str]:
+    """Return what was published where, and what of it is misprinted."""
     sources = published().sources
     cited = [key for key in dict.fromkeys(data["published_in"].dropna()) if key in sources]
-    notes = [f"{UNKNOWN}: not known here."]
-    notes += [f"{_methods(data, key)}: {sources[key]}." for key in cited]
+    notes = [f"{_methods(data, key)}: {sources[key]}." for key in cited]
     misprints = [text for dataset in data["dataset"] for text in published().misprints_of(dataset)]
     return notes + list(dict.fromkeys(misprints))
 
