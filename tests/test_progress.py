@@ -2,12 +2,17 @@
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
+from tuning.algorithms import NUMBER
 from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.progress import Standings
+from tuning.pace import Pace
+from tuning.progress import SearchProgress, Standings
+from tuning.terminal import StatusLine
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed")
 SCORES = st.sampled_from([math.nan, 0.0, 0.1, 0.2, 0.2, 0.3])
@@ -48,3 +53,20 @@ def test_they_are_what_counting_anew_says(steps):
             if s.status not in ("infeasible", "failed") and math.isfinite(s.score)
         ]
         assert standings.best is max(scored, key=lambda s: s.score, default=None)
+
+
+def test_of_a_trial_that_ended_the_last_values_are_forgotten():
+    """Ray Tune keeps the trials of a study as long as it runs."""
+    standings, told = Standings(), []
+    standings.take(Proposed(0, {}, "qmc"))
+    standings.take(EpochDone(0, 9, 0.5, 9, {}))
+    progress = SearchProgress(
+        told.append, standings, 1, 9, told.append, 2, StatusLine(), Pace(1)
+    )  # fmt: skip
+    metadata = _TrainingRunMetadata()
+    metadata.update_metric("score", 0.5)
+    assert metadata.metric_n_steps
+    trial = SimpleNamespace(config={NUMBER: 0}, run_metadata=metadata)
+    progress.on_trial_complete(1, [trial], trial)
+    assert told == [Ended(0, "finished", "")]
+    assert not metadata.metric_n_steps

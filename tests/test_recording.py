@@ -870,6 +870,18 @@ def test_the_revision_is_that_of_the_code_and_says_when_files_differ(tmp_path, m
     assert revision() == (commit, True)
 
 
+def test_packages_are_asked_for_their_versions_once_in_a_process(monkeypatch):
+    """Each trial is recorded with them, and reading them takes milliseconds."""
+    asked = []
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: asked.append(name) or "1.0")
+    provenance.package_version.cache_clear()
+    try:
+        assert provenance.provenance_tags() == provenance.provenance_tags()
+    finally:
+        provenance.package_version.cache_clear()
+    assert sorted(asked) == sorted(provenance.PACKAGES)
+
+
 def test_recording_does_not_need_ray():
     script = "import sys, tuning.recording; print('ray' in sys.modules)"
     done = subprocess.run(

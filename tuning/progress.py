@@ -256,6 +256,7 @@ class SearchProgress(Callback):
         """Make known how a trial ended."""
         standing = self._of(trial)
         self._end(standing, *well_ended(standing, self.max_epochs))
+        trial.run_metadata.metric_n_steps.clear()  # 35 kB of the last values that it averaged
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Have a trial tried again whose worker died, a few times, then make known that it broke.

@@ -46,6 +46,7 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def package_version(package: str) -> str:
     """Return an installed distribution's version, or ``not installed``."""
     try:
