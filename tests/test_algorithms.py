@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
-from optuna.samplers import QMCSampler
+from optuna.samplers import QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tuning import algorithms
 from tuning.algorithms import (
     BEST_EPOCH,
     CONFIGURATION,
@@ -227,3 +228,90 @@ def test_sobol_points_are_optunas_own():
 
     own = QMCSampler(seed=3, scramble=True)
     assert points(SAMPLERS["qmc"].build(3)) == points(own)
+
+
+def value_of(params):
+    return round(-abs(math.log10(params["alpha"]) - 1), 1)  # many are equally good
+
+
+def told(sampler, count, past=(), several=1):
+    """Ask and tell with four running at once; return the study and what was proposed."""
+    study = optuna.create_study(directions=["maximize"] * several, sampler=sampler)
+    study.add_trials(past)
+    running, points = [], []
+    for number in range(count):
+        running.append(study.ask(search_space()))
+        points.append(running[-1].params)
+        if len(running) == 4:
+            trial = running.pop(0)
+            if number % 9 == 8:
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, [value_of(trial.params)] * several)
+    return study, points
+
+
+def random_trials(count):
+    study = optuna.create_study(sampler=RandomSampler(seed=2), direction="maximize")
+    for _ in range(count):
+        trial = study.ask(search_space())
+        study.tell(trial, value_of(trial.params))
+    return study.get_trials()
+
+
+def estimators_of(study):
+    """Return the numbers of the trials that the next proposal takes for good, and of the others."""
+    split = []
+    inner = TPESampler._build_parzen_estimator
+
+    def spy(self, study, search_space, trials, handle_below):
+        split.append([trial.number for trial in trials])
+        return inner(self, study, search_space, trials, handle_below)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TPESampler, "_build_parzen_estimator", spy)
+        study.ask(search_space())
+    return split
+
+
+def optunas_tpe():
+    return TPESampler(seed=3, multivariate=True, constant_liar=True)
+
+
+def test_tpe_is_optunas_own_as_long_as_it_fits_all_trials():
+    _, ours = told(SAMPLERS["tpe"].build(3), 40)
+    _, theirs = told(optunas_tpe(), 40)
+    assert ours == theirs
+
+
+def test_tpe_fits_the_newest_of_many_trials_and_the_same_good_ones(monkeypatch):
+    study, _ = told(SAMPLERS["tpe"].build(3), 60, past=random_trials(300))
+    whole = optuna.create_study(direction="maximize", sampler=optunas_tpe())
+    whole.add_trials(study.get_trials())
+    good, rest = estimators_of(whole)
+    monkeypatch.setattr(algorithms, "MOST_FITTED", 280)
+    first = 361 - 280  # with the proposal at hand
+    assert len(good) == 25
+    assert min(good) < first
+    assert max(good) >= 300  # learnt of as they ended
+    given = optuna.create_study(direction="maximize", sampler=SAMPLERS["tpe"].build(3))
+    given.add_trials(study.get_trials())  # as a later process may have to
+    for seen in (study, given):
+        assert estimators_of(seen) == [good, [number for number in rest if number >= first]]
+
+
+def test_tpe_fits_all_trials_where_there_are_several_objectives(monkeypatch):
+    monkeypatch.setattr(algorithms, "MOST_FITTED", 20)
+    study, _ = told(SAMPLERS["tpe"].build(3), 45, several=2)
+    failed = 45 // 9
+    assert sum(map(len, estimators_of(study))) == 45 - failed
+
+
+def test_who_waits_is_found_without_a_look_at_all_trials_of_a_study():
+    waiting = [FakeTrial(f"id{n}", {NUMBER: n}, status="PENDING") for n in (7, 5, 6)]
+    running = FakeTrial("id4", {NUMBER: 4})
+    controller = SimpleNamespace(get_live_trials=lambda: {running, *waiting})
+    scheduler = StudyScheduler(SCHEDULERS["asha"].build(20), 10)
+    assert scheduler.choose_trial_to_run(controller) is waiting[1]
+    controller.get_live_trials = lambda: {running}
+    assert scheduler.choose_trial_to_run(controller) is None

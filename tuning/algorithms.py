@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,8 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
@@ -79,10 +81,78 @@ class _Sobol(QMCSampler):
         return dict(self._found)
 
 
+MOST_FITTED = 2_000
+"""To how many trials, the newest, Parzen estimators are fitted, beside the best ones."""
+_MOST_GOOD = 25
+"""How many Optuna's TPE takes for the good ones at most; all else is what they differ from."""
+
+
+class _Fitted(optuna.Study):
+    """A study of which only the given trials and the newest are seen."""
+
+    def __init__(self, study: optuna.Study, numbers: Iterable[int]) -> None:
+        self.__dict__.update(study.__dict__)
+        self._numbers = sorted(numbers)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy=False)
+        first = max(0, len(trials) - MOST_FITTED)
+        seen = [*(trials[n] for n in self._numbers if n < first), *trials[first:]]
+        return [trial for trial in seen if states is None or trial.state in states]
+
+
+class _Parzen(TPESampler):
+    """Optuna's, which fits all trials of a study for each proposal: 7 ms for every 1,000 of them.
+
+    The good ones are always the same as Optuna's; of the others, which say where trials have been
+    rather than where they were good, the newest do. With several objectives the good ones are a
+    tenth of all, so all are fitted.
+    """
+
+    _good: list[tuple[float, int]] | None = None
+    """The best values, each with minus its trial's number: of equal ones the older counts."""
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return what is proposed, from the good trials and the newest."""
+        if len(study.directions) > 1:
+            return super().sample_relative(study, trial, search_space)
+        if self._good is None:
+            complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            self._good = heapq.nlargest(_MOST_GOOD, map(_merit, complete))
+            heapq.heapify(self._good)
+        good = _Fitted(study, (-minus for _, minus in self._good))
+        return super().sample_relative(good, trial, search_space)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Learn whether a trial is among the good ones."""
+        super().after_trial(study, trial, state, values)
+        if self._good is not None and state == TrialState.COMPLETE and values:
+            heapq.heappush(self._good, (values[0], -trial.number))
+            if len(self._good) > _MOST_GOOD:
+                heapq.heappop(self._good)
+
+
+def _merit(trial: FrozenTrial) -> tuple[float, int]:
+    return trial.values[0], -trial.number
+
+
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "tpe": Sampler(
-            lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
+            lambda seed: _Parzen(seed=seed, multivariate=True, constant_liar=True),
             "tree-structured Parzen estimator",
         ),
         "gp": Sampler(
@@ -244,8 +314,12 @@ class StudyScheduler(FIFOScheduler):
         self.inner.on_trial_remove(tune_controller, self._judged[trial.config[NUMBER]])
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Pass on."""
-        return self.inner.choose_trial_to_run(tune_controller)
+        """Return the trial that waits and was proposed first, if any; none of ours pauses.
+
+        Ray Tune's own schedulers look through all trials of the study for it, at each event.
+        """
+        waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
+        return min(waiting, key=lambda trial: int(trial.config[NUMBER]), default=None)
 
     def debug_string(self) -> str:
         """Pass on."""
