@@ -23,7 +23,7 @@ from mianet.protocol import Task
 from mianet.scaling import FeatureScaler
 from mianet.steps import LOSSES, Batch, Stepper
 
-BATCHED_WEIGHTS = 300_000
+BATCHED_WEIGHTS = 200_000
 """Up to how many weights of the visual network executions are batched on a CPU."""
 
 _IMAGES_AT_ONCE = 256
