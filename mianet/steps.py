@@ -122,11 +122,9 @@ class RebuiltFeatures(Rebuilt):
     """The half of features, which are rebuilt through a hidden layer.
 
     Attributes:
-        hidden: The hidden layer.
-        by_hidden: The objective's gradient by it, before the activation.
+        by_hidden: The objective's gradient by that layer, before the activation.
     """
 
-    hidden: Float[Tensor, "executions rows hidden"]
     by_hidden: Float[Tensor, "executions rows hidden"]
 
 
@@ -290,7 +288,7 @@ class Step:
         product(by_rebuilt, w["visual_hidden.weight"].mT, out=by_hidden)
         _through_relu(by_hidden, hidden)
         by_latents = product(by_hidden, w["visual_latent.weight"].mT)
-        return loss, by_latents, RebuiltFeatures(latents, by_rebuilt, hidden, by_hidden)
+        return loss, by_latents, RebuiltFeatures(latents, by_rebuilt, by_hidden)
 
     def cross_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
         """Return eq. 5, each modality rebuilt from the other's latents.

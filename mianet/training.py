@@ -123,10 +123,11 @@ class Batched:
         self, tasks: Sequence[Task], settings: Hyperparameters, *, seeds: Sequence[int]
     ) -> None:
         # Those with the most images come first, so that whoever still takes steps is a beginning.
-        self._order = sorted(range(len(tasks)), key=lambda e: -len(tasks[e].train.rows))
-        self._tasks = [tasks[e] for e in self._order]
+        order = sorted(range(len(tasks)), key=lambda e: -len(tasks[e].train.rows))
+        self._places = [order.index(execution) for execution in range(len(tasks))]
+        self._tasks = [tasks[e] for e in order]
         features = tasks[0].train.features
-        streams = [np.random.SeedSequence(seeds[e]).generate_state(2) for e in self._order]
+        streams = [np.random.SeedSequence(seeds[e]).generate_state(2) for e in order]
         models = [
             build_model(
                 settings,
@@ -161,27 +162,25 @@ class Batched:
         for batch in batches(self._tasks, self._scalers, drawn, self._batch_images):
             total[: len(batch.features)] += self._stepper.step(batch)
         means = (total / total.new_tensor(steps)[:, None]).tolist()
-        epochs: list[Epoch[MIANet] | None] = [None] * len(steps)
-        for place, execution in enumerate(self._order):
-            epochs[execution] = self._checked(place, dict(zip(LOSSES, means[place], strict=True)))
-        return [epoch for epoch in epochs if epoch]
+        return [
+            self._checked(place, dict(zip(LOSSES, means[place], strict=True)))
+            for place in self._places
+        ]
 
     def state(self) -> list[dict[str, Any]]:
         """Return what the next epoch of each depends on; see ``Training.state``."""
-        states = {
-            execution: {
+        return [
+            {
                 "epochs": self._epochs,
                 "generator": self._generators[place].get_state(),
                 **self._stepper.state(place),
             }
-            for place, execution in enumerate(self._order)
-        }
-        return [states[execution] for execution in range(len(states))]
+            for place in self._places
+        ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what ``state`` of equal trainings returned, bit for bit."""
-        for place, execution in enumerate(self._order):
-            state = states[execution]
+        for place, state in zip(self._places, states, strict=True):
             self._epochs = int(state["epochs"])
             self._generators[place].set_state(state["generator"])
             self._stepper.restore(place, state)
