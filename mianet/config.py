@@ -15,6 +15,7 @@ LatentActivation = Literal["relu", "linear"]
 FeatureScaling = Literal["none", "global", "standard", "minmax", "l2"]
 Reconstruction = Literal["cross", "self", "none"]
 Strategy = Literal["iterative", "simultaneous", "joint"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class Hyperparameters(Settings):
         reconstruction: Which latents each modality is rebuilt from (eq. 5), if at all.
         strategy: How eq. 6 and eq. 7 take turns (figure 7).
         withhold_unseen_attributes: Keep unseen classes' attributes out of training (section 4.6).
+        precision: What the large products of a step round their factors to: not at all, to
+            TensorFloat-32 (on GPUs that have it), or to bfloat16. Sums, weights and Adam are fp32.
     """
 
     positive = (
@@ -124,6 +127,7 @@ class Hyperparameters(Settings):
     reconstruction: Reconstruction = "cross"
     strategy: Strategy = "iterative"
     withhold_unseen_attributes: bool = False
+    precision: Precision = "fp32"
 
     def latent_dim(self, classes: int) -> int:
         """Return L = multiplier × classes of the world at hand, at least 1 (section 4.2)."""

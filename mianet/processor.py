@@ -1,8 +1,10 @@
-"""How tensors on the CPU are computed: how many threads, and whose matrix products."""
+"""How tensors are computed: how many threads, and whose matrix products, how exact."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +43,54 @@ def product(
 
     That of a single execution is a plain one: on a CPU, a batch of one whose right factor is
     transposed takes five times as long.
+
+    Where a factor is in bfloat16 the other is rounded to it as well. Sums are of single precision,
+    and so is what is returned.
     """
+    if torch.bfloat16 in (left.dtype, right.dtype):
+        rounded = _product(left.bfloat16(), right.bfloat16(), None)
+        return rounded.float() if out is None else out.copy_(rounded)
+    return _product(left, right, out)
+
+
+def add_product(
+    into: Float[Tensor, "executions rows columns"],
+    left: Float[Tensor, "executions rows inner"],
+    right: Float[Tensor, "executions inner columns"],
+    scale: float | int = 1,
+) -> None:
+    """Add ``scale`` times the ``product`` to ``into``."""
+    if torch.bfloat16 in (left.dtype, right.dtype):
+        into.add_(product(left, right), alpha=scale)
+    else:
+        into.baddbmm_(left, right, alpha=scale)
+
+
+def affine(
+    rows: Float[Tensor, "executions rows inner"],
+    matrix: Float[Tensor, "executions inner columns"],
+    bias: Float[Tensor, "executions columns"],
+    out: Float[Tensor, "executions rows columns"] | None = None,
+) -> Float[Tensor, "executions rows columns"]:
+    """Return the ``product`` of rows and matrix plus the bias, written to ``out`` if given."""
+    if torch.bfloat16 in (rows.dtype, matrix.dtype):
+        return product(rows, matrix, out).add_(bias[:, None])
+    return torch.baddbmm(bias[:, None], rows, matrix, out=out)
+
+
+@contextmanager
+def tensor_float(wanted: bool) -> Iterator[None]:
+    """Let a GPU's products round factors to TensorFloat-32 (10 bits of mantissa), or not."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32" if wanted else "ieee"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
     if len(left) > 1:
         return torch.bmm(left, right, out=out)
     return torch.mm(left[0], right[0], out=None if out is None else out[0])[None]

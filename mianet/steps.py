@@ -21,7 +21,7 @@ from torch import Tensor
 from mianet.config import Hyperparameters
 from mianet.losses import matching, modality, orthogonality, reconstruction
 from mianet.model import LATENT_EPS, MIANet
-from mianet.processor import product
+from mianet.processor import add_product, affine, product
 from mianet.protocol import Task
 from mianet.weights import Weights
 
@@ -153,7 +153,9 @@ class Stepper:
         judging = [name for name in names if name.startswith("discriminator.")]
         embedding = [name for name in names if name not in judging]
         self.stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self.embedding = Weights(models, embedding, settings.learning_rate)
+        self.embedding = Weights(
+            models, embedding, settings.learning_rate, rounded=settings.precision == "bf16"
+        )
         self.discriminator = Weights(models, judging, settings.learning_rate)
 
     def state(self, execution: int) -> dict[str, Any]:
@@ -234,7 +236,7 @@ class Step:
         by_unit = torch.zeros_like(at.unit)
         if judgement:
             judging = self.stepper.discriminator.values(self.executions)["discriminator.0.weight"]
-            by_unit.baddbmm_(judgement.by_hidden, judging, alpha=-self.settings.gamma)
+            add_product(by_unit, judgement.by_hidden, judging, -self.settings.gamma)
         matched = self._match(by_unit)
         rebuilt, of_attributes, of_features = RECONSTRUCTIONS[self.settings.reconstruction](
             self, by_unit
@@ -245,7 +247,7 @@ class Step:
         orthogonal = none
         if self.settings.orthogonal:
             orthogonal, excess = orthogonality(at.constrained)
-            by_constrained.baddbmm_(excess, at.constrained, alpha=4 * self.settings.alpha)
+            add_product(by_constrained, excess, at.constrained, 4 * self.settings.alpha)
         by_constrained = self._through_activation(by_constrained, at.constrained)
         self._set_semantic(by_constrained, of_attributes)
         self._set_visual(by_visual, of_features)
@@ -260,11 +262,11 @@ class Step:
         The gradient by those rows is added to ``by_unit``.
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
-        rebuilt = torch.baddbmm(self.weights["rebuilt_attributes_bias"][:, None], latents, weight)
+        rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
         squares = (self.forward.rows[:, self._semantic] * self._attribute_squares).sum(1)
         loss, half = reconstruction(rebuilt, weights, sums, squares)
         by_rebuilt = half.mul_(2 * self.settings.beta)
-        by_unit[:, rows].baddbmm_(by_rebuilt, weight.mT)
+        add_product(by_unit[:, rows], by_rebuilt, weight.mT)
         return loss, Rebuilt(latents, by_rebuilt)
 
     def rebuild_features(
@@ -276,12 +278,8 @@ class Step:
         """
         w = self.weights
         by_hidden, hidden = (stack[:, self._images :] for stack in self._stacks)
-        torch.baddbmm(
-            w["rebuilt_hidden_bias"][:, None], latents, w["visual_latent.weight"], out=hidden
-        ).relu_()
-        rebuilt = torch.baddbmm(
-            w["rebuilt_features_bias"][:, None], hidden, w["visual_hidden.weight"]
-        )
+        affine(latents, w["visual_latent.weight"], w["rebuilt_hidden_bias"], out=hidden).relu_()
+        rebuilt = affine(hidden, w["visual_hidden.weight"], w["rebuilt_features_bias"])
         squares = self.batch.features.square().sum((1, 2))
         loss, half = reconstruction(rebuilt, weights, sums, squares)
         by_rebuilt = half.mul_(2 * self.settings.beta)
@@ -309,7 +307,7 @@ class Step:
             more, by_latents, of_features = self.rebuild_features(
                 at.semantic.gather(1, own), batch.weights, batch.features
             )
-            by_unit[:, self._semantic].baddbmm_(at.members.mT, by_latents)
+            add_product(by_unit[:, self._semantic], at.members.mT, by_latents)
         return loss + more, of_attributes, of_features
 
     def self_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
@@ -339,16 +337,16 @@ class Step:
         by_cosines = torch.zeros_like(cosines)
         by_cosines.scatter_(2, own, by_positive[..., None])
         by_cosines.scatter_(2, other, by_negative[..., None])
-        by_unit[:, : at.images].baddbmm_(by_cosines, at.semantic)
-        by_unit[:, self._semantic].baddbmm_(by_cosines.mT, at.visual)
+        add_product(by_unit[:, : at.images], by_cosines, at.semantic)
+        add_product(by_unit[:, self._semantic], by_cosines.mT, at.visual)
         return loss
 
     def _set_semantic(self, by_constrained: Tensor, rebuilt: Rebuilt | None) -> None:
         """Set the gradients of the semantic network, and of what is tied to it."""
         _affine_gradient(self.gradients, "semantic_latent", by_constrained, self.attributes)
         if rebuilt:
-            self.gradients["semantic_latent.weight"].baddbmm_(
-                rebuilt.latents.mT, rebuilt.by_rebuilt
+            add_product(
+                self.gradients["semantic_latent.weight"], rebuilt.latents.mT, rebuilt.by_rebuilt
             )
             self.gradients["rebuilt_attributes_bias"].copy_(rebuilt.by_rebuilt.sum(1))
 
@@ -368,8 +366,10 @@ class Step:
             into["rebuilt_features_bias"].copy_(rebuilt.by_rebuilt.sum(1))
             by_visual = torch.cat([by_visual, rebuilt.latents], 1)
             features = torch.cat([features, rebuilt.by_rebuilt], 1)
-        torch.bmm(by_visual.mT, hidden, out=into["visual_latent.weight"])
-        torch.bmm(by_hidden.mT, features, out=into["visual_hidden.weight"])
+        if self.settings.precision == "bf16":
+            by_visual, by_hidden = by_visual.bfloat16(), by_hidden.bfloat16()
+        product(by_visual.mT, hidden, out=into["visual_latent.weight"])
+        product(by_hidden.mT, features, out=into["visual_hidden.weight"])
 
     @cached_property
     def _stacks(self) -> tuple[Tensor, Tensor]:
@@ -465,12 +465,11 @@ RECONSTRUCTIONS: Mapping[str, Reconstruct] = MappingProxyType(
 def _affine(
     rows: Tensor, weights: Mapping[str, Tensor], layer: str, *, out: Tensor | None = None
 ) -> Tensor:
-    bias, weight = weights[f"{layer}.bias"], weights[f"{layer}.weight"]
-    return torch.baddbmm(bias[:, None], rows, weight.mT, out=out)
+    return affine(rows, weights[f"{layer}.weight"].mT, weights[f"{layer}.bias"], out)
 
 
 def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, rows: Tensor) -> None:
-    torch.bmm(by_out.mT, rows, out=into[f"{layer}.weight"])
+    product(by_out.mT, rows, out=into[f"{layer}.weight"])
     into[f"{layer}.bias"].copy_(by_out.sum(1))
 
 

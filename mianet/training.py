@@ -12,13 +12,16 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor
 
 from mianet.config import Hyperparameters
 from mianet.errors import DivergedError
+from mianet.graphs import captured
 from mianet.model import MIANet, build_model
 from mianet.prediction import Scorer
+from mianet.processor import tensor_float
 from mianet.protocol import Task
 from mianet.scaling import FeatureScaler
 from mianet.steps import LOSSES, Batch, Stepper
@@ -146,8 +149,10 @@ class Batched:
         self._generators = [
             torch.Generator(features.device).manual_seed(int(batches)) for _, batches in streams
         ]
-        self._batch_images = settings.batch_images
+        self._settings = settings
         self._epochs = 0
+        self._total = torch.zeros(len(tasks), len(LOSSES), device=features.device)
+        self._step = captured(self._take, features.device)
 
     def epoch(self) -> list[Epoch[MIANet]]:
         """Train each one more epoch.
@@ -156,12 +161,14 @@ class Batched:
             DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
         """
         self._epochs += 1
-        steps = [math.ceil(len(task.train.rows) / self._batch_images) for task in self._tasks]
-        total = torch.zeros(len(steps), len(LOSSES), device=self._generators[0].device)
+        images = self._settings.batch_images
+        steps = [math.ceil(len(task.train.rows) / images) for task in self._tasks]
+        self._total.zero_()
         drawn = [draw_pairs(*each) for each in zip(self._tasks, self._generators, strict=True)]
-        for batch in batches(self._tasks, self._scalers, drawn, self._batch_images):
-            total[: len(batch.features)] += self._stepper.step(batch)
-        means = (total / total.new_tensor(steps)[:, None]).tolist()
+        with tensor_float(self._settings.precision == "tf32"):
+            for pairs in batches(drawn, images):
+                self._step(*pairs)
+        means = (self._total / self._total.new_tensor(steps)[:, None]).tolist()
         return [
             self._checked(place, dict(zip(LOSSES, means[place], strict=True)))
             for place in self._places
@@ -184,6 +191,20 @@ class Batched:
             self._epochs = int(state["epochs"])
             self._generators[place].set_state(state["generator"])
             self._stepper.restore(place, state)
+        self._step = captured(self._take, self._total.device)  # Adam's state lies elsewhere now
+
+    def _take(self, rows: Tensor, classes: Tensor, other_classes: Tensor, weights: Tensor) -> None:
+        """Take a step of the first executions (``batches``), and add up the losses it met."""
+        features = [
+            scaler(task.train.features.index_select(0, own))
+            for task, scaler, own in zip(self._tasks, self._scalers, rows, strict=False)
+        ]
+        if len(rows) == 1:
+            stacked = features[0][None]  # none fills up
+        else:
+            stacked = torch.stack(features).mul_(weights[..., None])
+        batch = Batch(stacked, classes, other_classes, weights)
+        self._total[: len(rows)] += self._stepper.step(batch)
 
     def _checked(self, place: int, losses: dict[str, float]) -> Epoch[MIANet]:
         model, scaler = self._stepper.models[place], self._scalers[place]
@@ -293,47 +314,28 @@ def draw_pairs(task: Task, generator: torch.Generator) -> Pairs:
     return Pairs(rows[order], classes[order], other[order])
 
 
-def batches(
-    tasks: Sequence[Task],
-    scalers: Sequence[FeatureScaler],
-    drawn: Sequence[Pairs],
-    batch_images: int,
-) -> Iterator[Batch]:
+def batches(drawn: Sequence[Pairs], batch_images: int) -> Iterator[tuple[Tensor, ...]]:
     """Yield the steps of an epoch of several executions, those of the most images first.
 
-    A batch is of the executions that have images left. An execution's last batch is smaller where
-    its images do not divide evenly.
+    A step is of the executions that have images left: their rows, classes, other classes, and
+    weights, each (executions, images). An execution's last step is smaller where its images do not
+    divide evenly; beside others, copies of an image, of weight 0, fill it up.
     """
-    for start in range(0, len(drawn[0].rows), batch_images):
-        parts = [
-            Pairs(*(values[start : start + batch_images] for values in vars(pairs).values()))
-            for pairs in drawn
-            if len(pairs.rows) > start
-        ]
-        images = len(parts[0].rows)
-        features = [
-            scaler(task.train.features.index_select(0, part.rows))
-            for task, scaler, part in zip(tasks, scalers, parts, strict=False)
-        ]
-        yield Batch(
-            features=_stacked(features, images),
-            classes=_stacked([part.classes for part in parts], images),
-            other_classes=_stacked([part.other_classes for part in parts], images),
-            weights=_stacked([f.new_ones(len(f)) for f in features], images),
-        )
-
-
-def _stacked(executions: Sequence[Tensor], rows: int) -> Tensor:
-    """Return one tensor of all executions, shorter ones filled up with zeros."""
-    if len(executions) == 1:
-        return executions[0][None]
-    padded = [
-        each
-        if len(each) == rows
-        else torch.cat([each, each.new_zeros(rows - len(each), *each.shape[1:])])
-        for each in executions
+    most = len(drawn[0].rows)
+    filled = [
+        torch.stack([_filled_up(getattr(pairs, name), most) for pairs in drawn])
+        for name in ("rows", "classes", "other_classes")
     ]
-    return torch.stack(padded)
+    ones = [torch.ones_like(pairs.rows, dtype=torch.float32) for pairs in drawn]
+    filled.append(torch.stack([F.pad(own, (0, most - len(own))) for own in ones]))
+    for start in range(0, most, batch_images):
+        going = sum(len(pairs.rows) > start for pairs in drawn)
+        yield tuple(values[:going, start : start + batch_images] for values in filled)
+
+
+def _filled_up(values: Tensor, length: int) -> Tensor:
+    """Return that many values, the first one again and again at the end."""
+    return torch.cat([values, values[:1].expand(length - len(values))])
 
 
 def class_positions(task: Task) -> Int64[Tensor, " images"]:

@@ -22,9 +22,18 @@ class Weights:
         models: Models of equal shape on one device.
         names: Which of their parameters.
         learning_rate: Adam's step size.
+        rounded: Whether products are to meet a copy of the matrices in bfloat16. The optimiser
+            moves those of single precision.
     """
 
-    def __init__(self, models: Sequence[nn.Module], names: Sequence[str], learning_rate: float):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        names: Sequence[str],
+        learning_rate: float,
+        *,
+        rounded: bool = False,
+    ) -> None:
         parameters = [dict(model.named_parameters()) for model in models]
         self._shapes = {name: parameters[0][name].shape for name in names}
         like = parameters[0][names[0]]
@@ -35,12 +44,15 @@ class Weights:
             for name, view in views.items():
                 view.copy_(own[name].detach())
                 own[name].data = view
+        self._rounded = self._block.bfloat16() if rounded else None
         self._views: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
         self._rows = [nn.Parameter(row) for row in self._block]
-        self.optimizer = torch.optim.Adam(self._rows, lr=learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self._rows, lr=learning_rate, fused=True, capturable=like.device.type == "cuda"
+        )
 
     def values(self, models: int) -> dict[str, Tensor]:
-        """Return name → the weights of the first models, a row a model."""
+        """Return name → the weights of the first models, a row a model, as products meet them."""
         return self._of(models)[0]
 
     def gradients(self, models: int) -> dict[str, Tensor]:
@@ -52,6 +64,7 @@ class Weights:
         for number, (row, gradient) in enumerate(zip(self._rows, self._gradient, strict=True)):
             row.grad = gradient if number < models else None
         self.optimizer.step()
+        self._round(models)
 
     def state(self, model: int) -> dict[str, Any]:
         """Return what a model's next step depends on; the tensors are those in use."""
@@ -60,18 +73,26 @@ class Weights:
     def restore(self, model: int, state: Mapping[str, Any]) -> None:
         """Take over what ``state`` of an equal model returned; it is copied."""
         self._block[model].copy_(state["values"])
+        self._round(len(self._block))
         moments = {name: value for name, value in state.items() if name != "values"}
         if moments:
             device = self._block.device
-            own = {"step": moments["step"].clone()}
-            own |= {n: moments[n].to(device, copy=True) for n in ("exp_avg", "exp_avg_sq")}
-            self.optimizer.state[self._rows[model]] = own
+            self.optimizer.state[self._rows[model]] = {
+                name: value.to(device, copy=True) for name, value in moments.items()
+            }
 
     def _of(self, models: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         if models not in self._views:
-            own = (self._split(block[:models]) for block in (self._block, self._gradient))
-            self._views[models] = (next(own), next(own))
+            values, gradients = (self._split(b[:models]) for b in (self._block, self._gradient))
+            if self._rounded is not None:
+                rounded = self._split(self._rounded[:models])
+                values |= {name: rounded[name] for name in rounded if name.endswith(".weight")}
+            self._views[models] = (values, gradients)
         return self._views[models]
+
+    def _round(self, models: int) -> None:
+        if self._rounded is not None:
+            self._rounded[:models].copy_(self._block[:models])
 
     def _split(self, block: Tensor) -> dict[str, Tensor]:
         views, start = {}, 0

@@ -48,7 +48,9 @@ class PairwiseTrainer:
         matching = -(
             log_with_linear_tail(cosines[:n]).sum() + log_with_linear_tail(1 - cosines[n:]).sum()
         ) / (2 * n)
-        orthogonality = (classes @ classes.T - torch.eye(len(classes))).square().sum()
+        orthogonality = (
+            (classes @ classes.T - torch.eye(len(classes), device=x.device)).square().sum()
+        )
         rebuilt_x = self.model.rebuild_features(s[:n])
         rebuilt_a = self.model.rebuild_attributes(v[:n])
         reconstruction = (rebuilt_x - x).square().sum() + (rebuilt_a - a).square().sum()
@@ -56,7 +58,8 @@ class PairwiseTrainer:
 
     def modality(self, v, s):
         logits = self.model.discriminator(torch.cat([v, s]))
-        return F.cross_entropy(logits, torch.tensor([0] * len(v) + [1] * len(s)))
+        labels = torch.tensor([0] * len(v) + [1] * len(s), device=v.device)
+        return F.cross_entropy(logits, labels)
 
 
 def log_with_linear_tail(p):

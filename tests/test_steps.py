@@ -1,5 +1,6 @@
 """One step against the plain oracle: every loss, every gradient, every strategy and variant."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,6 +11,7 @@ from worlds import small_settings, small_task
 from mianet.config import VARIANTS
 from mianet.model import build_model
 from mianet.steps import LOSSES, STRATEGIES, Batch, Step, Stepper
+from mianet.weights import Weights
 
 
 def stepper_of(settings, task, seed=3):
@@ -198,3 +200,36 @@ def test_unseen_attributes_do_take_part_otherwise():
     after = stepper_of(small_settings(), world).step(batch)[0]
     assert before[LOSSES.index("orthogonality")] != after[LOSSES.index("orthogonality")]
     assert before[LOSSES.index("matching")] == after[LOSSES.index("matching")]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_step_stays_on_its_device(variant, precision, monkeypatch):
+    """On the device of no data, which refuses operations with tensors of the CPU."""
+    monkeypatch.setattr(Weights, "step", lambda *_: None)  # Adam's kernels know real devices only
+    settings, task = small_settings(precision=precision, **VARIANTS[variant]), small_task()
+    classes = {n: getattr(task, n).to("meta") for n in ("seen_classes", "unseen_classes")}
+    away = dataclasses.replace(task, class_attributes=task.class_attributes.to("meta"), **classes)
+    models = [copy.deepcopy(stepper_of(settings, task).models[0]).float().to("meta")] * 2
+    classes = torch.zeros(2, 6, dtype=torch.int64, device="meta")
+    features = torch.zeros(2, 6, task.train.features.shape[1], device="meta")
+    batch = Batch(features, classes, classes, torch.ones(2, 6, device="meta"))
+    losses = Stepper(models, settings, [away, away]).step(batch)
+    assert (losses.shape, losses.device.type) == ((2, len(LOSSES)), "meta")
+
+
+def test_rounded_products_are_near_the_exact_ones():
+    task, ends = small_task(images=360, width=20, attributes=8), {}
+    for precision in ("fp32", "bf16"):
+        settings = small_settings(precision=precision, hidden_dim=32, gamma=0.1)
+        stepper = stepper_of(settings, task)
+        stepper.models[0].float()
+        stepper = Stepper([stepper.models[0]], settings, [task])
+        losses = [
+            stepper.step(Batch(b.features.float(), b.classes, b.other_classes, b.weights.float()))
+            for b in (random_batch(task, 30, seed=n) for n in range(20))
+        ]
+        ends[precision] = torch.cat(losses)
+        assert all(p.dtype == torch.float32 for p in stepper.models[0].parameters())
+    assert not torch.equal(ends["fp32"], ends["bf16"])
+    torch.testing.assert_close(ends["bf16"], ends["fp32"], rtol=0.03, atol=0.01)

@@ -9,37 +9,30 @@ from worlds import small_search_data, small_settings, small_task
 from mianet.config import VARIANTS
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
-from mianet.scaling import FeatureScaler
 from mianet.training import Batched, InTurn, Training, batches, begin_together, draw_pairs, train
 from mianet.validation import Validation, validate
 
 
 def collect_pairs(task, batch_images, seed=0):
-    scaler = FeatureScaler.fit("none", task.train.features, task.train.rows)
+    """Return rows, classes, other classes and weights of each step of an epoch."""
     drawn = draw_pairs(task, torch.Generator().manual_seed(seed))
-    return list(batches([task], [scaler], [drawn], batch_images))
+    return [tuple(each[0] for each in step) for step in batches([drawn], batch_images)]
 
 
 def test_an_epoch_holds_every_training_image_once_with_its_own_class():
     task = small_task(images=53)
     epoch = collect_pairs(task, 4)
-    assert [b.classes.shape[1] for b in epoch[:-1]] == [4] * (len(epoch) - 1)
-    assert all((b.weights == 1).all() for b in epoch)
-    features = torch.cat([b.features[0] for b in epoch])
-    labels = torch.cat([task.seen_classes[b.classes[0]] for b in epoch])
-    drawn = torch.cat([features, labels[:, None].float()], 1)
-    wanted = torch.cat(
-        [task.train.features[task.train.rows], task.train.labels[task.train.rows][:, None].float()],
-        1,
-    )
-    assert sorted(drawn.tolist()) == sorted(wanted.tolist())
+    assert [len(rows) for rows, *_ in epoch[:-1]] == [4] * (len(epoch) - 1)
+    rows, classes, _, weights = (torch.cat(each) for each in zip(*epoch, strict=True))
+    assert (weights == 1).all()
+    assert sorted(rows.tolist()) == sorted(task.train.rows.tolist())
+    assert torch.equal(task.seen_classes[classes], task.train.labels[rows])
 
 
 def test_negative_pairs_are_other_seen_classes_drawn_evenly():
     task = small_task(images=600)
     epochs = [b for seed in range(20) for b in collect_pairs(task, 50, seed)]
-    classes = torch.cat([b.classes[0] for b in epochs])
-    other = torch.cat([b.other_classes[0] for b in epochs])
+    classes, other = (torch.cat([step[part] for step in epochs]) for part in (1, 2))
     assert not (classes == other).any()
     for label in range(4):
         counts = torch.bincount(other[classes == label], minlength=4)

@@ -57,11 +57,13 @@ def _samplers(samplers, workers, schedulers):
 
 MOST = 10_000
 SUITES = {
-    "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("asha",)),
-    "samplers-others": lambda: _samplers(
-        ("qmc", "random", "tpe", "cmaes"), (1, 8, 16), ("median", "none")
+    "samplers": lambda: _samplers(
+        ("qmc", "random", "tpe", "cmaes", "nsga2"), (1, 8, 16), ("asha",)
     ),
-    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 16), ("asha", "none")),
+    "samplers-others": lambda: _samplers(
+        ("qmc", "random", "tpe", "cmaes"), (1, 16), ("median", "none")
+    ),
+    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 16), ("asha",)),
     "telling": lambda: {
         f"{sampler} · {telling} · {w}": Search(
             sampler=sampler,

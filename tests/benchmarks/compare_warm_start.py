@@ -16,14 +16,23 @@ import numpy as np
 import torch
 from compare_searches import DENSE, interval
 from curve_table import FOLDER
-from replay import Replay, Search, TableProposer, World, incumbents, load_curves, regret_at
+from replay import (
+    EXECUTIONS,
+    Replay,
+    Search,
+    TableProposer,
+    World,
+    incumbents,
+    load_curves,
+    regret_at,
+)
 from surrogate import densified
 
 from mianet.config import Hyperparameters
 from tuning.algorithms import SAMPLERS, SCHEDULERS
 from tuning.ledger import Ended, EpochDone
 from tuning.objectives import OBJECTIVES
-from tuning.records import RecordedTrial
+from tuning.records import PAPER, RecordedTrial
 from tuning.warm_start import EarlierStudy, warm_points
 
 PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -43,16 +52,17 @@ def as_recorded(world, history, name):
     names = world.curves.about.names
     best = {e.number: e for e in history.events if isinstance(e, EpochDone)}
     trials = [
-        _trial(e, best[e.number], dict(zip(names, values, strict=True)))
+        _trial(world, history.rows[e.number], e, best[e.number])
         for e in history.events
         if isinstance(e, Ended) and e.number in best
-        for values in [world.curves.values[history.rows[e.number]].tolist()]
     ]
     return EarlierStudy(name, "cold", "mianet", names, trials)
 
 
-def _trial(ended, last, values):
+def _trial(world, row, ended, last):
+    values = dict(zip(world.curves.about.names, world.curves.values[row].tolist(), strict=True))
     settings = Hyperparameters.from_mapping(values).as_dict()
+    of_draws = world.of_draws[row, :, last.best_epoch - 1]
     return RecordedTrial(
         run_id=str(ended.number),
         study="cold",
@@ -60,17 +70,18 @@ def _trial(ended, last, values):
         study_started=0,
         number=ended.number,
         status=ended.status,
-        origin="",
+        origin="" if row else PAPER,
         hyperparameters={name: str(value) for name, value in settings.items()},
         score=last.score,
         best_epoch=last.best_epoch,
-        executions=1,
-        planned_executions=1,
+        executions=EXECUTIONS,
+        planned_executions=EXECUTIONS,
         protocol={},
         data_digest="",
         code_version="",
         started=ended.number,
         metrics={"val_harmonic_mean": last.score},
+        per_execution=dict(enumerate(of_draws.tolist())),
     )
 
 

@@ -8,7 +8,7 @@ A proposal that was not recorded is answered by the nearest configuration that w
 search has not tried yet (in the space's logarithms, each scaled to 0..1). The sampler is told that
 configuration, as if it had proposed it: what it learns is true of the point it learns it for, noise
 included, and no search is told of a point twice. Each search meets five draws of the recorded ones,
-chosen by its seed; what it finds is judged by the other draws.
+chosen by its seed (three where five were recorded); what it finds is judged by the other draws.
 """
 
 import functools
@@ -41,7 +41,8 @@ class Curves:
         h: (configurations, draws, epochs), harmonic means; NaN where nothing was recorded.
         t1: ZSL accuracies likewise.
         seconds: (configurations,), processor seconds of an epoch of one execution.
-        lasting: (configurations, draws), epochs before the training diverged; else all epochs.
+        lasting: (configurations, draws), epochs before the training diverged, else all epochs; -1
+            where nothing was recorded.
     """
 
     about: About
@@ -77,21 +78,24 @@ class Curves:
         return (np.log(self.values) - low) / width
 
 
-def load_curves(path, draws=None, most=None):
+def load_curves(path, draws=None, most=None, further=0):
     """Read the configurations of which the first ``draws`` executions were all recorded.
 
-    With ``most``, the first so many of them: a table grows, and a comparison can be repeated.
+    With ``most``, the first so many of them: a table grows, and a comparison can be repeated. With
+    ``further``, so many more draws follow, which need not have been recorded.
     """
     about, rows = read_rows(path)
     draws = draws or 1 + max(draw for _, draw in rows)
+    wide = draws + further
     by_configuration = {}
     for row in rows.values():
-        if row.draw < draws:
+        if row.draw < wide:
             by_configuration.setdefault(row.configuration, {})[row.draw] = row
-    complete = [c for c, of in sorted(by_configuration.items()) if len(of) == draws][:most]
-    shape = (len(complete), draws, about.epochs)
+    whole = set(range(draws))
+    complete = [c for c, of in sorted(by_configuration.items()) if whole <= of.keys()][:most]
+    shape = (len(complete), wide, about.epochs)
     found = {name: np.full(shape, np.nan) for name in ACCURACIES}
-    lasting = np.zeros(shape[:2], int)
+    lasting = np.full(shape[:2], -1)
     for i, c in enumerate(complete):
         for draw, row in by_configuration[c].items():
             lasting[i, draw] = len(row.ts)
@@ -129,9 +133,10 @@ class World:
 
     @classmethod
     def of(cls, curves, seed):
-        """Choose the draws of a search by its seed."""
+        """Choose the draws of a search by its seed; at least two are left to judge."""
         order = np.random.default_rng([seed, 11]).permutation(curves.draws)
-        mine, others = np.sort(order[:EXECUTIONS]), np.sort(order[EXECUTIONS:])
+        met = min(EXECUTIONS, curves.draws - 2)
+        mine, others = np.sort(order[:met]), np.sort(order[met:])
         of_draws = curves.h[:, mine]
         return cls(
             curves,

@@ -1,0 +1,82 @@
+"""Steps captured as CUDA graphs: a GPU that gets its kernels in one go does not wait for Python."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Take = Callable[..., None]
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+"""Takes a function down without running it; returns what runs what was taken down."""
+
+
+class Captured:
+    """A function of tensors that is captured once for each of their shapes, and then replayed.
+
+    The first call of a shape runs the function as it is, which also prepares what can only be
+    prepared outside a capture: scratch memory, libraries, an optimiser's state. The second captures
+    it. Where that fails, the function goes on being run as it is, and a warning says so.
+
+    A replay repeats what the device did, not what Python did. So the function must return nothing,
+    must leave its results in tensors that stay where they are, and must not let numbers decide that
+    change from call to call.
+
+    Args:
+        function: What to run; its arguments are tensors.
+        capture: How to capture.
+    """
+
+    def __init__(self, function: Take, capture: Capture) -> None:
+        self._function = function
+        self._capture = capture
+        self._prepared: set[tuple[torch.Size, ...]] = set()
+        self._graphs: dict[tuple[torch.Size, ...], tuple[list[Tensor], Callable[[], None]]] = {}
+
+    def __call__(self, *tensors: Tensor) -> None:
+        """Run the function, or what was captured of it at these shapes."""
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes not in self._prepared:
+            self._prepared.add(shapes)
+            self._function(*tensors)
+            return
+        if shapes not in self._graphs:
+            self._graphs[shapes] = self._captured(tensors)
+        inputs, replay = self._graphs[shapes]
+        for own, given in zip(inputs, tensors, strict=True):
+            own.copy_(given)
+        replay()
+
+    def _captured(self, tensors: tuple[Tensor, ...]) -> tuple[list[Tensor], Callable[[], None]]:
+        inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
+
+        def call() -> None:
+            self._function(*inputs)
+
+        try:
+            return inputs, self._capture(call)
+        except RuntimeError as error:
+            warnings.warn(
+                f"steps are taken one kernel after the other, since they could not be captured as "
+                f"a CUDA graph: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return inputs, call
+
+
+def captured(function: Take, device: torch.device) -> Take:
+    """Return the function, captured where the device can do that."""
+    if device.type != "cuda":
+        return function
+    pool = torch.cuda.graph_pool_handle()  # graphs that are never replayed at once share memory
+
+    def capture(call: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            call()
+        return graph.replay
+
+    return Captured(function, capture)

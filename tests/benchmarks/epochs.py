@@ -1,0 +1,149 @@
+"""Epochs a second of a trial, on a CPU or a GPU, against the same model written the usual way.
+
+    python tests/benchmarks/epochs.py synthetic:apy --device cuda
+    python tests/benchmarks/epochs.py AWA1 --data-dir DIR --threads 1
+
+An epoch is that of all five executions, scored on their held-out images. The usual way takes every
+pair on its own, with autograd, batches from a ``DataLoader`` with workers, executions in turn. Ours
+is timed in each precision, and the best H of each is printed for some seeds of the weights, so that
+what rounding does can be set beside what another seed does.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pairwise import PairwiseTrainer
+
+from mianet.data import load_search_data, paper_hyperparameters
+from mianet.evaluation import evaluate
+from mianet.model import build_model
+from mianet.processor import use_threads
+from mianet.protocol import validation_tasks
+from mianet.scaling import FeatureScaler
+from mianet.training import Training, begin_together
+
+EXECUTIONS = 5
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--loader-workers", type=int, default=2, help="of the usual way")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--usual-epochs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    data = load_search_data(arguments.dataset, arguments.data_dir)
+    changed = dict(each.split("=", 1) for each in arguments.set)
+    paper = paper_hyperparameters(arguments.dataset)
+    settings = type(paper).from_mapping({**paper.as_dict(), **changed})
+    tasks = validation_tasks(
+        data, executions=EXECUTIONS, seed=0, device=torch.device(arguments.device)
+    )
+    usual = seconds_of(Usual(tasks, settings, arguments.loader_workers), arguments.usual_epochs)
+    print(f"usual {usual:8.3f} s an epoch", flush=True)
+    on_gpu = arguments.device != "cpu"
+    for precision in PRECISIONS if on_gpu else ("fp32", "bf16"):
+        best = []
+        for seed in range(arguments.seeds):
+            ours = Ours(tasks, settings.replace(precision=precision), seed)
+            seconds = seconds_of(ours, arguments.epochs)
+            best.append(100 * max(ours.curve))
+        print(
+            f"{precision} {seconds:9.3f} s an epoch, {usual / seconds:5.1f} times as many a "
+            f"second; best H by seed {', '.join(f'{h:.2f}' for h in best)}",
+            flush=True,
+        )
+
+
+def seconds_of(trial, epochs):
+    """Return the median wall time of an epoch, after a first one that warms up."""
+    times = []
+    for _ in range(1 + epochs):
+        begun = time.perf_counter()
+        trial.epoch()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[1:])
+
+
+class Ours:
+    def __init__(self, tasks, settings, seed):
+        self.tasks, self.curve = tasks, []
+        seeds = [100 * seed + execution for execution in range(len(tasks))]
+        self.trainings = begin_together(Training, tasks, settings, seeds=seeds)
+
+    def epoch(self):
+        epochs = self.trainings.epoch()
+        self.curve.append(
+            statistics.fmean(
+                evaluate(epoch.model, epoch.scaler, task).harmonic_mean
+                for epoch, task in zip(epochs, self.tasks, strict=True)
+            )
+        )
+
+
+class Usual:
+    def __init__(self, tasks, settings, workers):
+        self.executions = [
+            UsualExecution(task, settings, workers, n) for n, task in enumerate(tasks)
+        ]
+
+    def epoch(self):
+        for execution in self.executions:
+            execution.epoch()
+
+
+class UsualExecution:
+    """One execution as a tutorial would have it written."""
+
+    def __init__(self, task, settings, workers, seed):
+        self.task, self.device = task, task.train.features.device
+        features = task.train.features
+        self.scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
+        self.model = build_model(
+            settings,
+            feature_dim=features.shape[1],
+            attribute_dim=task.class_attributes.shape[1],
+            classes=len(task.class_attributes),
+            seed=seed,
+        ).to(self.device)
+        self.trainer = PairwiseTrainer(
+            self.model, settings, task.class_attributes, task.seen_classes
+        )
+        labels = torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
+        images = TensorDataset(self.scaler(features[task.train.rows]).cpu(), labels.cpu())
+        self.loader = DataLoader(
+            images,
+            batch_size=settings.batch_images,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def epoch(self):
+        seen = len(self.task.seen_classes)
+        for images, labels in self.loader:
+            x, y = (each.to(self.device, non_blocking=True) for each in (images, labels))
+            other = (y + torch.randint(1, seen, y.shape, device=self.device)) % seen
+            losses = self.trainer.step(x, y, other)
+        losses.tolist()
+        evaluate(self.model, self.scaler, self.task)
+
+
+if __name__ == "__main__":
+    main()
