@@ -13,6 +13,7 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
+import compare_selection
 from compare_searches import interval, lines, one
 from curve_table import About
 from draw_searches import draw
@@ -297,3 +298,46 @@ def test_an_interval_holds_the_mean_as_often_as_it_says():
         low, high = interval(sample[:, None], 300)
         held += low[0] <= 0 <= high[0]
     assert 0.88 < held / len(samples) < 0.98
+
+
+def test_fresh_draws_and_judges_are_other_draws_than_those_of_the_search():
+    curves = invented_curves(draws=15)
+    world, judges = compare_selection.divided(curves, seed=3)
+    whole = np.flatnonzero((curves.lasting == EPOCHS).all(1))
+    row = whole[0]
+    met = {h[0] for h in world.of_draws[row]}
+    of = [{h[0] for h in curves.h[row, draws]} for draws in (judges._fresh, judges._judging)]
+    assert [len(met), *map(len, of)] == [5, 5, 5]
+    assert len(met | of[0] | of[1]) == 15
+    assert judges.truth(row, 1) == pytest.approx(np.mean(list(of[1])))
+
+
+def test_where_few_have_further_draws_the_search_meets_the_first_ones():
+    curves = invented_curves(draws=15)
+    curves.lasting[7:, 5:] = -1
+    curves.h[7:, 5:] = np.nan
+    world, judges = compare_selection.divided(curves, seed=3)
+    np.testing.assert_array_equal(world.of_draws, curves.h[:, :5])
+    assert judges.truth(4, 1) > 0
+    with pytest.raises(compare_selection.UnrecordedError):
+        judges.truth(8, 1)
+
+
+def test_every_way_of_selecting_keeps_to_the_budget_and_confirming_promises_less():
+    curves = invented_curves(configurations=200, draws=15)
+    noise = np.random.default_rng(5).normal(0, 0.3, curves.h.shape[:2])[..., None]
+    noisy = dataclasses.replace(curves, h=np.clip(curves.h + noise, 0, None))
+    budget = 1200
+    found, left_out = compare_selection.compare(noisy, budget, seeds=12)
+    assert left_out == 0
+    of = {
+        name: {what: np.mean([getattr(f, what) for f in each]) for what in vars(each[0])}
+        for name, each in found.items()
+    }
+    whole, early, confirmed = of.values()
+    assert whole["trials"] < confirmed["trials"] < early["trials"]
+    assert budget / EPOCHS / 5 <= whole["trials"]  # more where some diverge
+    assert confirmed["confirmed"] > 1
+    optimism = [each["score"] - each["truth"] for each in (early, confirmed)]
+    assert optimism[1] < optimism[0]
+    assert all("against" in line for line in compare_selection.lines(found)[:1])

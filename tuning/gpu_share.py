@@ -72,9 +72,10 @@ def need_of(
 ) -> Need | None:
     """Estimate what a training needs; None for a model that nobody has estimated.
 
-    Weights are counted. A step's work is three tensors (value, gradient, temporary) for each
-    layer's rows of images and classes, and one weight gradient more than the optimiser keeps;
-    scoring copies the held-out images of an execution, at most half of all.
+    Weights are counted, those rounded to bfloat16 as half of one. A step's work is three tensors
+    (value, gradient, temporary) for each layer's rows of images and classes of each execution, once
+    in common memory and once in that of its graph, and one weight gradient more than the optimiser
+    keeps; scoring copies the held-out images of an execution, at most half of all.
     """
     if not isinstance(settings, Hyperparameters):
         return None
@@ -90,11 +91,12 @@ def need_of(
     latent = settings.latent_dim(classes)
     rows = settings.batch_images + 2 * classes
     step = 3 * rows * (3 * feature_dim + 3 * settings.hidden_dim + 4 * latent) + 2 * latent**2
+    states = _STATES + 0.5 * (settings.precision == "bf16")
     widest = max(weight.numel() for weight in model.parameters())
     return Need(
         data=_FLOAT * images * feature_dim * 3 // 2,
-        weights=_FLOAT * _STATES * executions * weights,
-        work=_FLOAT * (step + 2 * widest),
+        weights=int(_FLOAT * states * executions * weights),
+        work=_FLOAT * (2 * executions * step + 2 * widest),
     )
 
 
