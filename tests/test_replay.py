@@ -20,7 +20,6 @@ from draw_searches import draw
 from optuna.trial import TrialState
 from record_curves import sobol_configurations
 from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
-from surrogate import densified
 from telling import TELLINGS
 
 from mianet.data import load_search_data
@@ -215,18 +214,6 @@ def test_a_table_that_is_used_up_says_so():
         proposer.propose()
 
 
-def test_a_densified_table_has_the_noise_of_the_recorded_one():
-    dense = densified(CURVES, 512)
-    assert dense.h.shape == (512, *CURVES.h.shape[1:])
-    np.testing.assert_array_equal(dense.h[0], CURVES.h[0])  # the paper's is not foretold
-    whole = [table.h[(table.lasting == EPOCHS).all(1)][1:] for table in (CURVES, dense)]
-    recorded, foretold = (h.std(axis=1).mean() for h in whole)
-    assert 0.7 < foretold / recorded < 1.4
-    whole = dense.lasting == EPOCHS
-    assert np.isfinite(dense.h[whole]).all()
-    assert 0.1 < 1 - whole.mean() < 0.4
-
-
 @pytest.mark.parametrize("telling", TELLINGS)
 def test_what_is_told_of_a_trial_cut_short(telling):
     world = World.of(CURVES, 1)
@@ -278,7 +265,7 @@ def test_a_comparison_is_told_and_drawn(tmp_path):
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
     about = {
         "table": "digits", "suite": "samplers", "budget": 800, "configurations": 60,
-        "dense": False, "draws": 9, "second": 1.0,
+        "draws": 9, "second": 1.0,
     }  # fmt: skip
     table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
     (tmp_path / "results").mkdir()

@@ -1,6 +1,6 @@
 """Compare ways of searching on recorded curves: regret against compute, with confidence bands.
 
-    python tests/benchmarks/compare_searches.py digits samplers --seeds 50 --out build/search
+    python tests/benchmarks/compare_searches.py digits samplers
     python tests/benchmarks/compare_searches.py --draw build/search docs/search
 
 The first replays every search of a suite (``SUITES``) with that many seeds and keeps the results;
@@ -26,7 +26,6 @@ import torch
 from curve_table import FOLDER
 from ray.tune.schedulers import ASHAScheduler
 from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
-from surrogate import densified
 from telling import TELLINGS
 
 from tuning.algorithms import EPOCH, SCHEDULERS
@@ -34,7 +33,6 @@ from tuning.algorithms import EPOCH, SCHEDULERS
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""
 RESAMPLES = 2000
-DENSE = 8192
 
 
 def asha(grace, reduction):
@@ -176,9 +174,7 @@ def main():
     parser.add_argument("table", nargs="?", help="name of a recorded table")
     parser.add_argument("suite", nargs="?", choices=SUITES)
     parser.add_argument("--draws", type=int, help="of the table; only whole configurations count")
-    parser.add_argument("--first", type=int, metavar="N", help="only the table's first N")
-    parser.add_argument("--dense", action="store_true", help="search a densified table")
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--budget", type=int, default=3000, help="epochs of single executions")
     parser.add_argument("--out", type=Path, default=Path("build/search"))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -193,11 +189,8 @@ def main():
 
 
 def _compare(arguments):
-    curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws, arguments.first)
-    name = f"{arguments.table}{'-dense' if arguments.dense else ''}-{arguments.suite}"
-    recorded = len(curves.values)
-    if arguments.dense:
-        curves = densified(curves, DENSE)
+    curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws)
+    name = f"{arguments.table}-{arguments.suite}"
     names = list(SUITES[arguments.suite]())
     context = multiprocessing.get_context("spawn")
     shared = (curves, arguments.suite, arguments.budget)
@@ -211,8 +204,7 @@ def _compare(arguments):
         "table": arguments.table,
         "suite": arguments.suite,
         "budget": arguments.budget,
-        "configurations": recorded,
-        "dense": arguments.dense,
+        "configurations": len(curves.values),
         "draws": curves.draws,
         "second": EXECUTIONS * float(np.median(curves.seconds)),
     }

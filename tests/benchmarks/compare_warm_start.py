@@ -1,6 +1,6 @@
 """Ask on recorded curves what a warm start from another data set's study is worth.
 
-    python tests/benchmarks/compare_warm_start.py awa1 digits --seeds 50
+    python tests/benchmarks/compare_warm_start.py awa1 digits --draws 5 15 --budget 1000
 
 For each seed the first table is searched, from cold; the best of that study, chosen as
 ``--warm-start`` chooses, begin a search of the second table. Beside it runs the same search from
@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 import torch
-from compare_searches import DENSE, interval
+from compare_searches import interval
 from curve_table import FOLDER
 from replay import (
     EXECUTIONS,
@@ -26,7 +26,6 @@ from replay import (
     load_curves,
     regret_at,
 )
-from surrogate import densified
 
 from mianet.config import Hyperparameters
 from tuning.algorithms import SAMPLERS, SCHEDULERS
@@ -108,19 +107,19 @@ def main():
     parser.add_argument("source", help="table that was searched before")
     parser.add_argument("target", help="table that is searched now")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=["qmc", "tpe"])
-    parser.add_argument("--draws", type=int, help="of the tables; only whole configurations count")
-    parser.add_argument("--dense", action="store_true", help="search densified tables")
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument(
+        "--draws", type=int, nargs=2, default=(None, None),
+        help="of the two tables; only configurations that have them all count",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--budget", type=int, default=3000, help="epochs of single executions")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     tables = [
-        load_curves(FOLDER / f"{name}.parquet", arguments.draws)
-        for name in (arguments.source, arguments.target)
+        load_curves(FOLDER / f"{name}.parquet", draws)
+        for name, draws in zip((arguments.source, arguments.target), arguments.draws, strict=True)
     ]
-    if arguments.dense:
-        tables = [densified(curves, DENSE) for curves in tables]
     print(f"{'points of H, warm less cold':30}" + "".join(f"{part:>18.0%}" for part in PARTS))
     for sampler in arguments.samplers:
         search = Search(

@@ -35,15 +35,14 @@ def _page(stem, about, found):
     of = grouped(found)
     against = relative(of)
     seeds = len({result.seed for result in found})
-    dense = ", densified" if about["dense"] else ""
     top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
     picture = [f"![regret]({stem}.png)", ""] if about["suite"].startswith("samplers") else []
     return "\n".join(
         [
             "",
-            f"## {TITLES[about['table']]}: {about['suite']}{dense}",
+            f"## {TITLES[about['table']]}: {about['suite']}",
             "",
-            f"{about['configurations']} recorded configurations{dense}, {about['draws']} draws, "
+            f"{about['configurations']} recorded configurations, {about['draws']} draws, "
             f"{seeds} seeds, {about['budget']} epochs of single executions. True mean H of the "
             f"selected configuration in percent; the table's best has {top:.1f}, the paper's "
             f"{paper:.1f}.",

@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
-    use_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)  # and the products that PyTorch chooses of itself
     data = load_search_data(arguments.dataset, arguments.data_dir)
     changed = dict(each.split("=", 1) for each in arguments.set)
     paper = paper_hyperparameters(arguments.dataset)
@@ -56,6 +56,7 @@ def main():
     )
     usual = seconds_of(Usual(tasks, settings, arguments.loader_workers), arguments.usual_epochs)
     print(f"usual {usual:8.3f} s an epoch", flush=True)
+    use_threads(arguments.threads)
     on_gpu = arguments.device != "cpu"
     for precision in PRECISIONS if on_gpu else ("fp32", "bf16"):
         best = []

@@ -78,11 +78,10 @@ class Curves:
         return (np.log(self.values) - low) / width
 
 
-def load_curves(path, draws=None, most=None, further=0):
+def load_curves(path, draws=None, further=0):
     """Read the configurations of which the first ``draws`` executions were all recorded.
 
-    With ``most``, the first so many of them: a table grows, and a comparison can be repeated. With
-    ``further``, so many more draws follow, which need not have been recorded.
+    With ``further``, so many more draws follow, which need not have been recorded.
     """
     about, rows = read_rows(path)
     draws = draws or 1 + max(draw for _, draw in rows)
@@ -92,7 +91,7 @@ def load_curves(path, draws=None, most=None, further=0):
         if row.draw < wide:
             by_configuration.setdefault(row.configuration, {})[row.draw] = row
     whole = set(range(draws))
-    complete = [c for c, of in sorted(by_configuration.items()) if whole <= of.keys()][:most]
+    complete = [c for c, of in sorted(by_configuration.items()) if whole <= of.keys()]
     shape = (len(complete), wide, about.epochs)
     found = {name: np.full(shape, np.nan) for name in ACCURACIES}
     lasting = np.full(shape[:2], -1)
