@@ -64,7 +64,7 @@ class Weights:
         for number, (row, gradient) in enumerate(zip(self._rows, self._gradient, strict=True)):
             row.grad = gradient if number < models else None
         self.optimizer.step()
-        self._round(models)
+        self._round(slice(models))
 
     def state(self, model: int) -> dict[str, Any]:
         """Return what a model's next step depends on; the tensors are those in use."""
@@ -73,7 +73,7 @@ class Weights:
     def restore(self, model: int, state: Mapping[str, Any]) -> None:
         """Take over what ``state`` of an equal model returned; it is copied."""
         self._block[model].copy_(state["values"])
-        self._round(len(self._block))
+        self._round(slice(model, model + 1))
         moments = {name: value for name, value in state.items() if name != "values"}
         if moments:
             device = self._block.device
@@ -90,9 +90,9 @@ class Weights:
             self._views[models] = (values, gradients)
         return self._views[models]
 
-    def _round(self, models: int) -> None:
+    def _round(self, models: slice) -> None:
         if self._rounded is not None:
-            self._rounded[:models].copy_(self._block[:models])
+            self._rounded[models].copy_(self._block[models])
 
     def _split(self, block: Tensor) -> dict[str, Tensor]:
         views, start = {}, 0

@@ -9,8 +9,12 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
+from mianet.evaluation import evaluate
 from mianet.losses import COSINE_FLOOR
+from mianet.model import build_model
+from mianet.scaling import FeatureScaler
 
 
 class PairwiseTrainer:
@@ -60,6 +64,46 @@ class PairwiseTrainer:
         logits = self.model.discriminator(torch.cat([v, s]))
         labels = torch.tensor([0] * len(v) + [1] * len(s), device=v.device)
         return F.cross_entropy(logits, labels)
+
+
+class UsualExecution:
+    """One execution as a tutorial would have it written: a module, autograd, a ``DataLoader``."""
+
+    def __init__(self, task, settings, seed, loader_workers=0):
+        self.task, self.device = task, task.train.features.device
+        features = task.train.features
+        self.scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
+        self.model = build_model(
+            settings,
+            feature_dim=features.shape[1],
+            attribute_dim=task.class_attributes.shape[1],
+            classes=len(task.class_attributes),
+            seed=seed,
+        ).to(self.device)
+        self.trainer = PairwiseTrainer(
+            self.model, settings, task.class_attributes, task.seen_classes
+        )
+        labels = torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
+        images = TensorDataset(self.scaler(features[task.train.rows]).cpu(), labels.cpu())
+        self.loader = DataLoader(
+            images,
+            batch_size=settings.batch_images,
+            shuffle=True,
+            num_workers=loader_workers,
+            persistent_workers=loader_workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def epoch(self):
+        """Train one more epoch; return H, or None where the losses left the finite numbers."""
+        seen = len(self.task.seen_classes)
+        for images, labels in self.loader:
+            x, y = (each.to(self.device, non_blocking=True) for each in (images, labels))
+            other = (y + torch.randint(1, seen, y.shape, device=self.device)) % seen
+            losses = self.trainer.step(x, y, other)
+        if not torch.isfinite(losses).all():
+            return None
+        return evaluate(self.model, self.scaler, self.task).harmonic_mean
 
 
 def log_with_linear_tail(p):

@@ -50,12 +50,17 @@ def main():
 
 def seconds(trainings, epochs):
     """Return the least time of an epoch, divided among the executions."""
+    return min(times_of(trainings, epochs)) / EXECUTIONS
+
+
+def times_of(training, epochs):
+    """Return the wall time of each epoch, after a first one that warms up."""
     times = []
     for _ in range(1 + epochs):
         begun = time.perf_counter()
-        trainings.epoch()
+        training.epoch()
         times.append(time.perf_counter() - begun)
-    return min(times[1:]) / EXECUTIONS
+    return times[1:]
 
 
 def random_data(width):

@@ -26,11 +26,11 @@ import torch
 from compare_searches import interval
 from compare_warm_start import as_recorded
 from curve_table import FOLDER
-from ray.tune.schedulers import FIFOScheduler
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
 from tuning.algorithms import SCHEDULERS
 from tuning.confirmation import contenders
+from tuning.ledger import Ended
 
 FRESH = 5
 """Draws of a confirmation; five more judge."""
@@ -88,16 +88,8 @@ def divided(curves, seed):
         order = np.concatenate(
             [np.arange(EXECUTIONS), EXECUTIONS + random.permutation(curves.draws - EXECUTIONS)]
         )
-    mine, fresh, judging = np.split(order, [EXECUTIONS, EXECUTIONS + FRESH])
-    of_draws = curves.h[:, np.sort(mine)]
-    world = World(
-        curves,
-        of_draws.mean(1),
-        of_draws,
-        curves.lasting[:, mine].min(1),
-        truth=np.full(of_draws.mean(1).shape, np.nan),  # the judges know
-    )
-    return world, Judges(curves, np.sort(fresh), np.sort(judging))
+    mine, fresh, judging = map(np.sort, np.split(order, [EXECUTIONS, EXECUTIONS + FRESH]))
+    return World.meeting(curves, mine, judging), Judges(curves, fresh, judging)
 
 
 def searched(world, seed, search):
@@ -105,7 +97,7 @@ def searched(world, seed, search):
     history = Replay(world, search, seed).run()
     trials = {t.number: t for t in as_recorded(world, history, "replayed").trials}
     ends = zip(history.events, history.executions, strict=True)
-    spent = {e.number: done for e, done in ends if type(e).__name__ == "Ended"}
+    spent = {e.number: done for e, done in ends if isinstance(e, Ended)}
     return history.rows, [(trials[n], done) for n, done in spent.items() if n in trials]
 
 
@@ -139,9 +131,7 @@ def confirmed(world, judges, seed, search):
 def ways(budget, configurations):
     """Return name → how it selects, and its search."""
     of = {"trials": configurations, "budget": budget}
-    whole = Search(
-        sampler="random", scheduler=lambda _: FIFOScheduler(), patience=NO_PATIENCE, **of
-    )
+    whole = Search(sampler="random", scheduler=SCHEDULERS["none"].build, patience=NO_PATIENCE, **of)
     ours = Search(sampler="qmc", scheduler=SCHEDULERS["asha"].build, **of)
     return {
         "the paper's rule": (by_score, whole),

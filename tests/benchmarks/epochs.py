@@ -12,22 +12,19 @@ what rounding does can be set beside what another seed does.
 import argparse
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pairwise import PairwiseTrainer
+from batched import times_of
+from pairwise import UsualExecution
 
 from mianet.data import load_search_data, paper_hyperparameters
 from mianet.evaluation import evaluate
-from mianet.model import build_model
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
-from mianet.scaling import FeatureScaler
 from mianet.training import Training, begin_together
 
 EXECUTIONS = 5
@@ -72,13 +69,7 @@ def main():
 
 
 def seconds_of(trial, epochs):
-    """Return the median wall time of an epoch, after a first one that warms up."""
-    times = []
-    for _ in range(1 + epochs):
-        begun = time.perf_counter()
-        trial.epoch()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[1:])
+    return statistics.median(times_of(trial, epochs))
 
 
 class Ours:
@@ -100,50 +91,12 @@ class Ours:
 class Usual:
     def __init__(self, tasks, settings, workers):
         self.executions = [
-            UsualExecution(task, settings, workers, n) for n, task in enumerate(tasks)
+            UsualExecution(task, settings, n, workers) for n, task in enumerate(tasks)
         ]
 
     def epoch(self):
         for execution in self.executions:
             execution.epoch()
-
-
-class UsualExecution:
-    """One execution as a tutorial would have it written."""
-
-    def __init__(self, task, settings, workers, seed):
-        self.task, self.device = task, task.train.features.device
-        features = task.train.features
-        self.scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
-        self.model = build_model(
-            settings,
-            feature_dim=features.shape[1],
-            attribute_dim=task.class_attributes.shape[1],
-            classes=len(task.class_attributes),
-            seed=seed,
-        ).to(self.device)
-        self.trainer = PairwiseTrainer(
-            self.model, settings, task.class_attributes, task.seen_classes
-        )
-        labels = torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
-        images = TensorDataset(self.scaler(features[task.train.rows]).cpu(), labels.cpu())
-        self.loader = DataLoader(
-            images,
-            batch_size=settings.batch_images,
-            shuffle=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self.device.type == "cuda",
-        )
-
-    def epoch(self):
-        seen = len(self.task.seen_classes)
-        for images, labels in self.loader:
-            x, y = (each.to(self.device, non_blocking=True) for each in (images, labels))
-            other = (y + torch.randint(1, seen, y.shape, device=self.device)) % seen
-            losses = self.trainer.step(x, y, other)
-        losses.tolist()
-        evaluate(self.model, self.scaler, self.task)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,15 @@ import torch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.stopper import FunctionStopper
-from torch.utils.data import DataLoader, TensorDataset
 
 from mianet.data import load_search_data, paper_hyperparameters
-from mianet.evaluation import evaluate
-from mianet.model import build_model
 from mianet.protocol import validation_tasks
-from mianet.scaling import FeatureScaler
 from mianet.validation import execution_seed
 from tuning.space import search_space
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pairwise import PairwiseTrainer
+from pairwise import UsualExecution
 
 EXECUTIONS = 5
 
@@ -55,27 +51,12 @@ def train(config, data, settings, epochs):
 def train_execution(task, settings, epochs, seed):
     """Return H after each epoch; 0 from where the training left the finite numbers."""
     torch.manual_seed(seed)
-    features = task.train.features
-    scaler = FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
-    model = build_model(
-        settings,
-        feature_dim=features.shape[1],
-        attribute_dim=task.class_attributes.shape[1],
-        classes=len(task.class_attributes),
-        seed=seed,
-    )
-    trainer = PairwiseTrainer(model, settings, task.class_attributes, task.seen_classes)
-    labels = torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
-    images = TensorDataset(scaler(features[task.train.rows]), labels)
-    loader = DataLoader(images, batch_size=settings.batch_images, shuffle=True)
-    seen, curve = len(task.seen_classes), []
+    execution, curve = UsualExecution(task, settings, seed), []
     for _ in range(epochs):
-        for x, y in loader:
-            other = (y + torch.randint(1, seen, y.shape)) % seen
-            losses = trainer.step(x, y, other)
-        if not torch.isfinite(losses).all():
+        value = execution.epoch()
+        if value is None:
             break
-        curve.append(evaluate(model, scaler, task).harmonic_mean)
+        curve.append(value)
     return curve + [0.0] * (epochs - len(curve))
 
 

@@ -135,7 +135,11 @@ class World:
         """Choose the draws of a search by its seed; at least two are left to judge."""
         order = np.random.default_rng([seed, 11]).permutation(curves.draws)
         met = min(EXECUTIONS, curves.draws - 2)
-        mine, others = np.sort(order[:met]), np.sort(order[met:])
+        return cls.meeting(curves, np.sort(order[:met]), np.sort(order[met:]))
+
+    @classmethod
+    def meeting(cls, curves, mine, others):
+        """Return the world of a search that meets some draws and is judged by others."""
         of_draws = curves.h[:, mine]
         return cls(
             curves,
