@@ -107,9 +107,9 @@ def curve_of(scored: Scored) -> SeenUnseenCurve:
     classes = np.arange(scored.seen_scores.shape[1])
     return seen_unseen_curve(
         scored.seen_scores.cpu().numpy(),
-        scored.seen_labels.cpu().numpy(),
+        scored.seen.own_labels.cpu().numpy(),
         scored.unseen_scores.cpu().numpy(),
-        scored.unseen_labels.cpu().numpy(),
+        scored.unseen.own_labels.cpu().numpy(),
         np.isin(classes, scored.unseen_classes.cpu().numpy()),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mianet.prediction import Scorer, class_scores
@@ -30,6 +30,12 @@ class Metrics:
     harmonic_mean: float
     zsl_accuracy: float
 
+    @classmethod
+    def of(cls, accuracies: Sequence[float]) -> Metrics:
+        """Return the figures of the ``Scored.accuracies`` ts, tr and T1."""
+        ts, tr, t1 = accuracies
+        return cls(ts, tr, harmonic_mean(tr, ts), t1)
+
     def as_dict(self, prefix: str = "") -> dict[str, float]:
         """Return prefix + name → value."""
         return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
@@ -41,31 +47,36 @@ class Scored:
 
     Attributes:
         seen_scores: Of the images of seen classes.
-        seen_labels: Their classes.
         unseen_scores: Of the images of unseen classes.
-        unseen_labels: Their classes.
+        seen: The images of seen classes.
+        unseen: The images of unseen classes.
         unseen_classes: The unseen classes.
     """
 
     seen_scores: Float[Tensor, "seen_images classes"]
-    seen_labels: Int64[Tensor, " seen_images"]
     unseen_scores: Float[Tensor, "unseen_images classes"]
-    unseen_labels: Int64[Tensor, " unseen_images"]
+    seen: Part
+    unseen: Part
     unseen_classes: Int64[Tensor, " unseen"]
 
     @property
     def metrics(self) -> Metrics:
         """Return the figures of the field."""
+        return Metrics.of(self.accuracies.tolist())
+
+    @property
+    def accuracies(self) -> Float64[Tensor, " accuracies"]:
+        """Return ts, tr and T1 on the device, without waiting for it."""
         among_unseen = self.unseen_scores[:, self.unseen_classes].argmax(1)
-        ts = per_class_top1(self.unseen_scores.argmax(1), self.unseen_labels)
-        tr = per_class_top1(self.seen_scores.argmax(1), self.seen_labels)
-        t1 = per_class_top1(self.unseen_classes[among_unseen], self.unseen_labels)
-        return Metrics(ts, tr, harmonic_mean(tr, ts), t1)
+        ts = per_class_top1(self.unseen_scores.argmax(1), self.unseen)
+        tr = per_class_top1(self.seen_scores.argmax(1), self.seen)
+        t1 = per_class_top1(self.unseen_classes[among_unseen], self.unseen)
+        return torch.stack([ts, tr, t1])
 
     @property
     def confusion(self) -> Int64[Tensor, "classes classes"]:
         """Return how many images of each class (row) are taken for each (column), among all."""
-        labels = torch.cat([self.seen_labels, self.unseen_labels])
+        labels = torch.cat([self.seen.own_labels, self.unseen.own_labels])
         predicted = torch.cat([self.seen_scores.argmax(1), self.unseen_scores.argmax(1)])
         classes = self.seen_scores.shape[1]
         pairs = torch.bincount(labels * classes + predicted, minlength=classes**2)
@@ -75,12 +86,11 @@ class Scored:
 def score(model: Scorer, scaler: FeatureScaler, task: Task) -> Scored:
     """Score the held-out parts of a task, validation or test alike."""
 
-    def scored(part: Part) -> tuple[Tensor, Tensor]:
-        features = part.features[part.rows]
-        scores = class_scores(model, scaler, features, task.class_attributes)
-        return scores, part.labels[part.rows]
+    def scored(part: Part) -> Tensor:
+        return class_scores(model, scaler, part.features[part.rows], task.class_attributes)
 
-    return Scored(*scored(task.heldout_seen), *scored(task.heldout_unseen), task.unseen_classes)
+    seen, unseen = task.heldout_seen, task.heldout_unseen
+    return Scored(scored(seen), scored(unseen), seen, unseen, task.unseen_classes)
 
 
 def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
@@ -88,12 +98,10 @@ def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
     return score(model, scaler, task).metrics
 
 
-def per_class_top1(predicted: Int64[Tensor, " images"], labels: Int64[Tensor, " images"]) -> float:
-    """Return the mean over the classes present in ``labels`` of the share predicted rightly."""
-    counts = torch.bincount(labels)
-    hits = torch.bincount(labels[predicted == labels], minlength=len(counts))
-    present = counts > 0
-    return (hits[present].double() / counts[present]).mean().item()
+def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[Tensor, ""]:
+    """Return the mean over the classes present in a part of the share predicted rightly."""
+    right = (predicted == part.own_labels).double()
+    return (right @ part.shares).clamp_max(1)  # sums of fractions can end beyond 1
 
 
 def harmonic_mean(seen_accuracy: float, unseen_accuracy: float) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,12 +54,11 @@ class Captured:
 
     def _captured(self, tensors: tuple[Tensor, ...]) -> tuple[list[Tensor], Callable[[], None]]:
         inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
-
-        def call() -> None:
-            self._function(*inputs)
+        call = partial(self._function, *inputs)
 
         try:
-            return inputs, self._capture(call)
+            with _garbage_kept():
+                return inputs, self._capture(call)
         except RuntimeError as error:
             warnings.warn(
                 f"steps are taken one kernel after the other, since they could not be captured as "
@@ -65,6 +67,18 @@ class Captured:
                 stacklevel=2,
             )
             return inputs, call
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collect no garbage meanwhile: to free an old graph that is among it breaks a capture."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def captured(function: Take, device: torch.device) -> Take:

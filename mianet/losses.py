@@ -27,7 +27,7 @@ def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> tu
     continuous and pulls a pair with a negative cosine as hard as one at the floor.
     """
     kept = probability.clamp_min(floor)
-    return kept.log() + (probability - kept) / floor, kept.reciprocal()
+    return kept.log().add_(probability - kept, alpha=1 / floor), kept.reciprocal()
 
 
 def matching(
@@ -40,10 +40,9 @@ def matching(
     ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs (eq. 1).
     """
     share = weights / (2 * weights.sum(1, keepdim=True))
-    matched, matched_slope = log_with_linear_tail(positive_cosines)
-    unmatched, unmatched_slope = log_with_linear_tail(1 - negative_cosines)
-    loss = -(share * (matched + unmatched)).sum(1)
-    return loss, -share * matched_slope, share * unmatched_slope
+    logs, slopes = log_with_linear_tail(torch.stack([positive_cosines, 1 - negative_cosines]))
+    matched, unmatched = slopes.mul_(share)
+    return -(share * logs).sum((0, 2)), matched.neg_(), unmatched
 
 
 def orthogonality(
@@ -61,7 +60,7 @@ def orthogonality(
 def modality(
     logits: Float[Tensor, "executions rows 2"],
     signs: Float[Tensor, " rows"],
-    weights: Float[Tensor, "executions rows"],
+    share: Float[Tensor, "executions rows"],
 ) -> tuple[Losses, Float[Tensor, "executions rows 2"]]:
     """Return ``L_dis``, the cross-entropy of telling the modalities apart, and its gradient.
 
@@ -70,9 +69,8 @@ def modality(
     Args:
         logits: Column 0 stands for visual, 1 for semantic.
         signs: 1 for a visual latent, -1 for a semantic one.
-        weights: How many of the 2n latents a row stands for.
+        share: Which share of the 2n latents a row stands for.
     """
-    share = weights / weights.sum(1, keepdim=True)
     right = (logits[..., 0] - logits[..., 1]) * signs  # log-odds of the modality it is
     slope = share * signs * (-right).sigmoid()
     return -(share * F.logsigmoid(right)).sum(1), torch.stack([-slope, slope], -1)

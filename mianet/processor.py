@@ -45,12 +45,15 @@ def product(
     transposed takes five times as long.
 
     Where a factor is in bfloat16 the other is rounded to it as well. Sums are of single precision,
-    and so is what is returned.
+    and so is what is returned; on a CPU it has been rounded as well.
     """
-    if torch.bfloat16 in (left.dtype, right.dtype):
-        rounded = _product(left.bfloat16(), right.bfloat16(), None)
-        return rounded.float() if out is None else out.copy_(rounded)
-    return _product(left, right, out)
+    if torch.bfloat16 not in (left.dtype, right.dtype):
+        return _product(left, right, out)
+    left, right = left.bfloat16(), right.bfloat16()
+    if left.is_cuda:
+        return torch.bmm(left, right, out_dtype=torch.float32, out=out)
+    rounded = _product(left, right, None)
+    return rounded.float() if out is None else out.copy_(rounded)
 
 
 def add_product(
@@ -61,7 +64,11 @@ def add_product(
 ) -> None:
     """Add ``scale`` times the ``product`` to ``into``."""
     if torch.bfloat16 in (left.dtype, right.dtype):
-        into.add_(product(left, right), alpha=scale)
+        left, right = left.bfloat16(), right.bfloat16()
+        if left.is_cuda:
+            torch.baddbmm(into, left, right, out_dtype=torch.float32, alpha=scale, out=into)
+        else:
+            into.add_(product(left, right), alpha=scale)
     else:
         into.baddbmm_(left, right, alpha=scale)
 
@@ -74,7 +81,10 @@ def affine(
 ) -> Float[Tensor, "executions rows columns"]:
     """Return the ``product`` of rows and matrix plus the bias, written to ``out`` if given."""
     if torch.bfloat16 in (rows.dtype, matrix.dtype):
-        return product(rows, matrix, out).add_(bias[:, None])
+        rows, matrix = rows.bfloat16(), matrix.bfloat16()
+        if not rows.is_cuda:
+            return product(rows, matrix, out).add_(bias[:, None])
+        return torch.baddbmm(bias[:, None], rows, matrix, out_dtype=torch.float32, out=out)
     return torch.baddbmm(bias[:, None], rows, matrix, out=out)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mianet.data import SearchData
@@ -31,6 +32,17 @@ class Part:
     features: Float[Tensor, "images features"]
     labels: Int64[Tensor, " images"]
     rows: Int64[Tensor, " rows"]
+
+    @cached_property
+    def own_labels(self) -> Int64[Tensor, " rows"]:
+        """Return the class of each of its images."""
+        return self.labels[self.rows]
+
+    @cached_property
+    def shares(self) -> Float64[Tensor, " rows"]:
+        """Return what each of its images counts in a mean over its classes; they sum to 1."""
+        counts = torch.bincount(self.own_labels)
+        return 1 / (counts[self.own_labels].double() * counts.count_nonzero())
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,21 @@ class FeatureScaler(nn.Module):
         self, features: Float[Tensor, "images features"]
     ) -> Float[Tensor, "images features"]:
         """Return the scaled features, a new tensor unless there is nothing to do."""
-        if self.kind == "none":
-            return features
-        if self.kind == "l2":
-            return F.normalize(features, dim=-1)
-        return (features - self.shift) * self.factor
+        return scaled(self.kind, features, self.shift, self.factor)
+
+
+def scaled(
+    kind: str,
+    features: Float[Tensor, "*executions images features"],
+    shift: Float[Tensor, "*#rows features"],
+    factor: Float[Tensor, "*#rows features"],
+) -> Float[Tensor, "*executions images features"]:
+    """Return scaled features, of several executions too: see ``FeatureScaler``."""
+    if kind == "none":
+        return features
+    if kind == "l2":
+        return F.normalize(features, dim=-1)
+    return (features - shift).mul_(factor)
 
 
 def _extremes(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -217,14 +217,16 @@ class Step:
         weights = self.stepper.discriminator.values(self.executions)
         hidden = _affine(self.forward.unit, weights, "discriminator.0").relu_()
         logits = _affine(hidden, weights, "discriminator.2")
-        loss, by_logits = modality(logits, self._signs, self.forward.rows)
+        loss, by_logits = modality(logits, self._signs, self._share)
         by_hidden = _through_relu(product(by_logits, weights["discriminator.2.weight"]), hidden)
         return Judgement(loss, hidden, by_logits, by_hidden)
 
     def teach(self, judgement: Judgement, scale: float = 1.0) -> None:
         """Move the discriminator along the gradient of ``scale × L_dis``."""
         into = self.stepper.discriminator.gradients(self.executions)
-        by_logits, by_hidden = judgement.by_logits * scale, judgement.by_hidden * scale
+        by_logits, by_hidden = judgement.by_logits, judgement.by_hidden
+        if scale != 1:
+            by_logits, by_hidden = by_logits * scale, by_hidden * scale
         _affine_gradient(into, "discriminator.2", by_logits, judgement.hidden)
         _affine_gradient(into, "discriminator.0", by_hidden, self.forward.unit)
         self.stepper.discriminator.step(self.executions)
@@ -301,7 +303,7 @@ class Step:
         if self.stepper.seen <= at.images:
             counts, sums = at.rows[:, self._semantic], product(at.members.mT, batch.features)
             more, by_latents, of_features = self.rebuild_features(at.semantic, counts, sums)
-            by_unit[:, self._semantic] += by_latents
+            by_unit[:, self._semantic].add_(by_latents)
         else:
             own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
             more, by_latents, of_features = self.rebuild_features(
@@ -319,7 +321,7 @@ class Step:
         more, by_latents, of_features = self.rebuild_features(
             at.visual, batch.weights, batch.features
         )
-        by_unit[:, : at.images] += by_latents
+        by_unit[:, : at.images].add_(by_latents)
         return loss + more, of_attributes, of_features
 
     def no_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, None, None]:
@@ -348,7 +350,7 @@ class Step:
             add_product(
                 self.gradients["semantic_latent.weight"], rebuilt.latents.mT, rebuilt.by_rebuilt
             )
-            self.gradients["rebuilt_attributes_bias"].copy_(rebuilt.by_rebuilt.sum(1))
+            torch.sum(rebuilt.by_rebuilt, 1, out=self.gradients["rebuilt_attributes_bias"])
 
     def _set_visual(self, by_visual: Tensor, rebuilt: RebuiltFeatures | None) -> None:
         """Set the gradients of the visual network, and of what is tied to it.
@@ -359,11 +361,11 @@ class Step:
         embedded = by_hidden[:, : self._images]
         product(by_visual, self.weights["visual_latent.weight"], out=embedded)
         _through_relu(embedded, self.forward.hidden)
-        into["visual_latent.bias"].copy_(by_visual.sum(1))
-        into["visual_hidden.bias"].copy_(embedded.sum(1))
+        torch.sum(by_visual, 1, out=into["visual_latent.bias"])
+        torch.sum(embedded, 1, out=into["visual_hidden.bias"])
         if rebuilt:
-            into["rebuilt_hidden_bias"].copy_(rebuilt.by_hidden.sum(1))
-            into["rebuilt_features_bias"].copy_(rebuilt.by_rebuilt.sum(1))
+            torch.sum(rebuilt.by_hidden, 1, out=into["rebuilt_hidden_bias"])
+            torch.sum(rebuilt.by_rebuilt, 1, out=into["rebuilt_features_bias"])
             by_visual = torch.cat([by_visual, rebuilt.latents], 1)
             features = torch.cat([features, rebuilt.by_rebuilt], 1)
         if self.settings.precision == "bf16":
@@ -396,11 +398,17 @@ class Step:
     def _attribute_squares(self) -> Tensor:
         return self.stepper.attribute_squares[: self.executions]
 
-    @property
+    @cached_property
     def _signs(self) -> Tensor:
+        """Return 1 for the rows of ``forward.unit`` that are visual, -1 for the others."""
         signs = self.forward.unit.new_ones(self.forward.unit.shape[1])
-        signs[self._semantic] = -1
+        signs[self._semantic].fill_(-1)
         return signs
+
+    @cached_property
+    def _share(self) -> Tensor:
+        """Return which share of the latents of positive pairs each row of ``forward.unit`` is."""
+        return self.forward.rows / self.forward.rows.sum(1, keepdim=True)
 
     def _activated(self, latents: Tensor) -> Tensor:
         return latents.relu_() if self.settings.latent_activation == "relu" else latents
@@ -470,7 +478,7 @@ def _affine(
 
 def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, rows: Tensor) -> None:
     product(by_out.mT, rows, out=into[f"{layer}.weight"])
-    into[f"{layer}.bias"].copy_(by_out.sum(1))
+    torch.sum(by_out, 1, out=into[f"{layer}.bias"])
 
 
 def _through_relu(gradient: Tensor, activated: Tensor) -> Tensor:
@@ -482,7 +490,7 @@ def _through_relu(gradient: Tensor, activated: Tensor) -> Tensor:
 def _through_norm(by_unit: Tensor, at: Forward) -> Tensor:
     """Return the gradient by latents from that by the same at unit length."""
     along = (by_unit * at.unit).sum(-1, keepdim=True)
-    return (by_unit - along * at.unit).div_(at.norms)
+    return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)
 
 
 def _seen_first(task: Task, settings: Hyperparameters) -> Tensor:

@@ -12,8 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mianet.config import Hyperparameters
@@ -23,11 +22,13 @@ from mianet.model import MIANet, build_model
 from mianet.prediction import Scorer
 from mianet.processor import tensor_float
 from mianet.protocol import Task
-from mianet.scaling import FeatureScaler
+from mianet.scaling import FeatureScaler, scaled
 from mianet.steps import LOSSES, Batch, Stepper
 
 BATCHED_WEIGHTS = 200_000
 """Up to how many weights of the visual network executions are batched on a CPU."""
+
+MODALITIES = ("semantic", "visual")
 
 _IMAGES_AT_ONCE = 256
 
@@ -115,11 +116,47 @@ class InTurn:
             training.restore(state)
 
 
+class Steps:
+    """The steps of several executions, from the rows of their images on.
+
+    It knows nothing of whoever captures ``take``: a circle of references would keep a training's
+    memory on the GPU after its end.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        features: Float[Tensor, "images features"],
+        scalers: Sequence[FeatureScaler],
+    ) -> None:
+        self.total = torch.zeros(len(scalers), len(LOSSES), device=features.device)
+        self._stepper = stepper
+        self._features = features
+        self._kind = scalers[0].kind
+        self._shift, self._factor = (
+            torch.stack([getattr(scaler, name) for scaler in scalers])[:, None]
+            for name in ("shift", "factor")
+        )
+
+    def take(self, pairs: Int64[Tensor, "executions 4 images"]) -> None:
+        """Take a step of the first executions (``batches``), and add the losses it met to all."""
+        going = len(pairs)
+        rows, classes, other_classes, weights = pairs.unbind(1)
+        images = self._features.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        features = scaled(self._kind, images, self._shift[:going], self._factor[:going])
+        weights = weights.float()
+        if going > 1:  # one alone has no rows that fill up
+            features.mul_(weights[..., None])
+        batch = Batch(features, classes, other_classes, weights)
+        self.total[:going].add_(self._stepper.step(batch))
+
+
 class Batched:
     """MIANet's trainings of several executions, which take each step together.
 
     Each is what ``Training`` of its task and seed is, to rounding: an execution of fewer images
-    takes fewer steps, and its last step of an epoch has the images that are left.
+    takes fewer steps, and its last step of an epoch has the images that are left. The tasks are
+    draws over the same images: their features are one array.
     """
 
     def __init__(
@@ -143,16 +180,19 @@ class Batched:
         ]
         self._stepper = Stepper(models, settings, self._tasks)
         self._scalers = [
-            FeatureScaler.fit(settings.feature_scaling, task.train.features, task.train.rows)
+            FeatureScaler.fit(settings.feature_scaling, features, task.train.rows)
             for task in self._tasks
         ]
+        self._steps = Steps(self._stepper, features, self._scalers)
         self._generators = [
             torch.Generator(features.device).manual_seed(int(batches)) for _, batches in streams
         ]
         self._settings = settings
         self._epochs = 0
-        self._total = torch.zeros(len(tasks), len(LOSSES), device=features.device)
-        self._step = captured(self._take, features.device)
+        counts = [math.ceil(len(t.train.rows) / settings.batch_images) for t in self._tasks]
+        self._counts = torch.tensor(counts, device=features.device)[:, None]
+        self._device = features.device
+        self._step = captured(self._steps.take, self._device)
 
     def epoch(self) -> list[Epoch[MIANet]]:
         """Train each one more epoch.
@@ -161,18 +201,14 @@ class Batched:
             DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
         """
         self._epochs += 1
-        images = self._settings.batch_images
-        steps = [math.ceil(len(task.train.rows) / images) for task in self._tasks]
-        self._total.zero_()
-        drawn = [draw_pairs(*each) for each in zip(self._tasks, self._generators, strict=True)]
-        with tensor_float(self._settings.precision == "tf32"):
-            for pairs in batches(drawn, images):
-                self._step(*pairs)
-        means = (self._total / self._total.new_tensor(steps)[:, None]).tolist()
-        return [
-            self._checked(place, dict(zip(LOSSES, means[place], strict=True)))
-            for place in self._places
+        self._train()
+        means = self._steps.total / self._counts
+        living = [
+            _living(*each)
+            for each in zip(self._stepper.models, self._scalers, self._tasks, strict=True)
         ]
+        told = torch.cat([means, torch.stack(living)], 1).tolist()  # waits for the device
+        return [self._checked(place, *_split(told[place])) for place in self._places]
 
     def state(self) -> list[dict[str, Any]]:
         """Return what the next epoch of each depends on; see ``Training.state``."""
@@ -191,25 +227,22 @@ class Batched:
             self._epochs = int(state["epochs"])
             self._generators[place].set_state(state["generator"])
             self._stepper.restore(place, state)
-        self._step = captured(self._take, self._total.device)  # Adam's state lies elsewhere now
+        self._step = captured(self._steps.take, self._device)  # Adam's state lies elsewhere now
 
-    def _take(self, rows: Tensor, classes: Tensor, other_classes: Tensor, weights: Tensor) -> None:
-        """Take a step of the first executions (``batches``), and add up the losses it met."""
-        features = [
-            scaler(task.train.features.index_select(0, own))
-            for task, scaler, own in zip(self._tasks, self._scalers, rows, strict=False)
-        ]
-        if len(rows) == 1:
-            stacked = features[0][None]  # none fills up
-        else:
-            stacked = torch.stack(features).mul_(weights[..., None])
-        batch = Batch(stacked, classes, other_classes, weights)
-        self._total[: len(rows)] += self._stepper.step(batch)
+    def _train(self) -> None:
+        """Take the steps of an epoch; nothing in them waits for the device."""
+        self._steps.total.zero_()
+        drawn = [draw_pairs(*each) for each in zip(self._tasks, self._generators, strict=True)]
+        with tensor_float(self._settings.precision == "tf32"):
+            for pairs in batches(drawn, self._settings.batch_images):
+                self._step(pairs)
 
-    def _checked(self, place: int, losses: dict[str, float]) -> Epoch[MIANet]:
+    def _checked(
+        self, place: int, losses: dict[str, float], living: Mapping[str, bool]
+    ) -> Epoch[MIANet]:
         model, scaler = self._stepper.models[place], self._scalers[place]
         _check_finite(losses, self._epochs)
-        _check_alive(model, scaler, self._tasks[place], self._epochs)
+        _check_living(living, model, scaler, self._tasks[place], self._epochs)
         return Epoch(self._epochs, losses, model, scaler)
 
 
@@ -314,33 +347,34 @@ def draw_pairs(task: Task, generator: torch.Generator) -> Pairs:
     return Pairs(rows[order], classes[order], other[order])
 
 
-def batches(drawn: Sequence[Pairs], batch_images: int) -> Iterator[tuple[Tensor, ...]]:
+def batches(
+    drawn: Sequence[Pairs], batch_images: int
+) -> Iterator[Int64[Tensor, "executions 4 images"]]:
     """Yield the steps of an epoch of several executions, those of the most images first.
 
-    A step is of the executions that have images left: their rows, classes, other classes, and
-    weights, each (executions, images). An execution's last step is smaller where its images do not
-    divide evenly; beside others, copies of an image, of weight 0, fill it up.
+    A step is of the executions that have images left: the rows, classes, other classes and weights
+    of their images. An execution's last step is smaller where its images do not divide evenly;
+    beside others, copies of an image, of weight 0, fill it up.
     """
     most = len(drawn[0].rows)
-    filled = [
-        torch.stack([_filled_up(getattr(pairs, name), most) for pairs in drawn])
-        for name in ("rows", "classes", "other_classes")
-    ]
-    ones = [torch.ones_like(pairs.rows, dtype=torch.float32) for pairs in drawn]
-    filled.append(torch.stack([F.pad(own, (0, most - len(own))) for own in ones]))
+    filled = torch.stack([_filled_up(pairs, most) for pairs in drawn])
     for start in range(0, most, batch_images):
         going = sum(len(pairs.rows) > start for pairs in drawn)
-        yield tuple(values[:going, start : start + batch_images] for values in filled)
+        yield filled[:going, :, start : start + batch_images]
 
 
-def _filled_up(values: Tensor, length: int) -> Tensor:
-    """Return that many values, the first one again and again at the end."""
-    return torch.cat([values, values[:1].expand(length - len(values))])
+def _filled_up(pairs: Pairs, images: int) -> Int64[Tensor, "4 images"]:
+    """Return rows, classes, other classes and weights of that many images."""
+    one = torch.ones_like(pairs.rows)
+    own = torch.stack([pairs.rows, pairs.classes, pairs.other_classes, one])
+    more = own[:, :1].repeat(1, images - len(one))
+    more[3] = 0
+    return torch.cat([own, more], 1)
 
 
 def class_positions(task: Task) -> Int64[Tensor, " images"]:
     """Return the class of each training image as a position among the seen classes."""
-    return torch.searchsorted(task.seen_classes, task.train.labels[task.train.rows])
+    return torch.searchsorted(task.seen_classes, task.train.own_labels)
 
 
 def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
@@ -349,17 +383,36 @@ def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
         raise DivergedError(f"the {' and '.join(broken)} loss is not finite after epoch {epoch}")
 
 
-@torch.no_grad()
-def _check_alive(model: MIANet, scaler: FeatureScaler, task: Task, epoch: int) -> None:
-    """Check that some latent of each modality is not zero: behind ReLU, all zero stays all zero.
+def _split(told: Sequence[float]) -> tuple[dict[str, float], dict[str, bool]]:
+    """Return the losses, and which modalities live."""
+    losses = dict(zip(LOSSES, told[: len(LOSSES)], strict=True))
+    return losses, dict(zip(MODALITIES, map(bool, told[len(LOSSES) :]), strict=True))
 
-    A model that lives is known by its first images.
+
+@torch.no_grad()
+def _living(model: MIANet, scaler: FeatureScaler, task: Task) -> Float[Tensor, " modalities"]:
+    """Return for each of ``MODALITIES`` 1 or 0: whether a latent is not zero.
+
+    Of the classes, and of the first images, which is where nearly every model is known to live.
     """
-    semantic = model.embed_attributes(task.class_attributes)
-    visual = (
-        model.embed_features(scaler(task.train.features.index_select(0, rows)))
-        for rows in task.train.rows.split(_IMAGES_AT_ONCE)
-    )
-    for name, alive in (("semantic", semantic.any()), ("visual", any(v.any() for v in visual))):
-        if not alive:
-            raise DivergedError(f"all {name} latents are zero after epoch {epoch}")
+    semantic = model.embed_attributes(task.class_attributes).any()
+    return torch.stack([semantic, _any_latent(model, scaler, task, 0)]).float()
+
+
+def _check_living(
+    living: Mapping[str, bool], model: MIANet, scaler: FeatureScaler, task: Task, epoch: int
+) -> None:
+    """Check that some latent of each modality is not zero: behind ReLU, all zero stays all zero."""
+    starts = range(_IMAGES_AT_ONCE, len(task.train.rows), _IMAGES_AT_ONCE)
+    for name, alive in living.items():
+        if alive or (
+            name == "visual" and any(_any_latent(model, scaler, task, start) for start in starts)
+        ):
+            continue
+        raise DivergedError(f"all {name} latents are zero after epoch {epoch}")
+
+
+@torch.no_grad()
+def _any_latent(model: MIANet, scaler: FeatureScaler, task: Task, start: int) -> Bool[Tensor, ""]:
+    rows = task.train.rows[start : start + _IMAGES_AT_ONCE]
+    return model.embed_features(scaler(task.train.features.index_select(0, rows))).any()

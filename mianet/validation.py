@@ -11,7 +11,7 @@ import torch
 
 from mianet.config import Settings
 from mianet.data import SearchData
-from mianet.evaluation import Metrics, evaluate, mean_metrics
+from mianet.evaluation import Metrics, evaluate, mean_metrics, score
 from mianet.prediction import Scorer
 from mianet.protocol import Task, validation_tasks
 from mianet.training import Begin, Epoch, Training, begin_together, run
@@ -127,9 +127,13 @@ def execution_seed(seed: int, execution: int) -> int:
 
 
 def _summarise(tasks: Sequence[Task], epochs: Sequence[Epoch[Scorer]]) -> ValidationEpoch:
-    metrics = tuple(
-        evaluate(epoch.model, epoch.scaler, task) for task, epoch in zip(tasks, epochs, strict=True)
+    accuracies = torch.stack(  # a GPU is waited for once, not once an execution
+        [
+            score(epoch.model, epoch.scaler, task).accuracies
+            for task, epoch in zip(tasks, epochs, strict=True)
+        ]
     )
+    metrics = tuple(map(Metrics.of, accuracies.tolist()))
     losses = {
         name: sum(epoch.losses[name] for epoch in epochs) / len(epochs) for name in epochs[0].losses
     }

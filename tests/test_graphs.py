@@ -6,13 +6,15 @@ found without a GPU: numbers that Python would have changed, tensors that would 
 """
 
 import copy
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from worlds import small_settings, small_task
+from worlds import small_settings, uneven_tasks
 
 from mianet import training
 from mianet.config import VARIANTS
@@ -91,8 +93,7 @@ def replayed(monkeypatch):
 
 def uneven(settings):
     """Return a training of executions that take 3, 5 and 4 steps in an epoch."""
-    tasks = [small_task(seed=seed, images=images) for seed, images in enumerate((36, 75, 54))]
-    return Batched(tasks, settings, seeds=(5, 6, 7))
+    return Batched(uneven_tasks(), settings, seeds=(5, 6, 7))
 
 
 def run(training, epochs):
@@ -125,14 +126,14 @@ def test_replayed_steps_are_the_steps(changes, replayed):
 
 def test_a_replay_would_show_a_number_that_python_changes(replayed, monkeypatch):
     """The test above can fail: a step size that is another one each time stays what it was."""
-    real = training.Batched._take
+    real = training.Steps.take
     sizes = iter(range(1, 10**6))
 
-    def take(self, *pairs):
+    def take(self, pairs):
         self._stepper.embedding.optimizer.param_groups[0]["lr"] = 1e-3 / next(sizes)
-        real(self, *pairs)
+        real(self, pairs)
 
-    monkeypatch.setattr(training.Batched, "_take", take)
+    monkeypatch.setattr(training.Steps, "take", take)
     ours, _ = run(uneven(small_settings()), 4)
     monkeypatch.setattr(training, "captured", lambda function, _: function)
     sizes = iter(range(1, 10**6))
@@ -157,16 +158,37 @@ def test_a_training_taken_up_again_is_captured_again(replayed):
 def test_no_step_waits_for_the_device(variant, precision):
     running = uneven(small_settings(precision=precision, **VARIANTS[variant]))
     with Log() as log:
-        for pairs in training.batches(
-            [
-                training.draw_pairs(*each)
-                for each in zip(running._tasks, running._generators, strict=True)
-            ],
-            running._settings.batch_images,
-        ):
-            running._step(*pairs)
+        running._train()
     assert "mm" in log.names() or "bmm" in log.names()
     assert not log.names() & set(WAITS)
+
+
+def test_a_training_that_ends_leaves_no_memory_behind(replayed):
+    """Nor a graph that a garbage collection would free in the middle of the next one's capture."""
+    running = uneven(small_settings())
+    run(running, 3)
+    alive = [weakref.ref(running), weakref.ref(running._stepper), weakref.ref(running._step)]
+    replayed.clear()
+    gc.disable()
+    try:
+        del running
+        assert not any(each() for each in alive)
+    finally:
+        gc.enable()
+
+
+def test_no_garbage_is_collected_while_a_step_is_captured():
+    collecting = []
+
+    def capture(call):
+        collecting.append(gc.isenabled())
+        return call
+
+    add = Captured(torch.zeros(2).add_, capture)
+    for _ in range(3):
+        add(torch.ones(2))
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 def test_what_cannot_be_captured_is_run_as_it_is():

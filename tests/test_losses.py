@@ -87,11 +87,11 @@ def signs(visual, semantic):
 
 
 def test_modality_loss_of_a_coin_toss_is_log_2():
-    loss, _ = modality(torch.zeros(1, 10, 2), signs(5, 5), torch.ones(1, 10))
+    loss, _ = modality(torch.zeros(1, 10, 2), signs(5, 5), torch.full((1, 10), 0.1))
     assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_modality_loss_falls_as_the_right_modality_is_named():
     right = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
-    assert modality(right, signs(1, 1), torch.ones(1, 2))[0] < 1e-3
-    assert modality(right.flip(-1), signs(1, 1), torch.ones(1, 2))[0] > 8
+    assert modality(right, signs(1, 1), torch.full((1, 2), 0.5))[0] < 1e-3
+    assert modality(right.flip(-1), signs(1, 1), torch.full((1, 2), 0.5))[0] > 8

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from worlds import small_search_data, small_settings, small_task
+from worlds import small_search_data, small_settings, small_task, uneven_tasks
 
 from mianet.config import VARIANTS
 from mianet.errors import DivergedError
@@ -16,7 +16,7 @@ from mianet.validation import Validation, validate
 def collect_pairs(task, batch_images, seed=0):
     """Return rows, classes, other classes and weights of each step of an epoch."""
     drawn = draw_pairs(task, torch.Generator().manual_seed(seed))
-    return [tuple(each[0] for each in step) for step in batches([drawn], batch_images)]
+    return [tuple(step[0]) for step in batches([drawn], batch_images)]
 
 
 def test_an_epoch_holds_every_training_image_once_with_its_own_class():
@@ -156,11 +156,6 @@ def test_linear_latents_do_not_die():
     with torch.no_grad():
         training._one._stepper.models[0].visual_latent.bias.fill_(-1e6)
     assert training.epoch().number == 1
-
-
-def uneven_tasks():
-    """Return executions of unequal numbers of images, whose epochs have 3, 5 and 4 steps."""
-    return [small_task(seed=seed, images=images) for seed, images in enumerate((36, 75, 54))]
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])

@@ -30,6 +30,34 @@ def small_task(*, seed=0, classes=6, unseen=2, images=24, width=7, attributes=5)
     )
 
 
+def uneven_tasks(*, device="cpu", **shape):
+    """Executions over one array of images, whose epochs in batches of 5 have 3, 5 and 4 steps."""
+    tasks = [
+        small_task(seed=seed, images=images, **shape) for seed, images in enumerate((36, 75, 54))
+    ]
+    features = torch.cat([task.train.features for task in tasks]).to(device)
+    labels = torch.cat([task.train.labels for task in tasks]).to(device)
+    starts = (0, 36, 111)
+    return [
+        on(device, task, features, labels, start) for task, start in zip(tasks, starts, strict=True)
+    ]
+
+
+def on(device, task, features=None, labels=None, start=0):
+    """Return the task on a device; with other images, among which its own begin at ``start``."""
+    if features is None:
+        features, labels = task.train.features.to(device), task.train.labels.to(device)
+    parts = {
+        name: Part(features, labels, (getattr(task, name).rows + start).to(device))
+        for name in ("train", "heldout_seen", "heldout_unseen")
+    }
+    classes = {
+        name: getattr(task, name).to(device)
+        for name in ("class_attributes", "seen_classes", "unseen_classes")
+    }
+    return Task(**classes, **parts)
+
+
 def small_search_data(*, seed=0, classes=8, per_class=20, width=12, attributes=6):
     """Search data with unequal classes."""
     random = np.random.default_rng(seed)
