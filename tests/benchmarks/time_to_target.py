@@ -11,7 +11,7 @@ A configuration's quality is the mean validation H over five executions at its b
 are the qualities that one in 2, 3, 5, 10 … of the plain trials came to. For each, the time of ours
 is from the start of the process to the first epoch of that quality, by seed. Plain Ray Tune's
 depends on where in the random order the good ones lie; so beside the time that was met stands the
-mean over shuffles of the trials that it ran.
+mean over random searches whose trials are drawn from those that it ran.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SEARCH = HERE.parents[1] / "tuning" / "search.py"
 ONE_IN = (2, 3, 5, 10, 20, 40)
-SHUFFLES = 2_000
+RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,15 @@ def main():
 
 
 def tell(one_in, target, plain, ours, most):
-    """Print a line; who has not reached the target counts with the seconds that it had."""
+    """Print a line; a seed that has not reached the target counts with the seconds that it had."""
     met = first_seconds(plain, target)
     mean = mean_seconds(plain, target)
-    seconds = [first_seconds(reached, target) or most for reached in ours]
-    told = ", ".join(f"{value:.0f}" for value in seconds)
+    seconds = [first_seconds(reached, target) for reached in ours]
+    told = ", ".join(f"{each:.0f}" if each else f"more than {most:.0f}" for each in seconds)
+    own = statistics.fmean(each or most for each in seconds)
     print(
-        f"{one_in:6} {target:6.2f} {met:9.0f} s {mean:10.0f} s   {told:22} "
-        f"{statistics.fmean(seconds):8.0f} s {mean / statistics.fmean(seconds):7.1f}"
+        f"{one_in:6} {target:6.2f} {met:9.0f} s {mean:10.0f} s   {told:22} {own:8.0f} s "
+        f"{mean / own:7.1f}"
     )
 
 
@@ -88,20 +89,24 @@ def first_seconds(reached, target):
 
 
 def mean_seconds(trials, target):
-    """Return the mean over shuffles of when the first trial of that quality ends."""
+    """Return the mean over random searches of when their first trial of that quality ends.
+
+    Each draws its trials from those that were run, with replacement (a bootstrap).
+    """
     workers = len(os.sched_getaffinity(0))
     begun = min(trial.at - trial.seconds for trial in trials)
-    shuffled, times = list(trials), []
     generator = random.Random(0)
-    for _ in range(SHUFFLES):
-        generator.shuffle(shuffled)
+
+    def reached():
         free, ends = [begun] * workers, []
-        for trial in shuffled:
-            worker = free.index(min(free))
+        while not ends or min(free) < min(ends):
+            worker, trial = free.index(min(free)), generator.choice(trials)
             free[worker] += trial.seconds
-            ends.append(Reached(free[worker], trial.score))
-        times.append(first_seconds(ends, target))
-    return statistics.fmean(times)
+            if trial.score >= target:
+                ends.append(free[worker])
+        return min(ends)
+
+    return statistics.fmean(reached() for _ in range(RESAMPLES))
 
 
 def searched(arguments, data, seed):
