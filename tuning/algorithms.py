@@ -29,6 +29,7 @@ from ray.tune.schedulers import (
 )
 
 from tuning.ledger import EpochDone, Event, Proposed
+from tuning.records import PAPER
 
 SCORE = "score"
 """The metric that schedulers maximise: the best of a trial's curve so far, see ``objectives``."""
@@ -283,6 +284,8 @@ class StudyScheduler(FIFOScheduler):
     def take(self, event: Event) -> None:
         """Learn what happened before this process; ``stopped`` says whom it would have ended."""
         if isinstance(event, Proposed):
+            if event.origin == PAPER:
+                self.spared = event.number
             self._add(_PAST, event.number, event.configuration)
         elif isinstance(event, EpochDone):
             result = {EPOCH: event.epoch, SCORE: event.score, BEST_EPOCH: event.best_epoch}

@@ -38,8 +38,9 @@ class Proposer:
         sampler: A name of ``SAMPLERS``.
         seed: Of the sampler.
         paper: The paper's configuration; empty where it is not in the space.
+        paper_at: Which proposal that is; if the past had it elsewhere, it was that one.
         objective: What is maximised.
-        warm: What is proposed next, after the paper's.
+        warm: What is proposed first, beside it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Proposer:
         sampler: str,
         seed: int,
         paper: Mapping[str, Any],
+        paper_at: int = 0,
         objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE],
         warm: Sequence[WarmPoint] = (),
     ) -> None:
@@ -56,18 +58,26 @@ class Proposer:
         self._space = dict(space)
         self._name = sampler
         self._seed = warm_seed(seed, warm)
-        self._given = [*([WarmPoint(paper, PAPER)] if paper else []), *warm]
+        self._paper = WarmPoint(paper, PAPER) if paper else None
+        self._paper_at = paper_at
+        self._warm = tuple(warm)
         self._proposed = 0
         self._values: dict[int, list[float]] = {}
         self._study = self._new_study(self._seed)
-        self._enqueue(0)
+
+    @property
+    def paper_at(self) -> int | None:
+        """Return which proposal is the paper's configuration; None where it is not in the space."""
+        return self._paper_at if self._paper else None
 
     def propose(self) -> Proposed:
         """Return the next configuration; it counts as running until it has ended."""
+        given = self._given(self._proposed)
+        if given:
+            self._study.enqueue_trial(dict(given.configuration))
         trial = self._study.ask(self._space)
         self._proposed += 1
-        is_given = trial.number < len(self._given)
-        origin = self._given[trial.number].origin if is_given else self._name
+        origin = given.origin if given else self._name
         return Proposed(trial.number, dict(trial.params), origin)
 
     def take(self, event: Event) -> None:
@@ -78,6 +88,8 @@ class Proposer:
         elif isinstance(event, Ended):
             self._tell(event)
         elif event.number == self._proposed:
+            if event.origin == PAPER:
+                self._paper_at = event.number
             again = self.propose()
             if again != event:
                 self._accept(event)
@@ -121,12 +133,13 @@ class Proposer:
                 distributions=self._space,
             )
         )
-        self._enqueue(event.number + 1)
 
-    def _enqueue(self, first: int) -> None:
-        """Have what is given proposed, from a place on."""
-        for point in self._given[first:]:
-            self._study.enqueue_trial(dict(point.configuration))
+    def _given(self, number: int) -> WarmPoint | None:
+        """Return what a proposal is whatever the sampler says."""
+        if number == self.paper_at:
+            return self._paper
+        place = number - (self.paper_at is not None and number > self.paper_at)
+        return self._warm[place] if place < len(self._warm) else None
 
     def _new_study(self, seed: int) -> optuna.Study:
         return optuna.create_study(

@@ -43,6 +43,9 @@ from tuning.warm_start import WarmPoint
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
+PAPER_AT = 8
+"""How many trials begin before the paper's configuration, which runs to its end: on few workers it
+would keep a search from looking around first."""
 MOST_RETRIES = 2
 """How often a trial whose worker died is tried again."""
 
@@ -304,18 +307,20 @@ def _parts(
     paper = paper_point(study, dataset)
     settings = base_settings(study, dataset)
     inner = SCHEDULERS[study.scheduler].build(study.max_epochs)
+    proposer = Proposer(
+        study.space,
+        sampler=study.sampler,
+        seed=study.seed,
+        paper=paper,
+        paper_at=min(PAPER_AT, study.trials - 1),
+        objective=study.goal,
+        warm=study.warm,
+    )
     return _Parts(
         settings=settings,
         standings=Standings(),
-        proposer=Proposer(
-            study.space,
-            sampler=study.sampler,
-            seed=study.seed,
-            paper=paper,
-            objective=study.goal,
-            warm=study.warm,
-        ),
-        scheduler=StudyScheduler(inner, study.patience, spared=0 if paper else None),
+        proposer=proposer,
+        scheduler=StudyScheduler(inner, study.patience, spared=proposer.paper_at),
         recording=Recording(recorder, settings, share.device),
         folder=folder,
         others=others,
@@ -330,6 +335,7 @@ def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
     """
     past = Events(ledger, [*parts.listeners, parts.scheduler.take])
     past.replay()
+    parts.scheduler.spared = parts.proposer.paper_at
     for standing in parts.standings.running:
         if standing.epoch >= study.max_epochs or standing.number in parts.scheduler.stopped:
             past.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))

@@ -4,6 +4,8 @@ Nothing is trained. An event queue hands the recorded epochs to the project's ow
 ``StudyScheduler`` in the order in which any number of workers would report them; an epoch of a
 trial lasts as long as its executions did when they were recorded.
 
+The paper's configuration is the first trial.
+
 A proposal that was not recorded is answered by the nearest configuration that was and that this
 search has not tried yet (in the space's logarithms, each scaled to 0..1). The sampler is told that
 configuration, as if it had proposed it: what it learns is true of the point it learns it for, noise
