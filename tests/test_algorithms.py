@@ -148,11 +148,12 @@ def random_curves(seed, count=24, epochs=20):
     ]
 
 
-def events_of(curves, lasted, until=None):
+def events_of(curves, lasted, until=None, paper=None):
     """Return what a ledger holds of these curves; the trial ``until`` has not ended."""
     events = []
     for number, (curve, epochs) in enumerate(zip(curves, lasted, strict=True)):
-        events.append(Proposed(number, {"alpha": number}, "random"))
+        origin = "paper" if number == paper else "random"
+        events.append(Proposed(number, {"alpha": number}, origin))
         for epoch in range(1, epochs + 1):
             best = max(curve[:epoch])
             events.append(EpochDone(number, epoch, best, curve.index(best) + 1, {}))
@@ -173,6 +174,18 @@ def test_a_scheduler_that_is_told_of_the_past_decides_as_if_it_had_been_there(sc
     for event in events_of(curves[:cut], lasted[:cut]):
         told.take(event)
     assert drive(told, curves, first=cut) == lasted[cut:]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_papers_configuration_is_spared_where_the_past_had_it(scheduler):
+    curves = [GOOD] * 5 + [BAD] + [GOOD] * 3
+    lasted = drive(StudyScheduler(SCHEDULERS[scheduler].build(20), 100, spared=5), curves)
+    told = StudyScheduler(SCHEDULERS[scheduler].build(20), 100, spared=8)
+    for event in events_of(curves[:6], [*lasted[:5], 19], until=5, paper=5):
+        told.take(event)
+    assert told.spared == 5
+    assert 5 not in told.stopped
+    assert drive(told, curves, first=5) == lasted[5:]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -20,17 +20,18 @@ PAPER = {"alpha": 1000.0, "learning_rate": 1e-4, "latent_multiplier": 2.0}
 TRIALS = 16
 
 
-def proposer(sampler, seed=3):
-    return Proposer(SPACE, sampler=sampler, seed=seed, paper=PAPER)
+def proposer(sampler, seed=3, paper_at=0):
+    return Proposer(SPACE, sampler=sampler, seed=seed, paper=PAPER, paper_at=paper_at)
 
 
 def score(proposed):
     return 1 / (1 + abs(math.log10(proposed.configuration["alpha"]) - 1))
 
 
-def history(sampler, workers):
+def history(sampler, workers, paper_at=0):
     """Run a study; return its events in order. Trials end in an order that differs from theirs."""
-    chance, source, events, running = random.Random(5), proposer(sampler), [], []
+    chance, source = random.Random(5), proposer(sampler, paper_at=paper_at)
+    events, running = [], []
 
     def happens(event):
         events.append(event)
@@ -48,8 +49,8 @@ def history(sampler, workers):
     return events
 
 
-def resumed(sampler, past):
-    again = proposer(sampler)
+def resumed(sampler, past, paper_at=0):
+    again = proposer(sampler, paper_at=paper_at)
     for event in past:
         again.take(event)
     return again
@@ -64,13 +65,29 @@ def test_after_a_cut_anywhere_the_same_is_proposed(sampler, workers):
         assert resumed(sampler, events[:place]).propose() == events[place]
 
 
+@pytest.mark.parametrize("paper_at", [0, 8, TRIALS - 1])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_papers_configuration_is_the_first_and_is_proposed_once(sampler):
-    first, *others = (e for e in history(sampler, 1) if isinstance(e, Proposed))
-    assert (first.number, first.configuration, first.origin) == (0, PAPER, "paper")
-    assert [other.number for other in others] == list(range(1, TRIALS))
-    assert {other.origin for other in others} == {sampler}
-    assert all(other.configuration != PAPER for other in others)
+def test_the_papers_configuration_has_its_place_and_is_proposed_once(sampler, paper_at):
+    proposals = [e for e in history(sampler, 1, paper_at) if isinstance(e, Proposed)]
+    assert [proposed.number for proposed in proposals] == list(range(TRIALS))
+    paper = proposals.pop(paper_at)
+    assert (paper.configuration, paper.origin) == (PAPER, "paper")
+    assert {other.origin for other in proposals} == {sampler}
+    assert all(other.configuration != PAPER for other in proposals)
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_a_study_that_had_the_papers_elsewhere_goes_on_as_it_would_have(sampler, caplog):
+    events = history(sampler, 1, paper_at=2)
+    proposals = [event for event in events if isinstance(event, Proposed)]
+    again = resumed(sampler, events[: events.index(proposals[5])], paper_at=8)
+    assert again.paper_at == 2
+    for proposed in proposals[5:]:
+        assert again.propose() == proposed
+        place = events.index(proposed)
+        for event in events[place + 1 : place + 3]:
+            again.take(event)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

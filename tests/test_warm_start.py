@@ -117,8 +117,8 @@ WARM = (
 )
 
 
-def proposer(sampler, warm=WARM):
-    return Proposer(SPACE, sampler=sampler, seed=3, paper=PAPER, warm=warm)
+def proposer(sampler, warm=WARM, paper_at=0):
+    return Proposer(SPACE, sampler=sampler, seed=3, paper=PAPER, paper_at=paper_at, warm=warm)
 
 
 def history(sampler, warm=WARM):
@@ -143,6 +143,15 @@ def test_every_sampler_begins_with_it_and_goes_on_alike_after_a_cut(sampler, mon
     for number in (1, 2, 3, TRIALS - 1):
         place = events.index(proposals[number])
         assert resumed(sampler, events[:place]).propose() == proposals[number]
+
+
+@pytest.mark.parametrize(("paper_at", "places"), [(0, (1, 2)), (1, (0, 2)), (8, (0, 1))])
+def test_it_comes_first_wherever_the_papers_configuration_is(paper_at, places):
+    source = proposer("random", paper_at=paper_at)
+    origins = [source.propose().origin for _ in range(10)]
+    assert [origins[place] for place in places] == [point.origin for point in WARM]
+    assert origins[paper_at] == "paper"
+    assert origins.count("random") == 7
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random"])

@@ -78,9 +78,10 @@ def tell(target, plain, ours, most):
     seconds = [first_seconds(reached, target) for reached in ours]
     told = ", ".join(f"{each:.0f}" if each else f"more than {most:.0f}" for each in seconds)
     own = statistics.fmean(each or most for each in seconds)
+    as_good = sum(trial.score >= target for trial in plain)
     print(
-        f"{sum(trial.score >= target for trial in plain):3} of {len(plain):3} {target:6.2f} {met:9.0f} s {mean:10.0f} s   {told:22} {own:8.0f} s "
-        f"{mean / own:7.1f}"
+        f"{as_good:3} of {len(plain):3} {target:6.2f} {met:9.0f} s {mean:10.0f} s   {told:22} "
+        f"{own:8.0f} s {mean / own:7.1f}"
     )
 
 
