@@ -55,12 +55,14 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="of ours")
     parser.add_argument("--seconds", type=float, default=300.0, help="of ours, a seed")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of ours")
     parser.add_argument("--plain-seconds", type=float, default=3600.0)
     arguments = parser.parse_args()
     data = ["--dataset", arguments.dataset]
     if arguments.data_dir:
         data += ["--data-dir", str(arguments.data_dir.resolve())]
-    ours = [searched(arguments, data, seed) for seed in range(arguments.seeds)]
+    chosen = [text for each in arguments.set for text in ("--set", each)]
+    ours = [searched(arguments, [*data, *chosen], seed) for seed in range(arguments.seeds)]
     plain = plainly_searched(arguments, data)
     print(f"{arguments.dataset}, up to {arguments.epochs} epochs, {len(plain)} plain trials of "
           f"{statistics.fmean(trial.seconds for trial in plain):.0f} s")  # fmt: skip
