@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves
+from test_graphs import assert_equal_states, run
 from worlds import on, small_settings, small_task, uneven_tasks
 
 from mianet import training
@@ -28,16 +28,6 @@ def uneven(settings):
 
 def wide(**changes):
     return small_settings(hidden_dim=128, latent_multiplier=8.0, **changes)
-
-
-def run(running, epochs):
-    ended = [[epoch.losses for epoch in running.epoch()] for _ in range(epochs)]
-    return ended, copy.deepcopy(running.state())
-
-
-def assert_equal_states(ours, theirs):
-    for a, b in zip(tree_leaves(ours), tree_leaves(theirs), strict=True):
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 @pytest.mark.parametrize("changes", VARIED, ids=str)

@@ -335,7 +335,6 @@ def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
     """
     past = Events(ledger, [*parts.listeners, parts.scheduler.take])
     past.replay()
-    parts.scheduler.spared = parts.proposer.paper_at
     for standing in parts.standings.running:
         if standing.epoch >= study.max_epochs or standing.number in parts.scheduler.stopped:
             past.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
