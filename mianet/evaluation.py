@@ -100,8 +100,9 @@ def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
 
 def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[Tensor, ""]:
     """Return the mean over the classes present in a part of the share predicted rightly."""
-    right = (predicted == part.own_labels).double()
-    return (right @ part.shares).clamp_max(1)  # sums of fractions can end beyond 1
+    labels, counts = part.own_labels, part.class_counts
+    hits = torch.zeros_like(counts).scatter_add_(0, labels, (predicted == labels).long())
+    return (hits.double() / counts.clamp_min(1)).sum() / counts.count_nonzero()
 
 
 def harmonic_mean(seen_accuracy: float, unseen_accuracy: float) -> float:

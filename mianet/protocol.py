@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mianet.data import SearchData
@@ -39,10 +39,9 @@ class Part:
         return self.labels[self.rows]
 
     @cached_property
-    def shares(self) -> Float64[Tensor, " rows"]:
-        """Return what each of its images counts in a mean over its classes; they sum to 1."""
-        counts = torch.bincount(self.own_labels)
-        return 1 / (counts[self.own_labels].double() * counts.count_nonzero())
+    def class_counts(self) -> Int64[Tensor, " classes"]:
+        """Return how many of its images each class has, up to the last class that has any."""
+        return torch.bincount(self.own_labels)
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,7 @@ def test_per_class_top1_is_the_mean_of_the_classes_shares(rows):
 
 def test_a_large_class_counts_no_more_than_a_small_one():
     labels = torch.tensor([0] * 99 + [1])
-    assert per_class_top1(
-        torch.zeros(100, dtype=torch.int64), part_of(labels)
-    ).item() == pytest.approx(0.5)
+    assert per_class_top1(torch.zeros(100, dtype=torch.int64), part_of(labels)).item() == 0.5
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
