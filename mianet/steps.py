@@ -149,6 +149,9 @@ class Stepper:
         worlds = [task.class_attributes[_seen_first(task, settings)] for task in tasks]
         self.attributes = torch.stack(worlds)
         self.attribute_squares = self.attributes[:, : self.seen].square().sum(-1)
+        # What to rebuild depends on the batch. A graph takes no such steps, and executions side by
+        # side would differ in it.
+        self.only_present = len(models) == 1 and self.attributes.device.type == "cpu"
         names = [name for name, _ in models[0].named_parameters()]
         judging = [name for name in names if name.startswith("discriminator.")]
         embedding = [name for name in names if name not in judging]
@@ -279,7 +282,8 @@ class Step:
         Returns the loss, the gradient by the latents, and what the weights' gradients need.
         """
         w = self.weights
-        by_hidden, hidden = (stack[:, self._images :] for stack in self._stacks)
+        below = slice(self._images, self._images + latents.shape[1])
+        by_hidden, hidden = (stack[:, below] for stack in self._stacks)
         affine(latents, w["visual_latent.weight"], w["rebuilt_hidden_bias"], out=hidden).relu_()
         rebuilt = affine(hidden, w["visual_hidden.weight"], w["rebuilt_features_bias"])
         squares = self.batch.features.square().sum((1, 2))
@@ -293,17 +297,22 @@ class Step:
     def cross_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
         """Return eq. 5, each modality rebuilt from the other's latents.
 
-        Features are rebuilt for each class rather than each image where that is less work.
+        Features are rebuilt for each class that has an image in the batch. Where those are not
+        known, they are rebuilt for each seen class or each image, whichever are fewer.
         """
         at, batch = self.forward, self.batch
         wanted = product(at.members, self.attributes[:, : self.stepper.seen])
         loss, of_attributes = self.rebuild_attributes(
             slice(at.images), batch.weights, wanted, by_unit
         )
-        if self.stepper.seen <= at.images:
-            counts, sums = at.rows[:, self._semantic], product(at.members.mT, batch.features)
-            more, by_latents, of_features = self.rebuild_features(at.semantic, counts, sums)
-            by_unit[:, self._semantic].add_(by_latents)
+        if self.stepper.only_present or self.stepper.seen <= at.images:
+            only = batch.classes[0].unique() if self.stepper.only_present else slice(None)
+            counts = at.rows[:, self._semantic][:, only]
+            sums = product(at.members[:, :, only].mT, batch.features)
+            more, by_latents, of_features = self.rebuild_features(
+                at.semantic[:, only], counts, sums
+            )
+            by_unit[:, self._semantic][:, only] += by_latents
         else:
             own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
             more, by_latents, of_features = self.rebuild_features(
@@ -357,7 +366,9 @@ class Step:
 
         Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
         """
-        into, features, (hidden, by_hidden) = self.gradients, self.batch.features, self._stacks
+        into, features = self.gradients, self.batch.features
+        rows = self._images + (rebuilt.latents.shape[1] if rebuilt else 0)
+        hidden, by_hidden = (stack[:, :rows] for stack in self._stacks)
         embedded = by_hidden[:, : self._images]
         product(by_visual, self.weights["visual_latent.weight"], out=embedded)
         _through_relu(embedded, self.forward.hidden)
@@ -375,14 +386,14 @@ class Step:
 
     @cached_property
     def _stacks(self) -> tuple[Tensor, Tensor]:
-        """Return where hidden layers and gradients by hidden layers are written.
+        """Return where hidden layers and gradients by hidden layers are written, and some more.
 
         The first holds the hidden layer of the images, and below it the gradient by that of the
         rebuilt rows; the second the gradient by the one, and below it the other. So they are the
         factors of the weights' gradients, without being copied, and stay in the cache.
         """
         images, seen = self._images, self.stepper.seen
-        rebuilt = {"cross": min(images, seen), "self": images, "none": 0}
+        rebuilt = {"cross": min(images, seen), "self": images, "none": 0}  # at most
         rows = images + rebuilt[self.settings.reconstruction]
         shape = (self.executions, rows, self.settings.hidden_dim)
         if shape not in self.stepper.stacks:

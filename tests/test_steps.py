@@ -68,9 +68,12 @@ WEIGHTS = [  # of eq. 7: each loss by itself beside eq. 1, which has no weight, 
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("images", [3, 11])  # fewer and more images than seen classes
-def test_losses_and_gradients_equal_the_oracle(settings, images, weights):
+@pytest.mark.parametrize("only_present", [True, False])  # False as on a GPU
+def test_losses_and_gradients_equal_the_oracle(settings, images, weights, only_present):
     settings, task = settings.replace(**weights), small_task()
     stepper = stepper_of(settings, task)
+    assert stepper.only_present
+    stepper.only_present = only_present
     batch = random_batch(task, images, seed=1)
     plain = copy_weights(stepper.models[0])
     theirs = all_losses(

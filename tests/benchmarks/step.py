@@ -123,12 +123,12 @@ def random_task(spec, images):
     return task, batches
 
 
-def matrix_flops(spec, hidden=2048, images=150):
+def matrix_flops(spec, hidden=2048):
     """Return the floating point operations of a step's matrix products, each computed once."""
     classes = spec.seen_classes
-    seen = classes - round(0.2 * classes)
     latent = 2 * classes
-    rebuilt = min(seen, images)
+    _, batches = random_task(spec, images := Hyperparameters().batch_images)
+    rebuilt = statistics.fmean(len(batch.classes.unique()) for batch in batches)
     # Of each product: forward, and the gradients of its weights and of its input. The images
     # themselves need no gradient; the Gram matrix of eq. 2 has one product backward.
     visual = images * hidden * (2 * spec.feature_dim + 3 * latent)
