@@ -91,7 +91,7 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "resume": None,
         "trials": 50,
         "max_epochs": 50,
-        "patience": 10,
+        "patience": 5,
         "executions": 5,
         "time_budget": None,
         "objective": DEFAULT_OBJECTIVE,
