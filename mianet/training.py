@@ -30,7 +30,7 @@ BATCHED_WEIGHTS = 200_000
 
 MODALITIES = ("semantic", "visual")
 
-_IMAGES_AT_ONCE = 256
+_IMAGES_AT_ONCE = 32
 
 ScorerT = TypeVar("ScorerT", bound=Scorer, covariant=True)
 
