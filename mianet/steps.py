@@ -367,9 +367,7 @@ class Step:
         Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
         """
         into, features = self.gradients, self.batch.features
-        rows = self._images + (rebuilt.latents.shape[1] if rebuilt else 0)
-        hidden, by_hidden = (stack[:, :rows] for stack in self._stacks)
-        embedded = by_hidden[:, : self._images]
+        embedded = self._stacks[1][:, : self._images]
         product(by_visual, self.weights["visual_latent.weight"], out=embedded)
         _through_relu(embedded, self.forward.hidden)
         torch.sum(by_visual, 1, out=into["visual_latent.bias"])
@@ -379,6 +377,7 @@ class Step:
             torch.sum(rebuilt.by_rebuilt, 1, out=into["rebuilt_features_bias"])
             by_visual = torch.cat([by_visual, rebuilt.latents], 1)
             features = torch.cat([features, rebuilt.by_rebuilt], 1)
+        hidden, by_hidden = (stack[:, : by_visual.shape[1]] for stack in self._stacks)
         if self.settings.precision == "bf16":
             by_visual, by_hidden = by_visual.bfloat16(), by_hidden.bfloat16()
         product(by_visual.mT, hidden, out=into["visual_latent.weight"])

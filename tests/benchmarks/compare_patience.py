@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from compare_searches import interval
 from curve_table import FOLDER
-from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
+from replay import EXECUTIONS, Replay, Search, World, incumbent_at, incumbents, load_curves
 
 from tuning.algorithms import SCHEDULERS
 
@@ -40,13 +40,7 @@ def searched(curves, seed, arguments):
         history = Replay(world, search, seed).run()
         found = incumbents(world, history)
         when = PARTS * search.budget
-        seen = [
-            max(
-                (world.mean[row, epoch - 1] for _, at, row, epoch in found if at <= part), default=0
-            )
-            for part in when
-        ]
-        means.append([seen, world.best - regret_at(world, found, when, 1)])
+        means.append([incumbent_at(found, when, 1, h) for h in (world.mean, world.truth)])
         trials.append(len(history.rows))
     return np.array(means), trials
 

@@ -7,7 +7,8 @@ Each way has the same budget of epochs of single executions, what it confirms wi
 
 - *the paper's rule*: random configurations, each trained to its last epoch, and of those the one
   with the highest mean of five executions (at its best epoch);
-- *stopped early*: the project's defaults, Sobol points, ASHA and patience, and the highest mean;
+- *stopped early*: Sobol points and ASHA, the project's defaults, with a patience of 10, and the
+  highest mean;
 - *and confirmed*: the same, but the contenders, as ``confirm`` chooses them, meet five fresh draws,
   and the highest mean on those is selected.
 

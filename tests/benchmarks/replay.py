@@ -345,10 +345,15 @@ def incumbents(world, history):
 
 def regret_at(world, found, when, column):
     """Return the true regret of the incumbent at each of ``when``: column 0 seconds, 1 epochs."""
+    return world.best - incumbent_at(found, when, column, world.truth)
+
+
+def incumbent_at(found, when, column, means):
+    """Return what ``means`` holds of the incumbent at each of ``when``; NaN where there is none."""
     times = np.array([entry[column] for entry in found])
-    truths = np.array([world.truth[row, epoch - 1] for _, _, row, epoch in found])
+    of = np.array([means[row, epoch - 1] for _, _, row, epoch in found])
     index = np.searchsorted(times, when, side="right") - 1
-    return np.where(index >= 0, world.best - truths[np.maximum(index, 0)], np.nan)
+    return np.where(index >= 0, of[np.maximum(index, 0)], np.nan)
 
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

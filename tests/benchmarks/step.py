@@ -127,7 +127,8 @@ def matrix_flops(spec, hidden=2048):
     """Return the floating point operations of a step's matrix products, each computed once."""
     classes = spec.seen_classes
     latent = 2 * classes
-    _, batches = random_task(spec, images := Hyperparameters().batch_images)
+    images = Hyperparameters().batch_images
+    _, batches = random_task(spec, images)
     rebuilt = statistics.fmean(len(batch.classes.unique()) for batch in batches)
     # Of each product: forward, and the gradients of its weights and of its input. The images
     # themselves need no gradient; the Gram matrix of eq. 2 has one product backward.

@@ -1,7 +1,7 @@
 """Wall time until a search has found a configuration of a given quality, against plain Ray Tune.
 
     python tests/benchmarks/time_to_target.py --dataset AWA1 --data-dir DIR --epochs 30
-    python tests/benchmarks/time_to_target.py --dataset synthetic:apy --epochs 10
+    python tests/benchmarks/time_to_target.py --dataset synthetic:apy --epochs 30 --seeds 5
 
 Runs ``plain_tune.py`` (random search with a function trainable, no early stopping, Tune's MLflow
 callback, a DataLoader, executions in turn) for ``--plain-seconds``, and then ``tuning/search.py``
