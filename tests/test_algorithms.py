@@ -118,7 +118,7 @@ def test_every_budget_of_epochs_can_be_scheduled(scheduler, max_epochs):
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(scheduler):
+def test_no_other_trial_stops_the_spared_one_and_it_is_still_compared_with(scheduler):
     sparing = StudyScheduler(SCHEDULERS[scheduler].build(20), 100, spared=6)
     bare = SCHEDULERS[scheduler].build(20)
     curves = [GOOD] * 6 + [BAD, BAD]
@@ -129,10 +129,13 @@ def test_the_spared_configuration_runs_to_its_end_and_is_still_compared_with(sch
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_trial_whose_best_is_old_is_stopped_unless_it_is_spared(scheduler):
-    peaked = [0.1, 0.9] + [0.2] * 18
+def test_a_trial_whose_best_is_old_is_stopped_even_if_it_is_spared(scheduler):
+    """Whether the scheduler inside would have it go on, or stopped it before."""
+    good, poor = [0.1, 0.9] + [0.2] * 18, [0.1, 0.2] + [0.1] * 18
     patient = StudyScheduler(SCHEDULERS[scheduler].build(20), 4, spared=1)
-    assert drive(patient, [peaked, peaked]) == [6, 20]
+    assert drive(patient, [good, good]) == [6, 6]
+    patient = StudyScheduler(SCHEDULERS[scheduler].build(20), 4, spared=6)
+    assert drive(patient, [GOOD] * 6 + [poor]) == [20] * 6 + [6]
 
 
 def test_a_study_without_a_spared_configuration_spares_none():

@@ -255,9 +255,9 @@ class StudyScheduler(FIFOScheduler):
     """Adds rules of ours to a scheduler of Ray Tune.
 
     A trial whose best epoch is old is stopped (patience): H rises, then falls. And one trial, the
-    paper's configuration, is let run to its end whatever is said of it: it is what a search is
-    compared with, so its curve must be whole. The scheduler inside sees its results, and judges
-    the others by them, until it would stop it; what it has stopped it must not hear of again.
+    paper's configuration, is stopped by nothing else: it is what a search is compared with, so no
+    other trial decides how far it comes. The scheduler inside sees its results, and judges the
+    others by them, until it would stop it; what it has stopped it must not hear of again.
 
     A trial that begins again after its process died, or the driver's, repeats epochs; the
     scheduler inside hears each once. So it can be told of the past (``take``) and then go on.
@@ -265,7 +265,7 @@ class StudyScheduler(FIFOScheduler):
     Args:
         inner: The scheduler that judges first.
         patience: Epochs without a new best after which a trial is stopped.
-        spared: Number of the trial that is never stopped; None for none.
+        spared: Number of the trial that only patience stops; None for none.
     """
 
     def __init__(self, inner: TrialScheduler, patience: int, spared: int | None = None) -> None:
@@ -339,16 +339,21 @@ class StudyScheduler(FIFOScheduler):
         if result[EPOCH] <= judged.last.get(EPOCH, 0):
             return _CONTINUE
         judged.last = result
-        if judged.overruled:
-            return _CONTINUE
-        decision = str(self.inner.on_trial_result(controller, judged, result))
-        if number == self.spared:
-            judged.overruled = decision == _STOP
-            return _CONTINUE
+        decision = self._judgement(controller, judged, result, spared=number == self.spared)
         if decision == _STOP or result[EPOCH] - result[BEST_EPOCH] >= self.patience:
             self.stopped.add(number)
             return _STOP
         return decision
+
+    def _judgement(
+        self, controller: Any, judged: _Judged, result: Mapping[str, Any], *, spared: bool
+    ) -> str:
+        """Return what the scheduler inside says; of a trial that is spared, to go on."""
+        if judged.overruled:
+            return _CONTINUE
+        decision = str(self.inner.on_trial_result(controller, judged, result))
+        judged.overruled = spared and decision == _STOP
+        return _CONTINUE if spared else decision
 
     def _end(self, controller: Any, number: int) -> None:
         judged = self._judged[number]
