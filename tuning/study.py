@@ -44,8 +44,8 @@ MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
 PAPER_AT = 8
-"""How many trials begin before the paper's configuration, which no other trial stops: on few workers
-it would keep a search from looking around first."""
+"""How many trials begin before the paper's configuration, which no other trial stops: on few
+workers it would keep a search from looking around first."""
 MOST_RETRIES = 2
 """How often a trial whose worker died is tried again."""
 
