@@ -255,7 +255,7 @@ def test_one_line_and_exit_code_2(
     assert not (elsewhere / "ray_results").exists()
 
 
-def test_it_is_so_in_a_process_of_its_own(elsewhere):
+def test_it_is_so_in_a_process_of_its_own(elsewhere, converted):
     """As the command line is really used, and with a cluster that does not answer."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
@@ -263,14 +263,13 @@ def test_it_is_so_in_a_process_of_its_own(elsewhere):
         ended = subprocess.run(
             [sys.executable, ROOT / "tuning" / "search.py", "--dataset", "digits"],
             cwd=elsewhere,
-            env=environment(RAY_ADDRESS=address),
+            env=environment(RAY_ADDRESS=address, MIANET_CACHE_DIR=str(converted)),
             capture_output=True,
             text=True,
             timeout=120,
         )
     assert ended.returncode == 2
-    last = ended.stderr.splitlines()[-1]  # after a word of the data, where they are new
-    assert last.startswith(f"error: RAY_ADDRESS must name a running cluster, but {address}")
+    assert ended.stderr.startswith(f"error: RAY_ADDRESS must name a running cluster, but {address}")
     assert len(ended.stderr.splitlines()) == 1
     assert os.listdir(elsewhere) == []
 
