@@ -15,9 +15,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mianet.errors import InputError
-from tuning import cluster
-from tuning.command_line import Parser, count, duration, run
-from tuning.provenance import PACKAGES, code_digest, package_version
+from tuning.cli.command_line import Parser, count, duration, run
+from tuning.compute import cluster
+from tuning.spec.provenance import PACKAGES, code_digest, package_version
 
 POLL_SECONDS = 1
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from mianet.data import load_search_data
-from mianet.datasets import find_dataset
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import load_search_data
+from mianet.data.sources import FEATURES_FILE, SPLITS_FILE, data_root
 from mianet.errors import InputError
-from mianet.sources import FEATURES_FILE, SPLITS_FILE, data_root
-from tuning.command_line import Parser, run
+from tuning.cli.command_line import Parser, run
 
 SUMS_FILE = "SHA256SUMS"
 

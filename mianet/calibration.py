@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from mianet.config import Hyperparameters
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
 from mianet.evaluation import Scored, score
 from mianet.protocol import validation_tasks
 from mianet.training import train

@@ -29,14 +29,14 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mianet.errors import InputError, one_line
-from mianet.sources import (
+from mianet.data.sources import (
     DATA_DIR_VARIABLE,
     FEATURES_FILE,
     PACKAGE_PATH,
     SPLITS_FILE,
     data_root,
 )
+from mianet.errors import InputError, one_line
 
 PACKAGE_URL = "http://datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip"
 PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")

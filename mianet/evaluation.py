@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mianet.prediction import Scorer, class_scores
+from mianet.inference.prediction import Scorer, class_scores
 from mianet.protocol import Part, Task
 from mianet.scaling import FeatureScaler
 

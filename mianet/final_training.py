@@ -10,13 +10,13 @@ from jaxtyping import Float32, Int64
 
 from mianet.calibration import SeenUnseenCurve, curve_of
 from mianet.config import Settings
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
+from mianet.data.test_parts import TestParts
 from mianet.evaluation import Metrics, score
+from mianet.inference.prediction import Classifier
 from mianet.model import MIANet
-from mianet.prediction import Classifier
 from mianet.protocol import Part, Task, as_tensor
 from mianet.scaling import FeatureScaler
-from mianet.test_parts import TestParts
 from mianet.training import Begin, Training, run
 
 

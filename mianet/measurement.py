@@ -11,12 +11,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mianet.config import Hyperparameters
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
+from mianet.data.test_parts import TestParts
 from mianet.evaluation import Metrics, evaluate
 from mianet.final_training import classifier_of, final_task
-from mianet.prediction import Classifier, class_scores
-from mianet.retrieval import mean_average_precision
-from mianet.test_parts import TestParts
+from mianet.inference.prediction import Classifier, class_scores
+from mianet.inference.retrieval import mean_average_precision
 from mianet.training import train
 
 

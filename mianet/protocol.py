@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
 
 UNSEEN_SHARE = 0.2
 """Share of the seen classes that play unseen in an execution (section 4.2)."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from mianet.config import Hyperparameters
 from mianet.errors import DivergedError
 from mianet.graphs import captured
+from mianet.inference.prediction import Scorer
 from mianet.model import MIANet, build_model
-from mianet.prediction import Scorer
 from mianet.processor import tensor_float
 from mianet.protocol import Task
 from mianet.scaling import FeatureScaler, scaled

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from mianet.config import Settings
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
 from mianet.evaluation import Metrics, evaluate, mean_metrics, score
-from mianet.prediction import Scorer
+from mianet.inference.prediction import Scorer
 from mianet.protocol import Task, validation_tasks
 from mianet.training import Begin, Epoch, Training, begin_together, run
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from mianet.config import Hyperparameters
+from mianet.inference.prediction import Classifier
 from mianet.model import build_model
-from mianet.prediction import Classifier
 from mianet.scaling import FeatureScaler
 
 WIDTH, ATTRIBUTES, CLASSES, UNSEEN = 8, 4, 6, 2

@@ -39,7 +39,7 @@ def shared_data_dir() -> Path:
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a database that MLflow has made (seconds of migrations, once)."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    from tuning.tracking import open_store
+    from tuning.tracking.store import open_store
 
     open_store(f"sqlite:///{path}")
     return path

@@ -25,10 +25,10 @@ from pathlib import Path
 import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet import datasets, store
-from mianet.data import load_search_data
+from mianet.data import datasets, store
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
-from mianet.test_parts import load_test_parts
 
 CPU_SECONDS, SECONDS, MEMORY_BYTES = 20, 600, 4 * 2**30
 """Limits of one load, which takes some milliseconds and megabytes; a busy machine is patient."""

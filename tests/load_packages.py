@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet import datasets, store
-from mianet.data import load_search_data
+from mianet.data import datasets, store
+from mianet.data.search_data import load_search_data
 
 EXECUTING = (
     *("pickle.find_class", "exec", "compile", "marshal.loads", "import", "os.system", "os.exec"),

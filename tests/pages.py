@@ -15,10 +15,10 @@ from test_calibration import some_scores
 
 from mianet.calibration import seen_unseen_curve
 from tuning import study_report
-from tuning.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
-from tuning.recorded_studies import read_study
-from tuning.recording import FinalRecorder, StudyRecorder
-from tuning.records import COMPUTE_SECONDS
+from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
+from tuning.spec.records import COMPUTE_SECONDS
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import FinalRecorder, StudyRecorder
 
 DATASET = STUDY.dataset
 HOSTILE = "</title><script>alert('x')</script><img src=http://example.org/x>&\"'"

@@ -19,7 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tuning.recording import FinalDescription, StudyDescription, StudyRecorder
+from tuning.tracking.recording import FinalDescription, StudyDescription, StudyRecorder
 
 PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
 STUDY = StudyDescription(

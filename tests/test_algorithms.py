@@ -11,8 +11,8 @@ from optuna.samplers import QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning import algorithms
-from tuning.algorithms import (
+from tuning.engine import algorithms
+from tuning.engine.algorithms import (
     BEST_EPOCH,
     CONFIGURATION,
     EPOCH,
@@ -23,8 +23,8 @@ from tuning.algorithms import (
     SCORE,
     StudyScheduler,
 )
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.space import search_space
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

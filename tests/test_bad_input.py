@@ -18,10 +18,10 @@ import scipy.io
 from bad_packages import BAD_PACKAGES, IMAGES, SPLITS, TRACE, Mine, changed, hdf5, named, one_more
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet import datasets
-from mianet.data import load_search_data
+from mianet.data import datasets
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
-from mianet.test_parts import load_test_parts
 
 TESTS = Path(__file__).parent
 MEMORY_BYTES = 4 * 2**30

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 from commands import ROOT, SMALL, run
 
-from mianet.data import load_search_data
-from mianet.test_parts import load_test_parts
-from tuning.recording import read_trials
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
+from tuning.tracking.recording import read_trials
 
-FORBIDDEN = {"mianet.test_parts", "mianet.final_training", "tuning.final"}
+FORBIDDEN = {"mianet.data.test_parts", "mianet.final_training", "tuning.final"}
 SEARCH = (
     "tuning.search",
-    "tuning.study",
-    "tuning.objective",
-    "tuning.progress",
+    "tuning.engine.study",
+    "tuning.engine.trial",
+    "tuning.engine.progress",
     "tuning.confirm",
     "mianet.validation",
 )
@@ -46,7 +46,7 @@ def reachable(modules):
 
 def test_nothing_that_a_search_imports_can_open_the_test_parts():
     from_search = reachable(SEARCH)
-    assert {"mianet.training", "mianet.protocol", "tuning.recording"} <= from_search
+    assert {"mianet.training", "mianet.protocol", "tuning.tracking.recording"} <= from_search
     assert {"mianet.reference.eszsl", "mianet.reference.ranking"} <= from_search
     assert not FORBIDDEN & from_search
 

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from mianet.errors import InputError
-from tuning import cluster
-from tuning.gpu_share import Need
+from tuning.compute import cluster
+from tuning.compute.gpu_share import Need
 
 TWO_CORES = [{"CPU": 2}]
 WORKSTATION = [{"CPU": 16, "GPU": 2}]

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from ray.autoscaler._private import aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tuning import cluster
+from tuning.compute import cluster
 
 CLUSTERS = ("ray_cluster.yaml", "infra/on_premises.yaml")
 SCRIPTS = sorted((ROOT / "infra").rglob("*.sh"))

@@ -10,9 +10,9 @@ from commands import ROOT, environment, run
 
 import tuning.final
 import tuning.search
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
-from tuning import cluster
+from tuning.compute import cluster
 
 SEARCH, FINAL = tuning.search.main, tuning.final.main
 

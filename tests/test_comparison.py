@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tuning.comparison import paired_difference
+from tuning.analysis.comparison import paired_difference
 
 VALUES = st.lists(st.floats(0, 1), min_size=3, max_size=12)
 

@@ -7,12 +7,12 @@ from commands import SMALL, run
 from test_selection import a_trial
 
 from mianet.config import Hyperparameters
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
 from mianet.validation import score_execution, validate
-from tuning.confirmation import MOST_CONTENDERS, contenders
-from tuning.recording import read_trials
-from tuning.records import Confirmation
-from tuning.selection import select
+from tuning.analysis.selection import select
+from tuning.engine.confirmation import MOST_CONTENDERS, contenders
+from tuning.spec.records import Confirmation
+from tuning.tracking.recording import read_trials
 
 DIFFICULTY = np.random.default_rng(3).normal(0, 0.05, 5)
 

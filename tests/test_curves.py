@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 import curve_table
 from record_curves import Recorder, shared_data, sobol_configurations, train_one
 
-from mianet.data import load_search_data, paper_hyperparameters
+from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.validation import score_execution, validate
-from tuning.space import contains, search_space
+from tuning.spec.space import contains, search_space
 
 
 @pytest.fixture(scope="module")

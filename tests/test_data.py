@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from tiny_package import TINY, tiny_variables, write_package
 
-from mianet import datasets
 from mianet.config import Hyperparameters
-from mianet.data import DATASETS, load_search_data, paper_hyperparameters
-from mianet.datasets import find_dataset
-from mianet.digits import UNSEEN_DIGITS, digit_attributes, read_digits
+from mianet.data import datasets
+from mianet.data.datasets import find_dataset
+from mianet.data.digits import UNSEEN_DIGITS, digit_attributes, read_digits
+from mianet.data.images import check_images
+from mianet.data.search_data import DATASETS, load_search_data, paper_hyperparameters
+from mianet.data.sources import open_source
+from mianet.data.synthetic import synthetic_images
 from mianet.errors import InputError
-from mianet.images import check_images
-from mianet.sources import open_source
-from mianet.synthetic import synthetic_images
 
 ROOT = Path(__file__).parent.parent
 SPECS = [pytest.param(spec, id=name) for name, spec in DATASETS.items()]
@@ -98,7 +98,8 @@ class TestSynthetic:
 
     def test_is_the_same_in_another_process(self):
         code = (
-            "from mianet.data import *; import zlib; d = load_search_data('synthetic:digits');"
+            "from mianet.data.search_data import *; import zlib\n"
+            "d = load_search_data('synthetic:digits')\n"
             "print(d.digest, zlib.crc32(d.labels), float(d.features.sum(dtype='float64')))"
         )
         digest, labels, total = run(code).split()

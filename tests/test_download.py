@@ -22,7 +22,7 @@ import pytest
 from filelock import FileLock
 
 from mianet import download as module
-from mianet.datasets import DATASETS
+from mianet.data.datasets import DATASETS
 from mianet.download import MEMBERS, download, main
 from mianet.errors import InputError
 

@@ -17,7 +17,7 @@ from processes import workers_of
 from ray.cluster_utils import Cluster
 from studies import check_whole, curves_of, ledger_of, recorded_trials, running_in
 
-from tuning.ledger import hold
+from tuning.events.ledger import hold
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -292,7 +292,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
 def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
     script = (
         "import os, signal\n"
-        "from tuning import interrupts\n"
+        "from tuning.engine import interrupts\n"
         "with interrupts.watching('COMMAND') as interrupt:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "assert interrupt.asked\n"

@@ -10,7 +10,7 @@ from test_calibration import some_scores
 
 from mianet.calibration import seen_unseen_curve
 from mianet.errors import InputError
-from tuning.final_files import confusion_text, curves_text, read_confusion, read_curves
+from tuning.spec.final_files import confusion_text, curves_text, read_confusion, read_curves
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
+from mianet.data.images import check_images
+from mianet.data.matfiles import read_mat
+from mianet.data.sources import read_folder
 from mianet.errors import InputError
-from mianet.images import check_images
-from mianet.matfiles import read_mat
-from mianet.sources import read_folder
 
 MODERATE = settings(
     max_examples=60,

@@ -10,9 +10,9 @@ from test_objective import config, plan
 from worlds import small_search_data
 
 from mianet.errors import InputError
-from tuning import gpu_limit, waiting
-from tuning import objective as module
-from tuning.gpu_limit import CONTEXT_BYTES, GIB, exceeded, held, hold_to_share
+from tuning.compute import gpu_limit, waiting
+from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, held, hold_to_share
+from tuning.engine import trial as module
 
 
 @dataclasses.dataclass

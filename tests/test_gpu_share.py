@@ -10,9 +10,9 @@ from worlds import small_search_data, small_settings
 
 from mianet.config import Hyperparameters
 from mianet.validation import Validation
-from tuning import gpu_share
-from tuning.gpu_limit import CONTEXT_BYTES, GIB
-from tuning.gpu_share import (
+from tuning.compute import gpu_share
+from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB
+from tuning.compute.gpu_share import (
     Need,
     asked_for,
     choose,
@@ -23,7 +23,7 @@ from tuning.gpu_share import (
     share_of,
     smallest_gpu,
 )
-from tuning.models import MODELS
+from tuning.spec.models import MODELS
 
 AWA1 = {"images": 19_832, "feature_dim": 2048, "attribute_dim": 85, "classes": 40}
 

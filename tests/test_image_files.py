@@ -5,9 +5,9 @@ import pytest
 import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet import datasets
+from mianet.data import datasets
+from mianet.data.image_files import find_image, unseen_image_names
 from mianet.errors import InputError
-from mianet.image_files import find_image, unseen_image_names
 
 PATHS = [f"/BS/work/JPEGImages/animal{n % 6}/animal_{n}.jpg" for n in range(42)]
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tuning.importances import FEWEST_TRIALS, REPEATS, importances
+from tuning.analysis.importances import FEWEST_TRIALS, REPEATS, importances
 
 
 def drawn(count, seed=0):

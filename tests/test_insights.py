@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from test_selection import a_trial
 
-from tuning.insights import (
+from tuning.analysis.insights import (
     bands,
     doubling,
     edges,

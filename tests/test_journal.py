@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mianet.errors import InputError
-from tuning import outbox
-from tuning.delivery import Delivery
-from tuning.journal import RECORDS_FILE, Journal, JournalBusyError, undelivered_in
-from tuning.outbox import Outbox
-from tuning.run_messages import (
+from tuning.events.journal import RECORDS_FILE, Journal, JournalBusyError, undelivered_in
+from tuning.tracking import outbox
+from tuning.tracking.delivery import Delivery
+from tuning.tracking.outbox import Outbox
+from tuning.tracking.run_messages import (
     EndRun,
     LogDataset,
     LogText,
@@ -114,7 +114,8 @@ def test_one_process_at_a_time_has_a_journal(tmp_path):
 
 def test_a_killed_process_leaves_what_it_wrote_and_the_lock_open(tmp_path):
     script = (
-        "import os, signal, sys; from pathlib import Path; from tuning.journal import Journal\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from tuning.events.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "journal.write([{'n': 1}, {'n': 2}]); journal.mark_delivered(1)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -150,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_any_work(tmp_path):
 FULL = """
 import json, resource, signal, sys
 from pathlib import Path
-from tuning.journal import Journal
+from tuning.events.journal import Journal
 
 journal = Journal(Path(sys.argv[1]))
 journal.write([{"n": 0}])
@@ -216,8 +217,8 @@ class Sent:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(outbox, "SYNC_SECONDS", 0.02)
-    monkeypatch.setattr("tuning.delivery.INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr("tuning.delivery.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("tuning.tracking.delivery.INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("tuning.tracking.delivery.FIRST_PAUSE_SECONDS", 0.01)
     return Sent()
 
 

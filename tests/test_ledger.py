@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mianet.errors import InputError
-from tuning import ledger as module
-from tuning.ledger import LEDGER_FILE, Ended, EpochDone, Proposed, hold
+from tuning.events import ledger as module
+from tuning.events.ledger import LEDGER_FILE, Ended, EpochDone, Proposed, hold
 
 NUMBERS = st.floats(allow_nan=False)
 EVENTS = st.lists(
@@ -129,7 +129,7 @@ def test_time_is_summed_over_processes_and_completeness_ends_with_the_next_event
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tuning.ledger import hold
+from tuning.events.ledger import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from mianet.config import Hyperparameters
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import DivergedError
 from mianet.final_training import final_task, train_final
+from mianet.inference.prediction import class_scores
+from mianet.inference.retrieval import mean_average_precision
 from mianet.measurement import measure
-from mianet.prediction import class_scores
-from mianet.retrieval import mean_average_precision
-from mianet.test_parts import load_test_parts
 
 SETTINGS = Hyperparameters(hidden_dim=16, learning_rate=3e-3, alpha=1.0)
 

@@ -25,9 +25,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mianet.errors import InputError
-from mianet.prediction import Classifier
-from tuning.model_registry import load_classifier, register_model
-from tuning.tracking import open_store
+from mianet.inference.prediction import Classifier
+from tuning.tracking.model_registry import load_classifier, register_model
+from tuning.tracking.store import open_store
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -7,13 +7,13 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from worlds import attribute_task, small_search_data, small_task
 
-from mianet.data import DATASETS
+from mianet.data.search_data import DATASETS
 from mianet.errors import InputError
 from mianet.evaluation import evaluate
 from mianet.training import run
 from mianet.validation import Validation, score_execution, validate
-from tuning.models import MIANET, MODELS, read_settings
-from tuning.space import contains, describe, search_space
+from tuning.spec.models import MIANET, MODELS, read_settings
+from tuning.spec.space import contains, describe, search_space
 
 REFERENCES = [name for name in MODELS if name != MIANET]
 """MIANet itself has the same tests, and more, in files of its own."""

@@ -8,11 +8,11 @@ import pytest
 import torch
 from worlds import small_search_data, small_settings
 
-from tuning import checkpoints
-from tuning import objective as module
-from tuning.models import MODELS
-from tuning.objective import Plan, objective
-from tuning.objectives import OBJECTIVES
+from tuning.engine import checkpoints
+from tuning.engine import trial as module
+from tuning.engine.trial import Plan, objective
+from tuning.spec.models import MODELS
+from tuning.spec.objectives import OBJECTIVES
 
 
 def unfolded(report):

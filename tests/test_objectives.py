@@ -16,20 +16,20 @@ from test_selection import a_trial
 
 from mianet.errors import InputError
 from mianet.evaluation import Metrics, mean_metrics
-from tuning.algorithms import SAMPLERS
-from tuning.front import pareto_front
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.objectives import OBJECTIVES
-from tuning.optuna_file import OptunaFile
-from tuning.page.document import document
-from tuning.page.subject import Subject
-from tuning.recorded_studies import read_study
-from tuning.recording import StudyRecorder, read_trials
-from tuning.records import OBJECTIVE_TAG, Confirmation
-from tuning.searcher import Proposer
-from tuning.selection import select
-from tuning.space import search_space
-from tuning.study import Study
+from tuning.analysis.front import pareto_front
+from tuning.analysis.selection import select
+from tuning.engine.algorithms import SAMPLERS
+from tuning.engine.optuna_file import OptunaFile
+from tuning.engine.searcher import Proposer
+from tuning.engine.study import Study
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.report.document import document
+from tuning.report.subject import Subject
+from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.records import OBJECTIVE_TAG, Confirmation
+from tuning.spec.space import search_space
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import StudyRecorder, read_trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -9,9 +9,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from recorded import STUDY, epoch_metrics
 
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.optuna_file import OPTUNA_FILE, OptunaFile
-from tuning.space import search_space
+from tuning.engine.optuna_file import OPTUNA_FILE, OptunaFile
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.space import search_space
 
 SPACE = search_space(("alpha", "learning_rate", "latent_activation"))
 DESCRIPTION = dataclasses.replace(STUDY, searched=tuple(SPACE))

@@ -15,11 +15,11 @@ from matplotlib.image import imread
 from scipy.stats import ttest_1samp
 
 from mianet.config import VARIANTS, Hyperparameters
-from mianet.data import load_search_data
+from mianet.data.image_files import unseen_image_names
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import DivergedError, InputError
-from mianet.image_files import unseen_image_names
 from mianet.measurement import measure
-from mianet.test_parts import load_test_parts
 from tuning.paper import setup as setups
 from tuning.paper.comparison import estimate, paired_difference
 from tuning.paper.drawing import evenly_wrapped, readable
@@ -30,7 +30,7 @@ from tuning.paper.latent_space import similar_pairs
 from tuning.paper.published import RESULTS_FILE, published
 from tuning.paper.rendering import Table
 from tuning.paper.tables import UNKNOWN, table_of, write_combined
-from tuning.records import RecordedTrial
+from tuning.spec.records import RecordedTrial
 
 SETUP = Setup(
     dataset="digits",

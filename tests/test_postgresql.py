@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 from recorded import STUDY, Server, check_whole, free_port, record_trial, runs_of, search
 
 from mianet.errors import InputError
-from tuning.journal import JOURNAL_FOLDER, undelivered_in
-from tuning.recording import StudyRecorder, deliver_waiting, read_trials
-from tuning.tracking import open_store, printable
+from tuning.events.journal import JOURNAL_FOLDER, undelivered_in
+from tuning.tracking.recording import StudyRecorder, deliver_waiting, read_trials
+from tuning.tracking.store import open_store, printable
 
 pytest.importorskip("psycopg2", reason="the driver is not installed: pip install psycopg2-binary")
 

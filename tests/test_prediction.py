@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from worlds import small_settings, small_task
 
 from mianet.errors import InputError
-from mianet.prediction import Classifier
+from mianet.inference.prediction import Classifier
 from mianet.training import train
 
 
@@ -145,7 +145,7 @@ def test_a_classifier_on_a_gpu_is_saved_for_the_cpu(tmp_path):
     there.save(tmp_path / "model.pt")
     script = (
         "import sys, numpy as np; from pathlib import Path; "
-        "from mianet.prediction import Classifier; import torch; "
+        "from mianet.inference.prediction import Classifier; import torch; "
         "assert not torch.cuda.is_available(); features = np.load(sys.argv[2]); "
         "np.save(sys.argv[3], Classifier.load(Path(sys.argv[1])).predict(features))"
     )

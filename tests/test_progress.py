@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from tuning.algorithms import NUMBER
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.pace import Pace
-from tuning.progress import SearchProgress, Standings
-from tuning.terminal import StatusLine
+from tuning.compute.pace import Pace
+from tuning.compute.terminal import StatusLine
+from tuning.engine.algorithms import NUMBER
+from tuning.engine.progress import SearchProgress, Standings
+from tuning.events.ledger import Ended, EpochDone, Proposed
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed")
 SCORES = st.sampled_from([math.nan, 0.0, 0.1, 0.2, 0.2, 0.3])

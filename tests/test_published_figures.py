@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.final_training import train_final
 from mianet.reference import eszsl
-from mianet.test_parts import load_test_parts
-from tuning.models import MODELS
+from tuning.spec.models import MODELS
 
 PUBLISHED_WIDTH = 2048
 

@@ -31,10 +31,13 @@ from recorded import FINAL, PROTOCOL, STUDY, Server, curve, epoch_metrics, recor
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
-from tuning import delivery, provenance
-from tuning.delivery import Delivery
-from tuning.model_registry import load_classifier
-from tuning.recording import (
+from tuning.analysis.selection import select
+from tuning.spec import provenance
+from tuning.spec.records import STATUSES, protocol_key
+from tuning.tracking import delivery
+from tuning.tracking.delivery import Delivery
+from tuning.tracking.model_registry import load_classifier
+from tuning.tracking.recording import (
     FinalRecorder,
     RecordingError,
     StudyRecorder,
@@ -43,11 +46,9 @@ from tuning.recording import (
     read_trials,
     register_model,
 )
-from tuning.records import STATUSES, protocol_key
-from tuning.run_messages import EndRun, LogValues, Point, Runs, StartRun, compact
-from tuning.run_writer import MLFLOW_STATUS
-from tuning.selection import select
-from tuning.tracking import absolute_tracking_uri, open_store, printable, short_requests
+from tuning.tracking.run_messages import EndRun, LogValues, Point, Runs, StartRun, compact
+from tuning.tracking.run_writer import MLFLOW_STATUS
+from tuning.tracking.store import absolute_tracking_uri, open_store, printable, short_requests
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +447,7 @@ def test_a_password_is_not_printed():
 
 CREATE_AT_ONCE = """
 import os, sys, time, traceback
-from tuning.tracking import open_store
+from tuning.tracking.store import open_store
 
 start = time.time() + 0.3
 for _ in range(4):
@@ -743,8 +744,8 @@ try:
     model.predict(features, params={"mode": "some"})
 except Exception as error:
     print(error)
-import mianet.prediction
-print(mianet.prediction.__file__)
+import mianet.inference.prediction
+print(mianet.inference.prediction.__file__)
 """
 
 
@@ -787,7 +788,7 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
     assert both == " ".join("abcdef"[best] for best in scores.argmax(axis=1))
     assert unseen == " ".join("ef"[best] for best in scores[:, 4:].argmax(axis=1))
     assert "mode must be one of gzsl, zsl, but got 'some'" in refusal
-    assert origin.endswith("/code/mianet/prediction.py")
+    assert origin.endswith("/code/mianet/inference/prediction.py")
     assert load_classifier(model, server.uri).class_names == classifier.class_names
 
 
@@ -883,7 +884,7 @@ def test_packages_are_asked_for_their_versions_once_in_a_process(monkeypatch):
 
 
 def test_recording_does_not_need_ray():
-    script = "import sys, tuning.recording; print('ray' in sys.modules)"
+    script = "import sys, tuning.tracking.recording; print('ray' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,12 +1,10 @@
-"""The life of a cluster between hosts of namespaces: infra/rehearse.py asserts each step."""
+"""The life of a cluster between hosts of namespaces: tests/rehearse.py asserts each step."""
 
 import subprocess
 import sys
 
 import pytest
 from commands import ROOT
-
-sys.path.insert(0, str(ROOT / "infra"))
 from rehearsal.hosts import missing
 
 
@@ -20,7 +18,7 @@ def test_a_cluster_lives_as_docs_cluster_says():
     if reason := missing():
         pytest.skip(reason)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "infra/rehearse.py")],
+        [sys.executable, str(ROOT / "tests/rehearse.py")],
         capture_output=True,
         text=True,
         timeout=1700,

@@ -22,13 +22,13 @@ from record_curves import sobol_configurations
 from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
 from telling import TELLINGS
 
-from mianet.data import load_search_data
-from tuning import algorithms, study
-from tuning.algorithms import SCHEDULERS
-from tuning.cluster import Share
-from tuning.interrupts import Interrupt
-from tuning.ledger import Ended, EpochDone, Proposed, hold
-from tuning.space import search_space
+from mianet.data.search_data import load_search_data
+from tuning.compute.cluster import Share
+from tuning.engine import algorithms, study
+from tuning.engine.algorithms import SCHEDULERS
+from tuning.engine.interrupts import Interrupt
+from tuning.events.ledger import Ended, EpochDone, Proposed, hold
+from tuning.spec.space import search_space
 
 TRIALS, EPOCHS, PATIENCE = 20, 12, 4
 

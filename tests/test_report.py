@@ -1,6 +1,6 @@
 """The table at the end of a search."""
 
-from tuning.report import Row, comparison_table
+from tuning.analysis.outcome_table import Row, comparison_table
 
 VALIDATION = {
     "unseen_accuracy": 0.1,

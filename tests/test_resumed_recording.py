@@ -26,8 +26,8 @@ from recorded import (
 )
 
 from mianet.errors import InputError
-from tuning.journal import JOURNAL_FOLDER, Journal, JournalBusyError, undelivered_in
-from tuning.recording import FinalRecorder, StudyRecorder, deliver_waiting, read_trials
+from tuning.events.journal import JOURNAL_FOLDER, Journal, JournalBusyError, undelivered_in
+from tuning.tracking.recording import FinalRecorder, StudyRecorder, deliver_waiting, read_trials
 
 SCORES = [0.1, 0.4, 0.3]
 
@@ -205,7 +205,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from recorded import STUDY, epoch_metrics
-from tuning.recording import StudyRecorder
+from tuning.tracking.recording import StudyRecorder
 
 uri, journal, ledger = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
 retell, chance = sys.argv[5] == "all again", random.Random(int(sys.argv[6]))
@@ -356,7 +356,7 @@ import dataclasses, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from recorded import STUDY, record_trial
-from tuning.recording import StudyRecorder
+from tuning.tracking.recording import StudyRecorder
 
 name, trials = sys.argv[4], int(sys.argv[5])
 time.sleep(max(0, float(sys.argv[6]) - time.time()))

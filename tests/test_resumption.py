@@ -8,9 +8,8 @@ import pytest
 from worlds import small_search_data
 
 from mianet.errors import InputError
-from tuning import resumption
-from tuning.ledger import LEDGER_FILE, Ended
-from tuning.resumption import (
+from tuning.engine import resumption
+from tuning.engine.resumption import (
     as_started,
     begun,
     check_not_started,
@@ -21,8 +20,9 @@ from tuning.resumption import (
     old_ledger,
     resume_command,
 )
-from tuning.space import search_space
-from tuning.study import Study
+from tuning.engine.study import Study
+from tuning.events.ledger import LEDGER_FILE, Ended
+from tuning.spec.space import search_space
 
 DATA = small_search_data()
 STUDY = Study(

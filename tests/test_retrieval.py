@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from mianet.retrieval import average_precision, mean_average_precision, top_images
+from mianet.inference.retrieval import average_precision, mean_average_precision, top_images
 
 
 def slow_average_precision(scores, relevant):

@@ -8,7 +8,7 @@ from commands import ROOT, environment
 from worlds import small_search_data, small_settings
 
 from mianet.validation import Validation
-from tuning.objective import reported
+from tuning.engine.trial import reported
 
 sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 import curve_table

@@ -16,11 +16,11 @@ from pages import Page
 from ray.cluster_utils import Cluster
 
 from mianet.calibration import at_constant
-from mianet.data import load_search_data
-from mianet.test_parts import load_test_parts
-from tuning.model_registry import load_classifier
-from tuning.recorded_studies import read_study
-from tuning.recording import read_trials
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
+from tuning.tracking.model_registry import load_classifier
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import read_trials
 
 pytestmark = pytest.mark.timeout(420)
 

@@ -8,10 +8,10 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from tuning.algorithms import SAMPLERS
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.searcher import Proposer, StudySearcher
-from tuning.space import search_space
+from tuning.engine.algorithms import SAMPLERS
+from tuning.engine.searcher import Proposer, StudySearcher
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

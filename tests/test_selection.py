@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
-from tuning.records import (
+from tuning.analysis.selection import select
+from tuning.spec.records import (
     SELECTABLE,
     STATUSES,
     RecordedTrial,
@@ -23,7 +24,6 @@ from tuning.records import (
     mean_and_sd,
     protocol_key,
 )
-from tuning.selection import select
 
 PROTOCOL = {"executions": 5, "seed": 0}
 
@@ -223,7 +223,7 @@ def test_mean_and_sd_are_over_the_seeds():
 
 
 def test_selection_needs_neither_ray_nor_mlflow():
-    script = "import sys, tuning.selection; print({'ray', 'mlflow'} & set(sys.modules))"
+    script = "import sys, tuning.analysis.selection; print({'ray', 'mlflow'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )

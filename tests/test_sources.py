@@ -10,10 +10,10 @@ import pytest
 import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet.datasets import DATASETS
+from mianet.data.datasets import DATASETS
+from mianet.data.images import check_images
+from mianet.data.sources import find_folder, open_source, read_folder, read_splits
 from mianet.errors import InputError
-from mianet.images import check_images
-from mianet.sources import find_folder, open_source, read_folder, read_splits
 
 MAT_DATASETS = [spec for spec in DATASETS.values() if spec.folder]
 

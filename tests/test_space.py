@@ -5,10 +5,10 @@ import typing
 import pytest
 
 from mianet.config import Hyperparameters
-from mianet.data import DATASETS, paper_hyperparameters
+from mianet.data.search_data import DATASETS, paper_hyperparameters
 from mianet.errors import InputError
-from tuning.models import MODELS
-from tuning.space import (
+from tuning.spec.models import MODELS
+from tuning.spec.space import (
     DEFAULT_SEARCHED,
     SEARCH_SPACE,
     contains,

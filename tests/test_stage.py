@@ -8,7 +8,7 @@ import pytest
 from commands import ROOT
 from tiny_package import TINY, tiny_variables, write_package
 
-from mianet import datasets
+from mianet.data import datasets
 from mianet.errors import InputError
 
 spec = importlib.util.spec_from_file_location("stage", ROOT / "infra/stage.py")

@@ -20,11 +20,11 @@ import pytest
 from filelock import FileLock
 from tiny_package import TINY, tiny_variables, write_package
 
-from mianet import datasets, store
-from mianet.data import load_search_data
+from mianet.data import datasets, store
+from mianet.data.search_data import load_search_data
+from mianet.data.sources import open_source
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
-from mianet.sources import open_source
-from mianet.test_parts import load_test_parts
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def test_a_source_left_alone_is_not_hashed_again(tiny, monkeypatch):
     def fail(folder):
         raise AssertionError(folder)
 
-    monkeypatch.setattr("mianet.sources._files_digest", fail)
+    monkeypatch.setattr("mianet.data.sources._files_digest", fail)
     load_search_data("tiny", tiny)
 
 
@@ -366,7 +366,7 @@ def test_a_disk_full_at_a_new_conversion_keeps_the_old_one(small_disk, tiny, mon
 def test_a_limit_of_file_size_while_converting(cache):
     """For those who are not root: the kernel refuses to let a file grow."""
     code = (
-        "import resource, sys; from mianet.data import load_search_data\n"
+        "import resource, sys; from mianet.data.search_data import load_search_data\n"
         "from mianet.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 10**9))\n"
         "try: load_search_data('synthetic:digits')\n"
@@ -385,8 +385,8 @@ def test_a_limit_of_file_size_while_converting(cache):
 
 def test_processes_that_meet_one_data_file_for_the_first_time_convert_it_once(tiny, cache):
     code = (
-        "import sys, time, zlib, pathlib; from mianet import datasets, store\n"
-        "from mianet.data import load_search_data; from tiny_package import TINY\n"
+        "import sys, time, zlib, pathlib; from mianet.data import datasets, store\n"
+        "from mianet.data.search_data import load_search_data; from tiny_package import TINY\n"
         "datasets.DATASETS = {**datasets.DATASETS, 'tiny': TINY}\n"
         "convert = store._convert\n"
         "store._convert = lambda *args: (time.sleep(0.5), convert(*args))[1]\n"
@@ -412,7 +412,8 @@ def test_processes_that_meet_one_data_file_for_the_first_time_convert_it_once(ti
 
 def test_what_a_killed_conversion_leaves_is_harmless_and_swept(cache, tmp_path):
     code = (
-        "import time; from mianet import store; from mianet.data import load_search_data\n"
+        "import time; from mianet.data import store\n"
+        "from mianet.data.search_data import load_search_data\n"
         "def stall(*_): print('written', flush=True); time.sleep(100)\n"
         "store._write_record = stall; load_search_data('synthetic:digits')"
     )
@@ -430,7 +431,7 @@ def test_what_a_killed_conversion_leaves_is_harmless_and_swept(cache, tmp_path):
 
 def test_processes_that_start_at_once_convert_once(cache, tmp_path):
     code = (
-        "import pathlib, sys, time, zlib; from mianet.data import load_search_data\n"
+        "import pathlib, sys, time, zlib; from mianet.data.search_data import load_search_data\n"
         "print('ready', flush=True)\n"
         f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.001)\n"
         "data = load_search_data('synthetic:cub'); print(zlib.crc32(data.features))"

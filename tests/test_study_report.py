@@ -28,11 +28,11 @@ from recorded import epoch_metrics
 
 from mianet.errors import InputError
 from tuning import study_report
-from tuning.insights import sentences
-from tuning.page.document import document
-from tuning.page.subject import Subject, number_words
-from tuning.recorded_studies import read_study
-from tuning.recording import StudyRecorder
+from tuning.analysis.insights import sentences
+from tuning.report.document import document
+from tuning.report.subject import Subject, number_words
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import StudyRecorder
 
 SECTIONS = [
     *("configuration", "results", "insights", "history", "parallel", "slices", "importances"),
@@ -363,7 +363,7 @@ def test_files_of_an_earlier_version_are_not_missed(uri):
 def test_a_table_can_be_read_back(reported):
     """The data files are CSV that any reader takes."""
     study = read_study(reported[0], DATASET)
-    from tuning.page.data import picture_data
+    from tuning.report.data import picture_data
 
     for text in picture_data(Subject(study, "aPY")).values():
         rows = list(csv.reader(io.StringIO(text)))

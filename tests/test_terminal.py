@@ -13,11 +13,11 @@ import time
 import pytest
 from commands import ROOT, SMALL, environment
 
-from tuning.pace import Pace
-from tuning.terminal import bar, clock, time_words
+from tuning.compute.pace import Pace
+from tuning.compute.terminal import bar, clock, time_words
 
 SHOW = """
-from tuning.terminal import StatusLine
+from tuning.compute.terminal import StatusLine
 with StatusLine() as line:
     line.say("first")
     line.show("working on it")

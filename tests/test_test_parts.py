@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tiny_package import TINY, tiny_variables, write_package
 
-from mianet import datasets
-from mianet.data import load_search_data
+from mianet.data import datasets
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
-from mianet.test_parts import load_test_parts
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,7 @@ LOAD_AND_TELL = """
 import json, pathlib, sys
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
 data = load_search_data("digits")
 total = float(data.features.sum(dtype="float64"))
 modules = sorted(sys.modules)
@@ -103,7 +103,7 @@ def test_a_search_opens_and_imports_nothing_of_the_test_parts(cache):
     assert "search/images.arrow" in told["maps"]
     assert str(cache) + "/digits" in told["maps"]
     assert "/test/" not in told["maps"]
-    assert "mianet.test_parts" not in told["modules"]
+    assert "mianet.data.test_parts" not in told["modules"]
     assert not [path for path in told["opened"] if "digits.csv" in path]
 
 

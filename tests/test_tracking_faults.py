@@ -35,8 +35,13 @@ from recorded import (
 )
 
 from mianet.errors import InputError
-from tuning.journal import JOURNAL_FOLDER, undelivered_in
-from tuning.recording import RecordingError, StudyDescription, StudyRecorder, deliver_waiting
+from tuning.events.journal import JOURNAL_FOLDER, undelivered_in
+from tuning.tracking.recording import (
+    RecordingError,
+    StudyDescription,
+    StudyRecorder,
+    deliver_waiting,
+)
 
 
 class Proxy(http.server.ThreadingHTTPServer):
@@ -133,8 +138,8 @@ def server(server_here: Server) -> Server:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have requests given up sooner, and pauses be shorter, than in a long search."""
-    monkeypatch.setattr("tuning.run_messages.DELIVERY_TIMEOUT_SECONDS", 2)
-    monkeypatch.setattr("tuning.delivery.LONGEST_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr("tuning.tracking.run_messages.DELIVERY_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("tuning.tracking.delivery.LONGEST_PAUSE_SECONDS", 1.0)
 
 
 @pytest.fixture

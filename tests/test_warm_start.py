@@ -10,14 +10,14 @@ from test_selection import a_trial
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
-from tuning.algorithms import SAMPLERS
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.objectives import OBJECTIVES
-from tuning.recording import StudyRecorder, read_earlier_study
-from tuning.records import Confirmation
-from tuning.searcher import Proposer
-from tuning.space import search_space
-from tuning.warm_start import MOST_POINTS, EarlierStudy, WarmPoint, warm_points
+from tuning.engine.algorithms import SAMPLERS
+from tuning.engine.searcher import Proposer
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.records import Confirmation
+from tuning.spec.space import search_space
+from tuning.spec.warm_start import MOST_POINTS, EarlierStudy, WarmPoint, warm_points
+from tuning.tracking.recording import StudyRecorder, read_earlier_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

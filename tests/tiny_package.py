@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from mianet.images import DatasetSpec
+from mianet.data.images import DatasetSpec
 
 TINY = DatasetSpec(
     name="tiny",

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mianet.config import Hyperparameters
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
 from mianet.protocol import Part, Task
 
 

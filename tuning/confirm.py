@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from mianet.data import load_search_data
-from mianet.sources import open_source
-from tuning import cluster
-from tuning.command_line import (
+from mianet.data.search_data import load_search_data
+from mianet.data.sources import open_source
+from tuning.analysis.selection import candidates, select
+from tuning.cli.command_line import (
     Parser,
     add_common_options,
     add_model_option,
@@ -21,11 +21,11 @@ from tuning.command_line import (
     run,
     tracking_uri,
 )
-from tuning.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
-from tuning.gpu_share import need_of_any
-from tuning.models import read_settings
-from tuning.recording import deliver_waiting_for, read_trials
-from tuning.selection import candidates, select
+from tuning.compute import cluster
+from tuning.compute.gpu_share import need_of_any
+from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
+from tuning.spec.models import read_settings
+from tuning.tracking.recording import deliver_waiting_for, read_trials
 
 DEFAULT_DRAWS = 10
 

@@ -9,8 +9,8 @@ import argparse
 import sys
 from typing import NoReturn
 
-from tuning.command_line import FAILED, Parser, add_storage_option, run
-from tuning.recording import default_tracking_uri, deliver_waiting, printable
+from tuning.cli.command_line import FAILED, Parser, add_storage_option, run
+from tuning.tracking.recording import default_tracking_uri, deliver_waiting, printable
 
 
 def main() -> NoReturn:

@@ -25,16 +25,17 @@ from mianet.calibration import (
     validation_curve,
 )
 from mianet.config import Hyperparameters, Settings
-from mianet.data import SearchData, load_search_data
-from mianet.datasets import find_dataset
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import SearchData, load_search_data
+from mianet.data.sources import open_source
+from mianet.data.test_parts import TestParts, load_test_parts
 from mianet.errors import DivergedError, InputError
 from mianet.final_training import FinalResult, train_final
-from mianet.prediction import Classifier
+from mianet.inference.prediction import Classifier
 from mianet.processor import use_threads
-from mianet.sources import open_source
-from mianet.test_parts import TestParts, load_test_parts
-from tuning import cluster
-from tuning.command_line import (
+from tuning.analysis.outcome_table import Row, comparison_table
+from tuning.analysis.selection import Selection, select
+from tuning.cli.command_line import (
     FAILED,
     Parser,
     add_common_options,
@@ -44,20 +45,19 @@ from tuning.command_line import (
     run,
     tracking_uri,
 )
-from tuning.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
-from tuning.gpu_share import Need, most, need_of
-from tuning.models import MIANET, MODELS, read_settings
-from tuning.recording import (
+from tuning.compute import cluster
+from tuning.compute.gpu_share import Need, most, need_of
+from tuning.compute.waiting import Tasks, Timed
+from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
+from tuning.spec.models import MIANET, MODELS, read_settings
+from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial
+from tuning.tracking.recording import (
     FinalDescription,
     FinalRecorder,
     deliver_waiting_for,
     read_trials,
     register_model,
 )
-from tuning.records import COMPUTE_SECONDS, RecordedTrial
-from tuning.report import Row, comparison_table
-from tuning.selection import Selection, select
-from tuning.waiting import Tasks, Timed
 
 CALIBRATED = "calibrated_"
 """What a test figure under the chosen calibration is called, before its name."""

@@ -13,13 +13,13 @@ from typing import NoReturn
 import numpy as np
 import pyarrow as pa
 
+from mianet.data.feature_files import DEFAULT_KEY, read_features
 from mianet.errors import InputError
-from mianet.feature_files import DEFAULT_KEY, read_features
-from mianet.new_classes import read_classes
-from mianet.prediction import GZSL, MODES, Classified, Classifier
-from tuning.command_line import Parser, absolute_path, positive_int, run, tracking_uri
-from tuning.model_registry import load_classifier
-from tuning.prediction_files import SCHEMA, check_ending, open_predictions
+from mianet.inference.new_classes import read_classes
+from mianet.inference.prediction import GZSL, MODES, Classified, Classifier
+from tuning.cli.command_line import Parser, absolute_path, positive_int, run, tracking_uri
+from tuning.cli.prediction_files import SCHEMA, check_ending, open_predictions
+from tuning.tracking.model_registry import load_classifier
 
 
 def main() -> NoReturn:

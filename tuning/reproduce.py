@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from mianet.data import SearchData, load_search_data
-from mianet.image_files import unseen_image_names
-from mianet.sources import open_source
-from mianet.test_parts import load_test_parts
-from tuning import cluster
-from tuning.command_line import (
+from mianet.data.image_files import unseen_image_names
+from mianet.data.search_data import SearchData, load_search_data
+from mianet.data.sources import open_source
+from mianet.data.test_parts import load_test_parts
+from tuning.cli.command_line import (
     FAILED,
     Parser,
     absolute_path,
@@ -30,6 +29,7 @@ from tuning.command_line import (
     tracking_uri,
     writable_folder,
 )
+from tuning.compute import cluster
 from tuning.paper.evidence import Evidence, NothingToShowError, Outcome, Setup, Training
 from tuning.paper.experiments import EXPERIMENTS, chosen
 from tuning.paper.findings import Experiment, write

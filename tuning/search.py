@@ -16,12 +16,11 @@ from typing import Any, NoReturn
 import ray
 
 from mianet.config import VARIANTS
-from mianet.data import load_search_data
-from mianet.datasets import find_dataset
-from mianet.sources import open_source
-from tuning import cluster, interrupts
-from tuning.algorithms import SAMPLERS, SCHEDULERS
-from tuning.command_line import (
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import load_search_data
+from mianet.data.sources import open_source
+from tuning.analysis.insights import importance_words, sentences
+from tuning.cli.command_line import (
     FAILED,
     INTERRUPTED,
     Parser,
@@ -42,22 +41,13 @@ from tuning.command_line import (
     value_range,
     writable_folder,
 )
+from tuning.compute import cluster
+from tuning.compute.gpu_share import need_of_any
 from tuning.confirm import DEFAULT_DRAWS
-from tuning.gpu_share import need_of_any
-from tuning.insights import importance_words, sentences
-from tuning.ledger import Ledger
-from tuning.models import MIANET, MODELS
-from tuning.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.optuna_file import OptunaFile
-from tuning.recording import (
-    JOURNAL_FOLDER,
-    StudyRecorder,
-    check_new_study,
-    deliver_waiting_for,
-    read_earlier_study,
-    read_trials,
-)
-from tuning.resumption import (
+from tuning.engine import interrupts
+from tuning.engine.algorithms import SAMPLERS, SCHEDULERS
+from tuning.engine.optuna_file import OptunaFile
+from tuning.engine.resumption import (
     RESUMABLE,
     as_started,
     begun,
@@ -69,8 +59,7 @@ from tuning.resumption import (
     old_ledger,
     resume_command,
 )
-from tuning.space import search_space
-from tuning.study import (
+from tuning.engine.study import (
     Study,
     StudyOutcome,
     check_data,
@@ -79,7 +68,19 @@ from tuning.study import (
     paper_point,
     run_study,
 )
-from tuning.warm_start import WarmPoint, warm_points
+from tuning.events.ledger import Ledger
+from tuning.spec.models import MIANET, MODELS
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from tuning.spec.space import search_space
+from tuning.spec.warm_start import WarmPoint, warm_points
+from tuning.tracking.recording import (
+    JOURNAL_FOLDER,
+    StudyRecorder,
+    check_new_study,
+    deliver_waiting_for,
+    read_earlier_study,
+    read_trials,
+)
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 from mlflow.exceptions import MlflowException
 
-from mianet.datasets import find_dataset
+from mianet.data.datasets import find_dataset
 from mianet.errors import InputError
-from tuning.command_line import (
+from tuning.cli.command_line import (
     Parser,
     absolute_path,
     add_storage_option,
@@ -25,12 +25,12 @@ from tuning.command_line import (
     tracking_uri,
     writable_folder,
 )
-from tuning.page.data import picture_data
-from tuning.page.document import document
-from tuning.page.subject import Subject
-from tuning.recorded_studies import read_study
-from tuning.recording import RecordingError, deliver_waiting_for
-from tuning.tracking import open_store, printable, reason_of
+from tuning.report.data import picture_data
+from tuning.report.document import document
+from tuning.report.subject import Subject
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import RecordingError, deliver_waiting_for
+from tuning.tracking.store import open_store, printable, reason_of
 
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from mianet.prediction import Scorer
+from mianet.inference.prediction import Scorer
 from mianet.protocol import Task
 from mianet.training import Epoch
 

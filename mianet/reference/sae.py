@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
-from mianet.prediction import Scorer
+from mianet.inference.prediction import Scorer
 from mianet.protocol import Task
 from mianet.reference.moments import Moments, moments
 from mianet.reference.scorers import CosineOfAttributes, CosineOfFeatures

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mianet.config import Hyperparameters
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
 from mianet.training import Batched, InTurn, Training

@@ -28,7 +28,7 @@ from ray.tune.schedulers import ASHAScheduler
 from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
 from telling import TELLINGS
 
-from tuning.algorithms import EPOCH, SCHEDULERS
+from tuning.engine.algorithms import EPOCH, SCHEDULERS
 
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""

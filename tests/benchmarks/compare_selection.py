@@ -29,9 +29,9 @@ from compare_warm_start import as_recorded
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
-from tuning.algorithms import SCHEDULERS
-from tuning.confirmation import contenders
-from tuning.ledger import Ended
+from tuning.engine.algorithms import SCHEDULERS
+from tuning.engine.confirmation import contenders
+from tuning.events.ledger import Ended
 
 FRESH = 5
 """Draws of a confirmation; five more judge."""

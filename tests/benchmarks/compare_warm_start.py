@@ -28,11 +28,11 @@ from replay import (
 )
 
 from mianet.config import Hyperparameters
-from tuning.algorithms import SAMPLERS, SCHEDULERS
-from tuning.ledger import Ended, EpochDone
-from tuning.objectives import OBJECTIVES
-from tuning.records import PAPER, RecordedTrial
-from tuning.warm_start import EarlierStudy, warm_points
+from tuning.engine.algorithms import SAMPLERS, SCHEDULERS
+from tuning.events.ledger import Ended, EpochDone
+from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.records import PAPER, RecordedTrial
+from tuning.spec.warm_start import EarlierStudy, warm_points
 
 PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """Of the budget, at which the two are compared."""

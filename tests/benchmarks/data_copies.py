@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mianet.data import load_search_data
+from mianet.data.search_data import load_search_data
 
 SEARCH = Path(__file__).resolve().parents[2] / "tuning" / "search.py"
 SECONDS = 600

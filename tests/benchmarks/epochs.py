@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from batched import times_of
 from pairwise import UsualExecution
 
-from mianet.data import load_search_data, paper_hyperparameters
+from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.evaluation import evaluate
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks

@@ -20,10 +20,10 @@ import torch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-from mianet.data import load_search_data, paper_hyperparameters
+from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.protocol import validation_tasks
 from mianet.validation import execution_seed
-from tuning.space import search_space
+from tuning.spec.space import search_space
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

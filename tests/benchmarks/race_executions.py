@@ -18,8 +18,8 @@ import numpy as np
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
-from tuning.algorithms import SCHEDULERS
-from tuning.ledger import EpochDone
+from tuning.engine.algorithms import SCHEDULERS
+from tuning.events.ledger import EpochDone
 
 FEWEST = 2
 FEWEST_AT_RUNG = 6

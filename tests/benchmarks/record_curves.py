@@ -29,14 +29,14 @@ import torch
 from curve_table import ACCURACIES, FOLDER, UNIT, About, Row, harmonic, read_rows, write_rows
 from scipy.stats import qmc
 
-from mianet.data import load_search_data, paper_hyperparameters
+from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
 from mianet.training import Training
 from mianet.validation import execution_seed
-from tuning.space import search_space
+from tuning.spec.space import search_space
 
 SECONDS_BETWEEN_FILES = 300
 

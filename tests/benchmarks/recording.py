@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recorded import STUDY, epoch_metrics
 
-from tuning.journal import JOURNAL_FOLDER, RECORDS_FILE, undelivered_in
-from tuning.recording import StudyRecorder, deliver_waiting
-from tuning.tracking import open_store
+from tuning.events.journal import JOURNAL_FOLDER, RECORDS_FILE, undelivered_in
+from tuning.tracking.recording import StudyRecorder, deliver_waiting
+from tuning.tracking.store import open_store
 
 TRIALS, EPOCHS, EXTRA = 50, 40, 26
 

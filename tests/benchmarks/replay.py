@@ -25,10 +25,10 @@ import optuna
 from curve_table import ACCURACIES, UNIT, About, harmonic, read_rows
 from ray.tune.schedulers import TrialScheduler
 
-from tuning.algorithms import StudyScheduler
-from tuning.ledger import Ended, EpochDone, Proposed
-from tuning.searcher import Proposer
-from tuning.space import search_space
+from tuning.engine.algorithms import StudyScheduler
+from tuning.engine.searcher import Proposer
+from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.space import search_space
 
 EXECUTIONS = 5
 

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import tuning.study
-from tuning.objective import objective
+import tuning.engine.study
+from tuning.engine.trial import objective
 
 FOLDER = "RECORDED_MOMENTS"
 
@@ -22,7 +22,7 @@ FOLDER = "RECORDED_MOMENTS"
 def timed(config, data, plan):
     """Be the trainable of a search, and note when its epochs and checkpoints began and ended."""
     from mianet.validation import Validation
-    from tuning.checkpoints import CheckpointFile
+    from tuning.engine.checkpoints import CheckpointFile
 
     moments = []
 
@@ -53,7 +53,7 @@ def main():
     from tuning.search import search
 
     arguments = [str(Path(a).resolve()) if Path(a).is_dir() else a for a in sys.argv[1:]]
-    tuning.study.objective = timed
+    tuning.engine.study.objective = timed
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FOLDER] = str(Path(folder, "moments"))
         os.environ["RAY_ADDRESS"] = "local"  # whose workers inherit the environment

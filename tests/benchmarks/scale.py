@@ -37,18 +37,25 @@ from ray.tune import Trainable
 from ray.tune.execution.tune_controller import TuneController
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mianet.data import load_search_data
-from tuning import interrupts, study
-from tuning.algorithms import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE, StudyScheduler
-from tuning.cluster import Share
-from tuning.ledger import Ledger, hold
-from tuning.optuna_file import OptunaFile, _Writer
-from tuning.progress import Recording, SearchProgress
-from tuning.recording import JOURNAL_FOLDER, StudyRecorder
-from tuning.run_messages import Runs
-from tuning.searcher import Proposer, StudySearcher
-from tuning.space import search_space
-from tuning.tracking import open_store
+from mianet.data.search_data import load_search_data
+from tuning.compute.cluster import Share
+from tuning.engine import interrupts, study
+from tuning.engine.algorithms import (
+    BEST_EPOCH,
+    CONFIGURATION,
+    EPOCH,
+    METRICS,
+    SCORE,
+    StudyScheduler,
+)
+from tuning.engine.optuna_file import OptunaFile, _Writer
+from tuning.engine.progress import Recording, SearchProgress
+from tuning.engine.searcher import Proposer, StudySearcher
+from tuning.events.ledger import Ledger, hold
+from tuning.spec.space import search_space
+from tuning.tracking.recording import JOURNAL_FOLDER, StudyRecorder
+from tuning.tracking.run_messages import Runs
+from tuning.tracking.store import open_store
 
 FILES = ("ledger.jsonl", "optuna.log", "record", "tune")
 LINES = 20

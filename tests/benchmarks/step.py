@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pairwise import PairwiseTrainer
 
 from mianet.config import Hyperparameters
-from mianet.datasets import DATASETS
+from mianet.data.datasets import DATASETS
 from mianet.model import build_model
 from mianet.processor import use_threads
 from mianet.protocol import Part, Task

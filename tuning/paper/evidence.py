@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 
 from mianet.config import VARIANTS, Hyperparameters
+from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
+from mianet.inference.prediction import Classifier
 from mianet.measurement import Measured
-from mianet.prediction import Classifier
-from mianet.test_parts import TestParts
 
 MULTIPLIERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The latent multipliers of figure 6."""

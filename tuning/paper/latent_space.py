@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from mianet.inference.prediction import Classifier
 from mianet.model import on_hypersphere
-from mianet.prediction import Classifier
 from tuning.paper.drawing import BLUE, GREEN, ORANGE, PURPLE, panels, readable
 from tuning.paper.evidence import Evidence, NothingToShowError
 from tuning.paper.findings import Findings

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tuning.closing import Closing
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
-from tuning.records import NOTE_TAG
-from tuning.run_messages import RunMessage, Runs, StartRun, now_ms
-from tuning.run_writer import (
+from tuning.spec.records import NOTE_TAG
+from tuning.tracking.closing import Closing
+from tuning.tracking.run_messages import RunMessage, Runs, StartRun, now_ms
+from tuning.tracking.run_writer import (
     CLOSE_DEADLINE_SECONDS,
     RunWriter,
     common_tags,
@@ -22,7 +22,7 @@ from tuning.run_writer import (
     experiment_for,
     values,
 )
-from tuning.tracking import open_store
+from tuning.tracking.store import open_store
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mianet.image_files import find_image
-from mianet.retrieval import top_images
+from mianet.data.image_files import find_image
+from mianet.inference.retrieval import top_images
 from tuning.paper.drawing import BLUE, RED, panels, readable
 from tuning.paper.evidence import Evidence
 from tuning.paper.findings import Findings

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mianet.config import Hyperparameters
-from mianet.data import SearchData, paper_hyperparameters
-from mianet.datasets import find_dataset
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import SearchData, paper_hyperparameters
 from mianet.errors import InputError
+from tuning.analysis.selection import Selection, select
 from tuning.paper.evidence import FULL, Setup
-from tuning.recording import read_trials
-from tuning.records import RecordedTrial
-from tuning.selection import Selection, select
+from tuning.spec.records import RecordedTrial
+from tuning.tracking.recording import read_trials
 
 
 @dataclass(frozen=True, kw_only=True)

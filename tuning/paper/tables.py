@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from mianet.datasets import DATASETS
+from mianet.data.datasets import DATASETS
 from tuning.paper.comparison import Estimate, estimate
 from tuning.paper.evidence import FIGURES, Evidence
 from tuning.paper.findings import Findings

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import ray
 
-from mianet.data import SearchData
+from mianet.data.search_data import SearchData
+from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.measurement import measure
 from mianet.processor import use_threads
-from mianet.test_parts import TestParts
-from tuning.cluster import Share
-from tuning.gpu_limit import held
+from tuning.compute.cluster import Share
+from tuning.compute.gpu_limit import held
+from tuning.compute.waiting import result_of
 from tuning.paper.evidence import Outcome, Training
-from tuning.waiting import result_of
 
 HEARTBEAT_SECONDS = 60.0
 """How often a line says that trainings are still under way."""

@@ -1,0 +1,144 @@
+"""Features of images from a user's file, a chunk at a time: Matlab, NumPy or Parquet.
+
+Nothing in a file is executed: NumPy's pickled objects and links of HDF5 to other files are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+
+from mianet.data.matfiles import read_mat
+from mianet.errors import InputError
+from mianet.inference.prediction import checked_features
+
+IMAGES_A_CHUNK = 8192
+DEFAULT_KEY = "features"
+
+_LARGEST_MATLAB_MATRIX = 2**31
+"""Bytes of a matrix in a file of versions 5 to 7, by its format; larger ones are of version 7.3."""
+
+
+def read_features(
+    path: Path, feature_dim: int, *, key: str = DEFAULT_KEY, chunk: int = IMAGES_A_CHUNK
+) -> Iterator[Float32[np.ndarray, "images features"]]:
+    """Yield the features of a file's images, in order, a chunk at a time.
+
+    - ``.mat``: the matrix ``key``, images as columns as the field publishes them, or as rows if
+      only so the width is right. Files of Matlab v7.3 are read a chunk at a time, older ones whole.
+    - ``.npy``: an array of (images, features), mapped.
+    - ``.parquet``: the column ``key`` of lists, or else a column of numbers for each feature.
+
+    Args:
+        path: The file.
+        feature_dim: The width that the features must have.
+        key: The variable or column that holds them.
+        chunk: Images a chunk, at most.
+
+    Raises:
+        InputError: The file cannot be read, or its features are not what
+            ``mianet.inference.prediction.checked_features`` wants.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"a file of features must end in {', '.join(_READERS)}, but got {path}")
+    if not path.is_file():
+        raise InputError(f"the features must be in a file, but there is none at {path}")
+    first = 0
+    try:
+        for features in reader(path, feature_dim, key, chunk):
+            yield checked_features(features, feature_dim, first_image=first)
+            first += len(features)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # the readers raise almost anything on a damaged file
+        raise InputError(
+            f"{path} must be a whole {path.suffix} file, but cannot be read "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from error
+    if not first:
+        raise InputError(f"{path}: features must be of one image at least, but got none")
+
+
+def _mat(path: Path, feature_dim: int, key: str, chunk: int) -> Iterator[np.ndarray]:
+    if not h5py.is_hdf5(path):
+        path.open("rb").close()  # a missing file is not a damaged one
+        images = read_mat(path, [key], max_bytes=_LARGEST_MATLAB_MATRIX)[0][key].T
+        yield from _rows(images.T if _is_turned(images.shape, feature_dim) else images, chunk)
+        return
+    with h5py.File(path, "r") as file:
+        # A link could lead to another file, so only variables of this one are followed.
+        plain = isinstance(file.get(key, getlink=True), h5py.HardLink)
+        item = file[key] if plain else None
+        if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.ndim != 2:
+            raise InputError(f"there must be a matrix {key}, but there is none")
+        if _is_turned(item.shape, feature_dim):
+            for start in range(0, item.shape[1], chunk):
+                yield item[:, start : start + chunk].T
+        else:  # the file has the transpose of Matlab's matrix, so rows are images
+            yield from _rows(item, chunk)
+
+
+def _npy(path: Path, _: int, __: str, chunk: int) -> Iterator[np.ndarray]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim != 2:
+        yield array  # refused, with its shape
+    else:
+        yield from _rows(array, chunk)
+
+
+def _parquet(path: Path, _: int, key: str, chunk: int) -> Iterator[np.ndarray]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        lists = key in names and _is_list(file.schema_arrow.field(key).type)
+        for batch in file.iter_batches(batch_size=chunk, columns=[key] if lists else names):
+            yield _of_lists(batch.column(0)) if lists else _of_columns(batch)
+
+
+def _of_lists(column: pa.Array) -> np.ndarray:
+    if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
+        raise InputError("the lists of features must all be of one width, without gaps")
+    return _numbers(column.flatten()).reshape(len(column), -1)
+
+
+def _of_columns(batch: pa.RecordBatch) -> np.ndarray:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise InputError(
+                f"columns must be numbers, one a feature, but {name} is {column.type}; leave it "
+                "out, or give the column of lists as the key"
+            )
+    return np.column_stack([_numbers(column) for column in batch.columns])
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    return np.asarray(array.to_numpy(zero_copy_only=False))  # a missing number becomes NaN
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_turned(shape: tuple[int, ...], feature_dim: int) -> bool:
+    """Say whether a matrix of (images, features) has the right width only when turned."""
+    return shape[0] == feature_dim != shape[1]
+
+
+def _rows(array: np.ndarray | h5py.Dataset, chunk: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(array), chunk):
+        yield array[start : start + chunk]
+
+
+_READERS: Mapping[str, Callable[[Path, int, str, int], Iterator[np.ndarray]]] = MappingProxyType(
+    {".mat": _mat, ".npy": _npy, ".parquet": _parquet}
+)

@@ -1,0 +1,73 @@
+"""What a search may see of a data set: the trainval images, the seen classes, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mianet.config import Hyperparameters
+from mianet.data.datasets import DATASETS, find_dataset
+from mianet.data.images import DatasetSpec
+from mianet.data.sources import open_source
+from mianet.data.store import open_part
+
+__all__ = ["DATASETS", "DatasetSpec", "SearchData", "load_search_data", "paper_hyperparameters"]
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The trainval images and the seen classes' attributes; no test image, no unseen class.
+
+    Attributes:
+        name: Canonical name, such as "awa1" or "synthetic:apy".
+        digest: sha256 of the source, in hex.
+        features: Read-only and mapped from a file that all processes share, C-contiguous.
+        labels: Rows of class_attributes, 0 to seen - 1.
+        class_attributes: Attribute vectors of the seen classes, of length 1.
+        class_names: Names of the seen classes.
+        class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
+    """
+
+    name: str
+    digest: str
+    features: Float32[np.ndarray, "images features"]
+    labels: Int64[np.ndarray, " images"]
+    class_attributes: Float32[np.ndarray, "seen attributes"]
+    class_names: tuple[str, ...]
+    class_ids: Int64[np.ndarray, " seen"]
+
+
+def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
+    """Load what a search may see; the first call converts the source into a store.
+
+    Args:
+        name: A name of DATASETS, or "synthetic:" and one of them; in upper or lower case.
+        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+
+    Raises:
+        InputError: The name is unknown, a file is missing or is not what is published, or the
+            store cannot be written.
+    """
+    source = open_source(name, data_dir)
+    part = open_part(source, "search")
+    return SearchData(
+        name=source.name,
+        digest=part.digest,
+        features=part.matrix("images", "features"),
+        labels=part.vector("images", "label"),
+        class_attributes=part.matrix("classes", "attributes"),
+        class_names=part.texts("classes", "name"),
+        class_ids=part.vector("classes", "class_id"),
+    )
+
+
+def paper_hyperparameters(name: str) -> Hyperparameters:
+    """Return the paper's configuration for a data set (section 4.2).
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    return Hyperparameters(**find_dataset(name).spec.paper_settings)

@@ -1,0 +1,1 @@
+"""What follows from recorded trials: pure functions, no Ray, no MLflow."""

@@ -1,0 +1,54 @@
+"""What a study cost: device time by what it went into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tuning.spec.records import CONFIRMATION
+from tuning.tracking.recorded_studies import Work
+
+_TITLES = {"trial": "search", CONFIRMATION: "confirmation", "final": "final training"}
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Device time of some runs.
+
+    Attributes:
+        title: What it went into.
+        runs: How many.
+        unknown: How many of them have no recorded time; they are not counted.
+        hours: Of their executions, added up.
+        gpu_hours: Those times the GPUs that each had; a fraction of a GPU counts as such.
+        core_hours: Those times the CPU cores that each had.
+    """
+
+    title: str
+    runs: int
+    unknown: int
+    hours: float
+    gpu_hours: float
+    core_hours: float
+
+
+def costs(work: Sequence[Work]) -> list[Cost]:
+    """Return the cost of a study's parts, and of all of it at the end."""
+    parts = [
+        _cost(title, [one for one in work if one.kind == kind]) for kind, title in _TITLES.items()
+    ]
+    return [*(part for part in parts if part.runs), _cost("in all", work)]
+
+
+def _cost(title: str, work: Sequence[Work]) -> Cost:
+    known = [one for one in work if math.isfinite(one.seconds)]
+    return Cost(
+        title=title,
+        runs=len(work),
+        unknown=len(work) - len(known),
+        hours=sum(one.seconds for one in known) / _HOUR,
+        gpu_hours=sum(one.seconds * one.gpus for one in known) / _HOUR,
+        core_hours=sum(one.seconds * one.cpus for one in known) / _HOUR,
+    )

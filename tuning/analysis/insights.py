@@ -1,0 +1,272 @@
+"""What the trials of a study tell beside which of them is best."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from scipy import stats
+
+from tuning.analysis.importances import importances
+from tuning.analysis.selection import front_of, front_words
+from tuning.spec.records import SELECTABLE, RecordedTrial
+from tuning.spec.space import describe
+
+NEAR_EDGE = 0.05
+"""The part of a range, on its own scale, that counts as its edge."""
+
+WIDER = 0.25
+"""The part of a range by which it should be made wider."""
+
+MANY_INFEASIBLE = 0.1
+SEPARATED = 0.85
+"""The chance of a diverged trial's value to lie beyond another's from which it is named a cause."""
+
+BANDS = 6
+FEWEST_TRIALS = 8
+"""Below, half of the trials say nothing about twice as many."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A searched hyperparameter of a trial that lies at the edge of its range.
+
+    Attributes:
+        trial: Number of the trial.
+        name: The hyperparameter.
+        value: Its value.
+        side: ``lower`` or ``upper``.
+        searched: The range that was searched.
+        wider: The range that would leave room.
+    """
+
+    trial: int
+    name: str
+    value: float
+    side: str
+    searched: str
+    wider: tuple[float, float]
+
+    def __str__(self) -> str:
+        """Return it as a sentence with what to do."""
+        low, high = self.wider
+        return (
+            f"{self.name} of trial {self.trial}, {self.value:.3g}, lies at the {self.side} end of "
+            f"its range {self.searched}; to look further: --range {self.name}={low:.3g}:{high:.3g}"
+        )
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """What twice as many trials gained so far, beside how sure a score is.
+
+    Attributes:
+        trials: That count.
+        gain: The best score, less what the best of a random half of the trials has on average.
+        standard_error: Of the best trial's mean over its executions; NaN for one execution.
+    """
+
+    trials: int
+    gain: float
+    standard_error: float
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Say whether doubling the trials gained more than the noise of a score."""
+        return not self.gain < self.standard_error
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        half = f"{self.trials} trials found {100 * self.gain:.2f} points more than half of them"
+        noise = f"a score is unsure by ±{100 * self.standard_error:.2f}"
+        if self.is_worth_it:
+            return f"{half} would have, and {noise}: more trials would likely help"
+        return f"{half} would have, but {noise}: more draws would tell more than more trials"
+
+
+@dataclass(frozen=True)
+class Band:
+    """The trials whose value of a hyperparameter lies in a part of its range.
+
+    Attributes:
+        low: Where the part begins.
+        high: Where it ends.
+        middle: Between the two, on the range's own scale.
+        scores: Of its trials, the best first; empty where there are none.
+    """
+
+    low: float
+    high: float
+    middle: float
+    scores: Sequence[float]
+
+
+def sentences(
+    trials: Sequence[RecordedTrial],
+    space: Mapping[str, BaseDistribution],
+    chosen: RecordedTrial | None = None,
+) -> list[str]:
+    """Return what a study tells its user to do next, if anything.
+
+    Args:
+        trials: All of the study.
+        space: Searched hyperparameter → where its values were drawn from.
+        chosen: The selected trial; None for the one with the highest score.
+    """
+    best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
+    of_best = edges(best, space) if best else []
+    front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
+    told = [
+        front_words(front, fresh=False) if front else "",
+        doubling(trials),
+        *of_best,
+        infeasible_words(trials, space),
+    ]
+    return [str(what) for what in told if what]
+
+
+def importance_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
+    """Return a sentence on how much each hyperparameter matters; nothing for too few trials."""
+    good = [trial for trial in trials if trial.is_candidate]
+    numbers = {n: isinstance(d, FloatDistribution | IntDistribution) for n, d in space.items()}
+    shares = importances(
+        [
+            {n: float(v) if numbers[n] else v for n in space if (v := t.hyperparameters[n])}
+            for t in good
+        ],
+        [trial.score for trial in good],
+        logarithmic=frozenset(n for n, d in space.items() if getattr(d, "log", False)),
+    )
+    told = ", ".join(f"{n} {statistics.fmean(of):.0%}" for n, of in shares.items())
+    return f"what the score goes with, by fANOVA: {told}" if told else ""
+
+
+def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Edge]:
+    """Return which hyperparameters of a trial lie at the edge of what was searched."""
+    found = []
+    for name, distribution in space.items():
+        if not isinstance(distribution, FloatDistribution | IntDistribution):
+            continue
+        value = float(best.hyperparameters[name])
+        low, high, scaled = _on_scale(distribution, [distribution.low, distribution.high, value])
+        place = (scaled - low) / (high - low)
+        if min(place, 1 - place) > NEAR_EDGE:
+            continue
+        side = "lower" if place < 0.5 else "upper"
+        further = (high - low) * WIDER
+        bounds = (low - further, high) if side == "lower" else (low, high + further)
+        found.append(
+            Edge(
+                best.number, name, value, side, describe(distribution), _sound(distribution, bounds)
+            )
+        )
+    return found
+
+
+def doubling(trials: Sequence[RecordedTrial]) -> Doubling | None:
+    """Return what doubling the number of trials has gained; None for too few trials.
+
+    The mean best of a random half is exact, by the order statistics of drawing without replacement.
+    A sampler's trials get better as it learns, so for them the gain is rather too small.
+    """
+    ranked = sorted(_selectable(trials), key=lambda trial: trial.score)
+    count, half = len(ranked), len(ranked) // 2
+    if count < FEWEST_TRIALS:
+        return None
+    chances = [math.comb(i, half - 1) / math.comb(count, half) for i in range(count)]
+    of_half = sum(p * t.score for p, t in zip(chances, ranked, strict=True))
+    best = ranked[-1]
+    values = list(best.per_execution.values())
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Doubling(count, best.score - of_half, error)
+
+
+def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
+    """Return a sentence on the trials that diverged, where they are many; else nothing."""
+    bad = [trial for trial in trials if trial.status == "infeasible"]
+    good = _selectable(trials)
+    if not bad or len(bad) < MANY_INFEASIBLE * (len(bad) + len(good)):
+        return ""
+    causes = [
+        f"{name} is {'high' if chance > 0.5 else 'low'}"
+        for name, chance in _separations(bad, good, space).items()
+        if max(chance, 1 - chance) >= SEPARATED
+    ]
+    where = f", mostly where {' and '.join(causes)}; a narrower --range would spare them"
+    return f"{len(bad)} of {len(bad) + len(good)} trials diverged{where if causes else ''}"
+
+
+def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -> list[Band]:
+    """Return the scores by a hyperparameter's value, such as figure 6 by the latent multiplier.
+
+    Args:
+        trials: Of one study.
+        name: The hyperparameter.
+        space: The range it was drawn from; it is cut into equal parts on its own scale.
+    """
+    if not isinstance(space, FloatDistribution | IntDistribution):
+        return []
+    low, high = _on_scale(space, [space.low, space.high])
+    cuts = np.linspace(low, high, BANDS + 1)
+    good = _selectable(trials)
+    values = _on_scale(space, [float(trial.hyperparameters[name]) for trial in good])
+    places = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, BANDS - 1)
+    ends, middles = (
+        _off_scale(space, list(cuts)),
+        _off_scale(space, list((cuts[1:] + cuts[:-1]) / 2)),
+    )
+    return [
+        Band(
+            ends[band],
+            ends[band + 1],
+            middles[band],
+            sorted((t.score for t, p in zip(good, places, strict=True) if p == band), reverse=True),
+        )
+        for band in range(BANDS)
+    ]
+
+
+def _separations(
+    bad: Sequence[RecordedTrial],
+    good: Sequence[RecordedTrial],
+    space: Mapping[str, BaseDistribution],
+) -> dict[str, float]:
+    """Return hyperparameter → the chance of a diverged trial's value to exceed another's."""
+    names = [n for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)]
+    if not good:
+        return {}
+    values = {n: [[float(t.hyperparameters[n]) for t in ts] for ts in (bad, good)] for n in names}
+    return {
+        n: float(stats.mannwhitneyu(*both).statistic) / (len(bad) * len(good))
+        for n, both in values.items()
+    }
+
+
+def _sound(
+    distribution: FloatDistribution | IntDistribution, scaled: Sequence[float]
+) -> tuple[float, float]:
+    """Return bounds that can be searched: whole where values are, and not below 0 anew."""
+    low, high = _off_scale(distribution, scaled)
+    if isinstance(distribution, IntDistribution):
+        low, high = math.floor(low), math.ceil(high)
+    return (max(low, 0) if distribution.low >= 0 else low), high
+
+
+def _selectable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    return [t for t in trials if t.status in SELECTABLE and math.isfinite(t.score)]
+
+
+def _on_scale(
+    distribution: FloatDistribution | IntDistribution, values: Sequence[float]
+) -> list[float]:
+    return [math.log(value) for value in values] if distribution.log else list(values)
+
+
+def _off_scale(
+    distribution: FloatDistribution | IntDistribution, values: Sequence[float]
+) -> list[float]:
+    return [math.exp(value) for value in values] if distribution.log else list(values)

@@ -1,0 +1,312 @@
+"""Choose the best configuration among recorded trials.
+
+Only trials whose scores can be compared are compared: same data, protocol and objective. A trial
+counts if it ended well and all its executions have a score; one that was stopped early counts by
+the best epoch that it reached. Where some have been confirmed on fresh draws, the choice is among
+those and goes by the fresh draws.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mianet.config import Settings
+from mianet.errors import InputError
+from tuning.analysis.comparison import paired_difference, standard_error
+from tuning.analysis.front import pareto_front
+from tuning.spec.models import MIANET, read_settings
+from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.records import RecordedTrial, canonical_json, listed
+
+_DIGEST_SHOWN = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The chosen trial, and what it was chosen from.
+
+    Attributes:
+        trial: The best.
+        runner_up: The second best, if there is one.
+        confirmed: Whether the choice is by fresh draws.
+        paper: The newest trial of the paper's configuration among the candidates, if any.
+        candidates: How many trials were compared.
+        studies: Names of the studies that they are from, the oldest first.
+        protocol_key: The protocol that they share.
+        data_digest: The data that they share.
+        compared: The trials that the choice is among, the best first: all candidates, or those
+            that met the fresh draws.
+        front: Their Pareto front, by the first objective, where there are several; else empty.
+        why: The choice in words, for a person.
+    """
+
+    trial: RecordedTrial
+    runner_up: RecordedTrial | None
+    paper: RecordedTrial | None
+    confirmed: bool
+    candidates: int
+    studies: tuple[str, ...]
+    protocol_key: str
+    data_digest: str
+    why: str
+    compared: tuple[RecordedTrial, ...]
+    front: tuple[RecordedTrial, ...]
+
+    @property
+    def hyperparameters(self) -> Settings:
+        """Return the chosen configuration.
+
+        Raises:
+            InputError: Another version of the code recorded what this one does not know.
+        """
+        return read_settings(self.trial.hyperparameters)
+
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs that the configuration was best at."""
+        return self.trial.best_epoch
+
+
+def candidates(
+    trials: Sequence[RecordedTrial],
+    *,
+    study: str | None = None,
+    data_digest: str | None = None,
+    model: str = MIANET,
+) -> list[RecordedTrial]:
+    """Return the comparable trials that may be chosen, the highest score first.
+
+    Where trials of several protocols, objectives or versions of the data are given, those that
+    agree with the newest study in all of them are compared. Of equal scores the trial that started
+    first comes first.
+
+    Args:
+        trials: Recorded trials of one data set.
+        study: Only those of the studies of this name.
+        data_digest: Only those of this version of the data.
+        model: Only those of this model.
+
+    Raises:
+        InputError: No trial can be chosen; says how the trials ended.
+    """
+    group = _comparable(_fitting(trials, study, data_digest, model))
+    ranked = sorted((trial for trial in group if trial.is_candidate), key=_rank)
+    if not ranked:
+        raise InputError(
+            "a trial that ended well, with a score of all its executions, is needed to select "
+            f"from, but there is none among {_described(group)}; run a longer or another search"
+        )
+    return ranked
+
+
+def select(
+    trials: Sequence[RecordedTrial],
+    *,
+    study: str | None = None,
+    data_digest: str | None = None,
+    model: str = MIANET,
+) -> Selection:
+    """Choose the best of the ``candidates``: by fresh draws where there are any, else by score.
+
+    Only trials confirmed on the same fresh draws are compared by them: the draws that most have.
+
+    Args:
+        trials: Recorded trials of one data set.
+        study: Only those of the studies of this name.
+        data_digest: Only those of this version of the data.
+        model: Only those of this model.
+
+    Raises:
+        InputError: No trial can be chosen; says how the trials ended.
+    """
+    fitting = _fitting(trials, study, data_digest, model)
+    ranked = candidates(fitting, model=model)
+    confirmed = _confirmed(ranked)
+    order = confirmed or ranked
+    best = order[0]
+    papers = [trial for trial in ranked if trial.is_paper]
+    paper = max(papers, key=lambda trial: trial.started, default=None)
+    front = front_of(order, fresh=bool(confirmed))
+    reasons = (
+        _by_fresh_draws(confirmed, len(ranked)) if confirmed else _by_score(ranked),
+        f"{front_words(front, fresh=bool(confirmed))}. Trial {best.number} is chosen from it since "
+        f"its {best.symbol} is the highest."
+        if front
+        else "",
+        _left_out(best, fitting),
+    )
+    return Selection(
+        trial=best,
+        runner_up=order[1] if len(order) > 1 else None,
+        paper=paper,
+        confirmed=bool(confirmed),
+        candidates=len(ranked),
+        studies=_studies(ranked),
+        protocol_key=best.protocol_key,
+        data_digest=best.data_digest,
+        compared=tuple(order),
+        front=tuple(front),
+        why=" ".join(reason for reason in reasons if reason),
+    )
+
+
+def _fitting(
+    trials: Sequence[RecordedTrial], study: str | None, data_digest: str | None, model: str
+) -> list[RecordedTrial]:
+    if not trials:
+        raise InputError(
+            "a recorded trial is needed to select from, but there is none; run a search first"
+        )
+    named = [trial for trial in trials if study in (None, trial.study)]
+    if not named:
+        names = sorted({trial.study for trial in trials})
+        raise InputError(f"the study must be one of {listed(names)}, but got {study!r}")
+    return _of_data(_of_model(named, model), data_digest)
+
+
+def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    """Return the trials that most fresh draws are shared by, the best on them first."""
+    draws = Counter(
+        frozenset(trial.confirmation.per_draw) for trial in ranked if trial.confirmation
+    )
+    if not draws:
+        return []
+    shared = max(draws, key=lambda these: (draws[these], len(these)))
+    chosen = [t for t in ranked if t.confirmation and t.confirmation.per_draw.keys() == shared]
+    return sorted(chosen, key=lambda t: -t.confirmation.score if t.confirmation else 0.0)
+
+
+def _rank(trial: RecordedTrial) -> tuple[float, int, int, str]:
+    return (-trial.score, trial.started, trial.number, trial.run_id)
+
+
+def _of_model(trials: Sequence[RecordedTrial], model: str) -> list[RecordedTrial]:
+    fitting = [trial for trial in trials if trial.model == model]
+    if not fitting:
+        found = sorted({trial.model for trial in trials})
+        raise InputError(
+            f"trials of the model {model} are needed to select from, but there are only those of "
+            f"{listed(found)}; give --model where the command has it, or run a search of {model} "
+            "first"
+        )
+    return fitting
+
+
+def _of_data(trials: Sequence[RecordedTrial], data_digest: str | None) -> list[RecordedTrial]:
+    fitting = [trial for trial in trials if data_digest in (None, trial.data_digest)]
+    if not fitting:
+        found = sorted({trial.data_digest[:_DIGEST_SHOWN] for trial in trials})
+        raise InputError(
+            f"trials must be recorded on the data at hand ({(data_digest or '')[:_DIGEST_SHOWN]}…)"
+            f", but these are of other data ({listed(found)}); run a search on it, or give the "
+            "data that they were recorded on"
+        )
+    return fitting
+
+
+def _comparable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    newest = max(trials, key=lambda trial: (trial.study_started, trial.study_run_id, trial.started))
+    return [trial for trial in trials if _world(trial) == _world(newest)]
+
+
+def _world(trial: RecordedTrial) -> tuple[str, str, str]:
+    return (trial.protocol_key, trial.data_digest, trial.objective)
+
+
+def _studies(trials: Iterable[RecordedTrial]) -> tuple[str, ...]:
+    oldest_first = sorted(trials, key=lambda trial: trial.study_started)
+    return tuple(dict.fromkeys(trial.study for trial in oldest_first))
+
+
+def _described(trials: Sequence[RecordedTrial]) -> str:
+    counts = Counter(trial.status for trial in trials)
+    ends = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    incomplete = sum(trial.executions < trial.planned_executions for trial in trials)
+    return f"{len(trials)} trials ({ends}; {incomplete} without all executions)"
+
+
+def _by_score(ranked: Sequence[RecordedTrial]) -> str:
+    best = ranked[0]
+    tie = len(ranked) > 1 and ranked[1].score == best.score
+    return (
+        f"Trial {best.number} of study {best.study} has the highest score, "
+        f"{best.symbol} {100 * best.score:.2f}% at epoch {best.best_epoch}, of {len(ranked)} "
+        f"candidates of {listed(_studies(ranked))}."
+        + (" Of equal scores the trial that started first is chosen." if tie else "")
+    )
+
+
+def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
+    best, fresh = confirmed[0], _per_draw(confirmed[0])
+    sentences = [
+        f"Trial {best.number} of study {best.study} is the best of {len(confirmed)} confirmed "
+        f"among {among} candidates: {best.symbol} {_with_error(fresh)} on "
+        f"{len(fresh)} fresh draws at epoch {best.best_epoch}, "
+        f"{100 * best.score:.2f}% when searched."
+    ]
+    if len(confirmed) > 1:
+        second = confirmed[1]
+        difference = paired_difference(fresh, _per_draw(second))
+        told = "" if difference.told_apart else "cannot be told apart from it: "
+        sentences.append(
+            f"The second, trial {second.number}, {told or 'is behind it: '}{difference}."
+        )
+    papers = [trial for trial in confirmed if trial.is_paper and trial is not best]
+    if papers:
+        difference = paired_difference(fresh, _per_draw(papers[0]))
+        sentences.append(f"Against the paper's configuration: {difference}.")
+    return " ".join(sentences)
+
+
+def objective_values(trial: RecordedTrial, *, fresh: bool) -> tuple[float, ...]:
+    """Return the means of what a trial's study maximises, at the trial's best epoch.
+
+    Args:
+        trial: Any.
+        fresh: On the fresh draws that it met, rather than when it was searched.
+    """
+    figures: Mapping[str, float] = trial.metrics
+    if fresh:
+        figures = trial.confirmation.metrics if trial.confirmation else {}
+    return tuple(figures.get(name, math.nan) for name in OBJECTIVES[trial.objective].values)
+
+
+def front_of(trials: Sequence[RecordedTrial], *, fresh: bool) -> list[RecordedTrial]:
+    """Return the Pareto front of comparable trials; empty where one objective decides."""
+    if not trials or not OBJECTIVES[trials[0].objective].has_several:
+        return []
+    points = {place: objective_values(trial, fresh=fresh) for place, trial in enumerate(trials)}
+    known = {place: values for place, values in points.items() if all(map(math.isfinite, values))}
+    return [trials[place] for place in pareto_front(known)]
+
+
+def front_words(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
+    """Return a Pareto front of H and T1 as a sentence."""
+    values = [(trial, objective_values(trial, fresh=fresh)) for trial in front]
+    named = [f"trial {t.number} (H {100 * h:.2f}, T1 {100 * t1:.2f})" for t, (h, t1) in values]
+    return f"Pareto front {'on fresh draws' if fresh else 'when searched'}: {listed(named)}"
+
+
+def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:
+    return trial.confirmation.per_draw if trial.confirmation else {}
+
+
+def _with_error(fresh: Mapping[int, float]) -> str:
+    values = list(fresh.values())
+    error = f" ± {100 * standard_error(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.2f}{error}%"
+
+
+def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> str:
+    others = {_world(trial) for trial in fitting} - {_world(best)}
+    if not others:
+        return ""
+    return (
+        f"Trials of {len(others)} other protocols, objectives or versions of the data were left "
+        f"out: the newest study's is used ({canonical_json(best.protocol)}, objective "
+        f"{best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
+    )

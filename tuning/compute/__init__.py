@@ -1,0 +1,1 @@
+"""Ray without Tune: the cluster, shares of GPUs, tasks."""

@@ -1,0 +1,240 @@
+"""Ray: the running cluster when there is one, else a local one, and how trials share it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import yaml
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import AuthenticationError
+
+from mianet.data.search_data import SearchData
+from mianet.errors import InputError
+from tuning.compute.gpu_share import Need, asked_for, choose, smallest_gpu
+
+AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
+"""Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
+
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each trial gets, and how many run at once.
+
+    Attributes:
+        workers: Trials at once.
+        cpus: CPU cores of a trial; a fraction where GPUs hold more trials than there are cores.
+        gpus: GPUs of a trial, possibly a fraction.
+        reason: Why a trial gets these GPUs, for a person; empty on CPUs.
+    """
+
+    workers: int
+    cpus: float
+    gpus: float
+    reason: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Return the CPU threads of a trial."""
+        return max(1, int(self.cpus))
+
+    @property
+    def each(self) -> str:
+        """Return in words what a trial gets, and why."""
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.cpus:g} CPU and {self.gpus:g} GPU each{why}"
+
+    @property
+    def device(self) -> str:
+        """Return the device that a trial trains on."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Return the request as Ray understands it."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+
+def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
+    """Put data into Ray's object store, of which each node has one copy.
+
+    Returns:
+        The reference, and the data as they lie there. Whoever goes on with these and lets go of
+        what was given has no second copy in memory, such as the pages of a mapped file.
+    """
+    reference = ray.put(data)
+    return reference, ray.get(reference)
+
+
+def connect() -> str:
+    """Connect to the running Ray cluster, or start one on this machine; return which, in words.
+
+    A cluster is found as Ray finds it: by ``RAY_ADDRESS``, or as the one last started here.
+
+    Raises:
+        InputError: ``RAY_ADDRESS`` names a cluster that does not answer, or does not let us in.
+    """
+    if ray.is_initialized():
+        return "the Ray of this process"
+    address = _running_cluster()
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (AuthenticationError, ConnectionError) as error:
+        raise InputError(
+            f"the cluster at {address or 'this machine'} must let us in, but does not "
+            f"({_first_line(error)}); its token must be in ~/.ray/auth_token, and RAY_AUTH_MODE "
+            "must be token"
+        ) from None
+    # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
+    # just installed a handler of its own that aborts the process.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
+
+
+def share_resources(
+    trials: int,
+    *,
+    workers: int | None = None,
+    cpus_per_trial: int | None = None,
+    gpus_per_trial: float | None = None,
+    need: Need | None = None,
+) -> Share:
+    """Divide the connected cluster among the trials.
+
+    A trial trains on a GPU where the cluster has any, and shares it where the study is large enough
+    and the memory allows (``gpu_share``). By default at most a quarter of the study runs at once,
+    unless there are more GPUs: a sampler learns from trials that have ended. Nodes that the cluster
+    may start when trials wait for them count as if they were there.
+
+    Args:
+        trials: Trials of the study.
+        workers: Trials at once, if that is asked for.
+        cpus_per_trial: CPU cores of a trial, if that is asked for.
+        gpus_per_trial: GPUs of a trial, if that is asked for.
+        need: What a trial needs of a GPU's memory, if it is known.
+
+    Raises:
+        InputError: The cluster can never run such a trial.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    planned = _planned_nodes()
+    nodes = planned or [node["Resources"] for node in alive]
+    gpus, reason = gpus_per_trial or 0.0, ""
+    if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
+        smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
+        wanted = min(workers or max(_total(nodes, "GPU"), trials // 4), trials)
+        gpus, reason = (
+            (gpus, asked_for(gpus, need, smallest))
+            if gpus_per_trial
+            else choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
+        )
+    slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
+    if slots == 0:
+        raise InputError(
+            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
+            f"GPU where nodes have at most {_largest(nodes, 'CPU'):g} and "
+            f"{_largest(nodes, 'GPU'):g}; "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )
+    at_once = slots if gpus else min(slots, max(1, trials // 4))
+    workers = min(workers or at_once, slots, trials)
+    cpus = cpus_per_trial or _least_cores(nodes, gpus)
+    while cpus_per_trial is None and _slots(nodes, int(cpus) + 1, gpus) >= workers:
+        cpus = int(cpus) + 1
+    return Share(workers, cpus, gpus, reason)
+
+
+def _slots(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
+    """Return how many trials of this size the nodes hold at once."""
+    return sum(
+        int(min((node.get("CPU", 0) + _ROUNDING) // cpus, _on_gpus(node, gpus))) for node in nodes
+    )
+
+
+def _on_gpus(node: Mapping[str, float], gpus: float) -> float:
+    """Return how many trials a node's GPUs hold; a trial's fraction is one GPU's."""
+    if gpus >= 1:
+        return node.get("GPU", 0) // gpus
+    return int(node.get("GPU", 0)) * int(1 / gpus + _ROUNDING) if gpus else math.inf
+
+
+def _least_cores(nodes: Sequence[Mapping[str, float]], gpus: float) -> float:
+    """Return the cores that a trial gets at least: one, or less where GPUs would stay idle."""
+    if not gpus:
+        return 1.0
+    shares = [node.get("CPU", 0) / held for node in nodes if (held := _on_gpus(node, gpus))]
+    least = min([share for share in shares if share], default=1.0)
+    return min(1.0, max(1, int(100 * least)) / 100)
+
+
+def _total(nodes: Sequence[Mapping[str, float]], resource: str) -> int:
+    return sum(int(node.get(resource, 0)) for node in nodes)
+
+
+def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
+    return max(node.get(resource, 0) for node in nodes)
+
+
+def _planned_nodes() -> list[Mapping[str, float]]:
+    """Return the nodes of the cluster when all have come that may; empty where that is not known.
+
+    Ray does not tell a driver what its autoscaler may start.
+    """
+    path = os.environ.get(AUTOSCALING_VARIABLE)
+    if not path:
+        return []
+    try:
+        plan = yaml.safe_load(Path(path).read_text())
+        types = plan["available_node_types"]
+        head = plan["head_node_type"]
+        workers = [
+            kind["resources"]
+            for name, kind in types.items()
+            for _ in range(kind.get("max_workers", 0))
+            if name != head or plan["provider"]["type"] == "local"
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{AUTOSCALING_VARIABLE} must name the cluster's file, but {path} cannot be read "
+            f"({_first_line(error)}); unset it to use the nodes that are there"
+        ) from None
+    workers.sort(key=lambda node: node.get("GPU", 0), reverse=True)
+    return workers[: plan["max_workers"]] if all(workers) else []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _running_cluster() -> str | None:
+    """Return the address of a cluster that answers, or None."""
+    try:
+        address = canonicalize_bootstrap_address(None)
+        if address is None:
+            return None
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        if given := os.environ.get("RAY_ADDRESS"):
+            raise InputError(
+                f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
+                f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
+            ) from None
+        return None
+    return str(address)

@@ -1,0 +1,1 @@
+"""Running a study with Ray Tune and Optuna."""

@@ -1,0 +1,180 @@
+"""How a study that was started is found again, and what must not have changed meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mianet.data.search_data import SearchData
+from mianet.errors import InputError
+from tuning.engine.study import Study
+from tuning.events.ledger import LEDGER_FILE, Ledger, hold
+from tuning.spec.models import MIANET
+from tuning.spec.objectives import DEFAULT_OBJECTIVE
+from tuning.spec.provenance import code_digest
+
+RESUMABLE = frozenset(
+    {
+        "trials",
+        "time_budget",
+        "workers",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "data_dir",
+        "tracking_uri",
+        "fresh_draws",
+        "no_final",
+        "final_seeds",
+    }
+)
+"""Options that can be given anew when a study goes on: no trial's curve depends on them."""
+
+DEFAULT_STORAGE = Path("ray_results")
+"""The folder that studies are kept in, of the current one."""
+
+_SHOWN = 12
+"""Digits of a digest that a message shows."""
+
+
+def resume_command(storage: Path, study: str) -> str:
+    """Return the command line that goes on with a study."""
+    command = f"python tuning/search.py --resume {study}"
+    return (
+        command
+        if storage == DEFAULT_STORAGE.absolute()
+        else f"{command} --storage {shlex.quote(str(storage))}"
+    )
+
+
+def check_not_started(storage: Path, study: str) -> None:
+    """Check that a study of this name is not in the storage.
+
+    Raises:
+        InputError: It is; says how to go on with it.
+    """
+    if (storage / study / LEDGER_FILE).exists():
+        with new_ledger(storage, study):
+            pass
+
+
+@contextmanager
+def new_ledger(storage: Path, study: str) -> Iterator[Ledger]:
+    """Hold the ledger of a study that begins.
+
+    Raises:
+        InputError: It was begun before, or another process has just begun it.
+    """
+    with hold(storage / study) as ledger:
+        if ledger.exists:
+            raise InputError(
+                f"the study {study} was started before; to go on with it: "
+                f"{resume_command(storage, study)} (or give another --study)"
+            )
+        yield ledger
+
+
+@contextmanager
+def old_ledger(storage: Path, study: str) -> Iterator[Ledger]:
+    """Hold the ledger of a study that was begun.
+
+    Raises:
+        InputError: There is no such study; another process is at it; or its ledger is damaged.
+    """
+    missing = InputError(
+        f"--resume must name a study of the storage, but {study} is not in {storage}; say where "
+        "it was started with --storage, or start it with --dataset and --study"
+    )
+    if not (storage / study / LEDGER_FILE).exists():
+        raise missing
+    with hold(storage / study) as ledger:
+        if not ledger.exists:
+            raise missing
+        yield ledger
+
+
+@contextmanager
+def begun(ledger: Ledger, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Note what the study is searched with; a new one that cannot start leaves no ledger."""
+    new = not ledger.exists
+    ledger.begin(settings)
+    try:
+        yield
+    except BaseException:
+        if new and not ledger.has_events:
+            ledger.discard()
+        raise
+
+
+def kept_settings(
+    arguments: argparse.Namespace, study: Study, data: SearchData, uri: str
+) -> dict[str, Any]:
+    """Return what a later process needs to go on: the options, and what must not change.
+
+    A tracking store's address that holds a password is not kept.
+    """
+    options = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(arguments).items()
+        if name not in ("storage", "resume")
+    }
+    options["study"] = study.name
+    options["warm_points"] = [dataclasses.asdict(point) for point in study.warm]
+    options["tracking_uri"] = None if urlsplit(uri).password else uri
+    return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
+
+
+def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
+    """Return the options that a study was started with, changed by those that are given now.
+
+    Raises:
+        InputError: Fewer trials are asked for than were begun.
+    """
+    # There was no choice once.
+    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE, "warm_start": (), "warm_points": ()}
+    options = {**once, **ledger.settings["options"]}
+    options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
+    anew = {name: value for name, value in given.items() if name in RESUMABLE}
+    if anew.get("trials", options["trials"]) < options["trials"]:
+        raise InputError(
+            f"--trials must be at least what the study was started with, {options['trials']}, "
+            f"but got {anew['trials']}"
+        )
+    return argparse.Namespace(**{**options, **anew, "storage": storage, "resume": options["study"]})
+
+
+def nothing_left(ledger: Ledger, arguments: argparse.Namespace) -> bool:
+    """Tell whether a study is complete and no more of it is asked for."""
+    options = ledger.settings["options"]
+    budget = ("trials", "time_budget")
+    return ledger.complete and all(getattr(arguments, name) == options[name] for name in budget)
+
+
+def check_unchanged(ledger: Ledger, data: SearchData) -> None:
+    """Check that the study's trials so far and those to come can be compared.
+
+    Other code gives a warning: what ended keeps its result.
+
+    Raises:
+        InputError: The data are others.
+    """
+    started = ledger.settings
+    if started["data_digest"] != data.digest:
+        raise InputError(
+            f"a study must go on with the data it was started with "
+            f"({started['data_digest'][:_SHOWN]}…), but {data.name} is now {data.digest[:_SHOWN]}…"
+            "; give the --data-dir of then, or start another study"
+        )
+    if started["code_digest"] != code_digest():
+        print(
+            f"warning: the code has changed since the study was searched last "
+            f"({started['code_digest']}, now {code_digest()}); trials that ended keep their "
+            "results, the others go on with the new code",
+            file=sys.stderr,
+        )

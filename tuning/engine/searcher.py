@@ -1,0 +1,215 @@
+"""Where configurations come from: Optuna, asked and told through Ray Tune's interface.
+
+Ray's own adapter forgets what a killed driver knew, or contradicts it. Here the study's events are
+the truth: a ``Proposer`` that has seen the same events proposes the same configurations.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+from tuning.engine.algorithms import CONFIGURATION, NUMBER, SAMPLERS
+from tuning.events.ledger import Ended, EpochDone, Event, Proposed
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
+from tuning.spec.records import PAPER, SELECTABLE
+from tuning.spec.warm_start import WarmPoint, warm_seed
+
+_logger = logging.getLogger(__name__)
+
+
+class Proposer:
+    """Proposes configurations, given ones first, from what it has been told of the others.
+
+    A sampler's state is brought back by asking it again: every proposal and every end of the past
+    in their order, as then. Where the sampler does not say the same again (it is another version of
+    it), what was really proposed counts.
+
+    Args:
+        space: Hyperparameter → where its values are drawn from.
+        sampler: A name of ``SAMPLERS``.
+        seed: Of the sampler.
+        paper: The paper's configuration; empty where it is not in the space.
+        paper_at: Which proposal that is; if the past had it elsewhere, it was that one.
+        objective: What is maximised.
+        warm: What is proposed first, beside it.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        *,
+        sampler: str,
+        seed: int,
+        paper: Mapping[str, Any],
+        paper_at: int = 0,
+        objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE],
+        warm: Sequence[WarmPoint] = (),
+    ) -> None:
+        self._objective = objective
+        self._space = dict(space)
+        self._name = sampler
+        self._seed = warm_seed(seed, warm)
+        self._paper = WarmPoint(paper, PAPER) if paper else None
+        self._paper_at = paper_at
+        self._warm = tuple(warm)
+        self._proposed = 0
+        self._values: dict[int, list[float]] = {}
+        self._study = self._new_study(self._seed)
+
+    @property
+    def paper_at(self) -> int | None:
+        """Return which proposal is the paper's configuration; None where it is not in the space."""
+        return self._paper_at if self._paper else None
+
+    def propose(self) -> Proposed:
+        """Return the next configuration; it counts as running until it has ended."""
+        given = self._given(self._proposed)
+        if given:
+            self._study.enqueue_trial(dict(given.configuration))
+        trial = self._study.ask(self._space)
+        self._proposed += 1
+        origin = given.origin if given else self._name
+        return Proposed(trial.number, dict(trial.params), origin)
+
+    def take(self, event: Event) -> None:
+        """Learn what happened; a proposal of its own is known already."""
+        if isinstance(event, EpochDone):
+            if event.epoch == event.best_epoch:
+                self._values[event.number] = self._values_of(event)
+        elif isinstance(event, Ended):
+            self._tell(event)
+        elif event.number == self._proposed:
+            if event.origin == PAPER:
+                self._paper_at = event.number
+            again = self.propose()
+            if again != event:
+                self._accept(event)
+
+    def _values_of(self, event: EpochDone) -> list[float]:
+        """Return what is maximised: the score, or the values that it is made of."""
+        if not self._objective.has_several:
+            return [event.score]
+        return [event.metrics[name] for name in self._objective.values]
+
+    def _tell(self, event: Ended) -> None:
+        """Tell the sampler how a trial ended: the one place that decides what it learns of that.
+
+        A trial that was stopped early counts with its best so far. A diverged one counts as the
+        worst there is, so that the sampler goes elsewhere. A broken one counts as nothing.
+        """
+        values = self._values.get(event.number, [])
+        if event.status in SELECTABLE and values and all(map(math.isfinite, values)):
+            self._study.tell(event.number, values)
+        elif event.status == "infeasible":
+            self._study.tell(event.number, [0.0] * len(self._objective.values))
+        else:
+            self._study.tell(event.number, state=TrialState.FAIL)
+
+    def _accept(self, event: Proposed) -> None:
+        """Put what was really proposed in the place of what the sampler says now."""
+        _logger.warning(
+            "the sampler %s does not repeat its proposal for trial %d; the recorded one counts, "
+            "and later ones may differ from those of an undisturbed search",
+            self._name,
+            event.number,
+        )
+        past = self._study.get_trials(deepcopy=False)[: event.number]
+        # Another seed: the same one would propose what it proposed at the beginning.
+        self._study = self._new_study(self._seed + event.number)
+        self._study.add_trials(past)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(event.configuration),
+                distributions=self._space,
+            )
+        )
+
+    def _given(self, number: int) -> WarmPoint | None:
+        """Return what a proposal is whatever the sampler says."""
+        if number == self.paper_at:
+            return self._paper
+        place = number - (self.paper_at is not None and number > self.paper_at)
+        return self._warm[place] if place < len(self._warm) else None
+
+    def _new_study(self, seed: int) -> optuna.Study:
+        return optuna.create_study(
+            directions=["maximize"] * len(self._objective.values),
+            sampler=SAMPLERS[self._name].build(seed % 2**32),
+        )
+
+
+class StudySearcher(Searcher):
+    """Hands out a study's configurations: first the unfinished ones, then new ones.
+
+    It, and not Ray Tune, hands out a trial once more whose worker died. Tune's own way tells of a
+    worker that dies while it is made ready for its next trial twice, and takes the second time for
+    the end of the trial.
+
+    Args:
+        unfinished: Trials of the past that have not ended, by number.
+        propose: Returns a new proposal, made known to all; None when the budget is used up.
+        any_running: Says whether a trial has not ended, so that it may come back.
+    """
+
+    def __init__(
+        self,
+        unfinished: Sequence[Proposed],
+        propose: Callable[[], Proposed | None],
+        any_running: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._unfinished = deque(unfinished)
+        self._propose = propose
+        self._any_running = any_running
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out who knows the study: Ray Tune pickles, and open files cannot be."""
+        return {**self.__dict__, "_propose": None, "_any_running": None}
+
+    def again(self, proposed: Proposed) -> None:
+        """Hand out a trial once more, before any other."""
+        self._unfinished.appendleft(proposed)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of a trial and its number in the study.
+
+        None is "not now", and ``Searcher.FINISHED`` is "never again".
+        """
+        proposed = self._unfinished.popleft() if self._unfinished else self._propose()
+        if proposed is None:
+            return None if self._any_running() else str(Searcher.FINISHED)
+        return {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn nothing: ends come in as events."""
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Accept what is maximised; it is known."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the ledger holds all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the ledger holds all."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the ledger holds all."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return nothing: the ledger holds all."""
+        return {}

@@ -1,0 +1,451 @@
+"""A study: one search, from its settings to its record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from ray import tune
+
+from mianet.config import Settings
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import SearchData
+from mianet.errors import InputError
+from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
+from tuning.compute.cluster import Share
+from tuning.compute.gpu_share import largest_of
+from tuning.compute.pace import Pace
+from tuning.compute.terminal import StatusLine
+from tuning.engine import deaths
+from tuning.engine.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
+from tuning.engine.checkpoints import remove_checkpoint
+from tuning.engine.interrupts import Interrupt
+from tuning.engine.progress import (
+    Events,
+    Listener,
+    Recording,
+    SearchProgress,
+    Standings,
+    well_ended,
+)
+from tuning.engine.searcher import Proposer, StudySearcher
+from tuning.engine.trial import Plan, objective
+from tuning.events.ledger import Ended, Event, Ledger, Proposed
+from tuning.spec.models import MIANET, MODELS
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
+from tuning.spec.records import StudyDescription, listed
+from tuning.spec.space import contains, describe
+from tuning.spec.warm_start import WarmPoint
+from tuning.tracking.recording import StudyRecorder
+
+MOST_EXECUTIONS = 100
+MOST_EPOCHS = 10_000
+FEWEST_CLASSES = 3
+PAPER_AT = 8
+"""How many trials begin before the paper's configuration, which no other trial stops: on few
+workers it would keep a search from looking around first."""
+MOST_RETRIES = 2
+"""How often a trial whose worker died is tried again."""
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its state grows with the study, and nobody reads it
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # SearchProgress tells them apart
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that decides a search beside its data and its machines.
+
+    Attributes:
+        name: The study's name.
+        space: Hyperparameter → where its values are drawn from.
+        fixed: Hyperparameters that differ from the defaults and are not searched.
+        trials: Configurations to try.
+        max_epochs: Most epochs of a trial.
+        patience: Epochs without a new best score after which a trial ends.
+        executions: Draws that a configuration is averaged over (5 in section 4.2).
+        seed: Seed of the draws, of the trainings and of the sampler.
+        sampler: A name of ``SAMPLERS``.
+        scheduler: A name of ``SCHEDULERS``.
+        time_budget: Seconds after which no more is computed; None for no limit.
+        model: A name of ``MODELS``.
+        objective: A name of ``OBJECTIVES``.
+        warm: Configurations of earlier studies that are tried first, after the paper's.
+
+    Raises:
+        InputError: The settings contradict each other.
+    """
+
+    name: str
+    space: Mapping[str, BaseDistribution]
+    fixed: Mapping[str, Any]
+    trials: int
+    max_epochs: int
+    patience: int
+    executions: int
+    seed: int
+    sampler: str
+    scheduler: str
+    time_budget: float | None = None
+    model: str = MIANET
+    objective: str = DEFAULT_OBJECTIVE
+    warm: Sequence[WarmPoint] = ()
+
+    def __post_init__(self) -> None:
+        MODELS[self.model].settings.from_mapping(self.fixed)
+        both = sorted(set(self.space) & set(self.fixed))
+        if both:
+            raise InputError(
+                f"a hyperparameter is either searched or set, but {', '.join(both)} is both; "
+                "leave it out of --set or of --search"
+            )
+        lists = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
+        if lists and not SAMPLERS[self.sampler].categorical:
+            raise InputError(
+                f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
+                "chosen from a list; use another --sampler"
+            )
+        if self.goal.has_several and not SAMPLERS[self.sampler].several:
+            able = listed([name for name, sampler in SAMPLERS.items() if sampler.several])
+            raise InputError(
+                f"--objective {self.objective} must have a sampler of several objectives ({able}), "
+                f"but got --sampler {self.sampler}; give another of the two"
+            )
+        for name, value, most in (
+            ("executions", self.executions, MOST_EXECUTIONS),
+            ("max-epochs", self.max_epochs, MOST_EPOCHS),
+        ):
+            if not 1 <= value <= most:
+                raise InputError(f"--{name} must be from 1 to {most}, but got {value}")
+
+    @property
+    def goal(self) -> Objective:
+        """Return what decides."""
+        return OBJECTIVES[self.objective]
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """How a search ended.
+
+    Attributes:
+        counts: Status → number of trials.
+        seconds: Wall time.
+        interrupted: Whether the user or the machine stopped it.
+        out_of_time: Whether its time budget is used up.
+        nothing_tried: Whether all its trials had ended before.
+    """
+
+    counts: Mapping[str, int]
+    seconds: float
+    interrupted: bool
+    out_of_time: bool = False
+    nothing_tried: bool = False
+
+
+def describe_study(
+    study: Study, data: SearchData, source: str, share: Share, cluster: str
+) -> StudyDescription:
+    """Return what is recorded of a study before its first trial."""
+    images, feature_dim = data.features.shape
+    seen, attribute_dim = data.class_attributes.shape
+    return StudyDescription(
+        name=study.name,
+        dataset=data.name,
+        dataset_title=find_dataset(data.name).spec.title,
+        data_digest=data.digest,
+        data_source=source,
+        data_shape={
+            "rows": images,
+            "feature_dim": feature_dim,
+            "attribute_dim": attribute_dim,
+            "seen_classes": seen,
+        },
+        protocol={
+            "executions": study.executions,
+            "seed": study.seed,
+            "unseen_share": UNSEEN_SHARE,
+            "heldout_share": HELDOUT_SHARE,
+        },
+        settings={
+            "model": study.model,
+            "sampler": study.sampler,
+            "scheduler": study.scheduler,
+            "trials": study.trials,
+            "max_epochs": study.max_epochs,
+            "patience": study.patience,
+            "time_budget_seconds": study.time_budget or "none",
+            "space": {name: describe(d) for name, d in study.space.items()},
+            "fixed": dict(study.fixed),
+            **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
+            "workers": share.workers,
+            "cpus_per_trial": share.cpus,
+            "gpus_per_trial": share.gpus,
+            "cluster": cluster,
+        },
+        searched=tuple(study.space),
+        objective=study.objective,
+        log_scaled=tuple(n for n, d in study.space.items() if getattr(d, "log", False)),
+    )
+
+
+def check_data(data: SearchData) -> None:
+    """Check that the protocol can draw pseudo-unseen classes from the data.
+
+    Raises:
+        InputError: There are too few seen classes or images.
+    """
+    if len(data.class_attributes) < FEWEST_CLASSES:
+        raise InputError(
+            f"{data.name} must have at least {FEWEST_CLASSES} seen classes to draw pseudo-unseen "
+            f"ones from, but has {len(data.class_attributes)}"
+        )
+
+
+def run_study(
+    study: Study,
+    dataset: str,
+    data: ray.ObjectRef,
+    share: Share,
+    recorder: StudyRecorder,
+    ledger: Ledger,
+    interrupt: Interrupt,
+    listeners: Sequence[Listener] = (),
+) -> StudyOutcome:
+    """Run a search, or what is left of it, on the connected Ray; record it as it goes.
+
+    All who take part are first told what the ledger knows. So they stand where they stood when the
+    last process ended, however that was, and go on from there.
+
+    Args:
+        study: What to search.
+        dataset: What it is searched on.
+        data: Its ``SearchData``, in Ray's object store: one copy a node.
+        share: How trials share the cluster.
+        recorder: Where to record; it is left open.
+        ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
+        interrupt: Says when to stop.
+        listeners: Who is told of all that happens, beside those who take part.
+
+    Raises:
+        InputError: The ledger cannot be written.
+    """
+    started = time.monotonic()
+    _quieten()
+    parts = _parts(study, dataset, share, recorder, ledger.folder, listeners)
+    events = _catch_up(study, ledger, parts)
+    counts = parts.standings.counts
+    left = _Left(
+        trials=study.trials - counts.total() + counts["running"],
+        seconds=study.time_budget and study.time_budget - ledger.seconds_before,
+    )
+    if left.trials > 0 and (left.seconds is None or left.seconds > 0):
+        with StatusLine() as line:
+            _fit(_tuner(study, data, share, parts, events, left, interrupt, line), events)
+    counts = parts.standings.counts
+    counts["interrupted"] = counts.pop("running", 0)
+    seconds = time.monotonic() - started
+    return StudyOutcome(
+        counts=+counts,
+        seconds=seconds,
+        interrupted=interrupt.asked,
+        out_of_time=left.seconds is not None and seconds >= left.seconds,
+        nothing_tried=left.trials == 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Who takes part in a search, beside Ray Tune."""
+
+    settings: Settings
+    standings: Standings
+    proposer: Proposer
+    scheduler: StudyScheduler
+    recording: Recording
+    folder: Path
+    others: Sequence[Listener]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def listeners(self) -> list[Listener]:
+        taking_part = [self.standings.take, self.proposer.take, self.recording.take, self.clean_up]
+        return [*taking_part, *self.others]
+
+    def clean_up(self, event: Event) -> None:
+        """Remove the checkpoint of a trial that ended."""
+        if isinstance(event, Ended):
+            remove_checkpoint(self.checkpoints, event.number)
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What is left of the budget: trials to end, and seconds if they are limited."""
+
+    trials: int
+    seconds: float | None
+
+
+def _parts(
+    study: Study,
+    dataset: str,
+    share: Share,
+    recorder: StudyRecorder,
+    folder: Path,
+    others: Sequence[Listener],
+) -> _Parts:
+    paper = paper_point(study, dataset)
+    settings = base_settings(study, dataset)
+    inner = SCHEDULERS[study.scheduler].build(study.max_epochs)
+    proposer = Proposer(
+        study.space,
+        sampler=study.sampler,
+        seed=study.seed,
+        paper=paper,
+        paper_at=min(PAPER_AT, study.trials - 1),
+        objective=study.goal,
+        warm=study.warm,
+    )
+    return _Parts(
+        settings=settings,
+        standings=Standings(),
+        proposer=proposer,
+        scheduler=StudyScheduler(inner, study.patience, spared=proposer.paper_at),
+        recording=Recording(recorder, settings, share.device),
+        folder=folder,
+        others=others,
+    )
+
+
+def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
+    """Tell all of the past; end the trials that were at their end when the last process ended.
+
+    Returns:
+        Where events are published from here on. Ray Tune tells the scheduler by itself.
+    """
+    past = Events(ledger, [*parts.listeners, parts.scheduler.take])
+    past.replay()
+    for standing in parts.standings.running:
+        if standing.epoch >= study.max_epochs or standing.number in parts.scheduler.stopped:
+            past.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
+    return Events(ledger, parts.listeners)
+
+
+def _tuner(
+    study: Study,
+    data: ray.ObjectRef,
+    share: Share,
+    parts: _Parts,
+    events: Events,
+    left: _Left,
+    interrupt: Interrupt,
+    line: StatusLine,
+) -> tune.Tuner:
+    def propose() -> Proposed | None:
+        if len(parts.standings.trials) >= study.trials:
+            return None
+        proposed = parts.proposer.propose()
+        events.publish(proposed)
+        return proposed
+
+    plan = Plan(
+        epochs=study.max_epochs,
+        executions=study.executions,
+        seed=study.seed,
+        settings=parts.settings,
+        threads=share.threads,
+        gpus=share.gpus,
+        device=share.device,
+        checkpoints=parts.checkpoints,
+        objective=study.goal,
+    )
+    unfinished = [standing.proposed for standing in parts.standings.running]
+    searcher = StudySearcher(unfinished, propose, lambda: bool(parts.standings.running))
+    progress = SearchProgress(
+        events.publish,
+        parts.standings,
+        study.trials,
+        study.max_epochs,
+        searcher.again,
+        MOST_RETRIES,
+        line,
+        Pace(share.workers),
+        left.seconds,
+        symbol=study.goal.symbol,
+    )
+    return tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(objective, data=data, plan=plan),
+            tune.PlacementGroupFactory([share.resources]),
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=parts.scheduler,
+            metric=SCORE,
+            mode="max",
+            num_samples=-1,  # the searcher says when it is over
+            max_concurrent_trials=share.workers,
+            time_budget_s=left.seconds,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(parts.folder),
+            callbacks=[progress],
+            stop=interrupt,
+            verbose=0,
+        ),
+    )
+
+
+def _quieten() -> None:
+    """Let nobody but us print."""
+    os.environ.update(_TUNE_SETTINGS)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _fit(tuner: tune.Tuner, events: Events) -> None:
+    try:
+        with deaths.for_want_of_memory():
+            tuner.fit()
+    except Exception:
+        if events.failure:  # Ray Tune passes on its text only
+            raise events.failure from None
+        raise
+
+
+def base_settings(study: Study, dataset: str) -> Settings:
+    """Return the hyperparameters that trials start from: the paper's, and what is fixed."""
+    model = MODELS[study.model]
+    return model.settings.from_mapping({**model.published(dataset).as_dict(), **study.fixed})
+
+
+def largest_settings(study: Study, dataset: str) -> Settings:
+    """Return the settings of the largest model that can be proposed."""
+    return largest_of(base_settings(study, dataset), study.space)
+
+
+def paper_point(study: Study, dataset: str) -> dict[str, Any]:
+    """Return the paper's values of the searched hyperparameters; empty where out of their range."""
+    paper = MODELS[study.model].published(dataset).as_dict()
+    point = {name: paper[name] for name in study.space}
+    return point if contains(study.space, point) else {}

@@ -1,0 +1,145 @@
+"""What a worker does with a configuration: the paper's validation, reported epoch by epoch."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from mianet.config import Settings
+from mianet.data.search_data import SearchData
+from mianet.errors import DivergedError
+from mianet.processor import use_threads
+from mianet.validation import Validation, ValidationEpoch
+from tuning.compute.gpu_limit import exceeded, hold_to_share
+from tuning.engine.algorithms import (
+    BEST_EPOCH,
+    BROKEN,
+    CONFIGURATION,
+    EPOCH,
+    INFEASIBLE,
+    METRICS,
+    NUMBER,
+    SCORE,
+)
+from tuning.engine.checkpoints import Checkpoint, CheckpointFile
+from tuning.spec.models import MODELS
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all trials of a study share.
+
+    Attributes:
+        epochs: Most epochs of a trial.
+        executions: Draws that a configuration is averaged over.
+        seed: Seed of the draws and of their trainings.
+        settings: Hyperparameters that are not searched, as they are in every trial.
+        threads: CPU threads of a worker.
+        device: ``"cpu"`` or ``"cuda"``.
+        gpus: GPUs that Ray counts for a trial; it is held to its share of the memory.
+        checkpoints: Folder of the running trials' states.
+        objective: What decides.
+    """
+
+    epochs: int
+    executions: int
+    seed: int
+    settings: Settings
+    threads: int
+    device: str
+    checkpoints: Path
+    gpus: float = 0.0
+    objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE]
+
+
+def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
+    """Validate one configuration: a Ray Tune trainable that reports after each epoch.
+
+    It goes on from the trial's checkpoint where there is one. Then it begins with reporting the
+    epochs that this holds: whoever listens passes over what it has heard.
+
+    A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
+    that the sampler learns of it. An error of the code reports its reason first, since it would
+    come again, and so would one that needs more of a GPU than its share: only what kills the
+    process, or finds memory taken by others, is worth another try.
+    """
+    use_threads(plan.threads)
+    hold_to_share(plan.gpus)
+    score, best_epoch, number = -1.0, 0, 0
+    try:
+        for number, metrics in enumerate(curve(config, data, plan), 1):
+            if metrics[plan.objective.metric] > score:
+                score, best_epoch = metrics[plan.objective.metric], number
+            told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
+            tune.report({EPOCH: number, **told})
+    except DivergedError as error:
+        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: str(error)})
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        if isinstance(error, torch.OutOfMemoryError):
+            reason = exceeded(plan.gpus)
+            if not reason:
+                raise
+        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, BROKEN: reason})
+        raise  # with it goes the process, whose device may be in any state
+
+
+def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
+    """Yield what is reported of each epoch: those of the checkpoint, then new ones.
+
+    Raises:
+        DivergedError: An execution left the finite numbers, or its latents are all zero.
+    """
+    settings = plan.settings.replace(**config[CONFIGURATION])
+    identity = {
+        "settings": settings.as_dict(),
+        "executions": plan.executions,
+        "seed": plan.seed,
+        "data": data.digest,
+    }
+    file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
+    validation = Validation(
+        data,
+        settings,
+        executions=plan.executions,
+        seed=plan.seed,
+        device=plan.device,
+        begin=MODELS[settings.model].begin,
+    )
+    done: list[dict[str, float]] = []
+    if saved := file.load():
+        validation.restore(saved.state)
+        done = [plan.objective.completed(metrics) for metrics in saved.curve]
+        yield from done
+    while len(done) < plan.epochs:
+        done.append(plan.objective.completed(reported(validation.epoch())))
+        _insure(file, Checkpoint(done, validation.state()))
+        yield done[-1]
+
+
+def _insure(file: CheckpointFile, checkpoint: Checkpoint) -> None:
+    try:
+        file.save_if_due(checkpoint)
+    except OSError as error:
+        _logger.warning("a checkpoint was not written, the trial goes on without: %s", error)
+
+
+def reported(epoch: ValidationEpoch) -> dict[str, float]:
+    """Return the figures of an epoch under the names that are recorded."""
+    metrics = epoch.mean.as_dict("val_")
+    for execution, of_execution in enumerate(epoch.executions):
+        for name, value in of_execution.as_dict("val_").items():
+            metrics[f"{name}_execution_{execution}"] = value
+    return metrics | {f"loss_{name}": value for name, value in epoch.losses.items()}

@@ -1,0 +1,171 @@
+"""The models that can be searched: MIANet, and the published ones to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, get_args
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from mianet.config import FeatureScaling, Hyperparameters, Settings
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import paper_hyperparameters
+from mianet.errors import InputError
+from mianet.reference import conse, dap, eszsl, ranking, sae
+from mianet.reference.repeated import Repeated
+from mianet.training import Begin, Training
+from tuning.spec.space import SEARCH_SPACE, Searched
+
+MIANET = "mianet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Everything that a search and a final training need to know of a model.
+
+    Attributes:
+        title: Its name as it is printed.
+        settings: Its hyperparameters.
+        begin: How its training is begun.
+        published: Data set → its configuration there, in the publication or, where that has none,
+            one that is known to give the published figures; the first trial of a search.
+        space: What can be searched.
+        closed_form: Whether one epoch is all that there is.
+    """
+
+    title: str
+    settings: type[Settings]
+    begin: Begin
+    published: Callable[[str], Settings]
+    space: Mapping[str, Searched]
+    closed_form: bool = False
+
+
+def _by_dataset(
+    settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Callable[[str], Settings]:
+    """Return data set → the settings' defaults, with the changes of that data set."""
+    return lambda name: settings.from_mapping(changes.get(find_dataset(name).spec.name, {}))
+
+
+_SCALING = CategoricalDistribution(get_args(FeatureScaling))
+_WEIGHT_DECAY = Searched(FloatDistribution(1e-5, 1.0, log=True))
+_RANKING_SPACE = MappingProxyType(
+    {
+        "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
+        "feature_scaling": Searched(_SCALING),
+        "batch_images": Searched(IntDistribution(1, 256, log=True), by_default=False),
+    }
+)
+
+MODELS: Mapping[str, Model] = MappingProxyType(
+    {
+        MIANET: Model(
+            title="MIANet",
+            settings=Hyperparameters,
+            begin=Training,
+            published=paper_hyperparameters,
+            space=SEARCH_SPACE,
+        ),
+        "eszsl": Model(
+            title="ESZSL",
+            settings=eszsl.ESZSLSettings,
+            begin=partial(Repeated, eszsl.train),
+            published=_by_dataset(
+                eszsl.ESZSLSettings,
+                {
+                    "sun": {"attribute_weight": 100.0},
+                    "cub": {"attribute_weight": 0.1},
+                    "apy": {"attribute_weight": 0.1},
+                },
+            ),
+            space=MappingProxyType(
+                {
+                    "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
+                    "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
+                    "feature_scaling": Searched(_SCALING, by_default=False),
+                }
+            ),
+            closed_form=True,
+        ),
+        "sae": Model(
+            title="SAE",
+            settings=sae.SAESettings,
+            begin=partial(Repeated, sae.train),
+            published=_by_dataset(sae.SAESettings),
+            space=MappingProxyType(
+                {
+                    "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
+                    "matching": Searched(CategoricalDistribution(get_args(sae.Matching))),
+                    "feature_scaling": Searched(_SCALING, by_default=False),
+                }
+            ),
+            closed_form=True,
+        ),
+        "conse": Model(
+            title="ConSE",
+            settings=conse.ConSESettings,
+            begin=partial(Repeated, conse.train),
+            published=_by_dataset(conse.ConSESettings),
+            space=MappingProxyType(
+                {
+                    "top": Searched(IntDistribution(1, 100, log=True)),
+                    "weight_decay": _WEIGHT_DECAY,
+                    "feature_scaling": Searched(_SCALING, by_default=False),
+                }
+            ),
+            closed_form=True,
+        ),
+        "dap": Model(
+            title="DAP",
+            settings=dap.DAPSettings,
+            begin=partial(Repeated, dap.train),
+            published=_by_dataset(dap.DAPSettings),
+            space=MappingProxyType(
+                {
+                    "weight_decay": _WEIGHT_DECAY,
+                    "threshold": Searched(CategoricalDistribution(get_args(dap.Threshold))),
+                    "feature_scaling": Searched(_SCALING, by_default=False),
+                }
+            ),
+            closed_form=True,
+        ),
+        "ale": Model(
+            title="ALE",
+            settings=ranking.ALESettings,
+            begin=partial(Repeated, ranking.train),
+            published=_by_dataset(ranking.ALESettings),
+            space=_RANKING_SPACE,
+        ),
+        "devise": Model(
+            title="DeViSE",
+            settings=ranking.DeViSESettings,
+            begin=partial(Repeated, ranking.train),
+            published=_by_dataset(ranking.DeViSESettings),
+            space=_RANKING_SPACE,
+        ),
+        "sje": Model(
+            title="SJE",
+            settings=ranking.SJESettings,
+            begin=partial(Repeated, ranking.train),
+            published=_by_dataset(ranking.SJESettings),
+            space=_RANKING_SPACE,
+        ),
+    }
+)
+"""Name → model; the name is also the ``model`` of its settings."""
+
+
+def read_settings(recorded: Mapping[str, Any]) -> Settings:
+    """Return the settings that were recorded as strings, of whichever model.
+
+    Raises:
+        InputError: Another version of the code recorded what this one does not know.
+    """
+    name = recorded.get("model", MIANET)
+    if name not in MODELS:
+        raise InputError(f"the recorded model must be one of {', '.join(MODELS)}, but is {name!r}")
+    return MODELS[name].settings.from_mapping(recorded)

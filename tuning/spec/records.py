@@ -1,0 +1,236 @@
+"""What a study is, and what is read back of its trials: plain records without MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+
+STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
+"""How a trial can end. A trial that has not ended has the status ``running``."""
+
+SELECTABLE = frozenset({"finished", "stopped_early"})
+"""The ends after which a trial's score counts."""
+
+BEST_PREFIX = "best_"
+"""What a validation accuracy at the best epoch is called, before the accuracy's name."""
+
+OBJECTIVE_TAG = "objective"
+"""The tag that says what a run's score is of."""
+
+FRONT_TAG = "pareto_front"
+"""The tag of a study of several objectives that names the trials of its Pareto front."""
+
+PAPER = "paper"
+"""The origin of a trial of the paper's configuration."""
+
+CONFIRMATION = "confirmation"
+"""The kind of run that records a configuration on fresh draws."""
+
+COMPUTE_SECONDS = "compute_seconds"
+"""Seconds that all executions, or all seeds, of a run were at work, added up."""
+
+NOTE_TAG = "mlflow.note.content"
+"""The tag whose Markdown MLflow shows on a run's page."""
+
+MAX_LISTED = 12
+"""Names that an error message lists before it only counts the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyDescription:
+    """Everything about a study that is known before its first trial.
+
+    Attributes:
+        name: The study's name, as a person calls it.
+        dataset: Canonical name of the data set, such as ``awa1`` or ``synthetic:apy``.
+        dataset_title: The name as it is printed, such as ``AWA1``.
+        data_digest: Digest (sha256, hex) of the data set's source.
+        data_source: Path of the source, or ``embedded``.
+        data_shape: Sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix.
+        protocol: What must agree for the scores of two trials to be comparable.
+            ``executions`` is the number of executions that make a trial complete.
+        settings: How the search is run: sampler, scheduler, budget, space, fixed hyperparameters.
+        searched: Names of the hyperparameters that the search varies.
+        objective: A name of ``OBJECTIVES``.
+        log_scaled: Those of them that are drawn on a logarithmic scale; their logarithms are
+            recorded too, since a tracking store's comparison plots have linear axes.
+    """
+
+    name: str
+    dataset: str
+    dataset_title: str
+    data_digest: str
+    data_source: str
+    data_shape: Mapping[str, int]
+    protocol: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    searched: Sequence[str] = ()
+    log_scaled: Sequence[str] = ()
+    objective: str = DEFAULT_OBJECTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """A trial's configuration on draws that had no part in its selection.
+
+    Attributes:
+        per_draw: Number of the execution → the objective at the trial's best epoch.
+        metrics: Mean of every validation accuracy over the draws, by the trial's names.
+        run_id: The run that recorded it.
+    """
+
+    per_draw: Mapping[int, float]
+    metrics: Mapping[str, float]
+    run_id: str
+
+    @property
+    def score(self) -> float:
+        """Return the mean of the objective over the draws."""
+        return statistics.fmean(self.per_draw.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """One trial as the tracking store has it.
+
+    Attributes:
+        run_id: The trial's run at the store.
+        study: Name of its study.
+        study_run_id: Run of its study, the parent.
+        study_started: When the study started, in milliseconds since 1970.
+        number: The trial's number in its study, from 0.
+        status: One of ``STATUSES``, or ``running``.
+        origin: Who proposed it: ``paper`` or the sampler's name.
+        hyperparameters: All hyperparameters, as strings (a tracking store keeps no types).
+        score: Best mean of the objective over its epochs; NaN where it has none.
+        best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
+        metrics: Validation accuracies at the best epoch, by name.
+        per_execution: Number of the execution → the objective at the best epoch.
+        confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
+        executions: Executions that have a recorded objective.
+        planned_executions: Executions that make it complete.
+        protocol: What its score can be compared under.
+        data_digest: Digest of the data it was trained on.
+        code_version: Git revision of the code, ``+dirty`` with uncommitted changes.
+        started: When it started, in milliseconds since 1970.
+        reason: Why it ended, in words; may be empty.
+        epochs: How many epochs it came to.
+        seconds: How long it took; NaN while it runs.
+        device: Where it was trained.
+        objective: What its score is of; a name of ``OBJECTIVES``.
+    """
+
+    run_id: str
+    study: str
+    study_run_id: str
+    study_started: int
+    number: int
+    status: str
+    origin: str
+    hyperparameters: Mapping[str, str]
+    score: float
+    best_epoch: int
+    executions: int
+    planned_executions: int
+    protocol: Mapping[str, Any]
+    data_digest: str
+    code_version: str
+    started: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    per_execution: Mapping[int, float] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
+    reason: str = ""
+    epochs: int = 0
+    seconds: float = math.nan
+    device: str = ""
+    objective: str = DEFAULT_OBJECTIVE
+
+    @property
+    def is_paper(self) -> bool:
+        """Say whether this is the paper's configuration."""
+        return self.origin == PAPER
+
+    @property
+    def model(self) -> str:
+        """Return the model that it is of; MIANet's trials were once recorded without a name."""
+        return self.hyperparameters.get("model", "mianet")
+
+    @property
+    def is_candidate(self) -> bool:
+        """Say whether a search may choose this trial."""
+        return is_candidate(self.status, self.score, self.executions, self.planned_executions)
+
+    @property
+    def symbol(self) -> str:
+        """Return what tables and lines call its score: ``H``, for instance."""
+        return OBJECTIVES[self.objective].symbol
+
+    @property
+    def protocol_key(self) -> str:
+        """Return the short key that comparable trials share."""
+        return protocol_key(self.protocol)
+
+
+def per_execution(
+    metrics: Mapping[str, float], objective: str, prefix: str = ""
+) -> dict[int, float]:
+    """Return number of the execution → the objective, from metrics named ``prefix`` and that."""
+    start = prefix + OBJECTIVES[objective].execution_prefix
+    return {int(n.removeprefix(start)): v for n, v in metrics.items() if n.startswith(start)}
+
+
+def best_figures(metrics: Mapping[str, float], objective: str) -> dict[str, float]:
+    """Return what is recorded of a trial's best epoch, from that epoch's metrics.
+
+    Those are the means of all validation accuracies, and the objective of each execution.
+    """
+    return {
+        f"{BEST_PREFIX}{name}": value
+        for name, value in metrics.items()
+        if name.startswith(OBJECTIVES[objective].execution_prefix)
+        or (name.startswith("val_") and "_execution_" not in name)
+    }
+
+
+def is_candidate(status: str, score: float, executions: int, planned_executions: int) -> bool:
+    """Say whether a search may choose a trial: ended well, with a score of all its executions."""
+    return status in SELECTABLE and math.isfinite(score) and executions >= planned_executions
+
+
+def protocol_key(protocol: Mapping[str, Any]) -> str:
+    """Return a short key (12 hex digits) that is equal for equal protocols, in any order."""
+    return hashlib.sha256(canonical_json(protocol).encode()).hexdigest()[:12]
+
+
+def canonical_json(values: Mapping[str, Any]) -> str:
+    """Return JSON that is equal for equal mappings; what JSON lacks becomes its string."""
+    return json.dumps(dict(values), sort_keys=True, default=str)
+
+
+def mean_and_sd(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return ``<name>_mean`` and, from two seeds on, the sample standard deviation ``<name>_sd``.
+
+    Args:
+        per_seed: One mapping of metrics a seed, all with the same names.
+    """
+    summary: dict[str, float] = {}
+    for name in per_seed[0] if per_seed else ():
+        values = [metrics[name] for metrics in per_seed]
+        summary[f"{name}_mean"] = statistics.fmean(values)
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            summary[f"{name}_sd"] = statistics.stdev(values)
+    return summary
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for an error message, the first few of them where there are many."""
+    shown = ", ".join(names[:MAX_LISTED])
+    more = len(names) - MAX_LISTED
+    return f"{shown} and {more} more" if more > 0 else shown

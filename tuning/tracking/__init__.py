@@ -1,0 +1,1 @@
+"""MLflow: writing and reading back. Nothing else imports it."""

@@ -1,0 +1,254 @@
+"""Keep a trained classifier in MLflow's model registry, so that it loads anywhere; load it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import mlflow
+import mlflow.artifacts
+import mlflow.pyfunc
+import numpy as np
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.models.model import Model
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+import mianet
+from mianet.errors import InputError
+from mianet.inference.prediction import GZSL, Classifier
+from tuning.tracking.run_writer import EXPERIMENT_PREFIX, refused_by
+from tuning.tracking.store import URI_VARIABLE, TrackingStore, open_store, reason_of
+
+# It tells that the example is checked; what is wrong with it is raised.
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+
+ALIAS = "champion"
+EXAMPLE_ROWS = 2
+
+SERVING_PACKAGES = ("mlflow", "torch", "numpy", "pandas", "jaxtyping")
+"""What must be installed where the model is loaded.
+
+Given explicitly: to find them out, MLflow starts processes that load the model.
+"""
+
+WEIGHTS = "artifacts/classifier.pt"
+"""Where the classifier lies in a saved model."""
+
+_PROJECT = "mianet-tuning"
+_PACKAGE = Path(mianet.__file__).parent
+_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+
+class SavesItself(Protocol):
+    """A trained classifier, as far as the registry is concerned."""
+
+    def save(self, path: Path) -> None:
+        """Write everything that prediction needs to one file."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a model in the registry.
+
+    Attributes:
+        name: The model's name, such as ``mianet-awa1``.
+        version: Its version, from 1.
+        uri: What ``mlflow.pyfunc.load_model`` takes; the alias moves on, this version does not.
+    """
+
+    name: str
+    version: int
+    uri: str
+
+
+def model_name(dataset: str) -> str:
+    """Return the registry's name for a data set's model: ``mianet-awa1``."""
+    return EXPERIMENT_PREFIX + re.sub(r"[^a-z0-9_-]+", "-", dataset.lower())
+
+
+def register_model(
+    tracking_uri: str, *, run_id: str, dataset: str, classifier: SavesItself, example: np.ndarray
+) -> RegisteredModel:
+    """Log a trained classifier with a run, register it and give it the alias ``champion``.
+
+    Args:
+        tracking_uri: The store that the run is in.
+        run_id: The final training that the classifier is from.
+        dataset: Canonical name of the data set.
+        classifier: The trained classifier.
+        example: A few images' features, (images, features), float32; the first two are kept.
+
+    Raises:
+        InputError: The store does not answer, or does not accept the model.
+    """
+    store = open_store(tracking_uri)
+    name = model_name(dataset)
+    rows = np.asarray(example[:EXAMPLE_ROWS], np.float32)
+    try:
+        with _everywhere(store.uri), _saved(classifier, rows) as folder:
+            model_id = _logged(store.client, run_id, name, folder)
+            version = _registered(store.client, name, run_id, model_id)
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, f"the model {name}", error) from error
+    return RegisteredModel(name, version, f"models:/{name}/{version}")
+
+
+def load_classifier(reference: str, tracking_uri: str) -> Classifier:
+    """Load the classifier of a saved model; unlike MLflow's own loading, no code of the model runs.
+
+    Args:
+        reference: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>`` of a
+            final training, the folder of a saved model, or a file that ``Classifier.save`` wrote.
+        tracking_uri: The store that models and runs are in; not asked for folders and files.
+
+    Raises:
+        InputError: There is no such model, or the store does not answer.
+    """
+    if not reference.startswith(("models:/", "runs:/")):
+        path = Path(reference).expanduser()
+        if not path.exists():
+            raise InputError(
+                "the model must be models:/<name>@<alias>, models:/<name>/<version>, "
+                f"runs:/<run id>, or a folder or file, but there is no {reference}"
+            )
+        return Classifier.load(path / WEIGHTS if path.is_dir() else path)
+    store = open_store(tracking_uri, must_exist=True)
+    try:
+        with _everywhere(store.uri), tempfile.TemporaryDirectory(prefix="mianet-model-") as folder:
+            model = mlflow.artifacts.download_artifacts(
+                artifact_uri=_model_uri(store, reference), dst_path=folder
+            )
+            return Classifier.load(Path(model) / WEIGHTS)
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"the model must be in the store, but {reference} is not ({reason_of(error)})"
+        ) from error
+
+
+def _model_uri(store: TrackingStore, reference: str) -> str:
+    """Return the ``models:/`` address of a reference; that of a run is the model it logged."""
+    if reference.startswith("models:/"):
+        return reference.rstrip("/")
+    run_id = reference.removeprefix("runs:/").partition("/")[0]
+    outputs = store.client.get_run(run_id).outputs
+    models = outputs.model_outputs if outputs else []
+    if not models:
+        raise InputError(
+            f"the run must be a final training that registered a model, but {run_id} has none"
+        )
+    return f"models:/{models[-1].model_id}"
+
+
+@contextlib.contextmanager
+def _everywhere(uri: str) -> Iterator[None]:
+    """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
+    settings = {URI_VARIABLE: uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    before = {name: os.environ.get(name) for name in settings}
+    mlflow.set_tracking_uri(uri)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # back to the environment's
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _saved(classifier: SavesItself, example: np.ndarray) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mianet-model-") as temporary:
+        weights = Path(temporary) / Path(WEIGHTS).name
+        classifier.save(weights)
+        constraints = Path(temporary) / "constraints.txt"
+        constraints.write_text("".join(f"{pin}\n" for pin in _installed()))
+        folder = Path(temporary) / "model"
+        mlflow.pyfunc.save_model(
+            path=folder,
+            python_model=str(_SERVED_MODEL),
+            artifacts={"classifier": str(weights)},
+            code_paths=[str(_PACKAGE)],
+            signature=_signature(example.shape[1]),
+            input_example=example,
+            pip_requirements=[
+                *(f"{name}=={_public(metadata.version(name))}" for name in SERVING_PACKAGES),
+                f"-c {constraints}",
+            ],
+        )
+        yield folder
+
+
+def _logged(client: MlflowClient, run_id: str, name: str, folder: Path) -> str:
+    experiment_id = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+    card = Model.load(folder)
+    card.run_id, card.model_id = run_id, model.model_id
+    card.artifact_path = model.artifact_location
+    card.save(folder / "MLmodel")
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def _registered(client: MlflowClient, name: str, run_id: str, model_id: str) -> int:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id
+    )
+    client.set_registered_model_alias(name, ALIAS, str(version.version))
+    return int(version.version)
+
+
+def _signature(features: int) -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, features))]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.long, "image"),
+                ColSpec(DataType.long, "rank"),
+                ColSpec(DataType.string, "class"),
+                ColSpec(DataType.float, "score"),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("mode", DataType.string, GZSL),
+                ParamSpec("top_k", DataType.long, 1),
+                ParamSpec("calibration", DataType.double, None),  # None: the model's own
+                ParamSpec("new_classes", DataType.string, ""),
+            ]
+        ),
+    )
+
+
+def _installed() -> list[str]:
+    """Return a pin for every package of this environment, which is that of constraints.txt.
+
+    As constraints they decide versions only: what is installed is SERVING_PACKAGES and what those
+    need, so packages of the search alone do no harm.
+    """
+    found = {d.name: _public(d.version) for d in metadata.distributions() if d.name != _PROJECT}
+    return sorted((f"{name}=={version}" for name, version in found.items()), key=str.lower)
+
+
+def _public(version: str) -> str:
+    """Return ``2.13.0`` of ``2.13.0+cpu``: indexes have the public version only."""
+    return version.partition("+")[0]

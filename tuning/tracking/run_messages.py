@@ -1,0 +1,366 @@
+"""What is told to MLflow, as plain messages that are safe to send twice and can be kept on disk.
+
+Each message carries its own time, so that sending it again says the same: a SQL store keeps a
+metric of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and
+recognises a data set input by name and digest. Only creating a run is not repeatable, so a run
+carries a key of ours by which a creation whose answer was lost is found again, also by a later
+process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mianet.errors import InputError
+from tuning.tracking.store import DELIVERY_TIMEOUT_SECONDS, short_requests
+
+KEY_TAG = "run_key"
+PROBLEM_TAG = "recording_problem"
+
+# MLflow accepts 1000 metrics, 100 params and 100 tags a request, 1000 of them together, and 1 MB.
+_METRICS_PER_REQUEST = 800
+_PARAMS_PER_REQUEST = 50
+_TAGS_PER_REQUEST = 50
+
+_MAX_PARAM = 6000
+_MAX_TAG = 8000
+# MLflow keeps 36 characters and shows all of them in every row; its own digests have 8.
+_DIGEST = 12
+
+_FINAL_ERRORS = frozenset(
+    {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
+)
+
+
+class Runs:
+    """The runs of one experiment that this process writes: a key of ours → MLflow's run.
+
+    Args:
+        client: Talks to the store.
+        experiment_id: Where runs are created.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self.client = client
+        self._experiment_id = experiment_id
+        self._ids: dict[str, str] = {}
+        self._attempts: Counter[str] = Counter()
+        self._problems: dict[str, str] = {}
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Learn of runs that an earlier process created, or tried to."""
+        self._attempts.update(list(keys))  # of a mapping it would count the values
+
+    def send(self, message: RunMessage) -> None:
+        """Send one message; a refusal is remembered against its run.
+
+        Raises:
+            MlflowException, OSError: It was not accepted; ``is_passing`` says whether to try again.
+        """
+        try:
+            with short_requests(DELIVERY_TIMEOUT_SECONDS):
+                message.send(self)
+        except Exception as error:
+            if not is_passing(error):
+                self._problems.setdefault(message.run, str(error))
+            raise
+
+    def id_of(self, key: str) -> str:
+        """Return MLflow's id of a run.
+
+        Raises:
+            LookupError: There is no such run.
+        """
+        if key not in self._ids and self._attempts[key] and (found := self._with_key(key)):
+            self._ids[key] = found[0].info.run_id
+        if key not in self._ids:
+            raise LookupError(f"its run was not created: {self._problems.get(key, 'not yet')}")
+        return self._ids[key]
+
+    def known_id_of(self, key: str) -> str:
+        """Return MLflow's id of a run without asking for it; empty where that is not known."""
+        return self._ids.get(key, "")
+
+    def problem_of(self, key: str) -> str:
+        """Return why something of this run was refused, or nothing."""
+        return self._problems.get(key, "")
+
+    def create(self, start: StartRun) -> None:
+        """Create a run, unless an earlier attempt did so and only its answer was lost."""
+        found = self._with_key(start.run) if self._attempts[start.run] else []
+        self._attempts[start.run] += 1
+        run = found[0] if found else self._create(start)
+        self._ids[start.run] = run.info.run_id
+
+    def delete_strays(self, key: str) -> None:
+        """Delete what a creation left that arrived after it had been given up for lost."""
+        for run in self._with_key(key) if self._attempts[key] > 1 else []:
+            if run.info.run_id != self._ids[key]:
+                self.client.delete_run(run.info.run_id)
+
+    def _create(self, start: StartRun) -> Run:
+        parent = {"mlflow.parentRunId": self.id_of(start.parent)} if start.parent else {}
+        return self.client.create_run(
+            self._experiment_id,
+            start_time=start.time_ms,
+            tags=_tags({**start.tags, **parent, KEY_TAG: start.run}),
+            run_name=start.name,
+        )
+
+    def _with_key(self, key: str) -> list[Run]:
+        return list(
+            self.client.search_runs(
+                [self._experiment_id], filter_string=f"tags.{KEY_TAG} = '{key}'"
+            )
+        )
+
+
+@dataclass(frozen=True)
+class RunMessage:
+    """Something that is told of one run.
+
+    Attributes:
+        run: Our key of the run.
+    """
+
+    run: str
+
+    def send(self, runs: Runs) -> None:
+        """Tell it to MLflow."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StartRun(RunMessage):
+    """A run starts; ``parent`` is the key of the run that it is nested in, if any."""
+
+    name: str
+    time_ms: int
+    tags: Mapping[str, str]
+    parent: str = ""
+
+    def send(self, runs: Runs) -> None:
+        """Create the run."""
+        runs.create(self)
+
+
+@dataclass(frozen=True)
+class ResumeRun(RunMessage):
+    """A run that has ended, or whose process has, goes on."""
+
+    time_ms: int
+
+    def send(self, runs: Runs) -> None:
+        """Show the run as running."""
+        runs.client.update_run(runs.id_of(self.run), "RUNNING")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric; the time is in milliseconds since 1970."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class LogValues(RunMessage):
+    """Metrics, parameters and tags of a run."""
+
+    points: Sequence[Point] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def send(self, runs: Runs) -> None:
+        """Log it, in as many requests as the limits ask for."""
+        run_id = runs.id_of(self.run)
+        metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in self.points]
+        params = [Param(*item) for item in _clipped(self.params, _MAX_PARAM).items()]
+        tags = [RunTag(*item) for item in _tags(self.tags).items()]
+        for batch in itertools.zip_longest(
+            _chunks(metrics, _METRICS_PER_REQUEST),
+            _chunks(params, _PARAMS_PER_REQUEST),
+            _chunks(tags, _TAGS_PER_REQUEST),
+            fillvalue=(),
+        ):
+            runs.client.log_batch(run_id, *batch)
+
+
+@dataclass(frozen=True)
+class LogDataset(RunMessage):
+    """The data that a run learns from, and what for; nothing of it is read here."""
+
+    name: str
+    digest: str
+    source: str
+    shape: Mapping[str, int]
+    context: str
+
+    def send(self, runs: Runs) -> None:
+        """Log the data set as the run's input."""
+        dataset = Dataset(
+            name=self.name,
+            digest=self.digest[:_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": self.source}),
+            schema=_tensor_schema(self.shape),
+            profile=json.dumps(dict(self.shape)),
+        )
+        context = InputTag("mlflow.data.context", self.context)
+        runs.client.log_inputs(runs.id_of(self.run), [DatasetInput(dataset, [context])])
+
+
+@dataclass(frozen=True)
+class LogText(RunMessage):
+    """A text becomes an artifact of a run; sent again, it replaces itself."""
+
+    path: str
+    text: str
+
+    def send(self, runs: Runs) -> None:
+        """Upload the text."""
+        runs.client.log_text(runs.id_of(self.run), self.text, self.path)
+
+
+@dataclass(frozen=True)
+class EndRun(RunMessage):
+    """A run ends with one of MLflow's statuses: FINISHED, FAILED or KILLED."""
+
+    status: str
+    time_ms: int
+
+    def send(self, runs: Runs) -> None:
+        """End the run; as FAILED where something of it was refused."""
+        run_id, problem = runs.id_of(self.run), runs.problem_of(self.run)
+        if problem:
+            runs.client.set_tag(run_id, PROBLEM_TAG, problem[:_MAX_TAG])
+        status = "FAILED" if problem and self.status == "FINISHED" else self.status
+        runs.client.set_terminated(run_id, status, self.time_ms)
+        runs.delete_strays(self.run)
+
+
+_KINDS: Mapping[str, type[RunMessage]] = MappingProxyType(
+    {kind.__name__: kind for kind in (StartRun, ResumeRun, LogValues, LogDataset, LogText, EndRun)}
+)
+
+
+def encoded(message: RunMessage) -> dict[str, Any]:
+    """Return a message as JSON can hold it: the points of one step and time share them."""
+    fields = {"kind": type(message).__name__, **vars(message)}
+    if isinstance(message, LogValues):
+        fields["points"] = [
+            [step, time_ms, {point.name: point.value for point in points}]
+            for (step, time_ms), points in itertools.groupby(
+                message.points, key=lambda point: (point.step, point.time_ms)
+            )
+        ]
+    return fields
+
+
+def decoded(fields: Mapping[str, Any]) -> RunMessage:
+    """Return the message that ``encoded`` was given.
+
+    Raises:
+        InputError: It is no such thing.
+    """
+    values = dict(fields)
+    try:
+        kind = _KINDS[values.pop("kind")]
+        if kind is LogValues:
+            values["points"] = tuple(
+                Point(name, value, step, time_ms)
+                for step, time_ms, points in values["points"]
+                for name, value in points.items()
+            )
+        return kind(**values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "a journal must hold messages that this version knows, but got "
+            f"{str(dict(fields))[:100]!r} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def compact(messages: Sequence[RunMessage]) -> list[RunMessage]:
+    """Join the values of each run that can travel together; each run's order stays.
+
+    Values move ahead of other runs' messages only: a run's start, input and end part its values.
+    """
+    groups: list[list[RunMessage]] = []
+    joining: dict[str, list[RunMessage]] = {}
+    for message in messages:
+        if not isinstance(message, LogValues):
+            joining.pop(message.run, None)
+            groups.append([message])
+        elif message.run in joining:
+            joining[message.run].append(message)
+        else:
+            joining[message.run] = [message]
+            groups.append(joining[message.run])
+    return [_joined(group) for group in groups]
+
+
+def is_passing(error: Exception) -> bool:
+    """Say whether a failure may be gone the next time."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in _FINAL_ERRORS
+    return isinstance(error, OSError)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _joined(group: Sequence[RunMessage]) -> RunMessage:
+    if len(group) == 1:
+        return group[0]
+    logs = [message for message in group if isinstance(message, LogValues)]
+    return LogValues(
+        run=group[0].run,
+        points=tuple(_chain(log.points for log in logs)),
+        params=dict(_chain(log.params.items() for log in logs)),
+        tags=dict(_chain(log.tags.items() for log in logs)),
+    )
+
+
+def _tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that say something."""
+    return {name: text for name, text in _clipped(values, _MAX_TAG).items() if text}
+
+
+def _clipped(values: Mapping[str, Any], longest: int) -> dict[str, str]:
+    """Return the values as strings no longer than MLflow keeps."""
+    # PostgreSQL keeps no zero character.
+    texts = {name: str(value).replace("\0", "\ufffd") for name, value in values.items()}
+    return {
+        name: text if len(text) <= longest else f"{text[: longest - 1]}…"
+        for name, text in texts.items()
+    }
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _chain(parts: Iterator[Any]) -> Iterator[Any]:
+    return itertools.chain.from_iterable(parts)
+
+
+def _tensor_schema(shape: Mapping[str, int]) -> str:
+    """Return the schema of the feature matrix in the form that MLflow's UI can show."""
+    tensor = {"dtype": "float32", "shape": [-1, shape.get("feature_dim", -1)]}
+    features = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
+    return json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}})
