@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from recorded import FINAL, STUDY, epoch_metrics
 from test_calibration import some_scores
 
@@ -22,16 +23,18 @@ from tuning.tracking.recording import FinalRecorder, StudyRecorder
 
 DATASET = STUDY.dataset
 HOSTILE = "</title><script>alert('x')</script><img src=http://example.org/x>&\"'"
-SPACE = {"alpha": "1e-05 … 10000 (log)", "beta": "0.1 … 0.9", "latent_activation": "relu | linear"}
+SPACE = {
+    "alpha": FloatDistribution(1e-5, 1e4, log=True),
+    "beta": FloatDistribution(0.1, 0.9),
+    "latent_activation": CategoricalDistribution(["relu", "linear"]),
+}
 DESCRIPTION = dataclasses.replace(
     STUDY,
     name="reported",
-    searched=tuple(SPACE),
-    log_scaled=("alpha",),
+    space=SPACE,
     settings={
         "model": "mianet",
         "sampler": "tpe",
-        "space": SPACE,
         "cpus_per_trial": 2,
         "gpus_per_trial": 0.5,
     },
@@ -84,9 +87,7 @@ def record_multipliers(uri: str) -> None:
     description = dataclasses.replace(
         DESCRIPTION,
         name="multipliers",
-        searched=(name,),
-        log_scaled=(name,),
-        settings={**DESCRIPTION.settings, "space": {name: "0.5 … 4 (log)"}},
+        space={name: FloatDistribution(0.5, 4.0, log=True)},
     )
     with StudyRecorder.open(uri, description) as recorder:
         for number in range(24):

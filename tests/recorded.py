@@ -19,6 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from tuning.spec.space import search_space
 from tuning.tracking.recording import FinalDescription, StudyDescription, StudyRecorder
 
 PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
@@ -30,9 +31,8 @@ STUDY = StudyDescription(
     data_source="embedded",
     data_shape={"rows": 5932, "feature_dim": 2048, "seen_classes": 20},
     protocol=PROTOCOL,
-    settings={"sampler": "tpe", "space": {"alpha": "1e-05 … 10000 (log)"}},
-    searched=("alpha", "beta"),
-    log_scaled=("alpha", "beta"),
+    settings={"sampler": "tpe"},
+    space=search_space(("alpha", "beta")),
 )
 FINAL = FinalDescription(
     role="selected",

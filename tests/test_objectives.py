@@ -244,7 +244,7 @@ def test_the_worst_of_both_is_told_of_a_divergence():
 
 
 def test_optuna_has_both_values(tmp_path):
-    description = dataclasses.replace(STUDY, objective="both", searched=tuple(SPACE))
+    description = dataclasses.replace(STUDY, objective="both", space=SPACE)
     events = history(proposer("random"), 3)
     events[-1] = Ended(2, "stopped_early", "")
     events = [

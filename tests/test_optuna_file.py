@@ -14,7 +14,7 @@ from tuning.events.ledger import Ended, EpochDone, Proposed
 from tuning.spec.space import search_space
 
 SPACE = search_space(("alpha", "learning_rate", "latent_activation"))
-DESCRIPTION = dataclasses.replace(STUDY, searched=tuple(SPACE))
+DESCRIPTION = dataclasses.replace(STUDY, space=SPACE)
 PATIENCE = 2
 ENDS = ("finished", "stopped_early", "stopped_early", "infeasible", "failed", None)
 CURVES = ([0.1, 0.3, 0.2], [0.4, 0.1, 0.1], [0.2, 0.25], [0.1], [], [0.05])

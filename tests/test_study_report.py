@@ -10,7 +10,6 @@ import time
 
 import mlflow
 import pytest
-from optuna.distributions import FloatDistribution
 from pages import (
     DATASET,
     DESCRIPTION,
@@ -31,6 +30,7 @@ from tuning import study_report
 from tuning.analysis.insights import sentences
 from tuning.report.document import document
 from tuning.report.subject import Subject, number_words
+from tuning.spec.space import describe
 from tuning.tracking.recorded_studies import read_study
 from tuning.tracking.recording import StudyRecorder
 
@@ -38,10 +38,6 @@ SECTIONS = [
     *("configuration", "results", "insights", "history", "parallel", "slices", "importances"),
     *("curves", "confusion", "bias", "cost", "trials"),
 ]
-FLOATS = {
-    "alpha": FloatDistribution(1e-5, 1e4, log=True),
-    "beta": FloatDistribution(0.1, 0.9),
-}
 PICTURES = {"history": 1, "parallel": 1, "slices": 3, "importances": 1, "curves": 1}
 FINAL_PICTURES = {"confusion": 1, "bias": 1}
 
@@ -113,7 +109,11 @@ def test_the_selected_configuration_is_beside_the_papers(reported):
     rows = {row[0]: row for row in page_of(reported).rows["configuration"]}
     for name in SPACE:
         selected, paper = values_of(best)[name], values_of(0)[name]
-        assert rows[name][1:] == [number_words(selected), number_words(paper), SPACE[name]]
+        assert rows[name][1:] == [
+            number_words(selected),
+            number_words(paper),
+            describe(SPACE[name]),
+        ]
     assert rows["epochs"][1:3] == ["8", "8"]
     assert rows["strategy"][1:3] == ["iterative", "iterative"]
 
@@ -147,7 +147,7 @@ def test_what_the_trials_tell_is_said(reported):
     """The same sentences as at a search's end, though the space is read back from the record."""
     page = page_of(reported)
     trials = read_study(reported[0], DATASET).trials
-    told = sentences(trials, FLOATS, trials[reported[3]])
+    told = sentences(trials, SPACE, trials[reported[3]])
     assert told[0].startswith("22 trials found")
     for words in told:
         assert words in page.sections["insights"]
@@ -173,15 +173,6 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     assert page.count("insights", "circle", "dot") - 4 == 20  # the legend names every kind of dot
     for kind in ("ran to its end", "stopped early", "the paper’s", "selected"):
         assert kind in section
-
-
-def test_a_range_of_another_version_is_left_out(uri):
-    record_study(uri, trials=9)
-    study = read_study(uri, DATASET)
-    odd = {**study.settings, "space.alpha": "somewhere", "searched": "alpha, unknown"}
-    assert Subject(dataclasses.replace(study, settings=odd), "aPY").space == {}
-    of_none = dataclasses.replace(study, settings={**study.settings, "model": "other"})
-    assert Subject(of_none, "aPY").space == {}
 
 
 def test_the_cost_is_that_of_all_that_was_computed(reported):

@@ -179,7 +179,11 @@ def store(tmp_path_factory):
     uri = f"sqlite:///{tmp_path_factory.mktemp('warm')}/mlflow.db"
     for dataset, name in (("digits", "same"), ("awa1", "same"), ("awa1", "own")):
         description = dataclasses.replace(
-            STUDY, name=name, dataset=dataset, settings={"model": "mianet"}, searched=("alpha",)
+            STUDY,
+            name=name,
+            dataset=dataset,
+            settings={"model": "mianet"},
+            space=search_space(("alpha",)),
         )
         with StudyRecorder.open(uri, description) as recorder:
             recorder.trial_started("t", 0, {"alpha": 3.0, "model": "mianet"}, origin="tpe")

@@ -43,7 +43,7 @@ from tuning.events.ledger import Ended, Event, Ledger, Proposed
 from tuning.spec.models import MIANET, MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.spec.records import StudyDescription, listed
-from tuning.spec.space import contains, describe
+from tuning.spec.space import contains
 from tuning.spec.warm_start import WarmPoint
 from tuning.tracking.recording import StudyRecorder
 
@@ -189,7 +189,6 @@ def describe_study(
             "max_epochs": study.max_epochs,
             "patience": study.patience,
             "time_budget_seconds": study.time_budget or "none",
-            "space": {name: describe(d) for name, d in study.space.items()},
             "fixed": dict(study.fixed),
             **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
             "workers": share.workers,
@@ -197,9 +196,8 @@ def describe_study(
             "gpus_per_trial": share.gpus,
             "cluster": cluster,
         },
-        searched=tuple(study.space),
+        space=study.space,
         objective=study.objective,
-        log_scaled=tuple(n for n, d in study.space.items() if getattr(d, "log", False)),
     )
 
 

@@ -8,7 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mianet.errors import InputError
 from tuning.analysis.comparison import standard_error
@@ -18,12 +23,8 @@ from tuning.report.scales import Choices, Linear, Logarithmic, Scale
 from tuning.spec.models import MIANET, MODELS
 from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import RecordedTrial
-from tuning.spec.space import described
+from tuning.spec.space import describe
 from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
-
-_LOGARITHMIC = " (log)"
-_BETWEEN = " … "
-_CHOICES = " | "
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Searched:
     Attributes:
         name: Its name.
         scale: Where its values lie; wide enough for all that were tried.
-        words: Its range as it is recorded.
+        words: Its range as a person writes it.
     """
 
     name: str
@@ -116,25 +117,16 @@ class Subject:
     @cached_property
     def searched(self) -> tuple[Searched, ...]:
         """Return the searched hyperparameters that trials have a value of."""
-        names = self.study.settings.get("searched", "").split(", ")
         return tuple(
-            _searched(name, self.study.settings.get(f"space.{name}", ""), self.tried(name))
-            for name in names
+            _searched(name, distribution, self.tried(name))
+            for name, distribution in self.study.space.items()
             if self.tried(name)
         )
 
-    @cached_property
+    @property
     def space(self) -> dict[str, BaseDistribution]:
-        """Return the searched hyperparameters and their ranges, as far as this version knows."""
-        known = MODELS[self.model].space if self.model in MODELS else {}
-        found = {}
-        for searched in self.searched:
-            try:
-                like = known[searched.name].distribution
-                found[searched.name] = described(searched.words, like)
-            except (KeyError, ValueError):  # of another version
-                continue
-        return found
+        """Return the ranges of the searched hyperparameters that trials have a value of."""
+        return {searched.name: self.study.space[searched.name] for searched in self.searched}
 
     @cached_property
     def importances(self) -> dict[str, list[float]]:
@@ -205,18 +197,13 @@ def hours(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
-def _searched(name: str, words: str, tried: Sequence[str]) -> Searched:
-    """Return a searched hyperparameter from how its range is recorded, and what was tried.
-
-    The record rounds bounds, so values that were tried widen them.
-    """
-    try:
-        values = [float(value) for value in tried]
-        bounds = words.removesuffix(_LOGARITHMIC).split(_BETWEEN)
-        values += [float(bound) for bound in bounds if _BETWEEN in words]
-    except ValueError:
-        names = words.split(_CHOICES) if words else []
-        return Searched(name, Choices(tuple(dict.fromkeys([*names, *tried]))), words)
-    if words.endswith(_LOGARITHMIC) and min(values) > 0:
-        return Searched(name, Logarithmic(min(values), max(values)), words)
-    return Searched(name, Linear(min(values), max(values)), words)
+def _searched(name: str, distribution: BaseDistribution, tried: Sequence[str]) -> Searched:
+    """Return a searched hyperparameter; values that were tried outside its range widen its axis."""
+    words = describe(distribution)
+    if isinstance(distribution, CategoricalDistribution):
+        names = [*map(str, distribution.choices), *tried]
+        return Searched(name, Choices(tuple(dict.fromkeys(names))), words)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101
+    values = [distribution.low, distribution.high, *map(float, tried)]
+    scale = Logarithmic if distribution.log and min(values) > 0 else Linear
+    return Searched(name, scale(min(values), max(values)), words)

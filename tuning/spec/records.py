@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.distributions import BaseDistribution
+
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
@@ -20,6 +22,9 @@ SELECTABLE = frozenset({"finished", "stopped_early"})
 
 BEST_PREFIX = "best_"
 """What a validation accuracy at the best epoch is called, before the accuracy's name."""
+
+SPACE_TAG = "space"
+"""The tag of a study that keeps its search space as JSON, see ``space_to_json``."""
 
 OBJECTIVE_TAG = "objective"
 """The tag that says what a run's score is of."""
@@ -56,11 +61,9 @@ class StudyDescription:
         data_shape: Sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix.
         protocol: What must agree for the scores of two trials to be comparable.
             ``executions`` is the number of executions that make a trial complete.
-        settings: How the search is run: sampler, scheduler, budget, space, fixed hyperparameters.
-        searched: Names of the hyperparameters that the search varies.
+        settings: How the search is run: sampler, scheduler, budget, fixed hyperparameters.
+        space: Hyperparameter that the search varies → where its values are drawn from.
         objective: A name of ``OBJECTIVES``.
-        log_scaled: Those of them that are drawn on a logarithmic scale; their logarithms are
-            recorded too, since a tracking store's comparison plots have linear axes.
     """
 
     name: str
@@ -71,8 +74,7 @@ class StudyDescription:
     data_shape: Mapping[str, int]
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any]
-    searched: Sequence[str] = ()
-    log_scaled: Sequence[str] = ()
+    space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     objective: str = DEFAULT_OBJECTIVE
 
 

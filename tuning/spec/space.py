@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,14 +13,12 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
 )
 
 from mianet.config import FeatureScaling, Hyperparameters, LatentActivation, Settings
 from mianet.errors import InputError
-
-_BETWEEN = " … "
-_LOGARITHMIC = " (log)"
-_CHOICES = " | "
 
 
 @dataclass(frozen=True)
@@ -99,30 +98,21 @@ def contains(space: Mapping[str, BaseDistribution], values: Mapping[str, Any]) -
 def describe(distribution: BaseDistribution) -> str:
     """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
-        return _CHOICES.join(str(choice) for choice in distribution.choices)
+        return " | ".join(str(choice) for choice in distribution.choices)
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        scale = _LOGARITHMIC if distribution.log else ""
-        return f"{distribution.low:g}{_BETWEEN}{distribution.high:g}{scale}"
+        scale = " (log)" if distribution.log else ""
+        return f"{distribution.low:g} … {distribution.high:g}{scale}"
     return str(distribution)
 
 
-def described(words: str, like: BaseDistribution) -> BaseDistribution:
-    """Return the range that ``describe`` wrote, with its bounds as rounded there.
+def space_to_json(space: Mapping[str, BaseDistribution]) -> str:
+    """Return a search space as JSON, each range as Optuna writes it."""
+    return json.dumps({name: json.loads(distribution_to_json(d)) for name, d in space.items()})
 
-    Args:
-        words: What it wrote.
-        like: The hyperparameter's range by default, which tells whole numbers from others.
 
-    Raises:
-        ValueError: The words are not such a range.
-    """
-    if isinstance(like, CategoricalDistribution):
-        return CategoricalDistribution(words.split(_CHOICES))
-    low, high = (float(bound) for bound in words.removesuffix(_LOGARITHMIC).split(_BETWEEN))
-    log = words.endswith(_LOGARITHMIC)
-    if isinstance(like, IntDistribution):
-        return IntDistribution(int(low), int(high), log=log)
-    return FloatDistribution(low, high, log=log)
+def space_from_json(text: str) -> dict[str, BaseDistribution]:
+    """Return the search space that ``space_to_json`` wrote."""
+    return {name: json_to_distribution(json.dumps(d)) for name, d in json.loads(text).items()}
 
 
 def _bounded(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import CONFIRMATION, StudyDescription
+from tuning.spec.space import describe
 
 _DIGEST_SHOWN = 12
 
@@ -25,7 +26,7 @@ def study_note(study: StudyDescription, result: str = "") -> str:
             *([result] if result else []),
             _section("Data", _data(study)),
             _section("Protocol", _items(flattened(study.protocol))),
-            _section("Settings", _items(flattened(study.settings))),
+            _section("Settings", _items(flattened(_settings(study)))),
         ]
     )
 
@@ -55,7 +56,7 @@ def trial_note(
     study: StudyDescription, number: int, origin: str, hyperparameters: Mapping[str, Any]
 ) -> str:
     """Describe a trial when it starts."""
-    searched = {name: hyperparameters[name] for name in study.searched if name in hyperparameters}
+    searched = {name: hyperparameters[name] for name in study.space if name in hyperparameters}
     return "\n\n".join(
         [
             f"Trial {number} of study `{study.name}` on **{study.dataset_title}**, proposed by "
@@ -110,8 +111,8 @@ def study_params(study: StudyDescription) -> dict[str, Any]:
             "dataset": study.dataset,
             "protocol": study.protocol,
             "objective": study.objective,
-            "searched": ", ".join(study.searched),
-            **study.settings,
+            "searched": ", ".join(study.space),
+            **_settings(study),
         }
     )
 
@@ -125,6 +126,11 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def _settings(study: StudyDescription) -> dict[str, Any]:
+    space = {name: describe(distribution) for name, distribution in study.space.items()}
+    return {**study.settings, "space": space}
 
 
 def _data(study: StudyDescription) -> str:

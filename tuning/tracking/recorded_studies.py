@@ -13,6 +13,7 @@ from typing import TypeVar
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from optuna.distributions import BaseDistribution
 
 from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
@@ -24,7 +25,8 @@ from tuning.spec.final_files import (
     read_curves,
 )
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, RecordedTrial
+from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, SPACE_TAG, RecordedTrial
+from tuning.spec.space import space_from_json
 from tuning.tracking.recorded_trials import (
     check_named,
     confirmations_of,
@@ -101,6 +103,7 @@ class RecordedStudy:
         started: When it started, in milliseconds since 1970.
         seconds: How long it was searched; NaN while it runs.
         settings: What it was searched with, as strings.
+        space: Searched hyperparameter → where its values were drawn from.
         trials: By number.
         curves: Number of the trial → epoch → the objective, mean over the executions.
         objective: What its scores are of; a name of ``OBJECTIVES``.
@@ -115,6 +118,7 @@ class RecordedStudy:
     started: int
     seconds: float
     settings: Mapping[str, str]
+    space: Mapping[str, BaseDistribution]
     trials: Sequence[RecordedTrial]
     curves: Mapping[int, Mapping[int, float]]
     finals: Mapping[str, FinalTraining]
@@ -171,6 +175,7 @@ def _study(client: MlflowClient, run: Run, nested: Sequence[Run], location: str)
         started=run.info.start_time,
         seconds=run.data.metrics.get("duration_seconds", math.nan),
         settings=dict(run.data.params),
+        space=space_from_json(run.data.tags[SPACE_TAG]),
         trials=trials,
         curves=_curves(client, trials),
         finals={role: _final(client, one) for role, one in finals.items()},

@@ -29,12 +29,14 @@ from tuning.spec.records import (
     FRONT_TAG,
     NOTE_TAG,
     PAPER,
+    SPACE_TAG,
     STATUSES,
     RecordedTrial,
     StudyDescription,
     canonical_json,
     is_candidate,
 )
+from tuning.spec.space import space_to_json
 from tuning.tracking import descriptions
 from tuning.tracking.closing import Closing
 from tuning.tracking.final_recording import FinalDescription, FinalRecorder
@@ -362,8 +364,8 @@ class StudyRecorder(Closing):
         self._put(values(record.key, metrics=new, tags=tags), end(record.key, status))
 
     def _searched(self, record: TrialMemory) -> dict[str, Any]:
-        searched = self._description.searched
-        return {name: value for name, value in record.hyperparameters.items() if name in searched}
+        space = self._description.space
+        return {name: value for name, value in record.hyperparameters.items() if name in space}
 
     def _as_metrics(self, record: TrialMemory) -> dict[str, float]:
         numbers = {
@@ -373,8 +375,8 @@ class StudyRecorder(Closing):
         }
         logarithms = {
             f"log10_{name}": math.log10(numbers[name])
-            for name in self._description.log_scaled
-            if numbers.get(name, 0) > 0
+            for name, distribution in self._description.space.items()
+            if getattr(distribution, "log", False) and numbers.get(name, 0) > 0
         }
         return {
             f"{HYPERPARAMETER_METRIC}{name}": value
@@ -461,7 +463,11 @@ def _tags_of(description: StudyDescription) -> dict[str, str]:
 
 
 def _study_tags(description: StudyDescription) -> dict[str, str]:
-    return {**_tags_of(description), NOTE_TAG: descriptions.study_note(description)}
+    return {
+        **_tags_of(description),
+        SPACE_TAG: space_to_json(description.space),
+        NOTE_TAG: descriptions.study_note(description),
+    }
 
 
 def _study_start(description: StudyDescription) -> StartRun:
