@@ -7,34 +7,11 @@ nothing: an image's precision counts all images that score at least as high as i
 
 from __future__ import annotations
 
-import torch
+import statistics
+
 from jaxtyping import Float, Int64
+from sklearn.metrics import average_precision_score
 from torch import Tensor
-
-
-def average_precision(
-    scores: Float[Tensor, " images"], relevant: Float[Tensor, " images"]
-) -> float:
-    """Return the mean, over the relevant images, of the precision at their place.
-
-    Args:
-        scores: The higher, the earlier an image is retrieved.
-        relevant: 1 for the images of the query's class, 0 for others; at least one is 1.
-
-    Raises:
-        ValueError: No image is relevant.
-    """
-    if not relevant.any():
-        raise ValueError("average precision must have a relevant image, but there is none")
-    order = scores.argsort(descending=True)
-    ranked, hits = scores[order], relevant[order].double().cumsum(0)
-    # The last place of each group of equal scores stands for the whole group.
-    last = torch.ones(len(ranked), dtype=torch.bool, device=ranked.device)
-    last[:-1] = ranked[1:] < ranked[:-1]
-    places = last.nonzero()[:, 0]
-    found = hits[places]
-    new = torch.diff(found, prepend=found.new_zeros(1))
-    return float((new * found / (places + 1)).sum() / found[-1])
 
 
 def mean_average_precision(
@@ -48,11 +25,18 @@ def mean_average_precision(
         scores: Cosine of every image with every class.
         labels: Class of each image.
         classes: The classes whose attributes are the queries; each has an image.
+
+    Raises:
+        ValueError: A class has no image.
     """
-    precisions = [
-        average_precision(scores[:, c], (labels == c).to(scores.dtype)) for c in classes.tolist()
-    ]
-    return sum(precisions) / len(precisions)
+    of_class, ranking = labels.cpu().numpy(), scores.cpu().numpy()
+    precisions = []
+    for c in classes.tolist():
+        relevant = of_class == c
+        if not relevant.any():
+            raise ValueError(f"every query must have a relevant image, but class {c} has none")
+        precisions.append(average_precision_score(relevant, ranking[:, c]))
+    return statistics.fmean(precisions)
 
 
 def top_images(
