@@ -18,8 +18,8 @@ from mianet.errors import InputError
 from mianet.evaluation import Metrics, mean_metrics
 from tuning.analysis.front import pareto_front
 from tuning.analysis.selection import select
-from tuning.engine.algorithms import SAMPLERS
 from tuning.engine.optuna_file import OptunaFile
+from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
 from tuning.engine.study import Study
 from tuning.events.ledger import Ended, EpochDone, Proposed

@@ -10,8 +10,8 @@ from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from tuning.compute.pace import Pace
 from tuning.compute.terminal import StatusLine
-from tuning.engine.algorithms import NUMBER
 from tuning.engine.progress import SearchProgress, Standings
+from tuning.engine.results import NUMBER
 from tuning.events.ledger import Ended, EpochDone, Proposed
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed")

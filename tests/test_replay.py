@@ -24,9 +24,9 @@ from telling import TELLINGS
 
 from mianet.data.search_data import load_search_data
 from tuning.compute.cluster import Share
-from tuning.engine import algorithms, study
-from tuning.engine.algorithms import SCHEDULERS
+from tuning.engine import results, study
 from tuning.engine.interrupts import Interrupt
+from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended, EpochDone, Proposed, hold
 from tuning.spec.space import search_space
 
@@ -77,10 +77,8 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     """Search with Ray Tune, one worker, and a trainable that knows the curves."""
     rows = {tuple(values): row for row, values in enumerate(world.curves.values.tolist())}
     mean, lasting, names = world.mean, world.lasting, world.curves.about.names
-    spelt = {
-        name: getattr(algorithms, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS")
-    }
-    infeasible, configuration = algorithms.INFEASIBLE, algorithms.CONFIGURATION
+    spelt = {name: getattr(results, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS")}
+    infeasible, configuration = results.INFEASIBLE, results.CONFIGURATION
 
     def recorded(config, data, plan):
         from ray import tune
@@ -135,7 +133,7 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
     real = real_events(world, "tpe", scheduler, tmp_path, monkeypatch)
     search = Search(
         sampler="tpe",
-        scheduler=SCHEDULERS[scheduler].build,
+        scheduler=SCHEDULERS[scheduler],
         trials=TRIALS,
         patience=PATIENCE,
     )
@@ -148,9 +146,7 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
 @pytest.mark.parametrize("workers", [1, 3, 16])
 def test_every_trial_ends_once_and_workers_share_the_time(workers):
     world = World.of(CURVES, 0)
-    search = Search(
-        sampler="random", scheduler=SCHEDULERS["none"].build, trials=30, workers=workers
-    )
+    search = Search(sampler="random", scheduler=SCHEDULERS["none"], trials=30, workers=workers)
     history = Replay(world, search, 0).run()
     assert sorted(e.number for e in history.events if isinstance(e, Ended)) == list(range(30))
     assert len(set(history.rows.values())) == 30
@@ -179,7 +175,7 @@ def test_a_search_is_judged_by_draws_that_it_did_not_meet():
 
 def test_regret_is_that_of_the_highest_score_so_far():
     world = World.of(CURVES, 2)
-    search = Search(sampler="qmc", scheduler=SCHEDULERS["asha"].build, trials=40, workers=4)
+    search = Search(sampler="qmc", scheduler=SCHEDULERS["asha"], trials=40, workers=4)
     history = Replay(world, search, 2).run()
     found = incumbents(world, history)
     last = max(
@@ -218,7 +214,7 @@ def test_a_table_that_is_used_up_says_so():
 def test_what_is_told_of_a_trial_cut_short(telling):
     world = World.of(CURVES, 1)
     search = Search(
-        sampler="tpe", scheduler=SCHEDULERS["asha"].build, trials=40, proposer=TELLINGS[telling]
+        sampler="tpe", scheduler=SCHEDULERS["asha"], trials=40, proposer=TELLINGS[telling]
     )
     replayed = Replay(world, search, 1)
     history = replayed.run()
@@ -250,7 +246,7 @@ def test_what_is_told_of_a_trial_cut_short(telling):
 def test_a_comparison_is_told_and_drawn(tmp_path):
     searches = {
         f"{sampler} · none · 1": Search(
-            sampler=sampler, scheduler=SCHEDULERS["none"].build, trials=60, budget=800
+            sampler=sampler, scheduler=SCHEDULERS["none"], trials=60, budget=800
         )
         for sampler in ("qmc", "random")
     }

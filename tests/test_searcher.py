@@ -8,7 +8,7 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from tuning.engine.algorithms import SAMPLERS
+from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.events.ledger import Ended, EpochDone, Proposed
 from tuning.spec.space import search_space

@@ -10,7 +10,7 @@ from test_selection import a_trial
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
-from tuning.engine.algorithms import SAMPLERS
+from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
 from tuning.events.ledger import Ended, EpochDone, Proposed
 from tuning.spec.objectives import OBJECTIVES

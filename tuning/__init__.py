@@ -1,1 +1,1 @@
-"""The hyperparameter search: space, algorithms, recording, selection, and the command lines."""
+"""The hyperparameter search: space, engine, recording, selection, and the command lines."""

@@ -45,7 +45,6 @@ from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.confirm import DEFAULT_DRAWS
 from tuning.engine import interrupts
-from tuning.engine.algorithms import SAMPLERS, SCHEDULERS
 from tuning.engine.optuna_file import OptunaFile
 from tuning.engine.resumption import (
     RESUMABLE,
@@ -59,6 +58,8 @@ from tuning.engine.resumption import (
     old_ledger,
     resume_command,
 )
+from tuning.engine.samplers import SAMPLERS
+from tuning.engine.stopping import SCHEDULERS
 from tuning.engine.study import (
     Study,
     StudyOutcome,

@@ -17,7 +17,7 @@ from compare_searches import interval
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, incumbent_at, incumbents, load_curves
 
-from tuning.engine.algorithms import SCHEDULERS
+from tuning.engine.stopping import SCHEDULERS
 
 PARTS = np.array([0.1, 0.2, 0.35, 0.5, 1.0])
 PATIENCES = (2, 3, 4, 5, 7, 10, 30)
@@ -31,7 +31,7 @@ def searched(curves, seed, arguments):
     for patience in PATIENCES:
         search = Search(
             sampler="qmc",
-            scheduler=SCHEDULERS["asha"].build,
+            scheduler=SCHEDULERS["asha"],
             trials=len(curves.values),
             budget=arguments.budget,
             workers=arguments.workers,

@@ -24,11 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from curve_table import FOLDER
-from ray.tune.schedulers import ASHAScheduler
 from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
 from telling import TELLINGS
 
-from tuning.engine.algorithms import EPOCH, SCHEDULERS
+from tuning.engine.stopping import SCHEDULERS, successive_halving
 
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""
@@ -36,16 +35,14 @@ RESAMPLES = 2000
 
 
 def asha(grace, reduction):
-    """Return a builder of Tune's ASHA with that grace period and reduction factor."""
-    return lambda max_epochs: ASHAScheduler(
-        time_attr=EPOCH, max_t=max_epochs, grace_period=grace, reduction_factor=reduction
-    )
+    """Return a builder of ASHA with that first rung and reduction factor."""
+    return lambda max_epochs: successive_halving(max_epochs, grace, reduction)
 
 
 def _samplers(samplers, workers, schedulers):
     return {
         f"{sampler} · {scheduler} · {w}": Search(
-            sampler=sampler, scheduler=SCHEDULERS[scheduler].build, trials=MOST, workers=w
+            sampler=sampler, scheduler=SCHEDULERS[scheduler], trials=MOST, workers=w
         )
         for sampler in samplers
         for scheduler in schedulers
@@ -65,7 +62,7 @@ SUITES = {
     "telling": lambda: {
         f"{sampler} · {telling} · {w}": Search(
             sampler=sampler,
-            scheduler=SCHEDULERS["asha"].build,
+            scheduler=SCHEDULERS["asha"],
             trials=MOST,
             workers=w,
             proposer=proposer,
@@ -76,7 +73,7 @@ SUITES = {
     },
     "gp-telling": lambda: {
         f"gp · {telling} · 1": Search(
-            sampler="gp", scheduler=SCHEDULERS["asha"].build, trials=MOST, proposer=proposer
+            sampler="gp", scheduler=SCHEDULERS["asha"], trials=MOST, proposer=proposer
         )
         for telling, proposer in TELLINGS.items()
     },
@@ -90,7 +87,7 @@ SUITES = {
         },
         **{
             f"{name}, patience {p}": Search(
-                sampler="random", scheduler=SCHEDULERS[name].build, trials=MOST, patience=p
+                sampler="random", scheduler=SCHEDULERS[name], trials=MOST, patience=p
             )
             for name in ("asha", "median", "none")
             for p in (3, 5, 10, 30)

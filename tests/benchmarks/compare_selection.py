@@ -29,8 +29,8 @@ from compare_warm_start import as_recorded
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
-from tuning.engine.algorithms import SCHEDULERS
 from tuning.engine.confirmation import contenders
+from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended
 
 FRESH = 5
@@ -132,8 +132,8 @@ def confirmed(world, judges, seed, search):
 def ways(budget, configurations):
     """Return name → how it selects, and its search."""
     of = {"trials": configurations, "budget": budget}
-    whole = Search(sampler="random", scheduler=SCHEDULERS["none"].build, patience=NO_PATIENCE, **of)
-    ours = Search(sampler="qmc", scheduler=SCHEDULERS["asha"].build, **of)
+    whole = Search(sampler="random", scheduler=SCHEDULERS["none"], patience=NO_PATIENCE, **of)
+    ours = Search(sampler="qmc", scheduler=SCHEDULERS["asha"], **of)
     return {
         "the paper's rule": (by_score, whole),
         "stopped early": (by_score, ours),

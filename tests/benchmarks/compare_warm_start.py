@@ -28,7 +28,8 @@ from replay import (
 )
 
 from mianet.config import Hyperparameters
-from tuning.engine.algorithms import SAMPLERS, SCHEDULERS
+from tuning.engine.samplers import SAMPLERS
+from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended, EpochDone
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import PAPER, RecordedTrial
@@ -124,7 +125,7 @@ def main():
     for sampler in arguments.samplers:
         search = Search(
             sampler=sampler,
-            scheduler=SCHEDULERS["asha"].build,
+            scheduler=SCHEDULERS["asha"],
             trials=min(len(curves.values) for curves in tables),
             budget=arguments.budget,
         )

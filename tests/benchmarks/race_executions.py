@@ -18,7 +18,7 @@ import numpy as np
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
-from tuning.engine.algorithms import SCHEDULERS
+from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import EpochDone
 
 FEWEST = 2
@@ -39,21 +39,20 @@ class Race(Replay):
         super().__init__(world, search, seed)
         self.critical = critical
         self.saved = self.given_up = self.wrongly = 0
-        bracket = self.scheduler.inner._brackets[0] if search.scheduler else None
-        milestones = sorted(milestone for milestone, _ in bracket._rungs)
+        milestones = search.scheduler(world.curves.epochs).keywords["rungs"]
         self._previous = dict(zip(milestones, [0, *milestones], strict=False))
         self._at_rung = {milestone: [] for milestone in milestones}
         self._squares, self._count = 0.0, 0
 
     def _tell(self, event):
-        spared = self.scheduler.spared
+        spared = self.stopping.spared
         if isinstance(event, EpochDone) and event.epoch in self._at_rung:
             row = self.proposer.rows[event.number]
             after = self._executions_needed(event, row)
             super()._tell(event)
             if after < EXECUTIONS and event.number != spared:
                 self.saved += (EXECUTIONS - after) * (event.epoch - self._previous[event.epoch])
-                stopped = event.number in self.scheduler.stopped
+                stopped = event.number in self.stopping.stopped
                 self.given_up += stopped
                 self.wrongly += not stopped
             return
@@ -95,7 +94,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=50)
     arguments = parser.parse_args()
     curves = load_curves(FOLDER / f"{arguments.table}.parquet", arguments.draws)
-    search = Search(sampler="random", scheduler=SCHEDULERS["asha"].build, trials=len(curves.values))
+    search = Search(sampler="random", scheduler=SCHEDULERS["asha"], trials=len(curves.values))
     print(f"{len(curves.values)} configurations; c, epochs saved, of those given up wrongly")
     for critical in (1.5, 2.3, 3.0):
         saved = computed = given_up = wrongly = 0

@@ -1,7 +1,7 @@
-"""A search replayed on recorded curves: true samplers, true schedulers, simulated time.
+"""A search replayed on recorded curves: true samplers, true stopping rules, simulated time.
 
 Nothing is trained. An event queue hands the recorded epochs to the project's own ``Proposer`` and
-``StudyScheduler`` in the order in which any number of workers would report them; an epoch of a
+``Stopping`` in the order in which any number of workers would report them; an epoch of a
 trial lasts as long as its executions did when they were recorded.
 
 The paper's configuration is the first trial.
@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import optuna
 from curve_table import ACCURACIES, UNIT, About, harmonic, read_rows
-from ray.tune.schedulers import TrialScheduler
 
-from tuning.engine.algorithms import StudyScheduler
 from tuning.engine.searcher import Proposer
+from tuning.engine.stopping import Rule, Stopping
 from tuning.events.ledger import Ended, EpochDone, Proposed
 from tuning.spec.space import search_space
 
@@ -205,16 +204,16 @@ class Search:
 
     Attributes:
         sampler: A name of ``SAMPLERS``.
-        scheduler: Most epochs of a trial → scheduler of Ray Tune.
+        scheduler: Most epochs of a trial → stopping rule, as those of ``SCHEDULERS``.
         trials: Configurations to try at most.
         budget: Epochs of single executions after which nothing more is proposed.
         workers: Trials at once.
-        patience: As ``StudyScheduler`` takes it.
+        patience: As ``Stopping`` takes it.
         proposer: How proposals are made, and what the sampler is told.
     """
 
     sampler: str
-    scheduler: Callable[[int], TrialScheduler]
+    scheduler: Callable[[int], Rule]
     trials: int
     budget: float = math.inf
     workers: int = 1
@@ -277,8 +276,8 @@ class Replay:
         self.world = world
         self.search = search
         self.proposer = search.proposer(world.curves, sampler=search.sampler, seed=seed)
-        inner = search.scheduler(world.curves.epochs)
-        self.scheduler = StudyScheduler(inner, search.patience, spared=0)
+        rule = search.scheduler(world.curves.epochs)
+        self.stopping = Stopping(rule, search.patience, spared=0)
         self.history = History(rows=self.proposer.rows, asked=self.proposer.asked)
         self._queue = []
         self._tie = itertools.count()
@@ -306,7 +305,7 @@ class Replay:
         self._tell(trial.next_epoch())
         if trial.epoch >= self.world.curves.epochs:
             return "finished"
-        return "stopped_early" if trial.proposed.number in self.scheduler.stopped else None
+        return "stopped_early" if trial.proposed.number in self.stopping.stopped else None
 
     def _start(self):
         search = self.search
@@ -321,7 +320,7 @@ class Replay:
         heapq.heappush(self._queue, (ends, next(self._tie), trial))
 
     def _tell(self, event):
-        for listener in (self.proposer, self.scheduler):
+        for listener in (self.proposer, self.stopping):
             listener.take(event)
         self.history.events.append(event)
         self.history.seconds.append(self._now)

@@ -40,17 +40,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mianet.data.search_data import load_search_data
 from tuning.compute.cluster import Share
 from tuning.engine import interrupts, study
-from tuning.engine.algorithms import (
-    BEST_EPOCH,
-    CONFIGURATION,
-    EPOCH,
-    METRICS,
-    SCORE,
-    StudyScheduler,
-)
 from tuning.engine.optuna_file import OptunaFile, _Writer
 from tuning.engine.progress import Recording, SearchProgress
+from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE
 from tuning.engine.searcher import Proposer, StudySearcher
+from tuning.engine.stopping import Stopping
 from tuning.events.ledger import Ledger, hold
 from tuning.spec.space import search_space
 from tuning.tracking.recording import JOURNAL_FOLDER, StudyRecorder
@@ -236,7 +230,7 @@ def watched(clock):
     clock.watch("Tune", TuneController, "step")
     clock.watch("snapshot", TuneController, "checkpoint")
     clock.watch("sampler", Proposer, "propose", "take")
-    clock.watch("scheduler", StudyScheduler, "on_trial_add", "on_trial_result", "on_trial_complete")
+    clock.watch("scheduler", Stopping, "should_stop", "take")
     clock.watch("ledger", Ledger, "add")
     clock.watch("recorder", Recording, "take")
     clock.watch("progress", StudySearcher, "suggest")

@@ -19,7 +19,7 @@ from mianet.errors import InputError
 from tuning.compute.pace import Pace
 from tuning.compute.terminal import StatusLine, bar, time_words
 from tuning.compute.waiting import HEARTBEAT_SECONDS
-from tuning.engine.algorithms import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, METRICS, NUMBER, SCORE
+from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, as_event
 from tuning.events.ledger import Ended, EpochDone, Event, Ledger, Proposed
 from tuning.spec.records import PAPER
 from tuning.tracking.recording import StudyRecorder
@@ -242,15 +242,7 @@ class SearchProgress(Callback):
         elif BROKEN in result:
             self._end(standing, "failed", result[BROKEN])
         elif result[EPOCH] > standing.epoch:
-            self.publish(
-                EpochDone(
-                    standing.number,
-                    int(result[EPOCH]),
-                    float(result[SCORE]),
-                    int(result[BEST_EPOCH]),
-                    dict(result[METRICS]),
-                )
-            )
+            self.publish(as_event(trial, result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Make known how a trial ended."""

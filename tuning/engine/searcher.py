@@ -17,7 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
-from tuning.engine.algorithms import CONFIGURATION, NUMBER, SAMPLERS
+from tuning.engine.results import CONFIGURATION, NUMBER
+from tuning.engine.samplers import SAMPLERS
 from tuning.events.ledger import Ended, EpochDone, Event, Proposed
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.spec.records import PAPER, SELECTABLE

@@ -26,7 +26,6 @@ from tuning.compute.gpu_share import largest_of
 from tuning.compute.pace import Pace
 from tuning.compute.terminal import StatusLine
 from tuning.engine import deaths
-from tuning.engine.algorithms import SAMPLERS, SCHEDULERS, SCORE, StudyScheduler
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.progress import (
@@ -37,8 +36,12 @@ from tuning.engine.progress import (
     Standings,
     well_ended,
 )
+from tuning.engine.results import SCORE
+from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer, StudySearcher
+from tuning.engine.stopping import SCHEDULERS, Stopping
 from tuning.engine.trial import Plan, objective
+from tuning.engine.tune_scheduler import StoppingScheduler
 from tuning.events.ledger import Ended, Event, Ledger, Proposed
 from tuning.spec.models import MIANET, MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
@@ -273,7 +276,7 @@ class _Parts:
     settings: Settings
     standings: Standings
     proposer: Proposer
-    scheduler: StudyScheduler
+    stopping: Stopping
     recording: Recording
     folder: Path
     others: Sequence[Listener]
@@ -284,8 +287,14 @@ class _Parts:
 
     @property
     def listeners(self) -> list[Listener]:
-        taking_part = [self.standings.take, self.proposer.take, self.recording.take, self.clean_up]
-        return [*taking_part, *self.others]
+        return [
+            self.standings.take,
+            self.proposer.take,
+            self.stopping.take,
+            self.recording.take,
+            self.clean_up,
+            *self.others,
+        ]
 
     def clean_up(self, event: Event) -> None:
         """Remove the checkpoint of a trial that ended."""
@@ -311,7 +320,6 @@ def _parts(
 ) -> _Parts:
     paper = paper_point(study, dataset)
     settings = base_settings(study, dataset)
-    inner = SCHEDULERS[study.scheduler].build(study.max_epochs)
     proposer = Proposer(
         study.space,
         sampler=study.sampler,
@@ -325,7 +333,11 @@ def _parts(
         settings=settings,
         standings=Standings(),
         proposer=proposer,
-        scheduler=StudyScheduler(inner, study.patience, spared=proposer.paper_at),
+        stopping=Stopping(
+            SCHEDULERS[study.scheduler](study.max_epochs),
+            study.patience,
+            spared=proposer.paper_at,
+        ),
         recording=Recording(recorder, settings, share.device),
         folder=folder,
         others=others,
@@ -333,17 +345,13 @@ def _parts(
 
 
 def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
-    """Tell all of the past; end the trials that were at their end when the last process ended.
-
-    Returns:
-        Where events are published from here on. Ray Tune tells the scheduler by itself.
-    """
-    past = Events(ledger, [*parts.listeners, parts.scheduler.take])
-    past.replay()
+    """Tell all of the past; end the trials that were at their end when the last process ended."""
+    events = Events(ledger, parts.listeners)
+    events.replay()
     for standing in parts.standings.running:
-        if standing.epoch >= study.max_epochs or standing.number in parts.scheduler.stopped:
-            past.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
-    return Events(ledger, parts.listeners)
+        if standing.epoch >= study.max_epochs or standing.number in parts.stopping.stopped:
+            events.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
+    return events
 
 
 def _tuner(
@@ -395,7 +403,7 @@ def _tuner(
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=parts.scheduler,
+            scheduler=StoppingScheduler(parts.stopping),
             metric=SCORE,
             mode="max",
             num_samples=-1,  # the searcher says when it is over

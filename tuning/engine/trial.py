@@ -18,7 +18,8 @@ from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation, ValidationEpoch
 from tuning.compute.gpu_limit import exceeded, hold_to_share
-from tuning.engine.algorithms import (
+from tuning.engine.checkpoints import Checkpoint, CheckpointFile
+from tuning.engine.results import (
     BEST_EPOCH,
     BROKEN,
     CONFIGURATION,
@@ -28,7 +29,6 @@ from tuning.engine.algorithms import (
     NUMBER,
     SCORE,
 )
-from tuning.engine.checkpoints import Checkpoint, CheckpointFile
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 

@@ -1,0 +1,158 @@
+"""Which trials are stopped early: plain functions over the curves of a study's trials.
+
+A rule sees the history, the epoch that a trial has just finished, and nothing else, so that a study
+that goes on from its events decides as an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+import statistics
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+
+from tuning.events.ledger import EpochDone, Event, Proposed
+from tuning.spec.records import PAPER
+
+History: TypeAlias = Mapping[int, Sequence[float]]
+"""Number of a trial → its best score so far after each of its epochs; the trial's own included."""
+
+Rule: TypeAlias = Callable[[History, EpochDone], bool]
+"""Says whether a trial is stopped after an epoch, which is not yet in the history."""
+
+FEWEST_OTHERS = 3
+"""Median: how many others must have come as far before a trial is compared with them."""
+
+
+def asha(history: History, event: EpochDone, *, rungs: Sequence[int], reduction: int) -> bool:
+    """Stop a trial that is not among the best of those that reached its rung before it.
+
+    Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter
+    Tuning", 2020) with one bracket, as Ray Tune's ``ASHAScheduler`` decides.
+
+    Args:
+        history: The curves so far.
+        event: The trial's epoch.
+        rungs: The epochs after which trials are compared.
+        reduction: One in how many goes on.
+
+    Returns:
+        Whether the trial is stopped.
+    """
+    if event.epoch not in rungs:
+        return False
+    scores = [curve[event.epoch - 1] for curve in _others(history, event)]
+    return bool(scores and event.score < np.nanpercentile(scores, 100 * (1 - 1 / reduction)))
+
+
+def median(history: History, event: EpochDone, *, grace: int) -> bool:
+    """Stop a trial whose best is below the median of the other trials' mean scores so far.
+
+    The means begin with epoch ``grace`` (Golovin et al., "Google Vizier", 2017, section 3.2.2).
+    """
+    if event.epoch < grace:
+        return False
+    so_far = slice(grace - 1, event.epoch)
+    means = [statistics.fmean(curve[so_far]) for curve in _others(history, event)]
+    return len(means) >= FEWEST_OTHERS and event.score < statistics.median(means)
+
+
+def never(history: History, event: EpochDone) -> bool:
+    """Stop no trial."""
+    return False
+
+
+def is_stale(event: EpochDone, patience: int) -> bool:
+    """Say whether a trial's best epoch is older than the patience: its curve rose, then fell."""
+    return event.epoch - event.best_epoch >= patience
+
+
+def successive_halving(max_epochs: int, first: int, reduction: int) -> Rule:
+    """Return ASHA's rule.
+
+    Args:
+        max_epochs: Most epochs of a trial.
+        first: The first rung, in epochs.
+        reduction: One in how many goes on, and the factor between two rungs.
+    """
+    count = int(np.log(max_epochs / first) / np.log(reduction) + 1)
+    rungs = tuple(first * reduction**k for k in range(count))
+    return partial(asha, rungs=rungs, reduction=reduction)
+
+
+SCHEDULERS: Mapping[str, Callable[[int], Rule]] = MappingProxyType(
+    {
+        "asha": lambda max_epochs: successive_halving(
+            max_epochs, first=max(1, round(max_epochs / 9)), reduction=3
+        ),
+        "median": lambda max_epochs: partial(median, grace=max(1, max_epochs // 4)),
+        "none": lambda max_epochs: never,
+    }
+)
+"""Schedulers: name → the stopping rule for the most epochs of a trial."""
+
+
+class Stopping:
+    """Says which trials are stopped, by a rule and by patience; follows from a study's events.
+
+    The paper's configuration is spared: a search is compared with it, so only patience stops it.
+    Other trials are compared with it up to where the rule would have stopped it.
+
+    Args:
+        rule: Compares a trial with the others.
+        patience: Epochs without a new best after which any trial is stopped.
+        spared: Number of the trial that only patience stops; None for none.
+
+    Attributes:
+        spared: The same; a proposal of the paper's configuration sets it.
+        stopped: Numbers of the trials that have not ended but are to be stopped.
+    """
+
+    def __init__(self, rule: Rule, patience: int, spared: int | None = None) -> None:
+        self.spared = spared
+        self.stopped: set[int] = set()
+        self._rule = rule
+        self._patience = patience
+        self._history: dict[int, array[float]] = {}
+        self._overruled: set[int] = set()
+        self._epochs: dict[int, int] = {}
+
+    def should_stop(self, event: EpochDone) -> bool:
+        """Say whether a trial is stopped after an epoch; after one that is known, it is not."""
+        if event.epoch <= self._epochs.get(event.number, 0):
+            return False
+        return is_stale(event, self._patience) or (
+            event.number != self.spared and self._rule(self._history, event)
+        )
+
+    def take(self, event: Event) -> None:
+        """Learn what happened."""
+        if isinstance(event, Proposed):
+            if event.origin == PAPER:
+                self.spared = event.number
+        elif isinstance(event, EpochDone):
+            self._learn(event)
+        else:
+            self.stopped.discard(event.number)
+            self._epochs.pop(event.number, None)
+
+    def _learn(self, event: EpochDone) -> None:
+        if self.should_stop(event):
+            self.stopped.add(event.number)
+        self._epochs[event.number] = event.epoch
+        if event.number in self._overruled:
+            return
+        if event.number == self.spared and self._rule(self._history, event):
+            self._overruled.add(event.number)
+        self._history.setdefault(event.number, array("d")).append(event.score)
+
+
+def _others(history: History, event: EpochDone) -> Iterator[Sequence[float]]:
+    """Yield the curves of the other trials that came as far."""
+    for number, curve in history.items():
+        if number != event.number and len(curve) >= event.epoch:
+            yield curve

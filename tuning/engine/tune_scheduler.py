@@ -1,0 +1,42 @@
+"""A study's stopping rules behind the scheduler interface of Ray Tune."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tuning.engine.results import BROKEN, INFEASIBLE, NUMBER, as_event
+from tuning.engine.stopping import Stopping
+
+
+class StoppingScheduler(FIFOScheduler):
+    """Stops trials as ``Stopping`` says. It only asks: ``Stopping`` learns from published events.
+
+    Args:
+        stopping: Knows what has happened so far.
+    """
+
+    def __init__(self, stopping: Stopping) -> None:
+        super().__init__()
+        self._stopping = stopping
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Accept what is maximised; it is known."""
+        return True
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return whether the trial goes on."""
+        if BROKEN in result:  # the error that follows ends it
+            return str(TrialScheduler.CONTINUE)
+        stop = INFEASIBLE in result or self._stopping.should_stop(as_event(trial, result))
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the waiting trial that was proposed first, if any.
+
+        Ray Tune's own schedulers look through all trials of the study, at each event.
+        """
+        waiting = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
+        return min(waiting, key=lambda trial: int(trial.config[NUMBER]), default=None)
