@@ -7,6 +7,7 @@ waits until so many workers have joined, and prints a line for each node.
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from typing import Any
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--workers", type=count, default=0, help="how many to wait for")
     parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")
     arguments = parser.parse_args()
+    os.environ.setdefault("RAY_ADDRESS", "auto")
     print(cluster.connect())
     nodes = _awaited(arguments.workers, arguments.timeout)
     found = {node["NodeManagerAddress"]: _software(node) for node in nodes}

@@ -39,6 +39,7 @@ def main(file: str) -> None:
         stdout=subprocess.DEVNULL,
     )
     os.environ[cluster.AUTOSCALING_VARIABLE] = file
+    os.environ["RAY_ADDRESS"] = "auto"
     cluster.connect()
     share = cluster.share_resources(trials=6)
     most = [0]

@@ -1,4 +1,4 @@
-"""Ray: the running cluster when there is one, else a local one, and how trials share it."""
+"""Ray: the cluster that was asked for or a local one, and how trials share it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from ray.exceptions import AuthenticationError
 
 from mianet.data.search_data import SearchData
 from mianet.errors import InputError
+from tuning.compute import local_ray
 from tuning.compute.gpu_share import Need, asked_for, choose, smallest_gpu
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
 """Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
 
 _ROUNDING = 1e-6
+_LISTENS = "0A"  # in the tables of /proc/net
 
 
 @dataclass(frozen=True)
@@ -77,29 +79,24 @@ def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
 
 
 def connect() -> str:
-    """Connect to the running Ray cluster, or start one on this machine; return which, in words.
+    """Connect to the Ray cluster that ``RAY_ADDRESS`` names, or else start Ray on this machine.
 
-    A cluster is found as Ray finds it: by ``RAY_ADDRESS``, or as the one last started here.
+    A cluster that merely happens to run here is left alone: it may be another user's, who could
+    read what is sent to it, and run code in the processes that join it.
+
+    Returns:
+        Which one it is, in words.
 
     Raises:
-        InputError: ``RAY_ADDRESS`` names a cluster that does not answer, or does not let us in.
+        InputError: The cluster does not answer, or does not let us in; or Ray does not start.
     """
     if ray.is_initialized():
         return "the Ray of this process"
-    address = _running_cluster()
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (AuthenticationError, ConnectionError) as error:
-        raise InputError(
-            f"the cluster at {address or 'this machine'} must let us in, but does not "
-            f"({_first_line(error)}); its token must be in ~/.ray/auth_token, and RAY_AUTH_MODE "
-            "must be token"
-        ) from None
+    address = _named_cluster()
+    if address:
+        _join(address)
+    else:
+        local_ray.start()
     # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
     # just installed a handler of its own that aborts the process.
     if threading.current_thread() is threading.main_thread():
@@ -222,19 +219,57 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _running_cluster() -> str | None:
-    """Return the address of a cluster that answers, or None."""
+def _named_cluster() -> str | None:
+    """Return the address of the cluster that ``RAY_ADDRESS`` names; None where it names none.
+
+    Raises:
+        InputError: It does not answer.
+    """
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given in ("", "local"):
+        return None
     try:
-        address = canonicalize_bootstrap_address(None)
-        if address is None:
-            return None
+        address = str(canonicalize_bootstrap_address(given))
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError, OverflowError) as error:
-        if given := os.environ.get("RAY_ADDRESS"):
-            raise InputError(
-                f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
-                f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
-            ) from None
-        return None
-    return str(address)
+        raise InputError(
+            f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
+            f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
+        ) from None
+    if given == "auto" and _listening_users(int(port)) != {os.getuid()}:
+        raise InputError(
+            f"RAY_ADDRESS=auto finds only clusters of yours on this machine, but the one at "
+            f"{address} is not; name its address to join it all the same"
+        )
+    if given == "auto":
+        print(f"RAY_ADDRESS=auto: joining the Ray cluster at {address}", flush=True)
+    return address
+
+
+def _listening_users(port: int) -> set[int]:
+    """Return the users whose processes listen on a port of this machine."""
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path("/proc/net", table).read_text().splitlines()[1:]
+    ]
+    return {
+        int(r[7]) for r in rows if r[3] == _LISTENS and int(r[1].rpartition(":")[2], 16) == port
+    }
+
+
+def _join(address: str) -> None:
+    """Connect to a running cluster.
+
+    Raises:
+        InputError: It does not let us in, or others can read the token that it would get.
+    """
+    local_ray.check_token_file()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (AuthenticationError, ConnectionError) as error:
+        raise InputError(
+            f"the cluster at {address} must let us in, but does not ({_first_line(error)}); its "
+            "token must be in ~/.ray/auth_token, and RAY_AUTH_MODE must be token"
+        ) from None

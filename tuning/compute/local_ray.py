@@ -1,0 +1,123 @@
+"""Start Ray on this machine for one search: reachable from this machine and by this user only.
+
+Left to itself, Ray listens on every address, keeps its token in a file that everybody can read, and
+makes its sockets' and logs' folders writable by everybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from mianet.errors import InputError
+
+_LONGEST_FOLDER = 39
+"""Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
+
+
+def start() -> None:
+    """Start Ray on this machine and connect to it.
+
+    Raises:
+        InputError: It does not start.
+    """
+    folder = _private_folder()
+    _require_token()
+    _stay_on_loopback()
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder / "ray"),  # Ray opens its own folder to everybody
+        )
+    except Exception as error:
+        raise _not_started(error, folder) from error
+
+
+def _private_folder() -> Path:
+    """Return the folder for Ray's sessions, which nobody else can enter.
+
+    Raises:
+        InputError: It cannot be made, its path is too long, or others can replace it.
+    """
+    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
+    folder = parent / f"mianet-{os.getuid()}"
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        raise InputError(
+            f"the path of Ray's temporary files must have at most {_LONGEST_FOLDER} bytes, but "
+            f"{folder} has {len(os.fsencode(folder))}; set RAY_TMPDIR to a shorter path"
+        )
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_owned(folder)
+        folder.chmod(0o700)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"Ray needs a folder for temporary files, but {folder} cannot be written to "
+            f"({error.strerror}); set RAY_TMPDIR to a folder that can"
+        ) from error
+    return folder
+
+
+def _check_owned(folder: Path) -> None:
+    """Make sure that no other user made the folder or can put another in its place."""
+    found, parent = folder.lstat(), folder.parent.stat()
+    replaceable = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
+    if replaceable or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise InputError(
+            f"Ray's temporary files must be in a folder that is yours alone, but {folder} is "
+            "another user's, a link, or can be replaced by others; set RAY_TMPDIR to one of yours"
+        )
+
+
+def _require_token() -> None:
+    """Have Ray let in only processes that know a secret, which never touches a disk.
+
+    Processes inherit it in their environment, which other users cannot read.
+    """
+    os.environ.pop("RAY_AUTH_MODE", None)  # Ray requires a token unless this says otherwise
+    if not os.environ.get("RAY_AUTH_TOKEN"):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _stay_on_loopback() -> None:
+    """Have Ray listen on 127.0.0.1 alone, here and in the processes that this one starts."""
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def check_token_file() -> None:
+    """Refuse a cluster's token that other users of this machine can read.
+
+    Raises:
+        InputError: They can.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if path.exists() and path.stat().st_mode & 0o077:
+        raise InputError(
+            f"Ray's token must be readable by you alone, but other users can read {path}: they can "
+            f"run code as you on the cluster; give the cluster a new token, and chmod 600 {path}"
+        )
+
+
+def _not_started(error: Exception, folder: Path) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"Ray must start on this machine, but does not ({reason}); look for the reason in "
+        f"{folder}/ray/session_latest/logs"
+    )
