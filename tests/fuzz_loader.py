@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_child
 import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
@@ -161,6 +162,7 @@ def fuzz(
     """Change, load and put back as often as asked; return kind → outcome → number."""
     datasets.DATASETS = {**datasets.DATASETS, "tiny": TINY}
     store._say = lambda line: None
+    forked_child.use()
     rng = random.Random(seed)
     cases = [Case(folder / kind.replace(" ", "-"), kind) for kind in kinds]
     counts = {kind: collections.Counter[str]() for kind in kinds}

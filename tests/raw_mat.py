@@ -57,9 +57,11 @@ def change_hdf5(path, name, make):
 
 
 def chunk_bomb(file):
-    """A chunk of 64 bytes that unpacks to 64 MiB; HDF5 would unpack all of it."""
+    """A chunk of 64 bytes that unpacks to 512 MiB; HDF5 would unpack all of it."""
     bomb = file.create_dataset("features", (8, 8), "u1", chunks=(8, 8), compression="gzip")
-    bomb.id.write_direct_chunk((0, 0), zlib.compress(bytes(2**26), 9))
+    packer = zlib.compressobj(1)
+    chunk = b"".join(packer.compress(bytes(2**20)) for _ in range(512)) + packer.flush()
+    bomb.id.write_direct_chunk((0, 0), chunk)
 
 
 def cells_of_themselves(file):

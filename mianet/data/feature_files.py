@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from mianet.data.matfiles import read_mat
+from mianet.data.matfiles import read_rows
 from mianet.errors import InputError
 from mianet.inference.prediction import checked_features
 
@@ -69,22 +68,8 @@ def read_features(
 
 
 def _mat(path: Path, feature_dim: int, key: str, chunk: int) -> Iterator[np.ndarray]:
-    if not h5py.is_hdf5(path):
-        path.open("rb").close()  # a missing file is not a damaged one
-        images = read_mat(path, [key], max_bytes=_LARGEST_MATLAB_MATRIX)[0][key].T
-        yield from _rows(images.T if _is_turned(images.shape, feature_dim) else images, chunk)
-        return
-    with h5py.File(path, "r") as file:
-        # A link could lead to another file, so only variables of this one are followed.
-        plain = isinstance(file.get(key, getlink=True), h5py.HardLink)
-        item = file[key] if plain else None
-        if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.ndim != 2:
-            raise InputError(f"there must be a matrix {key}, but there is none")
-        if _is_turned(item.shape, feature_dim):
-            for start in range(0, item.shape[1], chunk):
-                yield item[:, start : start + chunk].T
-        else:  # the file has the transpose of Matlab's matrix, so rows are images
-            yield from _rows(item, chunk)
+    path.open("rb").close()  # a file that cannot be opened is not a damaged one
+    return read_rows(path, key, feature_dim, chunk, max_bytes=_LARGEST_MATLAB_MATRIX)
 
 
 def _npy(path: Path, _: int, __: str, chunk: int) -> Iterator[np.ndarray]:
@@ -129,12 +114,7 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
-def _is_turned(shape: tuple[int, ...], feature_dim: int) -> bool:
-    """Say whether a matrix of (images, features) has the right width only when turned."""
-    return shape[0] == feature_dim != shape[1]
-
-
-def _rows(array: np.ndarray | h5py.Dataset, chunk: int) -> Iterator[np.ndarray]:
+def _rows(array: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
     for start in range(0, len(array), chunk):
         yield array[start : start + chunk]
 

@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from mianet.data.datasets import find_dataset
-from mianet.data.matfiles import has_variable, read_mat
+from mianet.data.matfiles import read_texts
 from mianet.data.sources import FEATURES_FILE, find_folder, read_splits
 from mianet.errors import InputError
 
@@ -32,9 +32,9 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     splits, _, _ = read_splits(folder, spec)
     rows = splits["test_unseen"]
     path = folder / FEATURES_FILE
-    if not has_variable(path, VARIABLE):
+    files = read_texts(path, VARIABLE)
+    if files is None:
         return tuple(f"image {row + 1}" for row in rows)
-    files = read_mat(path, (), (VARIABLE,))[1][VARIABLE]
     if len(files) != spec.images:
         raise InputError(
             f"{VARIABLE} of {path} must name {spec.images:,} images, but names {len(files):,}; "

@@ -1,24 +1,39 @@
 """Reads variables of Matlab files, both the older formats (v5 to v7) and v7.3, which is HDF5.
 
-Nothing in a file is ever executed: only the wanted variables are read, and only numbers and text
-are accepted.
+scipy and h5py read them, in a process of its own with limits of memory and time: a damaged file can
+crash their C code, and a hostile one could take all memory. See ``mianet.data.matlab_child``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import IO, Any
 
-import h5py
 import numpy as np
 
-from mianet.data.matlab5 import read_matlab5
-from mianet.data.matlab73 import read_matlab73
-from mianet.data.matvalues import TooLargeError, Value, describe
 from mianet.errors import InputError
 
 MAX_BYTES = 4 * 2**30
 """Twice what Matlab lets a variable of a v7 file have."""
+SECONDS = 60
+"""Processor time that any file is given to be read."""
+BYTES_A_SECOND = 10 * 2**20
+"""One more second is given for so many bytes; a tenth of what a slow machine reads."""
+PATIENCE = 10
+"""How many times longer the reading may take on the clock: the disk may be slow, or the machine."""
+
+_PIPE_BYTES = 2**20
+_CHILD = Path(__file__).with_name("matlab_child.py")
 
 
 def read_mat(
@@ -39,78 +54,185 @@ def read_mat(
         InputError: The file is no readable Matlab file, or a variable is missing, too large or of
             a wrong kind.
     """
-    values = _read(path, (*numbers, *texts), max_bytes)
+    items = _items(path, [*numbers, *texts], max_bytes)
+    found = {head["name"]: (head, array) for head, array in items}
     for name in (*numbers, *texts):
-        if name not in values:
-            raise InputError(
-                f"{path} must have the variable {name}, but has not; it may be cut short or of "
-                "another kind: use the published file"
-            )
+        if name not in found:
+            raise _lacks(path, name)
     return (
-        {name: _matrix(values[name], name, path) for name in numbers},
-        {name: _text_list(values[name], name, path) for name in texts},
+        {name: _matrix(*found[name], path) for name in numbers},
+        {name: _text_list(found[name][0], path) for name in texts},
     )
 
 
-def has_variable(path: Path, name: str) -> bool:
-    """Say whether a Matlab file has a variable.
+def read_rows(
+    path: Path, name: str, width: int, chunk: int, *, max_bytes: int = MAX_BYTES
+) -> Iterator[np.ndarray]:
+    """Yield the rows of a matrix in blocks; files of v7.3 are never read whole.
+
+    Args:
+        path: The file.
+        name: The variable: a row of ``width`` entries for each image, or its transpose.
+        width: Entries of a row; decides which way the matrix lies.
+        chunk: Rows of a block, at most.
+        max_bytes: How many bytes a file of v5 to v7 may hold in the variable.
 
     Raises:
-        InputError: The file is no readable Matlab file.
+        InputError: As ``read_mat``.
     """
-    return name in _read(path, (name,), MAX_BYTES)
+    rows = {"width": width, "chunk": chunk}
+    is_there = False
+    with closing(_items(path, [name], max_bytes, rows)) as items:
+        for head, array in items:
+            is_there = True
+            yield _matrix(head, array, path)
+    if not is_there:
+        raise _lacks(path, name)
 
 
-def _read(path: Path, names: Sequence[str], max_bytes: int) -> dict[str, Value]:
+def read_texts(path: Path, name: str) -> tuple[str, ...] | None:
+    """Return a variable that is a list of text, or None where the file has no such variable.
+
+    Raises:
+        InputError: As ``read_mat``.
+    """
+    items = list(_items(path, [name], MAX_BYTES))
+    return _text_list(items[0][0], path) if items else None
+
+
+def _items(
+    path: Path, names: Sequence[str], max_bytes: int, rows: dict[str, int] | None = None
+) -> Generator[tuple[dict[str, Any], np.ndarray | None], None, None]:
+    """Yield the child's answer, item by item.
+
+    Raises:
+        InputError: The child says that the file cannot be read, or dies of it.
+    """
+    seconds = SECONDS + (max_bytes + _size(path)) // BYTES_A_SECOND
+    request = {
+        "path": os.fspath(path),
+        "names": list(names),
+        "max_bytes": max_bytes,
+        "seconds": seconds,
+        "rows": rows,
+    }
+    with tempfile.TemporaryFile() as errors, _start(request, path, errors) as child:
+        clock = threading.Timer(PATIENCE * seconds, child.kill)
+        clock.start()
+        try:
+            assert child.stdout is not None  # noqa: S101
+            while line := child.stdout.readline():
+                head = json.loads(line)
+                if "error" in head:
+                    raise _unreadable(path, head["error"], names, max_bytes)
+                if "end" in head:
+                    return
+                yield head, _array(head, child.stdout) if "dtype" in head else None
+            raise _unreadable(path, _death(child.wait(), errors, seconds), names, max_bytes)
+        except (EOFError, ValueError) as error:  # it died in the middle of an item
+            reason = _death(child.wait(), errors, seconds)
+            raise _unreadable(path, reason, names, max_bytes) from error
+        finally:
+            clock.cancel()
+            child.kill()
+
+
+def _start(request: dict[str, Any], path: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
-        read = read_matlab73 if h5py.is_hdf5(path) else read_matlab5
-        return read(path, names, max_bytes)
-    except TooLargeError as error:
+        return subprocess.Popen(
+            [sys.executable, "-P", os.fspath(_CHILD), json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **threads},
+            pipesize=_PIPE_BYTES,
+        )
+    except OSError as error:
         raise InputError(
+            f"{path} must be read by a process of its own, but none can be started ({error}); free "
+            "some memory or end other processes"
+        ) from error
+
+
+def _array(head: dict[str, Any], stream: IO[bytes]) -> np.ndarray:
+    """Read the array that follows an item's line.
+
+    Raises:
+        EOFError: The stream ends before.
+    """
+    array = np.empty(math.prod(head["shape"]), head["dtype"])
+    content = array.view(np.uint8)
+    while len(content):
+        count = stream.readinto(content)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        content = content[count:]
+    return array.reshape(head["shape"], order=head["order"])
+
+
+def _death(code: int, errors: IO[bytes], seconds: int) -> str:
+    """Return in words how a child ended that gave no whole answer."""
+    if code == -signal.SIGXCPU:
+        return f"reading took more than {seconds} s of processor time"
+    if code == -signal.SIGKILL:
+        return f"reading took more than {PATIENCE * seconds} s, or was ended for want of memory"
+    if code < 0:
+        return f"the reader crashed: {signal.Signals(-code).name}"
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"the reader ended with the code {code}"
+
+
+def _unreadable(path: Path, reason: str, names: Sequence[str], max_bytes: int) -> InputError:
+    if reason == "too large":
+        return InputError(
             f"{path} must have {max_bytes:,} bytes at most in {', '.join(names)}, but has more; use"
             " the published file"
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path} must fit into memory, but does not; free some or use a larger machine"
-        ) from error
-    except Exception as error:  # HDF5's reader raises almost anything on a damaged file
-        raise InputError(
-            f"{path} must be a whole Matlab file, but cannot be read ({type(error).__name__}: "
-            f"{error}); it may be damaged or cut short, so copy or download it again"
-        ) from error
-
-
-def _matrix(value: Value, name: str, path: Path) -> np.ndarray:
-    if not (isinstance(value, np.ndarray) and value.ndim == 2):
-        raise InputError(
-            f"{name} of {path} must be a matrix of real numbers, but is {describe(value)}; use the "
-            "published file"
         )
-    if value.size == 0:
+    return InputError(
+        f"{path} must be a whole Matlab file, but cannot be read ({reason}); it may be damaged or "
+        "cut short, so copy or download it again"
+    )
+
+
+def _lacks(path: Path, name: str) -> InputError:
+    return InputError(
+        f"{path} must have the variable {name}, but has not; it may be cut short or of another "
+        "kind: use the published file"
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _matrix(head: dict[str, Any], array: np.ndarray | None, path: Path) -> np.ndarray:
+    name = head["name"]
+    if array is None or array.ndim != 2:
+        kind = head["kind"] if array is None else f"{array.dtype} of shape {array.shape}"
         raise InputError(
-            f"{name} of {path} must not be empty, but its shape is {value.shape}; use the published"
+            f"{name} of {path} must be a matrix of real numbers, but is {kind}; use the published "
+            "file"
+        )
+    if array.size == 0:
+        raise InputError(
+            f"{name} of {path} must not be empty, but its shape is {array.shape}; use the published"
             " file"
         )
-    return value
+    return array
 
 
-def _text_list(value: Value, name: str, path: Path) -> tuple[str, ...]:
-    texts = []
-    for text in _texts(value):
-        if not isinstance(text, str):
-            raise InputError(
-                f"{name} of {path} must be a list of text, but has something else in it "
-                f"({describe(text)}); save it as a cell array of char vectors"
-            )
-        texts.append(text.strip())
-    return tuple(texts)
-
-
-def _texts(value: Value) -> Iterator[Value]:
-    """Yield what is in a text or a list, nested or not."""
-    if isinstance(value, tuple):
-        for entry in value:
-            yield from _texts(entry)
-    else:
-        yield value
+def _text_list(head: dict[str, Any], path: Path) -> tuple[str, ...]:
+    other = head.get("other") or (head.get("kind") if "texts" not in head else None)
+    if "dtype" in head:
+        other = f"{np.dtype(head['dtype'])} of shape {tuple(head['shape'])}"
+    if other:
+        raise InputError(
+            f"{head['name']} of {path} must be a list of text, but has something else in it "
+            f"({other}); save it as a cell array of char vectors"
+        )
+    return tuple(text.strip() for text in head["texts"])

@@ -1,0 +1,266 @@
+"""Reads variables of a Matlab file in a process of its own: ``python matlab_child.py REQUEST``.
+
+A damaged or hostile file can crash the C code of scipy's and HDF5's readers, keep them busy without
+end, or make them take any amount of memory. So they run here, behind limits of memory and processor
+time; ``mianet.data.matfiles`` starts this script and turns whatever becomes of it into one message.
+The script imports nothing of the project, so that it starts quickly.
+
+The request is a JSON object (``path``, ``names``, ``max_bytes``, ``seconds`` and ``rows``). The
+answer on the standard output is a sequence of items: a line of JSON, followed by the bytes of an
+array where the line has a ``dtype``; the last one is ``{"end": true}`` or ``{"error": …}``. A name
+that the file does not have gets no item. Nothing in a file is ever executed: only numbers and text
+are sent, and the kind of everything else is named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import scipy.io
+import scipy.sparse
+from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
+
+MAX_DEPTH = 8
+"""Cell arrays nested deeper than this hold no class name."""
+CELL_BYTES = 4096
+"""What each array of a v7.3 file counts beside its numbers, so that endless small ones end."""
+SPARE_BYTES = 256 * 2**20
+"""Memory of the readers beside twice the numbers that are read."""
+FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
+"""Matlab writes no others; some load a library that the file names."""
+Item = tuple[dict[str, Any], np.ndarray | None]
+"""A line of the answer, and the array that follows it."""
+
+
+class TooLargeError(ValueError):
+    """The wanted variables need more memory than the request allows."""
+
+
+def main() -> None:
+    """Answer the request on the command line."""
+    request = json.loads(sys.argv[1])
+    _limit(2 * request["max_bytes"] + SPARE_BYTES, request["seconds"])
+    try:
+        for head, array in answer(request):
+            _write(sys.stdout.buffer, head, array)
+        end: dict[str, Any] = {"end": True}
+    except (TooLargeError, MemoryError):
+        end = {"error": "too large"}
+    except Exception as error:  # the readers raise almost anything on a damaged file
+        end = {"error": f"{type(error).__name__}: {error}"}
+    _write(sys.stdout.buffer, end, None)
+
+
+def answer(request: Mapping[str, Any]) -> Iterator[Item]:
+    """Yield the items of the answer to a request, but the last.
+
+    Args:
+        request: Which ``names`` of the file at ``path`` to read; they may have ``max_bytes``
+            together. With ``rows``, a matrix with an entry for each image comes in blocks of
+            ``rows["chunk"]`` rows of ``rows["width"]`` entries, whichever way it lies in the file.
+
+    Raises:
+        TooLargeError: The variables have more bytes.
+        Exception: Almost any, where the file is damaged, cut short or of another kind.
+    """
+    path, names, left = Path(request["path"]), request["names"], request["max_bytes"]
+    warnings.simplefilter("error")  # scipy only warns of variables that cannot be read
+    if not h5py.is_hdf5(path):
+        values = _matlab5(path, names, left)
+        yield from _in_rows(values, request["rows"]) if request["rows"] else values
+        return
+    with h5py.File(path, "r") as file:
+        found = [name for name in names if _is_own(file, name)]
+        if request["rows"]:
+            for name in found:
+                yield from _matlab73_rows(name, file[name], **request["rows"])
+        else:
+            reader = _Matlab73(file, left)
+            for name in found:
+                yield _item(name, reader.value(file[name]))
+
+
+def _limit(memory_bytes: int, seconds: int) -> None:
+    """Limit this process to so much more memory than it has, and to processor time."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    for kind, wanted in (
+        (resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (limit, hard))
+
+
+def _write(stream: BinaryIO, head: Mapping[str, Any], array: np.ndarray | None) -> None:
+    stream.write(json.dumps(head).encode() + b"\n")
+    if array is not None:
+        stream.write(array.ravel(order="K").view(np.uint8).data)
+    stream.flush()
+
+
+def _item(name: str, value: Any) -> Item:
+    """Return what is sent for a value: numbers, the texts in it, or only its kind."""
+    if isinstance(value, np.ndarray):
+        if not value.flags.f_contiguous:
+            value = np.ascontiguousarray(value)
+        order = "F" if value.flags.f_contiguous else "C"
+        head = {"name": name, "dtype": value.dtype.str, "shape": value.shape, "order": order}
+        return head, value
+    if isinstance(value, _Other):
+        return {"name": name, "kind": str(value)}, None
+    kind = "text" if isinstance(value, str) else "a list"
+    texts = list(_texts(value))
+    other = next((str(text) for text in texts if isinstance(text, _Other)), None)
+    known = [text for text in texts if not isinstance(text, _Other)]
+    return {"name": name, "kind": kind, "texts": known, "other": other}, None
+
+
+class _Other(str):
+    """Describes a value that is neither real numbers nor text."""
+
+    __slots__ = ()
+
+
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """Yield what is in a text or a cell array, nested or not."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, np.ndarray):
+        yield _Other(f"{value.dtype} of shape {value.shape}")
+    elif depth > MAX_DEPTH:
+        yield _Other("nested too deep")
+    else:
+        for entry in value:
+            yield from _texts(entry, depth + 1)
+
+
+def _matlab5(path: Path, names: list[str], max_bytes: int) -> Iterator[Item]:
+    """Yield the variables of a file of v5 to v7, which scipy reads."""
+    # Scipy stops where it has all it wants: a name that no variable has lets it see the whole file.
+    values = scipy.io.loadmat(path, variable_names=[*names, ""])
+    for name in names:
+        if name in values:
+            value = _matlab5_value(values.pop(name))
+            max_bytes -= value.nbytes if isinstance(value, np.ndarray) else 0
+            if max_bytes < 0:
+                raise TooLargeError
+            yield _item(name, value)
+
+
+def _matlab5_value(value: Any, depth: int = 0) -> Any:
+    """Return a value of scipy's as numbers, a text, a list of values, or a description."""
+    if isinstance(value, scipy.sparse.sparray | scipy.sparse.spmatrix):
+        return _Other("a sparse matrix")
+    if isinstance(value, MatlabFunction):
+        return _Other("a function handle")
+    if isinstance(value, MatlabObject | MatlabOpaque) or not isinstance(value, np.ndarray):
+        return _Other("an object")
+    if value.dtype.kind == "U":
+        rows = value.ravel().tolist() or [""]
+        return rows[0] if len(rows) == 1 else rows
+    if value.dtype.kind == "O":
+        if depth > MAX_DEPTH:
+            return _Other("nested too deep")
+        return [_matlab5_value(entry, depth + 1) for entry in value.ravel("F")]
+    unread = {"V": "a struct", "c": "complex"}
+    return _Other(unread[value.dtype.kind]) if value.dtype.kind in unread else value
+
+
+def _in_rows(items: Iterator[Item], rows: Mapping[str, int]) -> Iterator[Item]:
+    """Send the matrices among items in blocks of rows."""
+    for head, array in items:
+        if array is None or array.ndim != 2:
+            yield head, array
+            continue
+        # Images are columns, as the field publishes them, or rows if only so the width is right.
+        images = array if array.shape[1] == rows["width"] != array.shape[0] else array.T
+        for start in range(0, len(images), rows["chunk"]):
+            yield _item(head["name"], np.ascontiguousarray(images[start : start + rows["chunk"]]))
+
+
+def _is_own(file: Any, name: str) -> bool:
+    """Say whether a variable is in this file: a link could lead to another one."""
+    return isinstance(file.get(name, getlink=True), h5py.HardLink)
+
+
+def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Item]:
+    """Send a matrix of a v7.3 file in blocks of rows, without reading all of it."""
+    if other := _unread_kind(item):
+        yield _item(name, other)
+        return
+    if item.ndim != 2:
+        yield _item(name, _Other(f"{item.dtype} of shape {item.shape}"))
+        return
+    _check_filters(item)
+    # The file has the transpose of Matlab's matrix, so its rows are Matlab's columns: images.
+    is_turned = item.shape[0] == width != item.shape[1]
+    for start in range(0, item.shape[1 if is_turned else 0], chunk):
+        part = item[:, start : start + chunk].T if is_turned else item[start : start + chunk]
+        yield _item(name, np.ascontiguousarray(part))
+
+
+def _unread_kind(item: Any) -> _Other | None:
+    """Return what an item of a v7.3 file is, where it is not an array of this file."""
+    if not isinstance(item, h5py.Dataset):
+        return _Other("a struct, a sparse matrix or an object")
+    if item.external or item.is_virtual:
+        return _Other("kept in another file")
+    is_cell = h5py.check_ref_dtype(item.dtype) is h5py.Reference
+    return None if is_cell or item.dtype.kind in "iuf" else _Other(f"of the type {item.dtype}")
+
+
+def _check_filters(item: Any) -> None:
+    properties = item.id.get_create_plist()
+    filters = {properties.get_filter(k)[0] for k in range(properties.get_nfilters())}
+    if unknown := filters - FILTERS:
+        raise ValueError(f"it is compressed by the filter {min(unknown)}, which Matlab has not")
+
+
+class _Matlab73:
+    """Reads values of one v7.3 file, as long as they fit a limit together."""
+
+    def __init__(self, file: Any, max_bytes: int) -> None:
+        self.file = file
+        self.left = max_bytes
+
+    def value(self, item: Any, depth: int = 0) -> Any:
+        """Return a variable or cell; matrices are stored transposed, cells as references."""
+        if other := _unread_kind(item):
+            return other
+        self.left -= math.prod(item.shape) * item.dtype.itemsize + CELL_BYTES
+        if self.left < 0 or math.prod(item.chunks or ()) * item.dtype.itemsize > self.left + 2**20:
+            raise TooLargeError
+        _check_filters(item)
+        kind = item.attrs.get("MATLAB_class", b"")
+        if item.attrs.get("MATLAB_empty", 0):  # its content is a shape
+            return {b"char": "", b"cell": []}.get(kind, np.empty((0, 0)))
+        if item.dtype.kind == "O":
+            if depth == MAX_DEPTH:
+                return _Other("nested too deep")
+            references = item[()].T.ravel("F")
+            return [self.value(self.file[reference], depth + 1) for reference in references]
+        values = np.asarray(item[()]).T
+        return _char_rows(values) if kind == b"char" else values
+
+
+def _char_rows(units: np.ndarray) -> str | list[str]:
+    """Return the text of UTF-16 code units; a list of a matrix's rows."""
+    if units.dtype.kind != "u" or units.ndim != 2:
+        raise ValueError(f"text has the type {units.dtype} and the shape {units.shape}")
+    lines = [line.astype("<u2").tobytes().decode("utf-16-le") for line in units]
+    return lines[0] if len(lines) == 1 else lines
+
+
+if __name__ == "__main__":
+    main()
