@@ -198,8 +198,8 @@ def _unreadable(path: Path, reason: str, names: Sequence[str], max_bytes: int) -
 
 def _lacks(path: Path, name: str) -> InputError:
     return InputError(
-        f"{path} must have the variable {name}, but has not; it may be cut short or of another "
-        "kind: use the published file"
+        f"{path} must have the variable {name}, but has not; it may be cut short, of another kind, "
+        "or call it otherwise"
     )
 
 
