@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
+from tuning.cli.terminal import StatusLine
 from tuning.compute.pace import Pace
-from tuning.compute.terminal import StatusLine
 from tuning.engine.progress import SearchProgress, Standings
 from tuning.engine.results import NUMBER
 from tuning.events.ledger import Ended, EpochDone, Proposed

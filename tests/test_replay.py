@@ -23,6 +23,7 @@ from replay import Curves, Replay, Search, TableProposer, World, incumbents, reg
 from telling import TELLINGS
 
 from mianet.data.search_data import load_search_data
+from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
 from tuning.engine import results, study
 from tuning.engine.interrupts import Interrupt
@@ -114,7 +115,9 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     with hold(tmp_path / "replayed") as ledger:
         ledger.begin({"dataset": "digits"})
         data = ray.put(load_search_data("digits"))
-        study.run_study(settings, "digits", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt())
+        study.run_study(
+            settings, "digits", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt(), StatusLine()
+        )
     with hold(tmp_path / "replayed") as ledger:
         return ledger.events
 

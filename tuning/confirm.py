@@ -21,6 +21,7 @@ from tuning.cli.command_line import (
     run,
     tracking_uri,
 )
+from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
@@ -56,7 +57,8 @@ def confirm_study() -> int:
         gpus_per_trial=arguments.gpus_per_trial,
         need=need_of_any(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
     )
-    confirm(ranked, draws, share, uri, arguments.storage)
+    with StatusLine() as line:
+        confirm(ranked, draws, share, uri, arguments.storage, line)
     trials = read_trials(uri, source.name, arguments.study)
     if not arguments.brief:
         print(select(trials, data_digest=data.digest, model=arguments.model).why)

@@ -45,6 +45,7 @@ from tuning.cli.command_line import (
     run,
     tracking_uri,
 )
+from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster
 from tuning.compute.gpu_share import Need, most, need_of
 from tuning.compute.waiting import Tasks, Timed
@@ -187,7 +188,8 @@ def _calibrate(data: SearchData, trial: RecordedTrial, share: cluster.Share) -> 
     """Choose the constant on the validation executions that the trial was scored on."""
     shared = ray.put(data)
     curves = []
-    with Tasks("calibration", share) as tasks:
+    with StatusLine() as line:
+        tasks = Tasks("calibration", share, line)
         executions = range(trial.executions)
         running = [tasks.start(_validate_one, shared, trial, k, share) for k in executions]
         for execution, reference in enumerate(running):
@@ -235,7 +237,8 @@ def _train_and_record(
     """Train every configuration with every seed, all at once as far as the cluster goes."""
     data, test = ray.put(world.data), ray.put(world.test)
     tested = {}
-    with Tasks("final training", world.share) as tasks:
+    with StatusLine() as line:
+        tasks = Tasks("final training", world.share, line)
         running = {role: _start(trial, world, data, test, tasks) for role, trial in chosen.items()}
         for role, trial in chosen.items():
             calibration = calibrations.get(role)
@@ -245,7 +248,7 @@ def _train_and_record(
                 for seed, reference in zip(world.seeds, running[role], strict=True):
                     timed.append(tasks.awaited(reference, f"{role}, seed {seed}"))
                     result: FinalResult | DivergedError = timed[-1].result
-                    tasks.say(f"{role}, seed {seed}: {_outcome(result)}")
+                    line.say(f"{role}, seed {seed}: {_outcome(result)}")
                     if isinstance(result, FinalResult):
                         recorder.seed_finished(_figures(result, calibration))
                 figures = _end(timed, world, recorder)

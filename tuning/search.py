@@ -41,6 +41,7 @@ from tuning.cli.command_line import (
     value_range,
     writable_folder,
 )
+from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.confirm import DEFAULT_DRAWS
@@ -182,9 +183,18 @@ def search() -> int:
                 f"to look at it: {recorder.location}",
                 flush=True,
             )
-            outcome = run_study(
-                study, data.name, kept, share, recorder, ledger, interrupt, [optuna_file.take]
-            )
+            with StatusLine() as line:
+                outcome = run_study(
+                    study,
+                    data.name,
+                    kept,
+                    share,
+                    recorder,
+                    ledger,
+                    interrupt,
+                    line,
+                    [optuna_file.take],
+                )
             recorder.close("interrupted" if outcome.interrupted else "finished")
         return _after(outcome, arguments, study, ledger, uri)
 

@@ -38,6 +38,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mianet.data.search_data import load_search_data
+from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
 from tuning.engine import interrupts, study
 from tuning.engine.optuna_file import OptunaFile, _Writer
@@ -331,7 +332,7 @@ def search(arguments, curves):
         ) as optuna_file:  # fmt: skip
             outcome = study.run_study(
                 settings, data.name, ray.put(replayed), share, recorder, ledger, interrupt,
-                [optuna_file.take, lines],
+                StatusLine(), [optuna_file.take, lines],
             )  # fmt: skip
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         waiting = lines._undelivered()

@@ -1,23 +1,21 @@
-"""Wait for work on the cluster with a sign of life."""
+"""Run functions on the cluster and show how far they are."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
 from mianet.errors import InputError
 from tuning.compute.cluster import Share
+from tuning.compute.display import Display, time_words
 from tuning.compute.gpu_limit import held
-from tuning.compute.terminal import REFRESH_SECONDS, StatusLine, bar, time_words
 
-HEARTBEAT_SECONDS = 10.0
-"""The terminal is never quiet for longer than this."""
+_REFRESH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,19 @@ class Timed:
 class Tasks:
     """Tasks of one kind on the cluster, started together and awaited one by one.
 
-    As a context manager it takes its status line away at the end.
-
     Args:
-        title: What the status line calls them.
+        title: What the display calls them.
         share: What each of them gets.
+        display: Where their progress is shown.
     """
 
-    def __init__(self, title: str, share: Share) -> None:
+    def __init__(self, title: str, share: Share, display: Display) -> None:
         self._title = title
         self._task = ray.remote(_timed).options(
             num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
         )
         self._gpus = share.gpus
-        self._line = StatusLine()
+        self._display = display
         self._started = time.monotonic()
         self._all: list[ray.ObjectRef] = []
 
@@ -59,47 +56,23 @@ class Tasks:
         return self._all[-1]
 
     def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
-        """Return what a task returned; tell a person now and then that it is at work.
+        """Return what a task returned; show progress until then.
 
         Args:
             reference: What ``start`` returned.
-            what: What the person is told of it.
+            what: What the display calls it.
         """
-        since = time.monotonic()
-        pause = REFRESH_SECONDS if self._line.live else HEARTBEAT_SECONDS
-        while not ray.wait([reference], timeout=pause)[0]:
-            if self._line.live:
-                self._line.show(self._status(what))
-            else:
-                self._line.say(f"{what}: training, {time.monotonic() - since:.0f} s")
+        while not ray.wait([reference], timeout=_REFRESH_SECONDS)[0]:
+            self._show(what)
         timed: Timed = result_of(reference)
         return timed
 
-    def say(self, line: str) -> None:
-        """Print a line."""
-        self._line.say(line)
-
-    def __enter__(self) -> Self:
-        """Return the tasks."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take the status line away."""
-        self._line.clear()
-
-    def _status(self, what: str) -> str:
-        done = len(ray.wait(self._all, num_returns=len(self._all), timeout=0)[0])
+    def _show(self, what: str) -> None:
+        total = len(self._all)
+        done = len(ray.wait(self._all, num_returns=total, timeout=0)[0])
         elapsed = time.monotonic() - self._started
-        remaining = elapsed * (len(self._all) - done) / done if done else None
-        return (
-            f"{bar(done, len(self._all))} {self._title} {done}/{len(self._all)} · {what} · "
-            f"{time_words(elapsed, remaining)}"
-        )
+        times = time_words(elapsed, elapsed * (total - done) / done if done else None)
+        self._display.show(done, total, f"{self._title} {done}/{total} · {what} · {times}")
 
 
 def result_of(reference: ray.ObjectRef) -> Any:

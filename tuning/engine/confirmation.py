@@ -25,6 +25,7 @@ from mianet.processor import use_threads
 from mianet.validation import score_execution
 from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
+from tuning.compute.display import Display
 from tuning.compute.waiting import Tasks, Timed
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.objectives import OBJECTIVES
@@ -111,7 +112,12 @@ def fresh_draws(
 
 
 def confirm(
-    trials: Sequence[RecordedTrial], draws: Draws, share: Share, uri: str, storage: Path
+    trials: Sequence[RecordedTrial],
+    draws: Draws,
+    share: Share,
+    uri: str,
+    storage: Path,
+    display: Display,
 ) -> None:
     """Run every contender among the trials on fresh draws; record each in a run of its own.
 
@@ -121,21 +127,20 @@ def confirm(
         share: How executions share the cluster.
         uri: The tracking store that the trials were read from.
         storage: Folder of studies, where what is recorded waits until it is delivered.
+        display: Where a person follows it.
     """
     chosen = [trial for trial in contenders(trials) if not _is_confirmed(trial, draws)]
-    print(
+    display.say(
         f"confirming {len(chosen)} configurations on {draws.count} fresh draws each, "
-        f"{share.workers} at once, {share.each}",
-        flush=True,
+        f"{share.workers} at once, {share.each}"
     )
-    data = ray.put(draws.data)
-    with Tasks("confirming", share) as tasks:
-        running = [_start(trial, draws, data, share, tasks) for trial in chosen]
-        for trial, references in zip(chosen, running, strict=True):
-            with FinalRecorder.open(uri, _describe(trial, draws, share), storage) as recorder:
-                what = f"trial {trial.number}, {draws.count} fresh draws"
-                timed = [tasks.awaited(reference, what) for reference in references]
-                tasks.say(f"trial {trial.number}: {_record(trial, draws, timed, recorder)}")
+    data, tasks = ray.put(draws.data), Tasks("confirming", share, display)
+    running = [_start(trial, draws, data, share, tasks) for trial in chosen]
+    for trial, references in zip(chosen, running, strict=True):
+        with FinalRecorder.open(uri, _describe(trial, draws, share), storage) as recorder:
+            what = f"trial {trial.number}, {draws.count} fresh draws"
+            timed = [tasks.awaited(reference, what) for reference in references]
+            display.say(f"trial {trial.number}: {_record(trial, draws, timed, recorder)}")
 
 
 def _is_confirmed(trial: RecordedTrial, draws: Draws) -> bool:

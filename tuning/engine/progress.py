@@ -16,9 +16,8 @@ from ray.tune import Callback
 
 from mianet.config import Settings
 from mianet.errors import InputError
+from tuning.compute.display import Display, time_words
 from tuning.compute.pace import Pace
-from tuning.compute.terminal import StatusLine, bar, time_words
-from tuning.compute.waiting import HEARTBEAT_SECONDS
 from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, as_event
 from tuning.events.ledger import Ended, EpochDone, Event, Ledger, Proposed
 from tuning.spec.records import PAPER
@@ -188,9 +187,7 @@ class Recording:
 
 @dataclass
 class SearchProgress(Callback):
-    """Turns what Ray Tune says into events, and tells a person.
-
-    On a terminal that is a line a trial above a status line; else a sign of life now and then.
+    """Turns what Ray Tune says into events, and shows them: a line a trial, and the status.
 
     Attributes:
         publish: Makes an event known.
@@ -199,7 +196,7 @@ class SearchProgress(Callback):
         max_epochs: Most epochs of a trial.
         again: Has a trial handed out once more.
         most_retries: How often that is done for a trial whose worker died.
-        line: Where the person is told.
+        display: Where a person follows the search.
         pace: Learns how long trials take.
         seconds: How long the search may take; None for no limit.
         symbol: What a score is called.
@@ -211,17 +208,16 @@ class SearchProgress(Callback):
     max_epochs: int
     again: Callable[[Proposed], None]
     most_retries: int
-    line: StatusLine
+    display: Display
     pace: Pace
     seconds: float | None = None
     symbol: str = "H"
     retries: Counter[int] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
-    last_line: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the listeners out: Ray Tune pickles its callbacks, and connections cannot be."""
-        return {**self.__dict__, "publish": None, "standings": None, "again": None}
+        """Leave out what cannot be pickled, as Ray Tune pickles its callbacks."""
+        return {**self.__dict__, "publish": None, "standings": None, "again": None, "display": None}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take the time of a trial."""
@@ -270,31 +266,18 @@ class SearchProgress(Callback):
         )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Give a sign of life."""
-        if self.line.live:
-            if self.line.due:
-                self.line.show(self.status())
-        elif time.monotonic() - self.last_line >= HEARTBEAT_SECONDS:
-            running = self.standings.running
-            now = ", ".join(
-                f"trial {s.number} epoch {s.epoch}/{self.max_epochs}" for s in running[:4]
-            )
-            more = f" and {len(running) - 4} more" if len(running) > 4 else ""
-            self._say(f"running: {now or 'waiting for workers'}{more}{self._best_words()}")
-
-    def status(self) -> str:
-        """Return how the search stands, in a line."""
+        """Show the status."""
         counts = self.standings.counts
         done = counts.total() - counts["running"]
         best = self.standings.best
         words = [
-            f"{bar(done, self.trials)} {done}/{self.trials}",
+            f"{done}/{self.trials}",
             f"{counts['running']} running",
             *([f"{counts['stopped_early']} stopped early"] if counts["stopped_early"] else []),
             *([f"best {self.symbol} {100 * best.score:.2f} (trial {best.number})"] if best else []),
             time_words(time.monotonic() - self.started, self._remaining(self.trials - done)),
         ]
-        return " · ".join(words)
+        self.display.show(done, self.trials, " · ".join(words))
 
     def _remaining(self, left: int) -> float | None:
         remaining = self.pace.remaining(left)
@@ -330,10 +313,8 @@ class SearchProgress(Callback):
         return f" | best {self.symbol} {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
-        self.last_line = time.monotonic()
-        seconds = int(self.last_line - self.started)
-        self.line.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
-        self.line.show(self.status())  # below a line that ends a trial, it counts that trial
+        seconds = int(time.monotonic() - self.started)
+        self.display.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
 
 
 def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:

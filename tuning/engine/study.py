@@ -22,9 +22,9 @@ from mianet.data.search_data import SearchData
 from mianet.errors import InputError
 from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
 from tuning.compute.cluster import Share
+from tuning.compute.display import Display
 from tuning.compute.gpu_share import largest_of
 from tuning.compute.pace import Pace
-from tuning.compute.terminal import StatusLine
 from tuning.engine import deaths
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
@@ -225,6 +225,7 @@ def run_study(
     recorder: StudyRecorder,
     ledger: Ledger,
     interrupt: Interrupt,
+    display: Display,
     listeners: Sequence[Listener] = (),
 ) -> StudyOutcome:
     """Run a search, or what is left of it, on the connected Ray; record it as it goes.
@@ -240,6 +241,7 @@ def run_study(
         recorder: Where to record; it is left open.
         ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
         interrupt: Says when to stop.
+        display: Where a person follows the search.
         listeners: Who is told of all that happens, beside those who take part.
 
     Raises:
@@ -255,8 +257,7 @@ def run_study(
         seconds=study.time_budget and study.time_budget - ledger.seconds_before,
     )
     if left.trials > 0 and (left.seconds is None or left.seconds > 0):
-        with StatusLine() as line:
-            _fit(_tuner(study, data, share, parts, events, left, interrupt, line), events)
+        _fit(_tuner(study, data, share, parts, events, left, interrupt, display), events)
     counts = parts.standings.counts
     counts["interrupted"] = counts.pop("running", 0)
     seconds = time.monotonic() - started
@@ -362,7 +363,7 @@ def _tuner(
     events: Events,
     left: _Left,
     interrupt: Interrupt,
-    line: StatusLine,
+    display: Display,
 ) -> tune.Tuner:
     def propose() -> Proposed | None:
         if len(parts.standings.trials) >= study.trials:
@@ -391,7 +392,7 @@ def _tuner(
         study.max_epochs,
         searcher.again,
         MOST_RETRIES,
-        line,
+        display,
         Pace(share.workers),
         left.seconds,
         symbol=study.goal.symbol,

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 from tuning.analysis.costs import costs
-from tuning.compute.terminal import clock
+from tuning.compute.display import clock
 from tuning.report.markup import Html, element
 from tuning.report.subject import Subject, figure_words, hours, mean_words, percent
 from tuning.tracking.recorded_studies import FinalTraining

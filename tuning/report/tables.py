@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tuning.analysis.costs import costs
 from tuning.analysis.outcome_table import FIGURES, HEADINGS
-from tuning.compute.terminal import clock
+from tuning.compute.display import clock
 from tuning.report.markup import Html, element, grouped_table, joined, note, table
 from tuning.report.subject import (
     Subject,

@@ -1,0 +1,71 @@
+"""Show progress on a terminal: lines that stay, and a status line below them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+HEARTBEAT_SECONDS = 10.0
+"""Where there is no status line, the output is never quiet for longer than this."""
+
+_REFRESH_SECONDS = 0.5
+_NO_TERMINAL = ("", "dumb")
+"""Values of ``TERM`` that promise no control characters."""
+
+
+class StatusLine:
+    """A ``Display`` on the standard output; as a context manager it removes the status at its end.
+
+    Where the output is a file or a pipe, the status is printed as a plain line now and then.
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._last_line = time.monotonic()
+
+    def show(self, done: int, total: int, words: str) -> None:
+        """Replace the status, at most twice a second."""
+        if self._bar is None:  # tqdm shows its bar as soon as it is made
+            self._bar = tqdm(
+                initial=done,
+                total=total,
+                desc=words,
+                bar_format="{bar:20} {desc}",
+                file=sys.stdout,
+                disable=os.environ.get("TERM", "") in _NO_TERMINAL or None,
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=_REFRESH_SECONDS,
+                miniters=0,
+            )
+        if not self._bar.disable:
+            self._bar.total = total
+            self._bar.set_description_str(words, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._last_line >= HEARTBEAT_SECONDS:
+            self.say(words)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Return the line."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the status."""
+        if self._bar is not None:
+            self._bar.close()
