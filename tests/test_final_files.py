@@ -49,7 +49,11 @@ GOOD = confusion_text(np.array([[3]]), ["a"], [False])
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\0", "a,b\n1,2\n", GOOD[:-4], GOOD.replace(",3", ",x"), GOOD + "b,0\n"]
+    "text",
+    [
+        *("", "\0", "a,b\n1,2\n", GOOD[:-4], GOOD.replace(",3", ",x"), GOOD.replace(",3", ",3,9")),
+        *(GOOD + "b,0\n", GOOD + "a,0,b,0,3\n", GOOD + "a,0,a,0,3,9\n", GOOD + '"a'),
+    ],
 )
 def test_a_damaged_file_is_one_clear_error(text):
     with pytest.raises(InputError, match=r"confusion\.csv must be"):

@@ -24,7 +24,7 @@ def store_of(folder):
 def test_it_is_searched_tested_and_compared_with_its_published_configuration(searched):
     _, ended = searched
     assert ended.returncode == 0, ended.stderr
-    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[2:4]
+    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[3:5]
     assert paper.startswith("paper (trial 3)")
     assert selected.startswith("selected (trial")
     assert selected.count("±  0.0") == 4, "a closed form has no chance in it"

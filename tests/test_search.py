@@ -48,7 +48,7 @@ def test_it_ends_well_and_prints_both_configurations(searched):
     _, ended = searched
     assert ended.returncode == 0, ended.stderr
     assert "3/3" in ended.stdout
-    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[2:4]
+    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[3:5]
     assert paper.startswith("paper (trial 2)")
     assert selected.startswith("selected (trial")
     assert paper.count("±") == selected.count("±") == 5  # four test figures, and fresh draws

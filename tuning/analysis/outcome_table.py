@@ -1,20 +1,28 @@
-"""The outcome of a search as a table that a person reads in a terminal."""
+"""The outcome of a search as a table for a terminal."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-FIGURES = ("unseen_accuracy", "seen_accuracy", "harmonic_mean", "zsl_accuracy")
-HEADINGS = ("ts", "tr", "H", "T1")
-_VALIDATION_WIDTH, _FRESH_WIDTH, _TEST_WIDTH = 6, 14, 13
-_FEWEST_FOR_DEVIATION = 2
+import pandas as pd  # type: ignore[import-untyped]
+
+FIGURES = MappingProxyType(
+    {
+        "unseen_accuracy": "ts",
+        "seen_accuracy": "tr",
+        "harmonic_mean": "H",
+        "zsl_accuracy": "T1",
+    }
+)
+"""Figures of a configuration → their symbols in tables."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration's figures, as fractions of 1; a figure that is missing is printed as ``-``.
+    """A configuration's figures, as fractions of 1; a missing figure is printed as ``-``.
 
     Attributes:
         name: What the configuration is called.
@@ -32,40 +40,46 @@ class Row:
 
 
 def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int, symbol: str = "H") -> str:
-    """Return validation beside test figures, in percent, one configuration a line."""
-    width = max(len(row.name) for row in rows)
-    validation = "".join(f"{h:>{_VALIDATION_WIDTH}}" for h in HEADINGS)
-    test = "".join(f"{h:>{_TEST_WIDTH}}" for h in HEADINGS)
-    over_validation = f"validation ({executions} executions)".center(len(validation))
-    over_test = f"test (mean ± sd of {seeds} seeds)".center(len(test))
+    """Return validation beside test figures, in percent, one configuration a line.
+
+    Args:
+        rows: The configurations.
+        executions: Draws that the validation figures are means of.
+        seeds: Trainings that the test figures are means of.
+        symbol: What was selected for, as tables call it.
+    """
     draws = max(len(row.fresh) for row in rows)
-    fresh = f"{f'{draws} fresh':>{_FRESH_WIDTH}}" if draws else ""
-    fresh_heading = f"{f'draws: {symbol}':>{_FRESH_WIDTH}}" if draws else ""
-    lines = [
-        f"{'':{width}}         {over_validation}{fresh}  {over_test}".rstrip(),
-        f"{'':{width}}  epochs {validation}{fresh_heading}  {test}",
-        *(_line(row, width, confirmed=draws > 0) for row in rows),
+    fresh = (f"{draws} fresh draws", symbol)
+    cells = [
+        {
+            ("", "epochs"): str(row.epochs),
+            **{("validation", s): _percent(row.validation.get(f)) for f, s in FIGURES.items()},
+            **({fresh: _over_draws(row.fresh)} if draws else {}),
+            **{("test", s): _over_seeds(row.test, f) for f, s in FIGURES.items()},
+        }
+        for row in rows
     ]
-    return "\n".join(lines)
-
-
-def _line(row: Row, width: int, *, confirmed: bool) -> str:
-    validation = "".join(f"{_percent(row.validation, f):>{_VALIDATION_WIDTH}}" for f in FIGURES)
-    fresh = f"{_over_draws(row.fresh):>{_FRESH_WIDTH}}" if confirmed else ""
-    test = "".join(f"{_with_deviation(row.test, f):>{_TEST_WIDTH}}" for f in FIGURES)
-    return f"{row.name:{width}}  {row.epochs:6d} {validation}{fresh}  {test}"
+    table = pd.DataFrame(cells, index=[row.name for row in rows])
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return (
+        f"percent; validation ({executions} executions), test (mean ± sd of {seeds} seeds)\n"
+        f"{table.to_string()}"
+    )
 
 
 def _over_draws(fresh: Sequence[float]) -> str:
-    if len(fresh) < _FEWEST_FOR_DEVIATION:
-        return f"{100 * fresh[0]:.1f}" if fresh else "-"
-    return f"{100 * statistics.fmean(fresh):.1f} ± {100 * statistics.stdev(fresh):>4.1f}"
+    if not fresh:
+        return "-"
+    return _with_deviation(statistics.fmean(fresh), statistics.stdev(fresh) if fresh[1:] else None)
 
 
-def _percent(figures: Mapping[str, float], name: str) -> str:
-    return f"{100 * figures[name]:.1f}" if name in figures else "-"
+def _over_seeds(test: Mapping[str, float], figure: str) -> str:
+    return _with_deviation(test.get(f"{figure}_mean"), test.get(f"{figure}_sd"))
 
 
-def _with_deviation(figures: Mapping[str, float], name: str) -> str:
-    mean, deviation = (_percent(figures, f"{name}_{what}") for what in ("mean", "sd"))
-    return mean if deviation == "-" else f"{mean} ± {deviation:>4}"
+def _with_deviation(mean: float | None, deviation: float | None) -> str:
+    return _percent(mean) + ("" if deviation is None else f" ± {_percent(deviation):>4}")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -104,6 +104,10 @@ class Subject:
         """Return the selected trial."""
         return self.selection.trial if self.selection else None
 
+    def is_selected(self, trial: RecordedTrial) -> bool:
+        """Say whether a trial is the selected one."""
+        return self.selected is not None and trial.run_id == self.selected.run_id
+
     @property
     def paper(self) -> RecordedTrial | None:
         """Return the trial of the paper's configuration, however it ended."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tuning.analysis.costs import costs
-from tuning.analysis.outcome_table import FIGURES, HEADINGS
+from tuning.analysis.outcome_table import FIGURES
 from tuning.compute.display import clock
 from tuning.report.markup import Html, element, grouped_table, joined, note, table
 from tuning.report.subject import (
@@ -66,7 +66,7 @@ def results(subject: Subject) -> Html:
     shown = [t for i, t in enumerate(shown) if t.run_id not in {o.run_id for o in shown[:i]}]
     if not shown:
         return note(subject.nothing)
-    heading = ("", *HEADINGS, "AUSUC")
+    heading = ("", *FIGURES.values(), "AUSUC")
     groups = [(_name(subject, trial), _stages(subject, trial)) for trial in shown]
     notes = [
         "Accuracies in percent. ts and tr: per-class accuracy of unseen and of seen classes’ "
@@ -165,7 +165,7 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
         ]
         own = trial.objective
         if own in FIGURES:
-            means[FIGURES.index(own)] = mean_words(fresh)
+            means[list(FIGURES).index(own)] = mean_words(fresh)
         rows.append((f"{len(fresh)} fresh draws", *means, ""))
     if final := subject.trained(trial):
         rows.append((f"test, {final.seeds} seeds", *_tested(final.figures, "test_")))

@@ -1,4 +1,4 @@
-"""What a final training keeps of its test beside figures: two files, written and read back.
+"""Two CSV files that a final training keeps of its test, beside figures.
 
 ``confusion.csv`` has a line for each class and each class that images of it were taken for, with
 their number over all seeds. ``seen_unseen.csv`` has each seed's curve of calibrated stacking, every
@@ -7,13 +7,13 @@ point of it: tr and ts from a constant on, up to the next.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 
 from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
@@ -21,8 +21,8 @@ from mianet.errors import InputError
 CONFUSION_FILE = "confusion.csv"
 CURVE_FILE = "seen_unseen.csv"
 
-_CONFUSION = ("class", "unseen", "taken_for", "taken_for_unseen", "images")
-_CURVE = ("seed", "constant", "seen_accuracy", "unseen_accuracy")
+_CONFUSION = {"class": str, "unseen": int, "taken_for": str, "taken_for_unseen": int, "images": int}
+_CURVE = {"seed": int, "constant": float, "seen_accuracy": float, "unseen_accuracy": float}
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,12 @@ def confusion_text(counts: np.ndarray, names: Sequence[str], unseen: Sequence[bo
         names: Of the classes.
         unseen: Which of them are.
     """
-    order = sorted(range(len(names)), key=lambda c: (unseen[c], c))
-    lines = (
-        (names[c], int(unseen[c]), names[d], int(unseen[d]), int(counts[c, d]))
-        for c in order
-        for d in order
-        if counts[c, d] or c == d  # the diagonal names every class in its place
-    )
-    return _text(_CONFUSION, lines)
+    order = np.argsort(unseen, kind="stable")
+    # The diagonal names every class in its place.
+    kept = counts[np.ix_(order, order)].astype(bool) | np.eye(len(order), dtype=bool)
+    pairs = [(order[c], order[d]) for c, d in np.argwhere(kept)]
+    rows = [(names[c], int(unseen[c]), names[d], int(unseen[d]), counts[c, d]) for c, d in pairs]
+    return csv_text(rows, list(_CONFUSION))
 
 
 def read_confusion(text: str) -> Confusion:
@@ -70,33 +68,30 @@ def read_confusion(text: str) -> Confusion:
     Raises:
         InputError: It is no such file.
     """
-    rows = list(_rows(CONFUSION_FILE, text, _CONFUSION))
-    try:
-        classes = {row["class"]: row["unseen"] == "1" for row in rows}
-        index = {name: position for position, name in enumerate(classes)}
-        counts = np.zeros((len(index), len(index)), dtype=np.int64)
-        for row in rows:
-            counts[index[row["class"]], index[row["taken_for"]]] = int(row["images"])
-    except (KeyError, ValueError) as error:
-        raise _damaged(CONFUSION_FILE) from error
-    return Confusion(tuple(classes), tuple(classes.values()), counts)
+    table = _read(CONFUSION_FILE, text, _CONFUSION)
+    unseen = dict(zip(table["class"], table["unseen"] == 1, strict=True))
+    names = list(unseen)
+    if not set(table["taken_for"]) <= unseen.keys():
+        raise _damaged(CONFUSION_FILE)
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    rows, columns = (pd.Index(names).get_indexer(table[x]) for x in ("class", "taken_for"))
+    counts[rows, columns] = table["images"]
+    return Confusion(tuple(names), tuple(unseen.values()), counts)
 
 
 def curves_text(curves: Mapping[int, SeenUnseenCurve]) -> str:
     """Return the file of the curves of seeds."""
-    return _text(
-        _CURVE,
-        (
-            (seed, f"{constant:.9g}", f"{tr:.9g}", f"{ts:.9g}")
-            for seed, curve in curves.items()
-            for constant, tr, ts in zip(
-                [-math.inf, *curve.breakpoints],
-                curve.seen_accuracy,
-                curve.unseen_accuracy,
-                strict=True,
-            )
-        ),
-    )
+    rows = [
+        (seed, constant, tr, ts)
+        for seed, curve in curves.items()
+        for constant, tr, ts in zip(
+            [-math.inf, *curve.breakpoints],
+            curve.seen_accuracy,
+            curve.unseen_accuracy,
+            strict=True,
+        )
+    ]
+    return csv_text(rows, list(_CURVE), float_format="%.9g")
 
 
 def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
@@ -105,36 +100,40 @@ def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
     Raises:
         InputError: It is no such file.
     """
-    points: dict[int, list[tuple[float, float, float]]] = {}
+    table = _read(CURVE_FILE, text, _CURVE)
+    return {
+        int(seed): SeenUnseenCurve(
+            points["constant"].to_numpy()[1:],
+            points["seen_accuracy"].to_numpy(),
+            points["unseen_accuracy"].to_numpy(),
+        )
+        for seed, points in table.groupby("seed", sort=False)
+    }
+
+
+def csv_text(
+    rows: Sequence[Sequence[object]], columns: Sequence[str], float_format: str | None = None
+) -> str:
+    """Return rows as CSV below the names of their columns."""
+    table = pd.DataFrame(rows, columns=list(columns))
+    return str(
+        table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")
+    )
+
+
+def _read(name: str, text: str, columns: Mapping[str, type]) -> pd.DataFrame:
+    """Return a file's table, checked to have the columns, and no line shorter or longer."""
     try:
-        for row in _rows(CURVE_FILE, text, _CURVE):
-            constant, tr, ts = (float(row[name]) for name in _CURVE[1:])
-            points.setdefault(int(row["seed"]), []).append((constant, tr, ts))
-    except ValueError as error:
-        raise _damaged(CURVE_FILE) from error
-    curves = {}
-    for seed, of_seed in points.items():
-        constants, seen, unseen = np.array(of_seed).T
-        curves[seed] = SeenUnseenCurve(constants[1:], seen, unseen)
-    return curves
-
-
-def _text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(heading)
-    writer.writerows(lines)
-    return file.getvalue()
-
-
-def _rows(name: str, text: str, heading: Sequence[str]) -> Iterator[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if tuple(reader.fieldnames or ()) != tuple(heading):
-        raise _damaged(name)
-    for row in reader:
-        if None in row or None in row.values():
+        # Python's csv reader: only it keeps any character that a class's name may have.
+        table = pd.read_csv(
+            io.StringIO(text, newline=""), dtype=str, na_filter=False, engine="python"
+        )
+        is_whole = isinstance(table.index, pd.RangeIndex)  # else a line has a field too many
+        if list(table.columns) != list(columns) or not is_whole:
             raise _damaged(name)
-        yield row
+        return table.astype(columns)
+    except ValueError as error:  # pandas's ParserError is one
+        raise _damaged(name) from error
 
 
 def _damaged(name: str) -> InputError:
