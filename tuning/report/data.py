@@ -54,11 +54,9 @@ def picture_data(subject: Subject) -> dict[str, str]:
             _COST,
         ),
     }
-    if subject.objective.has_several:
-        selection = subject.selection
-        front = [
-            (trial.number, *objective_values(trial, fresh=selection.confirmed))
-            for trial in (selection.front if selection else ())
-        ]
-        files["pareto_front.csv"] = csv_text(front, ("trial", *subject.objective.values))
+    if subject.objective.has_several and (selection := subject.selection):
+        files["pareto_front.csv"] = csv_text(
+            [(t.number, *objective_values(t, fresh=selection.confirmed)) for t in selection.front],
+            ("trial", *subject.objective.values),
+        )
     return files
