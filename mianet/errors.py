@@ -1,4 +1,6 @@
-"""The error that is the user's to mend."""
+"""The errors that commands report in one line."""
+
+from mianet.addresses import without_credentials
 
 MAX_LINE = 1600
 """Letters of a message; two long paths and the reason fit."""
@@ -17,11 +19,12 @@ class InputError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return a text with its control characters written out, and its middle cut if very long.
+    """Return a text as one line that is safe to print: no control characters, no credentials.
 
-    Names from files and arguments stand in messages: they must not break a line, nor reach the
-    terminal as commands.
+    Control characters are written out, since a name from a file or an argument must not break the
+    line or reach the terminal as a command. The middle of a very long text is cut.
     """
+    text = without_credentials(text)
     if len(text) > MAX_LINE:
         text = f"{text[: MAX_LINE // 2]} … {text[-MAX_LINE // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

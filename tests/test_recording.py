@@ -48,7 +48,7 @@ from tuning.tracking.recording import (
 )
 from tuning.tracking.run_messages import EndRun, LogValues, Point, Runs, StartRun, compact
 from tuning.tracking.run_writer import MLFLOW_STATUS
-from tuning.tracking.store import absolute_tracking_uri, open_store, printable, short_requests
+from tuning.tracking.store import open_store, short_requests
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +395,7 @@ UNUSABLE = {
     "a page": (lambda: answering(200), "not in a valid JSON"),
     "database refused": (
         lambda: closed_port("postgresql+psycopg2://me:secret@127.0.0.1:{}/mlflow"),
-        r"me@127.*(refused|psycopg2)",
+        r"me:\*\*\*@127.*(refused|psycopg2)",
     ),
     "no driver": (lambda: contextlib.nullcontext("mysql+nodriver://host/db"), "nodriver"),
     "unknown scheme": (lambda: contextlib.nullcontext("ftp://host"), "must start with one of http"),
@@ -437,12 +437,6 @@ def test_the_default_store_is_in_the_folder_where_one_started(tmp_path, monkeypa
     assert default_tracking_uri() == "http://host:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///here.db?timeout=5")
     assert default_tracking_uri() == f"sqlite:///{tmp_path}/here.db?timeout=5"
-
-
-def test_a_password_is_not_printed():
-    assert printable("http://me:secret@host:1/x") == "http://me@host:1/x"
-    assert printable("http://host:1/x@y") == "http://host:1/x@y"
-    assert absolute_tracking_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 CREATE_AT_ONCE = """

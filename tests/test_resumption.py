@@ -8,6 +8,7 @@ import pytest
 from worlds import small_search_data
 
 from mianet.errors import InputError
+from tuning.cli.command_line import tracking_uri
 from tuning.engine import resumption
 from tuning.engine.resumption import (
     as_started,
@@ -76,11 +77,17 @@ def test_fewer_trials_than_were_asked_for_are_refused(tmp_path):
         as_started(ledger, tmp_path, {"trials": 4})
 
 
-def test_a_password_is_not_kept(tmp_path):
-    started(tmp_path, uri="postgresql://me:secret@host/db")
+def test_a_password_is_not_kept_but_asked_for(tmp_path, monkeypatch):
+    address = "postgresql://me:secret@host/db"
+    started(tmp_path, uri=address)
     assert "secret" not in (tmp_path / "s" / LEDGER_FILE).read_text()
     with old_ledger(tmp_path, "s") as ledger:
-        assert as_started(ledger, tmp_path, {}).tracking_uri is None
+        arguments = as_started(ledger, tmp_path, {})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("host", "other"))
+    with pytest.raises(InputError, match=r"password of postgresql://me:\*\*\*@host/db is not kept"):
+        tracking_uri(arguments)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert tracking_uri(arguments) == address
 
 
 def test_a_study_of_that_name_is_refused_with_the_line_that_goes_on(tmp_path):

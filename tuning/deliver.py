@@ -9,8 +9,9 @@ import argparse
 import sys
 from typing import NoReturn
 
+from mianet.addresses import without_credentials
 from tuning.cli.command_line import FAILED, Parser, add_storage_option, run
-from tuning.tracking.recording import default_tracking_uri, deliver_waiting, printable
+from tuning.tracking.recording import default_tracking_uri, deliver_waiting
 
 
 def main() -> NoReturn:
@@ -24,7 +25,8 @@ def deliver() -> int:
     given, default = arguments.tracking_uri, default_tracking_uri()
     redeliveries = list(
         deliver_waiting(
-            arguments.storage, lambda to: given or (default if to == printable(default) else to)
+            arguments.storage,
+            lambda to: given or (default if to == without_credentials(default) else to),
         )
     )
     for redelivery in redeliveries:

@@ -83,6 +83,7 @@ from tuning.tracking.recording import (
     read_earlier_study,
     read_trials,
 )
+from tuning.tracking.store import URI_VARIABLE
 
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -433,7 +434,6 @@ def _command(
     """
     options: dict[str, object] = {
         "--dataset": arguments.dataset,
-        "--tracking-uri": uri,
         "--study": study,
         "--storage": arguments.storage,
         **more,
@@ -444,7 +444,7 @@ def _command(
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
         [sys.executable, "-m", module, *given, *flags],
-        env={**os.environ, "RAY_ADDRESS": address},
+        env={**os.environ, "RAY_ADDRESS": address, URI_VARIABLE: uri},
         check=False,
     ).returncode
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mlflow.exceptions import MlflowException
 
+from mianet.addresses import without_credentials
 from mianet.data.datasets import find_dataset
 from mianet.errors import InputError
 from tuning.cli.command_line import (
@@ -30,7 +31,7 @@ from tuning.report.document import document
 from tuning.report.subject import Subject
 from tuning.tracking.recorded_studies import read_study
 from tuning.tracking.recording import RecordingError, deliver_waiting_for
-from tuning.tracking.store import open_store, printable, reason_of
+from tuning.tracking.store import open_store, reason_of
 
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"
@@ -104,8 +105,8 @@ def _record(uri: str, run_id: str, texts: dict[str, str]) -> None:
             store.client.log_artifacts(run_id, folder, ARTIFACT_FOLDER)
         except (MlflowException, OSError) as error:
             raise RecordingError(
-                f"the report is written, but {printable(store.uri)} must accept it as an artifact "
-                f"and does not ({reason_of(error)}); mend it, and report again"
+                f"the report is written, but {without_credentials(store.uri)} must accept it as an "
+                f"artifact and does not ({reason_of(error)}); mend it, and report again"
             ) from error
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from mianet.addresses import HIDDEN, without_credentials
 from mianet.data import sources
 from mianet.errors import InputError, one_line
 from tuning.spec.models import MIANET, MODELS
-from tuning.tracking.recording import RecordingError, default_tracking_uri
+from tuning.tracking.recording import RecordingError
+from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
 
 T = TypeVar("T")
 
@@ -86,8 +88,18 @@ def add_storage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def tracking_uri(arguments: argparse.Namespace) -> str:
-    """Return the tracking store that was asked for."""
-    return arguments.tracking_uri or default_tracking_uri()
+    """Return the tracking store that was asked for.
+
+    A password on the command line, which every user of the machine can read, gives a warning.
+    """
+    given = arguments.tracking_uri
+    if given and HIDDEN not in given and without_credentials(given) != given:
+        print(
+            "warning: every user of this machine can read the password in --tracking-uri; set "
+            "MLFLOW_TRACKING_URI to the address instead",
+            file=sys.stderr,
+        )
+    return absolute_tracking_uri(given) if given else default_tracking_uri()
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -98,7 +110,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = BAD_INPUT
     except RecordingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from mianet.addresses import without_credentials
 from mianet.data.search_data import SearchData
 from mianet.errors import InputError
 from tuning.engine.study import Study
@@ -117,7 +117,7 @@ def kept_settings(
 ) -> dict[str, Any]:
     """Return what a later process needs to go on: the options, and what must not change.
 
-    A tracking store's address that holds a password is not kept.
+    A tracking store's address is kept without the password in it.
     """
     options = {
         name: str(value) if isinstance(value, Path) else value
@@ -126,7 +126,7 @@ def kept_settings(
     }
     options["study"] = study.name
     options["warm_points"] = [dataclasses.asdict(point) for point in study.warm]
-    options["tracking_uri"] = None if urlsplit(uri).password else uri
+    options["tracking_uri"] = without_credentials(uri)
     return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
 
 

@@ -24,7 +24,7 @@ from tuning.spec.records import (
 )
 from tuning.spec.warm_start import EarlierStudy
 from tuning.tracking.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
-from tuning.tracking.store import TrackingStore, open_store, printable
+from tuning.tracking.store import TrackingStore, open_store
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -87,7 +87,7 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
         chosen = where or (dataset if dataset in found else next(iter(found), ""))
         if chosen not in found:
             raise InputError(
-                f"--warm-start must name studies that are recorded in {printable(store.uri)}, but "
+                f"--warm-start must name studies that are recorded in {store.uri}, but "
                 f"{asked} is not; `mlflow ui` shows those that are"
             )
         if not where and chosen != dataset and len(found) > 1:
@@ -126,7 +126,7 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
     if study in names:
         raise InputError(
             f"the study must have a new name, but {study!r} is recorded in "
-            f"{printable(store.uri)}; give another --study, or leave it out"
+            f"{store.uri}; give another --study, or leave it out"
         )
 
 
@@ -146,7 +146,7 @@ def experiment_of(store: TrackingStore, dataset: str) -> Experiment:
         if known.name.startswith(EXPERIMENT_PREFIX)
     ]
     raise InputError(
-        f"a search of {dataset} must be recorded in {printable(store.uri)}, but it has no "
+        f"a search of {dataset} must be recorded in {store.uri}, but it has no "
         f"experiment {name} ({f'it has: {listed(found)}' if found else 'nor any other of ours'}); "
         "run a search first, or give the --tracking-uri that it recorded to"
     )
@@ -161,7 +161,7 @@ def check_named(store: TrackingStore, study: str | None, studies: dict[str, Run]
     names = sorted({run.data.tags["study"] for run in studies.values()})
     if study is not None and study not in names:
         raise InputError(
-            f"the study must be one of those recorded in {printable(store.uri)} "
+            f"the study must be one of those recorded in {store.uri} "
             f"({listed(names) or 'there is none'}), but got {study!r}"
         )
 

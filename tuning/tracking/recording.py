@@ -60,7 +60,7 @@ from tuning.tracking.run_writer import (
     experiment_name,
     values,
 )
-from tuning.tracking.store import default_tracking_uri, open_store, printable
+from tuning.tracking.store import default_tracking_uri, open_store
 from tuning.tracking.study_memory import StudyMemory, TrialMemory, new_figures
 
 __all__ = [
@@ -77,7 +77,6 @@ __all__ = [
     "deliver_waiting",
     "deliver_waiting_for",
     "experiment_name",
-    "printable",
     "read_earlier_study",
     "read_trials",
     "register_model",

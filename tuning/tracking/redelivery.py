@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
+from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.events.journal import (
     JOURNAL_FOLDER,
@@ -30,7 +31,6 @@ from tuning.tracking.store import (
     TrackingStore,
     absolute_tracking_uri,
     open_store,
-    printable,
     short_requests,
 )
 
@@ -100,7 +100,9 @@ def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[Re
 def deliver_waiting_for(storage: Path, tracking_uri: str) -> None:
     """Deliver what waits under a storage folder for this store; say in a line what that was."""
     uri = absolute_tracking_uri(tracking_uri)
-    for redelivery in deliver_waiting(storage, lambda to: uri if to == printable(uri) else ""):
+    for redelivery in deliver_waiting(
+        storage, lambda to: uri if to == without_credentials(uri) else ""
+    ):
         print(redelivery, flush=True)
 
 
@@ -112,7 +114,7 @@ def _deliver(journal: Journal, uri: str) -> Redelivery:
     told = Redelivery(
         journal.folder,
         journal.about["name"],
-        printable(uri),
+        without_credentials(uri),
         waiting=len(messages) - journal.delivered,
     )
     try:
@@ -172,5 +174,5 @@ def _runs(journal: Journal, messages: Sequence[RunMessage], store: TrackingStore
 def _not_there(store: TrackingStore, what: str) -> InputError:
     return InputError(
         f"a record must be delivered to the store that has its beginning, but "
-        f"{printable(store.uri)} does not have {what}; give another --tracking-uri"
+        f"{without_credentials(store.uri)} does not have {what}; give another --tracking-uri"
     )

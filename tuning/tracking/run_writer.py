@@ -14,6 +14,7 @@ from typing import Any
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
+from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.events.journal import Journal
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
@@ -38,7 +39,6 @@ from tuning.tracking.run_messages import (
 from tuning.tracking.store import (
     OPEN_TIMEOUT_SECONDS,
     TrackingStore,
-    printable,
     reason_of,
     short_requests,
 )
@@ -166,7 +166,7 @@ class RunWriter:
         except LookupError as error:
             raise InputError(
                 f"{start.name} must be in the tracking store to go on, but "
-                f"{printable(self._store.uri)} does not have it; give the --tracking-uri that it "
+                f"{self._store.uri} does not have it; give the --tracking-uri that it "
                 "was recorded to"
             ) from error
         except (MlflowException, OSError) as error:
@@ -182,7 +182,7 @@ class RunWriter:
         return delivery_of(send, delivered)
 
     def _loss(self, outcome: Outcome[RunMessage], deadline_seconds: float) -> str:
-        uri = printable(self._store.uri)
+        uri = without_credentials(self._store.uri)
         lines = [
             f"{uri} refused a part of {self._names[refusal.message.run]} ({refusal.reason})"
             for refusal in outcome.refused
@@ -209,7 +209,7 @@ class RunWriter:
 
 def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
     """Return where a person finds a run: an address, or the command that shows it."""
-    uri = printable(store.uri).rstrip("/")
+    uri = without_credentials(store.uri).rstrip("/")
     if store.artifact_root is not None:
         return f"mlflow ui --backend-store-uri {uri}"
     run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
@@ -219,7 +219,7 @@ def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> st
 def about_journal(store: TrackingStore, experiment: Experiment, name: str) -> dict[str, str]:
     """Return what a later process must know to deliver a journal; no password is in it."""
     return {
-        "tracking_uri": printable(store.uri),
+        "tracking_uri": without_credentials(store.uri),
         "experiment": experiment.name,
         "name": name,
     }
@@ -327,7 +327,7 @@ def dataset_message(run: str, description: Any, context: str) -> LogDataset:
 def refused_by(store: TrackingStore, what: str, error: BaseException) -> InputError:
     """Return the error of a store that answers but does not do what is asked."""
     return InputError(
-        f"the tracking store must accept {what}, but {printable(store.uri)} does not "
+        f"the tracking store must accept {what}, but {without_credentials(store.uri)} does not "
         f"({reason_of(error)}); mend it, or give another --tracking-uri"
     )
 

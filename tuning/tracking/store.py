@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import threading
@@ -12,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import quote
 
 import filelock
 import sqlalchemy
 
+from mianet.addresses import HIDDEN, without_credentials
 from mianet.errors import InputError
 
 # A search on a closed network must not wait for a usage report; who wants it sets it to false.
@@ -38,6 +41,8 @@ OPEN_TIMEOUT_SECONDS = 5
 DELIVERY_TIMEOUT_SECONDS = 20
 _LOCK_TIMEOUT_SECONDS = 60
 _MAX_REASON = 300
+_RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
+"""Letters that must be escaped in a password."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,23 @@ def default_tracking_uri() -> str:
 
 
 def absolute_tracking_uri(uri: str) -> str:
-    """Return the URI with a database's path made absolute.
+    """Return the URI with a database's path made absolute, and with the password that it needs.
+
+    A recorded address has none; then ``$MLFLOW_TRACKING_URI`` must be the same address with it.
 
     Raises:
-        InputError: The scheme is none that a study can be recorded to, or the path is missing.
+        InputError: The scheme is none that a study can be recorded to, the path is missing, or the
+            password is missing or not escaped.
     """
+    if HIDDEN in uri and _scheme(uri) != "sqlite":
+        uri = _with_credentials(uri)
     if _scheme(uri) not in _CHECKS:
         raise InputError(
             f"the tracking URI must start with one of {', '.join(f'{s}:' for s in _CHECKS)}, but "
-            f"got {printable(uri)!r}; for a local database give sqlite:///path/to/{DATABASE_FILE}"
+            f"got {uri!r}; for a local database give sqlite:///path/to/{DATABASE_FILE}"
         )
     if _scheme(uri) != "sqlite":
+        _check_escaped(uri)
         return uri
     prefix, _, rest = uri.partition("://")
     path, mark, query = rest.removeprefix("/").partition("?")
@@ -144,15 +155,27 @@ def reason_of(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return " ".join(text.split("Response body")[0].split())[:_MAX_REASON]
+    text = " ".join(text.split("Response body")[0].split())
+    return without_credentials(text)[:_MAX_REASON]
 
 
-def printable(uri: str) -> str:
-    """Return the URI without the password in it."""
-    prefix, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    return f"{prefix}{separator}{user.split(':')[0]}{at}{host}{slash}{path}"
+def _with_credentials(uri: str) -> str:
+    given = os.environ.get(URI_VARIABLE, "")
+    if HIDDEN in given or without_credentials(given) != uri:
+        raise InputError(
+            f"the password of {uri} is not kept; set {URI_VARIABLE} to the address with the "
+            "password in it, and repeat the command"
+        )
+    return given
+
+
+def _check_escaped(uri: str) -> None:
+    """Refuse a password that would end too early, and go on as the name of a host in messages."""
+    credentials, at, _ = uri.partition("://")[2].rpartition("@")
+    if at and (odd := _RESERVED.search(credentials.partition(":")[2] or credentials)):
+        raise InputError(
+            f"the password in {uri} must have {odd[0]!r} written as {quote(odd[0], safe='')}"
+        )
 
 
 def _scheme(uri: str) -> str:
@@ -242,7 +265,7 @@ def _answering_client(uri: str) -> MlflowClient:
 
 def _unanswered(uri: str, error: BaseException) -> InputError:
     return InputError(
-        f"the tracking store must answer, but {printable(uri)} does not ({reason_of(error)}); "
+        f"the tracking store must answer, but {uri} does not ({reason_of(error)}); "
         "start it or mend the address, or leave --tracking-uri out to record to a local database"
     )
 

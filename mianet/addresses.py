@@ -1,0 +1,33 @@
+"""Addresses as they may be printed, logged and recorded: without the credentials in them."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+"""Stands where a password or a token was."""
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^/\s]\S*)")
+_SECRET_VALUE = re.compile(
+    r"(?P<name>[?&;][^=&;#\s]*(?:pass|pwd|token|secret|key|auth|cred|sig)[^=&;#\s]*=)[^&;#\s]*",
+    re.IGNORECASE,
+)
+
+
+def without_credentials(text: str) -> str:
+    """Return an address, or a text with addresses in it, with every credential hidden.
+
+    What stands before the last at sign counts as credentials, since a password may have slashes,
+    at signs or brackets that should have been escaped. A database's user name is kept; where
+    the web is concerned, a token may stand in its place.
+    """
+    return _SECRET_VALUE.sub(rf"\g<name>{HIDDEN}", _ADDRESS.sub(_without_user, text))
+
+
+def _without_user(address: re.Match[str]) -> str:
+    credentials, at, host = address["rest"].rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    if address["scheme"].lower() in ("http", "https"):
+        user, colon = "", at
+    hidden = f"{user}:{HIDDEN}".lstrip(":") if colon else user
+    return f"{address['scheme']}://{hidden}{at}{host}"
