@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -17,6 +19,7 @@ from mianet.evaluation import Metrics, evaluate
 from mianet.final_training import classifier_of, final_task
 from mianet.inference.prediction import Classifier, class_scores
 from mianet.inference.retrieval import mean_average_precision
+from mianet.protocol import as_tensor
 from mianet.training import train
 
 
@@ -28,8 +31,9 @@ class Measured:
         curve: The figures after each epoch; the last are those of the tables.
         steps: Optimisation steps of an epoch.
         retrieval: mAP of unseen classes' attributes among unseen classes' images (eq. 9).
-        class_accuracy: Share of each unseen class's images that is named rightly among the unseen
-            classes, in the order of ``unseen_classes``; their mean is T1.
+        class_accuracy: Unseen class → share of its images that are classified correctly among the
+            unseen classes; their mean is T1.
+        new_classes: The unseen classes whose attributes training did not know.
         seconds: How long training and scoring took.
         classifier: The trained model on the CPU; None unless it was asked for.
     """
@@ -37,7 +41,8 @@ class Measured:
     curve: tuple[Metrics, ...]
     steps: int
     retrieval: float
-    class_accuracy: tuple[float, ...]
+    class_accuracy: Mapping[int, float]
+    new_classes: tuple[int, ...]
     seconds: float
     classifier: Classifier | None
 
@@ -56,16 +61,30 @@ def measure(
     seed: int,
     device: torch.device | str = "cpu",
     keep_model: bool = False,
+    new_classes: int = 0,
 ) -> Measured:
     """Train as ``train_final`` does, and score the test parts after each epoch.
+
+    Args:
+        data: The training images.
+        test: The test parts and all classes.
+        settings: Hyperparameters.
+        epochs: Length of the training.
+        seed: Of weights, batches and new classes.
+        device: Where to train.
+        keep_model: Whether to return the trained model.
+        new_classes: How many unseen classes training does not know: their attributes take no part
+            in it, and they are added for the test (section 4.6).
 
     Raises:
         DivergedError: The training left the finite numbers.
     """
     started = time.monotonic()
     task = final_task(data, test, torch.device(device))
+    new = draw_new_classes(test.unseen_classes, new_classes, seed)
+    known = as_tensor(np.setdiff1d(test.unseen_classes, new), torch.device(device))
     curve = []
-    for epoch in train(task, settings, epochs=epochs, seed=seed):
+    for epoch in train(replace(task, unseen_classes=known), settings, epochs=epochs, seed=seed):
         curve.append(evaluate(epoch.model, epoch.scaler, task))
     images = task.heldout_unseen
     scores = class_scores(epoch.model, epoch.scaler, images.features, task.class_attributes)
@@ -75,14 +94,23 @@ def measure(
         steps=math.ceil(len(data.labels) / settings.batch_images),
         retrieval=mean_average_precision(scores, images.labels, task.unseen_classes),
         class_accuracy=_class_accuracy(predicted, images.labels, task.unseen_classes),
+        new_classes=new,
         seconds=time.monotonic() - started,
         classifier=classifier_of(epoch.model, epoch.scaler, test) if keep_model else None,
     )
+
+
+def draw_new_classes(
+    unseen_classes: Int64[np.ndarray, " unseen"], count: int, seed: int
+) -> tuple[int, ...]:
+    """Return the unseen classes that are new; a seed's larger draws contain its smaller ones."""
+    order = np.random.default_rng(seed).permutation(unseen_classes)
+    return tuple(order[:count].tolist())
 
 
 def _class_accuracy(
     predicted: Int64[Tensor, " images"],
     labels: Int64[Tensor, " images"],
     classes: Int64[Tensor, " unseen"],
-) -> tuple[float, ...]:
-    return tuple((predicted[labels == c] == c).double().mean().item() for c in classes.tolist())
+) -> dict[int, float]:
+    return {c: (predicted[labels == c] == c).double().mean().item() for c in classes.tolist()}

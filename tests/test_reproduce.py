@@ -23,9 +23,12 @@ def test_tables_and_figures_are_written_and_recorded(tmp_path):
     # full and three ablations, two seeds each, although three experiments want the first.
     assert "3 tables and figures from 8 trainings" in ended.stdout
     folder = tmp_path / "paper" / "digits-paper"
-    assert {child.name for child in folder.iterdir()} == {*ONLY, "README.md"}
+    assert {child.name for child in folder.iterdir()} == {*ONLY, "README.md", "claims.md"}
     assert "MIANet, this code (paper)" in (tmp_path / "paper" / "table2.md").read_text()
     index = (folder / "README.md").read_text()
+    claims = (folder / "claims.md").read_text()
+    assert claims in index
+    assert "| figure5 | reconstruction raises T1 |" in claims
     for name in ("figure5", "figure11"):
         assert f"({name}/{name}.png)" in index
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +32,7 @@ from tuning.cli.command_line import (
 from tuning.compute import cluster
 from tuning.paper.evidence import Evidence, NothingToShowError, Outcome, Setup, Training
 from tuning.paper.experiments import EXPERIMENTS, chosen
-from tuning.paper.findings import Experiment, write
+from tuning.paper.findings import Experiment, Findings, claims_page, write
 from tuning.paper.recording import PaperDescription, PaperRecorder
 from tuning.paper.setup import CONFIGURATIONS, Wish, resolve
 from tuning.paper.tables import write_combined
@@ -88,15 +88,17 @@ def _publish_all(
     recorder: PaperRecorder,
 ) -> int:
     """Publish each experiment as soon as its trainings have ended; return how many failed."""
-    waiting, failed = list(experiments), 0
+    waiting = list(experiments)
+    found: dict[str, Findings | None] = {}
     for training, outcome in outcomes:
         evidence = replace(evidence, outcomes={**evidence.outcomes, training: outcome})
         print(f"training {len(evidence.outcomes)}: {outcome_line(outcome)}", flush=True)
         for experiment in [one for one in waiting if _is_ready(one, evidence)]:
             waiting.remove(experiment)
-            failed += not _publish(experiment, evidence, folder, recorder)
-    _write_index(experiments, evidence, folder)
-    return failed
+            found[experiment.name] = _publish(experiment, evidence, folder, recorder)
+    in_order = {one.name: found[one.name] for one in experiments}
+    _write_index({n: one for n, one in in_order.items() if one is not None}, evidence, folder)
+    return list(found.values()).count(None)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,32 +157,33 @@ def _is_ready(experiment: Experiment, evidence: Evidence) -> bool:
 
 def _publish(
     experiment: Experiment, evidence: Evidence, folder: Path, recorder: PaperRecorder
-) -> bool:
-    """Compute, write and record an experiment; return whether it has something to show."""
+) -> Findings | None:
+    """Compute, write and record an experiment; return None where it has nothing to show."""
     try:
         findings = experiment.find(evidence)
     except NothingToShowError as error:
         print(f"{experiment.name}: nothing to show, {error}", file=sys.stderr, flush=True)
         recorder.failed(experiment, str(error))
-        return False
+        return None
     own = folder / experiment.name
     write(experiment, evidence, findings, own)
     recorder.found(experiment, findings, own)
-    text = findings.table.text() if findings.table else "\n".join(findings.sentences)
-    print(f"\n{experiment.title}\n{text}\n", flush=True)
-    return True
+    table = [findings.table.text(), ""] if findings.table else []
+    print("\n".join(["", experiment.title, *table, *findings.text, ""]), flush=True)
+    return findings
 
 
-def _write_index(experiments: Sequence[Experiment], evidence: Evidence, folder: Path) -> None:
-    """Write one page with everything that was found in this run."""
-    pages = [folder / one.name / f"{one.name}.md" for one in experiments]
-    texts = [
-        page.read_text(encoding="utf-8").replace("](", f"]({page.parent.name}/")
-        for page in pages
-        if page.exists()
+def _write_index(found: Mapping[str, Findings], evidence: Evidence, folder: Path) -> None:
+    """Write the paper's claims, and one page with everything found in this run."""
+    claims = claims_page(found)
+    (folder / "claims.md").write_text(claims, encoding="utf-8")
+    pages = [
+        (folder / name / f"{name}.md").read_text(encoding="utf-8").replace("](", f"]({name}/")
+        for name in found
     ]
-    heading = f"# The paper's tables and figures\n\n{evidence.setup.caption}.\n\n"
-    (folder / "README.md").write_text(heading + "\n".join(texts), encoding="utf-8")
+    heading = f"# The paper's tables and figures\n\n{evidence.setup.caption}.\n"
+    page = "\n".join([heading, "## The paper's claims\n", claims, *pages])
+    (folder / "README.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

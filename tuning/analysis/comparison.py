@@ -1,10 +1,10 @@
-"""Compare two configurations over the draws that both have met."""
+"""Means over repeated measurements, and paired differences between two of them."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
@@ -14,15 +14,40 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of repeated measurements.
+
+    Attributes:
+        mean: Of the values.
+        sd: With n - 1 in the denominator; NaN from one value.
+        count: How many values.
+    """
+
+    mean: float
+    sd: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Collection[float]) -> Spread:
+        """Return the spread of one value or more."""
+        sd = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values), sd, len(values))
+
+    def __str__(self) -> str:
+        """Return ``55.4 ± 0.3``, or the mean alone where there is no deviation."""
+        return f"{self.mean:.1f}" if math.isnan(self.sd) else f"{self.mean:.1f} ± {self.sd:.1f}"
+
+
+@dataclass(frozen=True)
 class Difference:
-    """How much better one configuration is than another, by paired draws.
+    """How much higher one measurement is than another, paired by draw or seed.
 
     Attributes:
         mean: Mean of the paired differences, as a fraction of 1.
-        standard_error: Of that mean; NaN from one draw.
+        standard_error: Of that mean; NaN from one pair.
         low: Lower end of the interval by Student's t.
         high: Upper end.
-        draws: How many draws both have met.
+        draws: How many draws or seeds both have.
     """
 
     mean: float
@@ -32,9 +57,21 @@ class Difference:
     draws: int
 
     @property
+    def sign(self) -> int:
+        """Return 1 or -1 where the whole interval is above or below zero, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    @property
     def told_apart(self) -> bool:
         """Say whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        return self.sign != 0
+
+    @property
+    def in_points(self) -> str:
+        """Return points of percent with the interval: ``+1.2 [0.3, 2.1]``."""
+        if math.isnan(self.standard_error):
+            return f"{100 * self.mean:+.1f}"
+        return f"{100 * self.mean:+.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def __str__(self) -> str:
         """Return the difference in points of percent, with its interval."""
@@ -45,13 +82,13 @@ class Difference:
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """Return how much higher ``first`` is than ``second`` over the draws that they share.
+    """Return how much higher ``first`` is than ``second`` over the draws or seeds they share.
 
     The draws are common random numbers: their own difficulty, most of the noise, cancels.
 
     Args:
-        first: Draw → value.
-        second: Draw → value.
+        first: Draw → value, as a fraction of 1.
+        second: Draw → value, as a fraction of 1.
 
     Raises:
         ValueError: They share no draw.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +15,15 @@ from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.inference.prediction import Classifier
 from mianet.measurement import Measured
+from tuning.analysis.comparison import Difference, paired_difference
 
 MULTIPLIERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The latent multipliers of figure 6."""
+
+NEW_SHARES: Mapping[str, float] = MappingProxyType(
+    {f"new_{100 * share:.0f}": share for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
+)
+"""Figure 8: arm → share of the unseen classes whose attributes are withheld from training."""
 
 _VARIED = {name for changes in VARIANTS.values() for name in changes}
 FULL: Mapping[str, Any] = MappingProxyType(
@@ -29,9 +35,10 @@ ARMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         **{name: {**FULL, **changes} for name, changes in VARIANTS.items()},
         **{f"multiplier_{m:g}": {**FULL, "latent_multiplier": m} for m in MULTIPLIERS},
+        **dict.fromkeys(NEW_SHARES, FULL),
     }
 )
-"""What is trained: name → what is changed in the configuration."""
+"""What is trained: name → the settings that differ from the configuration."""
 
 FIGURES: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +49,7 @@ FIGURES: Mapping[str, str] = MappingProxyType(
         "retrieval_map": "mAP",
     }
 )
-"""What is measured: name → how the paper calls it."""
+"""What is measured: name → what the paper calls it."""
 
 
 class NothingToShowError(Exception):
@@ -51,12 +58,13 @@ class NothingToShowError(Exception):
 
 @dataclass(frozen=True)
 class Training:
-    """One training; equal ones are run once, whatever experiments ask for them."""
+    """One training; equal ones are run once, whichever experiments ask for them."""
 
     settings: Hyperparameters
     epochs: int
     seed: int
     keep_model: bool
+    new_classes: int = 0
 
 
 Outcome = Measured | DivergedError
@@ -68,17 +76,19 @@ class Setup:
 
     Attributes:
         dataset: Canonical name of the data set.
-        title: The name as it is printed.
+        title: Its name as printed.
+        unseen_classes: How many classes have no training images.
         role: ``selected`` or ``paper``: whose configuration it is.
         origin: Where it is from, in words.
         settings: The configuration.
-        epochs: How long every training is.
-        seeds: One training of every arm each.
+        epochs: Length of every training.
+        seeds: One training of every arm for each.
         source_run_id: The recorded trial that the configuration is from; empty for none.
     """
 
     dataset: str
     title: str
+    unseen_classes: int
     role: str
     origin: str
     settings: Hyperparameters
@@ -103,7 +113,17 @@ class Setup:
 
     def training(self, arm: str, seed: int) -> Training:
         """Return the training of an arm with a seed."""
-        return Training(self.arm(arm), self.epochs, seed, keep_model=seed == self.seeds[0])
+        return Training(
+            self.arm(arm),
+            self.epochs,
+            seed,
+            keep_model=seed == self.seeds[0],
+            new_classes=self.new_classes(arm),
+        )
+
+    def new_classes(self, arm: str) -> int:
+        """Return how many unseen classes' attributes an arm withholds from training."""
+        return round(NEW_SHARES.get(arm, 0) * self.unseen_classes)
 
 
 @dataclass(frozen=True)
@@ -150,6 +170,21 @@ class Evidence:
     def values(self, arm: str, figure: str) -> dict[int, float]:
         """Return seed → a figure in percent."""
         return {seed: 100 * one.figures[figure] for seed, one in self.of(arm).items()}
+
+    def difference(self, first: str, second: str, metric: str) -> Difference:
+        """Return how much higher a metric is in one arm than in another, paired by seed."""
+        return self.paired(first, second, lambda one: one.figures[metric])
+
+    def paired(self, first: str, second: str, value: Callable[[Measured], float]) -> Difference:
+        """Return how much higher a value is in one arm than in another, paired by seed.
+
+        Raises:
+            NothingToShowError: No seed finished in both.
+        """
+        values = [{seed: value(one) for seed, one in self.of(a).items()} for a in (first, second)]
+        if not values[0].keys() & values[1].keys():
+            raise NothingToShowError(f"every seed of {first} or {second} diverged")
+        return paired_difference(*values)
 
     def per_seed(self, arms: Iterable[str], figures: Sequence[str]) -> pd.DataFrame:
         """Return a row for each arm and seed, with the figures in percent by the paper's names."""

@@ -1,4 +1,4 @@
-"""The table of the paper's tables and figures; a newcomer adds one entry."""
+"""The paper's tables and figures; a new one is an entry here."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 title="Figure 4. Parts of the model, generalized zero-shot classification",
                 arms=ablations.ARMS,
                 find=ablations.find_gzsl,
-                draw=ablations.draw,
+                draw=ablations.draw_gzsl,
             ),
             Experiment(
                 name="figure5",
                 title="Figure 5. Parts of the model, zero-shot classification",
                 arms=ablations.ARMS,
                 find=ablations.find_zsl,
-                draw=ablations.draw,
+                draw=ablations.draw_zsl,
             ),
             Experiment(
                 name="figure6",
@@ -61,10 +61,10 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             Experiment(
                 name="figure8",
-                title="Figure 8. New categories, their attributes withheld from training",
-                arms=tuple(sweeps.KNOWN),
-                find=sweeps.find_new_categories,
-                draw=sweeps.draw_new_categories,
+                title="Figure 8. New classes, their attributes withheld from training",
+                arms=sweeps.NEW,
+                find=sweeps.find_new_classes,
+                draw=sweeps.draw_new_classes,
             ),
             Experiment(
                 name="figure9",
@@ -82,7 +82,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             ),
             Experiment(
                 name="figure11",
-                title="Figure 11. The five images nearest to each unseen class's attributes",
+                title="Figure 11. The five images nearest to a class's attributes",
                 arms=("full",),
                 find=retrieved.find,
                 draw=retrieved.draw,
@@ -90,7 +90,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         )
     }
 )
-"""Name → what it trains, how it is computed, drawn and described."""
+"""Name → what to train for it, how to compute, draw and describe it."""
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:

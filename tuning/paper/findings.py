@@ -1,4 +1,4 @@
-"""What an experiment finds: data, a table or a picture, and sentences; and how it is written."""
+"""What an experiment finds: data, a table or a picture, claims and sentences, and their files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
@@ -13,6 +14,29 @@ from matplotlib.figure import Figure
 from tuning.paper.drawing import save_figure
 from tuning.paper.evidence import Evidence
 from tuning.paper.rendering import Table
+
+AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
+VERDICTS: Mapping[int, str] = MappingProxyType({1: AGREES, 0: UNDECIDED, -1: CONTRADICTS})
+"""Sign of an interval that the paper says is above zero → whether the paper is right."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something the paper states, beside what was found here.
+
+    Attributes:
+        states: The paper's statement.
+        found: What was measured.
+        verdict: Whether they agree.
+    """
+
+    states: str
+    found: str
+    verdict: str
+
+    def __str__(self) -> str:
+        """Return the claim as a sentence of a caption."""
+        return f"Paper: {self.states}. Here: {self.found}; {self.verdict}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +48,21 @@ class Findings:
         more: Further data by name, for files of their own.
         table: The table, if it is one.
         metrics: Figures for the record, as fractions of 1 or in the unit that the name says.
-        sentences: What can be read off, and what restricts it.
+        claims: What the paper states of it.
+        sentences: Further results, and their limits.
     """
 
     data: pd.DataFrame
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     table: Table | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
     sentences: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Return everything in sentences, the claims first."""
+        return (*map(str, self.claims), *self.sentences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +83,9 @@ class Experiment:
     find: Callable[[Evidence], Findings]
     draw: Callable[[Evidence, Findings], Figure] | None = None
 
-    def heading(self, evidence: Evidence) -> str:
-        """Return title and caption: what is shown, on what, by whose configuration."""
-        return f"{self.title}\n{evidence.setup.caption}"
+    def heading(self, evidence: Evidence, findings: Findings) -> str:
+        """Return title and caption: data set, whose configuration, and the paper's claims."""
+        return "\n".join([self.title, evidence.setup.caption, *map(str, findings.claims)])
 
 
 def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder: Path) -> None:
@@ -70,7 +101,7 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
         body = findings.table.markdown()
     if experiment.draw is not None:
         draw = partial(experiment.draw, evidence, findings)
-        save_figure(draw, folder / name, experiment.heading(evidence))
+        save_figure(draw, folder / name, experiment.heading(evidence, findings))
         body = f"![{experiment.title}]({name}.png)"
     (folder / f"{name}.md").write_text(
         _page(experiment, evidence, findings, body), encoding="utf-8"
@@ -78,6 +109,20 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
 
 
 def _page(experiment: Experiment, evidence: Evidence, findings: Findings, body: str) -> str:
-    sentences = "\n".join(f"- {sentence}" for sentence in findings.sentences)
+    sentences = "\n".join(f"- {sentence}" for sentence in findings.text)
     parts = [f"## {experiment.title}", f"{evidence.setup.caption}.", body, sentences]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def claims_page(found: Mapping[str, Findings]) -> str:
+    """Return a Markdown table of what the paper claims and what was found here.
+
+    Args:
+        found: Name of the table or figure → what was found.
+    """
+    rows = [
+        f"| {name} | {claim.states} | {claim.found} | {claim.verdict} |"
+        for name, findings in found.items()
+        for claim in findings.claims
+    ]
+    return "\n".join(["| | the paper | here | |", "|---|---|---|---|", *rows]) + "\n"

@@ -95,7 +95,7 @@ class PaperRecorder(Closing):
 
     def found(self, experiment: Experiment, findings: Findings, folder: Path) -> None:
         """Record what an experiment found; the folder's files become its artifacts."""
-        key = self._start(experiment, "\n\n".join(findings.sentences))
+        key = self._start(experiment, "\n\n".join(findings.text))
         self._writer.put(values(key, metrics=findings.metrics, tags={"status": "finished"}))
         self._writer.put(LogFolder(key, folder))
         self._writer.put(end(key, "finished"))

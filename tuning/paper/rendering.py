@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$", "–": "--"}
+import pandas as pd  # type: ignore[import-untyped]
+
+_LATEX = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "±": r"$\pm$",
+    "–": "--",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+}
 
 
 @dataclass(frozen=True)
@@ -14,11 +25,11 @@ class Table:
     """A table ready to print.
 
     Attributes:
-        heading: One text a column.
-        rows: One text a cell.
-        caption: What it shows.
-        notes: What is said below it.
-        ours: Positions of the rows that are this project's own.
+        heading: A text for each column.
+        rows: A text for each cell.
+        caption: What the table shows.
+        notes: Sentences below it.
+        ours: Positions of this project's own rows.
     """
 
     heading: tuple[str, ...]
@@ -29,11 +40,11 @@ class Table:
 
     def text(self) -> str:
         """Return the table for a terminal, columns aligned."""
-        cells = [self.heading, *self.rows]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.heading))]
-        lines = [_aligned(row, widths) for row in cells]
-        lines.insert(1, "-" * len(lines[0]))
-        return "\n".join([self.caption, "", *lines, *(("", *self.notes) if self.notes else ())])
+        first, *columns = self.heading
+        methods, *cells = zip(*self.rows, strict=True)
+        frame = pd.DataFrame(dict(enumerate(cells)), index=methods).rename_axis(columns=first)
+        lines = [self.caption, "", frame.to_string(header=columns)]
+        return "\n".join([*lines, *(("", *self.notes) if self.notes else ())])
 
     def markdown(self) -> str:
         """Return the table in GitHub's Markdown; our rows are bold."""
@@ -71,11 +82,6 @@ class Table:
         """Write ``<path>.txt`` and ``<path>.tex``."""
         path.with_suffix(".txt").write_text(self.text() + "\n", encoding="utf-8")
         path.with_suffix(".tex").write_text(self.latex() + "\n", encoding="utf-8")
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(row, widths, strict=True)
-    return "  ".join([f"{first[0]:{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
 
 
 def _escaped(text: str) -> str:

@@ -63,6 +63,7 @@ def resolve(wish: Wish, data: SearchData) -> Setup:
     return Setup(
         dataset=data.name,
         title=f"synthetic {dataset.spec.title}" if dataset.synthetic else dataset.spec.title,
+        unseen_classes=dataset.spec.unseen_classes,
         role=wish.role,
         origin=origin,
         settings=settings.replace(**completed),

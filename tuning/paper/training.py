@@ -59,6 +59,7 @@ def _train(
             seed=training.seed,
             device=device,
             keep_model=training.keep_model,
+            new_classes=training.new_classes,
         )
     except DivergedError as error:
         return error
