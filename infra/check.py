@@ -16,7 +16,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mianet.errors import InputError
-from tuning.cli.command_line import Parser, count, duration, run
+from tuning.cli.command_line import Parser, run
+from tuning.cli.options import count, duration
 from tuning.compute import cluster
 from tuning.spec.provenance import PACKAGES, code_digest, package_version
 

@@ -10,7 +10,12 @@ from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from tuning.tracking.recording import read_trials
 
-FORBIDDEN = {"mianet.data.test_parts", "mianet.final_training", "tuning.final"}
+FORBIDDEN = {
+    "mianet.data.test_parts",
+    "mianet.final_training",
+    "tuning.final",
+    "tuning.finals.training",
+}
 SEARCH = (
     "tuning.search",
     "tuning.engine.study",

@@ -140,7 +140,8 @@ ODD = [
 @pytest.mark.parametrize(("options", "message"), ODD, ids=lambda value: ascii(value)[:50])
 def test_an_odd_option_gets_one_line(options, message, elsewhere, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["search.py", "--dataset", "digits", *options])
-    monkeypatch.delattr("tuning.search.load_search_data")  # no work before the options are checked
+    # No work before the options are checked.
+    monkeypatch.delattr("tuning.cli.search_study.load_search_data")
     with pytest.raises(SystemExit) as ended:
         SEARCH()
     out, err = capfd.readouterr()

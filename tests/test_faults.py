@@ -26,7 +26,7 @@ ONE_BY_ONE = (*SEARCH_ALONE, "--workers", "1", "--cpus-per-trial", "1")
 TINY = ("--set", "hidden_dim=32", "--executions", "1", "--max-epochs", "6", "--patience", "6")
 OWN_RAY = {"RAY_ADDRESS": "local"}
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["tuning.search", "ray.tune", "mlflow", "torch"])
+FORKED.set_forkserver_preload(["tuning.cli.search_study", "ray.tune", "mlflow", "torch"])
 
 
 @pytest.fixture(scope="module")

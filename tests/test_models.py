@@ -12,7 +12,8 @@ from mianet.errors import InputError
 from mianet.evaluation import evaluate
 from mianet.training import run
 from mianet.validation import Validation, score_execution, validate
-from tuning.spec.models import MIANET, MODELS, read_settings
+from tuning.spec.choices import MIANET
+from tuning.spec.models import MODELS, read_settings
 from tuning.spec.space import contains, describe, search_space
 
 REFERENCES = [name for name in MODELS if name != MIANET]

@@ -8,9 +8,8 @@ import pytest
 from worlds import small_search_data
 
 from mianet.errors import InputError
-from tuning.cli.command_line import tracking_uri
-from tuning.engine import resumption
-from tuning.engine.resumption import (
+from tuning.cli import resumption
+from tuning.cli.resumption import (
     as_started,
     begun,
     check_not_started,
@@ -21,6 +20,7 @@ from tuning.engine.resumption import (
     old_ledger,
     resume_command,
 )
+from tuning.cli.tracking_store import tracking_uri
 from tuning.engine.study import Study
 from tuning.events.ledger import LEDGER_FILE, Ended
 from tuning.spec.space import search_space

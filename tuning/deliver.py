@@ -10,8 +10,8 @@ import sys
 from typing import NoReturn
 
 from mianet.addresses import without_credentials
-from tuning.cli.command_line import FAILED, Parser, add_storage_option, run
-from tuning.tracking.recording import default_tracking_uri, deliver_waiting
+from tuning.cli.command_line import FAILED, Parser, run
+from tuning.cli.options import add_storage_option
 
 
 def main() -> NoReturn:
@@ -21,18 +21,21 @@ def main() -> NoReturn:
 
 def deliver() -> int:
     """Do what the command line says; return the exit code: 1 where something still waits."""
-    arguments = _parser().parse_args()
-    given, default = arguments.tracking_uri, default_tracking_uri()
+    options = _parser().parse_args()
+    # Loads MLflow, which --help need not wait for.
+    from tuning.tracking.recording import default_tracking_uri, deliver_waiting
+
+    given, default = options.tracking_uri, default_tracking_uri()
     redeliveries = list(
         deliver_waiting(
-            arguments.storage,
+            options.storage,
             lambda to: given or (default if to == without_credentials(default) else to),
         )
     )
     for redelivery in redeliveries:
         print(redelivery, file=sys.stderr if redelivery.reason else sys.stdout, flush=True)
     if not redeliveries:
-        print(f"nothing waits in {arguments.storage}")
+        print(f"nothing waits in {options.storage}")
     return FAILED if any(redelivery.reason for redelivery in redeliveries) else 0
 
 

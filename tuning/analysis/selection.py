@@ -18,7 +18,8 @@ from mianet.config import Settings
 from mianet.errors import InputError
 from tuning.analysis.comparison import paired_difference, standard_error
 from tuning.analysis.front import pareto_front
-from tuning.spec.models import MIANET, read_settings
+from tuning.spec.choices import MIANET
+from tuning.spec.models import read_settings
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import RecordedTrial, canonical_json, listed
 

@@ -1,33 +1,22 @@
-"""What the command lines share: readings of their values, and how they end.
+"""How a command begins and ends: its parser, its exit code, and errors in one line.
 
-A command ends with 0 when it did what was asked, with 2 when something the user gave cannot be
-used (one line says what), and with 130 when it was interrupted.
+A command exits with 0 when it did what was asked, with 1 when something failed, with 2 when
+something that the user gave cannot be used, and with 130 when it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NoReturn, TypeVar
+from collections.abc import Callable
+from typing import NoReturn
 
-from mianet.addresses import HIDDEN, without_credentials
-from mianet.data import sources
 from mianet.errors import InputError, one_line
-from tuning.spec.models import MIANET, MODELS
-from tuning.tracking.recording import RecordingError
-from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
+from tuning.spec.errors import RecordingError
 
-T = TypeVar("T")
-
-BAD_INPUT = 2
 FAILED = 1
+BAD_INPUT = 2
 INTERRUPTED = 130
-
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,72 +27,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"error: {one_line(message)} (--help lists the options)\n")
 
 
-def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
-    """Add the options that name a recorded study: data set, tracking store, study."""
-    parser.add_argument(
-        "--dataset", required=dataset_required, help="SUN, CUB, AWA1, AWA2, aPY, digits, …"
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        help="MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-    parser.add_argument("--study", type=study_name, help="name of the study")
-
-
-def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
-    """Add the options of commands that train: data set, data, tracking store, resources."""
-    add_study_options(parser, dataset_required=dataset_required)
-    parser.add_argument(
-        "--data-dir",
-        type=absolute_path,
-        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
-    )
-    parser.add_argument("--cpus-per-trial", type=positive_int, help="CPU cores of a training")
-    parser.add_argument(
-        "--gpus-per-trial",
-        type=gpu_share,
-        help="GPUs of a training; a fraction lets several share one (default: 1 if there are any)",
-    )
-
-
-def add_model_option(parser: argparse.ArgumentParser, default: str = MIANET) -> None:
-    """Add the model that is searched, confirmed or trained."""
-    parser.add_argument(
-        "--model",
-        choices=MODELS,
-        default=default,
-        help=f"a model to compare with (default: {MIANET})",
-    )
-
-
-def add_storage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the folder that keeps what a command can go on from."""
-    parser.add_argument(
-        "--storage",
-        type=absolute_path,
-        default="ray_results",
-        help="folder for the state of searches and for what waits to be recorded "
-        "(default: ./ray_results)",
-    )
-
-
-def tracking_uri(arguments: argparse.Namespace) -> str:
-    """Return the tracking store that was asked for.
-
-    A password on the command line, which every user of the machine can read, gives a warning.
-    """
-    given = arguments.tracking_uri
-    if given and HIDDEN not in given and without_credentials(given) != given:
-        print(
-            "warning: every user of this machine can read the password in --tracking-uri; set "
-            "MLFLOW_TRACKING_URI to the address instead",
-            file=sys.stderr,
-        )
-    return absolute_tracking_uri(given) if given else default_tracking_uri()
-
-
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit as documented above, without a traceback for what users can mend."""
+    """Run a command and exit with its code; an error that the user can fix gets one line."""
     try:
         code = main()
     except InputError as error:
@@ -116,125 +41,3 @@ def run(main: Callable[[], int]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
     sys.exit(code)
-
-
-def positive_int(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return 0 if text == "0" else positive_int(text)
-
-
-def seed(text: str) -> int:
-    """Read a seed, 0 to 2³² - 1."""
-    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {2**32 - 1}, but got {text!r}")
-    return int(text)
-
-
-def gpu_share(text: str) -> float:
-    """Read a number of GPUs: a fraction up to 1, or a whole number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (0 <= value <= 1 or (value.is_integer() and 0 < value <= 1024)):
-        raise argparse.ArgumentTypeError(
-            f"must be a fraction from 0 to 1 or a whole number, but got {text!r}"
-        )
-    return value
-
-
-def duration(text: str) -> float:
-    """Read a time such as ``90``, ``90s``, ``30m`` or ``1.5h``; return seconds."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text.strip().lower())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m or 2h, but got {text!r}")
-    return seconds
-
-
-def assignment(text: str) -> tuple[str, str]:
-    """Read ``name=value``."""
-    name, separator, value = text.partition("=")
-    if not (name.strip() and separator and value.strip()):
-        raise argparse.ArgumentTypeError(f"must be name=value, but got {text!r}")
-    return name.strip(), value.strip()
-
-
-def value_range(text: str) -> tuple[str, tuple[float, float]]:
-    """Read ``name=low:high``."""
-    name, value = assignment(text)
-    try:
-        low, high = (float(part) for part in value.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be name=low:high, but got {text!r}") from None
-    return name, (low, high)
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Read different names with commas between them."""
-    given = tuple(name.strip() for name in text.split(",") if name.strip())
-    if twice := [name for name in given if given.count(name) > 1]:
-        raise argparse.ArgumentTypeError(f"must have each name once, but has {twice[0]!r} twice")
-    return given
-
-
-def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
-    """Return the values that an option gave by name.
-
-    Raises:
-        InputError: It gave two for one name.
-    """
-    given = [name for name, _ in pairs]
-    if twice := [name for name in given if given.count(name) > 1]:
-        raise InputError(f"{option} must be given once for {twice[0]}, but is twice; leave one out")
-    return dict(pairs)
-
-
-def study_name(text: str) -> str:
-    """Read the name of a study: it becomes a folder's and a run's name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be up to 100 letters, digits, '.', '_' and '-', but got {text!r}"
-        )
-    return text
-
-
-def earlier_study(text: str) -> str:
-    """Read the name of a study, with its data set and a slash before it where that is needed."""
-    dataset, separator, name = text.rpartition("/")
-    if separator and not dataset:
-        raise argparse.ArgumentTypeError(f"must be STUDY or DATASET/STUDY, but got {text!r}")
-    return f"{dataset.lower()}{separator}{study_name(name)}"
-
-
-def writable_folder(path: Path, option: str = "--storage") -> Path:
-    """Return the folder that an option names, made if need be.
-
-    Raises:
-        InputError: Nothing can be written there.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise InputError(
-            f"{option} must be a folder that can be written to, but {path} is not ({error}); "
-            "give another"
-        ) from error
-
-
-def absolute_path(text: str) -> Path:
-    """Read a path; it is made absolute at once, since a trial's current directory is another.
-
-    Raises:
-        InputError: It cannot be a path.
-    """
-    return sources.absolute_path(text, "a folder")

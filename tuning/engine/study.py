@@ -43,7 +43,8 @@ from tuning.engine.stopping import SCHEDULERS, Stopping
 from tuning.engine.trial import Plan, objective
 from tuning.engine.tune_scheduler import StoppingScheduler
 from tuning.events.ledger import Ended, Event, Ledger, Proposed
-from tuning.spec.models import MIANET, MODELS
+from tuning.spec.choices import MIANET
+from tuning.spec.models import MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.spec.records import StudyDescription, listed
 from tuning.spec.space import contains

@@ -20,7 +20,8 @@ from tuning.analysis.comparison import standard_error
 from tuning.analysis.importances import importances
 from tuning.analysis.selection import Selection, select
 from tuning.report.scales import Choices, Linear, Logarithmic, Scale
-from tuning.spec.models import MIANET, MODELS
+from tuning.spec.choices import MIANET
+from tuning.spec.models import MODELS
 from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import RecordedTrial
 from tuning.spec.space import describe

@@ -17,9 +17,8 @@ from mianet.errors import InputError
 from mianet.reference import conse, dap, eszsl, ranking, sae
 from mianet.reference.repeated import Repeated
 from mianet.training import Begin, Training
+from tuning.spec.choices import MIANET
 from tuning.spec.space import SEARCH_SPACE, Searched
-
-MIANET = "mianet"
 
 
 @dataclass(frozen=True, kw_only=True)

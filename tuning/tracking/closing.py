@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
-from tuning.tracking.run_writer import RecordingError
+from tuning.spec.errors import RecordingError
 
 _logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
-from tuning.spec.models import MIANET
+from tuning.spec.choices import MIANET
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import (
     BEST_PREFIX,

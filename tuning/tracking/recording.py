@@ -23,6 +23,7 @@ from typing import Any, Self
 from mianet.errors import InputError
 from tuning.analysis.front import pareto_front
 from tuning.events.journal import JOURNAL_FOLDER, Journal
+from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import (
     BEST_PREFIX,
@@ -51,7 +52,6 @@ from tuning.tracking.run_messages import (
     now_ms,
 )
 from tuning.tracking.run_writer import (
-    RecordingError,
     RunWriter,
     common_tags,
     dataset_message,

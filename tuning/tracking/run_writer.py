@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.events.journal import Journal
+from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, listed, protocol_key
@@ -61,10 +62,6 @@ HURRIED_DEADLINE_SECONDS = 5.0
 DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
 
 EXPERIMENT_PREFIX = "mianet-"
-
-
-class RecordingError(RuntimeError):
-    """Something that was recorded did not reach the tracking store."""
 
 
 class RunWriter:

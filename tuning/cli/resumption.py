@@ -14,27 +14,12 @@ from typing import Any
 from mianet.addresses import without_credentials
 from mianet.data.search_data import SearchData
 from mianet.errors import InputError
+from tuning.cli.search_options import RESUMABLE
 from tuning.engine.study import Study
 from tuning.events.ledger import LEDGER_FILE, Ledger, hold
-from tuning.spec.models import MIANET
+from tuning.spec.choices import MIANET
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import code_digest
-
-RESUMABLE = frozenset(
-    {
-        "trials",
-        "time_budget",
-        "workers",
-        "cpus_per_trial",
-        "gpus_per_trial",
-        "data_dir",
-        "tracking_uri",
-        "fresh_draws",
-        "no_final",
-        "final_seeds",
-    }
-)
-"""Options that can be given anew when a study goes on: no trial's curve depends on them."""
 
 DEFAULT_STORAGE = Path("ray_results")
 """The folder that studies are kept in, of the current one."""

@@ -1,0 +1,145 @@
+"""What follows a search: its outcome in words, confirmation, final training, and the report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import ray
+
+from mianet.data.datasets import find_dataset
+from tuning.analysis.insights import importance_words, sentences
+from tuning.cli.command_line import FAILED, INTERRUPTED
+from tuning.cli.resumption import resume_command
+from tuning.engine.study import Study, StudyOutcome
+from tuning.events.ledger import Ledger
+from tuning.tracking.recording import read_trials
+from tuning.tracking.store import URI_VARIABLE
+
+
+def finish(
+    outcome: StudyOutcome,
+    options: argparse.Namespace,
+    study: Study,
+    ledger: Ledger,
+    uri: str,
+) -> int:
+    """Print how a search ended, and do what follows it; return the exit code.
+
+    Args:
+        outcome: How it ended.
+        options: All options of the search.
+        study: What was searched.
+        ledger: The study's; it is marked complete when everything was done.
+        uri: The tracking store.
+    """
+    resume = resume_command(options.storage, study.name)
+    _print_outcome(outcome, resume)
+    if outcome.interrupted:
+        print(
+            f"interrupted; to go on: {resume}\n"
+            "to train the best trial so far: "
+            f"python tuning/final.py --dataset {options.dataset} --model {study.model} "
+            f"--study {study.name}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    if not outcome.counts.get("finished", 0) + outcome.counts.get("stopped_early", 0):
+        print(
+            "error: no trial ended well; the reasons are recorded with the trials, and a search "
+            "that ran out of time needs a larger --time-budget",
+            file=sys.stderr,
+        )
+        _report(options, study.name, uri)
+        return FAILED
+    if outcome.nothing_tried:
+        print(f"study {study.name} was searched before; what follows is left", flush=True)
+    _print_insights(options.dataset, study, uri)
+    try:
+        code = _confirm_and_train(options, study.name, uri)
+        report = _report(options, study.name, uri)
+    except KeyboardInterrupt:
+        print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
+        return INTERRUPTED
+    if code == 0:
+        ledger.add_complete()
+    return code or report
+
+
+def _print_outcome(outcome: StudyOutcome, resume: str) -> None:
+    counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in outcome.counts.items())
+    print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
+    if outcome.out_of_time:
+        print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
+
+
+def _print_insights(dataset: str, study: Study, uri: str) -> None:
+    trials = read_trials(uri, find_dataset(dataset).name, study.name)
+    importance = importance_words(trials, study.space)
+    lines = [*sentences(trials, study.space), *([importance] if importance else [])]
+    print(*lines, sep="\n", flush=True)
+
+
+def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
+    """Confirm the best trials, then train the best of them finally."""
+    code = 0
+    shared = {
+        "--model": options.model,
+        "--data-dir": options.data_dir,
+        "--cpus-per-trial": options.cpus_per_trial,
+        "--gpus-per-trial": options.gpus_per_trial,
+    }
+    if options.fresh_draws:
+        more = {**shared, "--draws": options.fresh_draws}
+        brief = () if options.no_final else ("--brief",)  # the final training says it too
+        code = _command("tuning.confirm", options, study, uri, more, *brief)
+    if code == 0 and not options.no_final:
+        more = {**shared, "--seeds": options.final_seeds}
+        code = _command("tuning.final", options, study, uri, more)
+    return code
+
+
+def _report(options: argparse.Namespace, study: str, uri: str) -> int:
+    """Write the study's page, whatever there is to show."""
+    return _command("tuning.study_report", options, study, uri, {})
+
+
+def _command(
+    module: str,
+    options: argparse.Namespace,
+    study: str,
+    uri: str,
+    more: Mapping[str, object],
+    *flags: str,
+) -> int:
+    """Run another command on the study, in a process of its own; return its exit code.
+
+    The process that searched never opens the test parts: only ``tuning.final`` does. These commands
+    read the study back from MLflow, as they would on another day.
+
+    Args:
+        module: The command's module.
+        options: All options of the search.
+        study: Name of the study.
+        uri: The tracking store.
+        more: Further option → value; one with None is left out.
+        flags: Options without a value.
+    """
+    values: dict[str, object] = {
+        "--dataset": options.dataset,
+        "--study": study,
+        "--storage": options.storage,
+        **more,
+    }
+    given = [
+        text for name, value in values.items() if value is not None for text in (name, str(value))
+    ]
+    address = ray.get_runtime_context().gcs_address
+    return subprocess.run(
+        [sys.executable, "-m", module, *given, *flags],
+        env={**os.environ, "RAY_ADDRESS": address, URI_VARIABLE: uri},
+        check=False,
+    ).returncode

@@ -1,0 +1,67 @@
+"""The report of a study: read the study, write the page, and record it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from mianet.data.datasets import find_dataset
+from mianet.errors import InputError
+from tuning.cli.options import writable_folder
+from tuning.cli.tracking_store import tracking_uri
+from tuning.report.data import picture_data
+from tuning.report.document import document
+from tuning.report.subject import Subject
+from tuning.spec.errors import RecordingError
+from tuning.tracking.artifacts import record_texts
+from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.recording import deliver_waiting_for
+
+REPORT_FILE = "report.html"
+ARTIFACT_FOLDER = "report"
+"""Where the page and its data lie among the artifacts of the study's run."""
+
+
+def write_report(options: argparse.Namespace) -> int:
+    """Write the page of a study, and record it; return the exit code.
+
+    Raises:
+        InputError: There is no such study, or the page cannot be written.
+        RecordingError: The page is written, but the tracking store does not take it.
+    """
+    dataset = find_dataset(options.dataset)
+    uri = tracking_uri(options)
+    deliver_waiting_for(options.storage, uri)
+    study = read_study(uri, dataset.name, options.study)
+    subject = Subject(study, dataset.spec.title)
+    page = document(subject)
+    path = options.output or options.storage / _folder_name(study.name) / REPORT_FILE
+    _write(page, path)
+    print(f"report: {path}", flush=True)
+    texts = {REPORT_FILE: page, **picture_data(subject)}
+    try:
+        record_texts(uri, study.run_id, texts, ARTIFACT_FOLDER)
+    except RecordingError as error:
+        raise RecordingError(f"the report is written, but {error}; report again") from error
+    return 0
+
+
+def _folder_name(study: str) -> str:
+    """Return the name as one that stays inside the storage; the command line's are such already."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"
+
+
+def _write(page: str, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    folder = writable_folder(path.parent, "--output")
+    new = folder / f".{path.name}.new"
+    try:
+        new.write_text(page, encoding="utf-8", errors="replace")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise InputError(
+            f"the report must be a file that can be written, but {path} is not ({error}); give "
+            "another --output"
+        ) from error

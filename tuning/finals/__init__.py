@@ -1,0 +1,1 @@
+"""Final training: train with several seeds, record the test, and show both."""

@@ -1,0 +1,178 @@
+"""Record final trainings in MLflow, and register the model of the selected one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mianet.calibration import Calibration, at_constant
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import SearchData
+from mianet.data.test_parts import TestParts
+from mianet.errors import DivergedError
+from mianet.final_training import FinalResult
+from mianet.inference.prediction import Classifier
+from tuning.finals.training import SeedResult, Setup
+from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
+from tuning.spec.models import read_settings
+from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial
+from tuning.tracking.recording import (
+    FinalDescription,
+    FinalRecorder,
+    RegisteredModel,
+    register_model,
+)
+
+CALIBRATED = "calibrated_"
+"""Comes before the name of a test figure under the chosen calibration."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A configuration after its final training.
+
+    Attributes:
+        trial: The recorded trial that it is from.
+        figures: ``test_<figure>_mean`` and ``_sd`` over the seeds.
+        run_id: The run of the final training.
+        diverged: Whether a seed did.
+        classifier: The model of the first seed; None if a seed diverged, or for a model that is
+            there to compare with.
+        calibration: What was chosen for it on validation, if it was asked for.
+    """
+
+    trial: RecordedTrial
+    figures: Mapping[str, float]
+    run_id: str
+    diverged: bool
+    classifier: Classifier | None
+    calibration: Calibration | None = None
+
+
+def record(
+    role: str,
+    trial: RecordedTrial,
+    results: Iterable[SeedResult],
+    setup: Setup,
+    calibration: Calibration | None,
+    uri: str,
+    storage: Path,
+) -> Tested:
+    """Record a configuration's final training, each seed as it ends.
+
+    Args:
+        role: Which configuration it is: ``selected`` or ``paper``.
+        trial: The recorded trial that it is from.
+        results: What comes of each seed; awaited while they are recorded.
+        setup: What all final trainings share.
+        calibration: What was chosen on validation, if it was asked for.
+        uri: The tracking store.
+        storage: Folder that keeps what the store has not taken yet.
+
+    Returns:
+        The configuration with its test figures.
+
+    Raises:
+        InputError: The store does not answer or cannot be written to; found in seconds.
+        RecordingError: Something did not reach the store.
+    """
+    description = _describe(role, trial, calibration, setup)
+    ended = []
+    with FinalRecorder.open(uri, description, storage) as recorder:
+        for result in results:
+            ended.append(result)
+            if isinstance(result.outcome, FinalResult):
+                recorder.seed_finished(_figures(result.outcome, calibration))
+        trained = {r.seed: r.outcome for r in ended if isinstance(r.outcome, FinalResult)}
+        if trained:
+            _add_files(recorder, trained, setup.test)
+        diverged = [str(r.outcome) for r in ended if isinstance(r.outcome, DivergedError)]
+        figures = recorder.close(
+            "failed" if diverged else "finished",
+            note="; ".join(diverged),
+            summary={COMPUTE_SECONDS: sum(one.seconds for one in ended)},
+        )
+    classifier = None if diverged else trained[setup.seeds[0]].classifier
+    return Tested(trial, figures, recorder.run_id, bool(diverged), classifier, calibration)
+
+
+def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | None:
+    """Register the model of the first seed: choosing a seed by its test would be cheating.
+
+    Args:
+        tested: The selected configuration.
+        uri: The tracking store, whose registry it is.
+        data: What it was trained on; two images of it become the example.
+
+    Returns:
+        The model; None if the configuration diverged.
+    """
+    if tested.classifier is None:
+        return None
+    constant = tested.calibration.constant if tested.calibration else 0.0
+    return register_model(
+        uri,
+        run_id=tested.run_id,
+        dataset=data.name,
+        classifier=dataclasses.replace(tested.classifier, calibration=constant),
+        example=data.features[:2],
+    )
+
+
+def accuracies(calibration: Calibration) -> dict[str, float]:
+    """Return ts, tr and H under a constant; T1 does not depend on it."""
+    names = ("unseen_accuracy", "seen_accuracy", "harmonic_mean")
+    return {name: getattr(calibration, name) for name in names}
+
+
+def _add_files(
+    recorder: FinalRecorder, trained: Mapping[int, FinalResult], test: TestParts
+) -> None:
+    """Record the confusion over all seeds, and each seed's seen-unseen curve."""
+    names: Sequence[str] = test.class_names
+    unseen_classes = set(test.unseen_classes.tolist())
+    confusion = np.sum([result.confusion for result in trained.values()], axis=0)
+    unseen = [position in unseen_classes for position in range(len(names))]
+    recorder.add_file(CONFUSION_FILE, confusion_text(confusion, names, unseen))
+    recorder.add_file(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()}))
+
+
+def _figures(result: FinalResult, calibration: Calibration | None) -> dict[str, float]:
+    """Return a seed's test figures: plain, and where a constant was chosen, with it too."""
+    figures = result.metrics.as_dict("test_") | {"test_ausuc": result.curve.area}
+    if calibration is None:
+        return figures
+    with_constant = accuracies(at_constant([result.curve], calibration.constant))
+    return figures | {f"{CALIBRATED}test_{name}": v for name, v in with_constant.items()}
+
+
+def _describe(
+    role: str, trial: RecordedTrial, calibration: Calibration | None, setup: Setup
+) -> FinalDescription:
+    images, feature_dim = setup.data.features.shape
+    return FinalDescription(
+        role=role,
+        dataset=setup.data.name,
+        dataset_title=find_dataset(setup.data.name).spec.title,
+        data_digest=setup.data.digest,
+        data_source=setup.data_source,
+        data_shape={"rows": images, "feature_dim": feature_dim},
+        hyperparameters=read_settings(trial.hyperparameters).as_dict(),
+        epochs=trial.best_epoch,
+        seeds=list(setup.seeds),
+        study=trial.study,
+        study_run_id=trial.study_run_id,
+        source_run_id=trial.run_id,
+        protocol=trial.protocol,
+        settings={
+            "cpus": setup.share.cpus,
+            "gpus": setup.share.gpus,
+            **({"calibration": dataclasses.asdict(calibration)} if calibration else {}),
+        },
+        device=setup.share.device,
+        objective=trial.objective,
+    )

@@ -1,0 +1,38 @@
+"""Texts as artifacts of a run that has been recorded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from mianet.addresses import without_credentials
+from tuning.spec.errors import RecordingError
+from tuning.tracking.store import open_store, reason_of
+
+
+def record_texts(uri: str, run_id: str, texts: Mapping[str, str], folder: str) -> None:
+    """Make texts artifacts of a run.
+
+    Args:
+        uri: The tracking store.
+        run_id: The run.
+        texts: File name → content.
+        folder: The folder of the run's artifacts that they are put into.
+
+    Raises:
+        InputError: The store does not answer.
+        RecordingError: The store does not accept them.
+    """
+    store = open_store(uri, must_exist=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, text in texts.items():
+            Path(temporary, name).write_text(text, encoding="utf-8", errors="replace")
+        try:
+            store.client.log_artifacts(run_id, temporary, folder)
+        except (MlflowException, OSError) as error:
+            raise RecordingError(
+                f"{without_credentials(store.uri)} must accept artifacts and does not ({reason_of(error)})"
+            ) from error
