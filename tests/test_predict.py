@@ -21,6 +21,7 @@ from mianet.data.feature_files import read_features
 from mianet.errors import InputError
 from mianet.inference.new_classes import parse_json, read_classes
 from tuning import predict
+from tuning.cli import classify_file
 
 IMAGES = 23
 
@@ -91,7 +92,7 @@ def test_every_kind_of_file_gives_the_same_features(files, name, chunk):
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
 def test_every_kind_of_output_says_what_the_classifier_does(files, ending, monkeypatch, capsys):
-    monkeypatch.setattr(predict, "read_features", partial(read_features, chunk=7))
+    monkeypatch.setattr(classify_file, "read_features", partial(read_features, chunk=7))
     output = files / f"out.{ending}"
     options = ("--model", files / "model.pt", "--top-k", "3")
     assert command(monkeypatch, files / "f.npy", output, *options) == 0
