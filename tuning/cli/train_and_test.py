@@ -40,9 +40,10 @@ def train_and_test(options: argparse.Namespace) -> int:
     chosen = _configurations(selection)
     setup = _connect(options, data, source.origin, chosen)
     calibrations, tested = {}, {}
-    with StatusLine() as line:
-        if options.calibrate:
+    if options.calibrate:
+        with StatusLine() as line:
             calibrations["selected"] = calibrate(data, selection.trial, setup.share, line)
+    with StatusLine() as line:
         trainings = FinalTrainings(chosen, setup, line)
         for role, trial in chosen.items():
             results = trainings.results(role)
