@@ -8,7 +8,7 @@ import pytest
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning import search
-from tuning.cli.command_line import tracking_uri
+from tuning.cli.tracking_store import tracking_uri
 from tuning.tracking.store import absolute_tracking_uri, open_store, reason_of
 
 PASSWORDS = ("hunter2", "hun/ter2", "hun@ter2", "hun]ter2", "[hunter2", "hun?ter2", "hun#ter2")

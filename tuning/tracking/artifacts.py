@@ -34,5 +34,6 @@ def record_texts(uri: str, run_id: str, texts: Mapping[str, str], folder: str) -
             store.client.log_artifacts(run_id, temporary, folder)
         except (MlflowException, OSError) as error:
             raise RecordingError(
-                f"{without_credentials(store.uri)} must accept artifacts and does not ({reason_of(error)})"
+                f"{without_credentials(store.uri)} must accept artifacts and does not "
+                f"({reason_of(error)})"
             ) from error
