@@ -7,7 +7,7 @@ import pytest
 
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
-from tuning import search
+from tuning.cli import after_search
 from tuning.cli.tracking_store import tracking_uri
 from tuning.tracking.store import absolute_tracking_uri, open_store, reason_of
 
@@ -82,13 +82,13 @@ def test_commands_that_a_search_starts_get_the_address_where_others_cannot_read_
         called.update(command=command, env=env)
         return argparse.Namespace(returncode=0)
 
-    monkeypatch.setattr(search.subprocess, "run", run)
+    monkeypatch.setattr(after_search.subprocess, "run", run)
     monkeypatch.setattr(
-        search.ray, "get_runtime_context", lambda: argparse.Namespace(gcs_address="")
+        after_search.ray, "get_runtime_context", lambda: argparse.Namespace(gcs_address="")
     )
     arguments = argparse.Namespace(dataset="digits", storage="ray_results")
     uri = "postgresql://me:hunter2@host/db"
-    search._report(arguments, "s", uri)
+    after_search._report(arguments, "s", uri)
     assert called["env"]["MLFLOW_TRACKING_URI"] == uri
     assert not any("hunter2" in text for text in called["command"])
 
