@@ -3,7 +3,7 @@
     python infra/stage.py s3://my-bucket/xlsa17/data aPY AWA1
 
 A data set is fetched when its files are not here or their sizes differ, compared with a SHA256SUMS
-beside them where there is one, and converted into the node's Arrow store, which all processes map.
+beside them where there is one, and converted into the node's store, which all processes map.
 Searching needs this on the node of the driver alone: the others get the search's part from there.
 """
 

@@ -353,7 +353,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     "unknown class": (of_class(99), WHOLE),
     "unknown text": (
         elements(SPLITS, raw.variable("att", raw.CHAR, (1, 3), raw.element(99, b"ant"))),
-        rf"{WHOLE} \(the reader crashed: SIGSEGV\)",
+        WHOLE,
     ),
     "not UTF-8": (
         elements(SPLITS, raw.variable("att", raw.CHAR, (1, 3), raw.element(16, b"\xff\xfe\xfd"))),

@@ -65,3 +65,13 @@ def reported(empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
     figures, best = record_everything(uri)
     with pytest.MonkeyPatch.context() as patch:
         return uri, written(uri, folder, patch), figures, best
+
+
+@pytest.fixture
+def forked_readers(monkeypatch: pytest.MonkeyPatch):
+    """Let Matlab files be read by forks of this process, which start at once."""
+    from forked_child import Forked
+
+    from mianet.data import matfiles
+
+    monkeypatch.setattr(matfiles, "_start", lambda request, _, errors: Forked(request, errors))

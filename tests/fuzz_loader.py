@@ -97,7 +97,7 @@ class Case:
         path = rng.choice(self.files)
         content = mutate(self.contents[path], rng)
         path.write_bytes(content)
-        if self.kind == "forged store" and path.suffix == ".arrow":
+        if self.kind == "forged store" and path.suffix == ".npy":
             record = next(self.cache.rglob("current.json"))
             values = json.loads(record.read_bytes())
             name = f"{path.parent.name}/{path.name}"

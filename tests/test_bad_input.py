@@ -16,13 +16,14 @@ import pytest
 import raw_mat as raw
 import scipy.io
 from bad_packages import BAD_PACKAGES, IMAGES, SPLITS, TRACE, Mine, changed, hdf5, named, one_more
-from forked_child import Forked
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet.data import datasets, matfiles
+from mianet.data import datasets
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("forked_readers")
 
 TESTS = Path(__file__).parent
 MEMORY_BYTES = 4 * 2**30
@@ -33,7 +34,6 @@ MEMORY_BYTES = 4 * 2**30
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "DATASETS", {**datasets.DATASETS, "tiny": TINY})
     monkeypatch.setenv("MIANET_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(matfiles, "_start", lambda request, _, errors: Forked(request, errors))
     return tmp_path / "cache"
 
 

@@ -88,7 +88,7 @@ def spoil(cache):
 
 
 def test_files(cache):
-    found = [p for p in cache.rglob("*.arrow") if p.parent.name == "test"]
+    found = [p for p in cache.rglob("*.npy") if p.parent.name == "test"]
     assert found
     return found
 
@@ -98,7 +98,7 @@ test_files.__test__ = False
 
 def spoiled_is_still_there(cache):
     """The files were neither read nor, having been found damaged, written again."""
-    return all(b"ARROW1" not in path.read_bytes()[:64] for path in test_files(cache))
+    return all(b"NUMPY" not in path.read_bytes()[:64] for path in test_files(cache))
 
 
 def test_search_data_holds_seen_classes_only():

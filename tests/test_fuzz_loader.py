@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import scipy.io
 from commands import ROOT, environment
-from forked_child import Forked
 from fuzz_loader import WRITERS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
-from mianet.data import matfiles
 from mianet.data.images import check_images
 from mianet.data.matfiles import read_mat
 from mianet.data.sources import read_folder
 from mianet.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("forked_readers")
 
 MODERATE = settings(
     max_examples=60,
@@ -30,11 +30,6 @@ MODERATE = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-
-@pytest.fixture(autouse=True)
-def quick_children(monkeypatch):
-    monkeypatch.setattr(matfiles, "_start", lambda request, _, errors: Forked(request, errors))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

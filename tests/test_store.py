@@ -1,8 +1,9 @@
-"""The Arrow store: one conversion, mapped by all, right again after any damage."""
+"""The store: one conversion, mapped by all, right again after any damage."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from tiny_package import TINY, tiny_variables, write_package
@@ -25,6 +24,8 @@ from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("forked_readers")
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,7 +93,7 @@ def test_a_source_is_converted_once_and_says_so(tiny, conversions, capsys):
 @pytest.mark.parametrize("name", ["tiny", "synthetic:tiny", "synthetic:digits"])
 def test_arrays_lie_on_the_mapped_file(tiny, cache, name):
     data = load_search_data(name, tiny)
-    file = next(cache.glob(f"{name.replace(':', '-')}*/*/search/images.arrow"))
+    file = next(cache.glob(f"{name.replace(':', '-')}*/*/search/features.npy"))
     address = data.features.ctypes.data
     mapped = [
         line for line in Path("/proc/self/maps").read_text().splitlines() if str(file) in line
@@ -140,13 +141,13 @@ def test_copies_of_a_data_set_have_stores_of_their_own(tiny, tmp_path, conversio
 
 
 def cut(home):
-    file = next(home.glob("*/search/images.arrow"))
+    file = next(home.glob("*/search/features.npy"))
     os.truncate(file, file.stat().st_size // 2)
 
 
 def flip(home):
     """Change one bit in the middle of the features, with the times of the file kept."""
-    file = next(home.glob("*/search/images.arrow"))
+    file = next(home.glob("*/search/features.npy"))
     times = file.stat()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -163,7 +164,7 @@ def record(change):
     return damage
 
 
-def forged(make, file="search/images.arrow"):
+def forged(make, file="search/features.npy"):
     """Put other content in the place of a file, with a record that has its checksum."""
 
     def damage(home):
@@ -176,34 +177,20 @@ def forged(make, file="search/images.arrow"):
     return damage
 
 
-def arrow(change, new=pa.ipc.new_file, batches=1, **options):
-    """Return a maker of Arrow bytes from a changed table of the original's columns."""
+def array(change, **options):
+    """Return a maker of a file that holds what a change makes of its array."""
 
     def make(content):
-        table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
-        batch = change(table).combine_chunks().to_batches()[0]
-        sink = pa.BufferOutputStream()
-        with new(sink, batch.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-            for _ in range(batches):
-                writer.write_batch(batch)
-        return sink.getvalue().to_pybytes()
+        stream = io.BytesIO()
+        np.save(stream, change(np.load(io.BytesIO(content))), **options)
+        return stream.getvalue()
 
     return make
 
 
-def parquet(content):
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.ipc.open_file(pa.py_buffer(content)).read_all(), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def doubles(table):
-    wide = pa.array(table["features"].to_pylist(), pa.list_(pa.float64(), 7))
-    return table.set_column(0, "features", wide)
-
-
-def with_null(table):
-    return table.set_column(1, "label", pa.array([None, *table["label"].to_pylist()[1:]]))
+def header(old, new):
+    """Return a maker of a file whose header says something else."""
+    return lambda content: content[:128].replace(old, new) + content[128:]
 
 
 def moved_generation(home):
@@ -218,36 +205,34 @@ def leftovers(home):
     cut(home)
 
 
+NAMES = "search/class_names.npy"
 DAMAGES = {
     "noise with its checksum": forged(lambda content: b"noise" * 100),
-    "schema": forged(lambda content: content.replace(b"features", b"fe\xff\xfeures")),
     "cut short with its checksum": forged(lambda content: content[: len(content) // 2]),
-    "another column": forged(arrow(lambda table: table.rename_columns(["features", "labels"]))),
-    "a column less": forged(arrow(lambda table: table.drop_columns(["label"]))),
-    "another type": forged(arrow(doubles)),
-    "a null": forged(arrow(with_null)),
-    "no rows": forged(arrow(lambda table: table, batches=0)),
-    "two batches": forged(arrow(lambda table: table, batches=2)),
-    "a stream": forged(arrow(lambda table: table, pa.ipc.new_stream)),
-    "parquet": forged(parquet),
-    "classes without names": forged(
-        arrow(lambda table: table.drop_columns(["name"])), "search/classes.arrow"
-    ),
+    "another type": forged(array(lambda features: features.astype(int))),
+    "another shape": forged(array(lambda features: features.ravel())),
+    "no rows": forged(array(lambda features: features[:0])),
+    "a pickle": forged(array(lambda features: features.astype(object), allow_pickle=True)),
+    "names that are numbers": forged(array(lambda names: np.arange(len(names))), NAMES),
+    "a header without type": forged(header(b"'descr'", b"'descx'")),
+    "a header that is no text": forged(header(b"{'descr'", b"{\xff\xfe\x00\n(['")),
+    "a header of more rows": forged(header(b"(24, 7)", b"(9999999999999999999, 7)")),
+    "an unknown version of the format": forged(lambda content: b"\x93NUMPY\x09" + content[7:]),
     "generation elsewhere": moved_generation,
     "generation a number": record(lambda values: values.update(generation=5)),
     "digest a list": record(lambda values: values.update(digest=[1])),
-    "checksum a text": record(lambda v: v["files"].update({"search/images.arrow": [1, "2"]})),
+    "checksum a text": record(lambda v: v["files"].update({"search/features.npy": [1, "2"]})),
     "a path out": record(lambda v: v["files"].update({"search/../../../x": [1, 2]})),
     "a path with NUL": record(lambda v: v["files"].update({"search/a\0b": [1, 2]})),
-    "an endless number": record(lambda v: v["files"].update({"search/images.arrow": [10**400, 1]})),
+    "an endless number": record(lambda v: v["files"].update({"search/features.npy": [10**400, 1]})),
     "record nested deep": lambda home: (home / "current.json").write_text("[" * 60_000),
     "record of gigabytes": lambda home: os.truncate(home / "current.json", 2**33),
     "record of a later version": record(lambda values: values.update(format=99, more=1)),
     "leftovers": leftovers,
     "cut short": cut,
     "one bit": flip,
-    "empty": lambda home: os.truncate(next(home.glob("*/search/classes.arrow")), 0),
-    "file gone": lambda home: next(home.glob("*/search/classes.arrow")).unlink(),
+    "empty": lambda home: os.truncate(next(home.glob("*/search/class_names.npy")), 0),
+    "file gone": lambda home: next(home.glob("*/search/class_names.npy")).unlink(),
     "folder gone": lambda home: shutil.rmtree(generations(home)[0]),
     "record gone": lambda home: (home / "current.json").unlink(),
     "record empty": lambda home: os.truncate(home / "current.json", 0),
@@ -294,7 +279,7 @@ def test_a_store_that_something_is_in_the_way_of_is_named(tiny, cache, block):
         InputError, match=r"store of tiny must be writable, but .* set MIANET_CACHE"
     ):
         load_search_data("tiny", tiny)
-    assert not list(cache.rglob("*.arrow"))
+    assert not list(cache.rglob("*.npy"))
 
 
 def test_a_source_that_goes_while_the_store_is_asked_is_named(tiny):
@@ -372,7 +357,7 @@ def test_a_limit_of_file_size_while_converting(cache):
         "try: load_search_data('synthetic:digits')\n"
         "except InputError as error: print(error)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
-        f"import pathlib; print(len(list(pathlib.Path({str(cache)!r}).rglob('*.arrow'))))\n"
+        f"import pathlib; print(len(list(pathlib.Path({str(cache)!r}).rglob('*.npy'))))\n"
         "print(load_search_data('synthetic:digits').features.shape)"
     )
     out, err = start(code).communicate(timeout=120)
@@ -503,11 +488,11 @@ def test_a_store_that_cannot_be_written_names_the_remedy(tiny, tmp_path, monkeyp
 
 
 def test_a_full_disk_names_the_remedy_and_leaves_no_store(tiny, cache, monkeypatch):
-    def full(path, columns):
+    def full(path, array):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write_arrow", full)
+        patch.setattr(store, "_write_array", full)
         with pytest.raises(InputError, match=r"No space left on device.* MIANET_CACHE_DIR"):
             load_search_data("tiny", tiny)
     assert load_search_data("tiny", tiny).features.shape == (24, 7)

@@ -18,6 +18,8 @@ from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("forked_readers")
+
 ROOT = Path(__file__).parent.parent
 
 LOAD_AND_TELL = """
@@ -96,11 +98,11 @@ def test_a_search_opens_and_imports_nothing_of_the_test_parts(cache):
     told, _ = search_in_another_process()
     assert told["total"] == expected
     ours = [path for path in told["opened"] if str(cache) in path]
-    assert any(path.endswith("search/images.arrow") for path in ours)  # the hook does see them
+    assert any(path.endswith("search/features.npy") for path in ours)  # the hook does see them
     assert [path for path in ours if "/search/" not in path] == [
         str(cache / "digits" / "current.json")
     ]
-    assert "search/images.arrow" in told["maps"]
+    assert "search/features.npy" in told["maps"]
     assert str(cache) + "/digits" in told["maps"]
     assert "/test/" not in told["maps"]
     assert "mianet.data.test_parts" not in told["modules"]
@@ -119,7 +121,7 @@ def test_a_search_needs_no_test_file(cache):
 def test_spoilt_test_files_leave_the_search_alone_and_are_made_again(tiny, cache, capsys):
     search = load_search_data("tiny", tiny)
     before = np.array(search.features)
-    for file in cache.glob("tiny*/*/test/*.arrow"):
+    for file in cache.glob("tiny*/*/test/*.npy"):
         file.write_bytes(os.urandom(file.stat().st_size))
     capsys.readouterr()
     np.testing.assert_array_equal(load_search_data("tiny", tiny).features, before)
@@ -136,7 +138,7 @@ def test_spoilt_test_files_leave_the_search_alone_and_are_made_again(tiny, cache
 
 def test_spoilt_test_files_without_their_source_are_not_used(tiny, cache):
     load_search_data("tiny", tiny)
-    for file in cache.glob("tiny*/*/test/*.arrow"):
+    for file in cache.glob("tiny*/*/test/*.npy"):
         file.write_bytes(b"noise")
     (tiny / "TINY" / "res101.mat").unlink()
     with pytest.raises(InputError, match=r"has no res101\.mat"):

@@ -53,15 +53,9 @@ def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
     """
     source = open_source(name, data_dir)
     part = open_part(source, "search")
-    return SearchData(
-        name=source.name,
-        digest=part.digest,
-        features=part.matrix("images", "features"),
-        labels=part.vector("images", "label"),
-        class_attributes=part.matrix("classes", "attributes"),
-        class_names=part.texts("classes", "name"),
-        class_ids=part.vector("classes", "class_id"),
-    )
+    arrays = dict(part.arrays)
+    names = tuple(arrays.pop("class_names").tolist())
+    return SearchData(name=source.name, digest=part.digest, class_names=names, **arrays)
 
 
 def paper_hyperparameters(name: str) -> Hyperparameters:

@@ -1,4 +1,4 @@
-"""Keeps a converted data set as Arrow files that every process maps without copying.
+"""Keeps a converted data set as NumPy files that every process maps without copying.
 
 A source is converted once, into a folder per source under the cache folder::
 
@@ -10,27 +10,26 @@ A source is converted once, into a folder per source under the cache folder::
 at all, and what a killed conversion leaves behind is swept by the next one. A store counts only for
 the state of the source that it was made from, and a part only if its files have the checksums that
 were written; otherwise the source is converted again. One process converts at a time.
+
+The arrays are plain ``.npy`` files: their format aligns the numbers to 64 bytes, and a mapped file
+is an array at once. Arrow's files align to 8 bytes, and have matrices only as lists of fixed size.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import re
 import shutil
 import sys
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from mianet.data.images import ImageSet, check_images
@@ -38,65 +37,60 @@ from mianet.data.sources import Source, absolute_path
 from mianet.errors import InputError
 
 CACHE_DIR_VARIABLE = "MIANET_CACHE_DIR"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever what is written changes, so that older stores are converted again."""
-ALIGNMENT = 64
 LOCK_TIMEOUT_S = 1800.0
 RECORD = "current.json"
 TEMPORARY_RECORD = f"{RECORD}.tmp"
 MAX_RECORD_BYTES = 2**16
 LOCK = "lock"
 
-LAYOUT: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "search/images.arrow": {"features": "matrix", "label": "int64"},
-        "search/classes.arrow": {"attributes": "matrix", "name": "string", "class_id": "int64"},
-        "test/seen_images.arrow": {"features": "matrix", "label": "int64"},
-        "test/unseen_images.arrow": {"features": "matrix", "label": "int64"},
-        "test/classes.arrow": {"attributes": "matrix", "name": "string", "seen": "int8"},
-    }
-)
-"""File → its columns and their types; "matrix" is a list of float32 of fixed size."""
+MATRIX, VECTOR, TEXTS, FLAGS = ("f", 2), ("i", 1), ("U", 1), ("b", 1)
+LAYOUT: Mapping[str, Mapping[str, tuple[str, int]]] = {
+    "search": {
+        "features": MATRIX,
+        "labels": VECTOR,
+        "class_attributes": MATRIX,
+        "class_names": TEXTS,
+        "class_ids": VECTOR,
+    },
+    "test": {
+        "test_seen_features": MATRIX,
+        "test_seen_labels": VECTOR,
+        "test_unseen_features": MATRIX,
+        "test_unseen_labels": VECTOR,
+        "class_attributes": MATRIX,
+        "class_names": TEXTS,
+        "is_seen": FLAGS,
+    },
+}
+"""Part → array → kind of its entries and number of its dimensions."""
+FILES = frozenset(f"{part}/{name}.npy" for part, names in LAYOUT.items() for name in names)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The mapped files of one part of a data set.
+    """One part of a data set.
 
     Attributes:
         digest: sha256 of the source, in hex.
-        batches: File name without ending → its one record batch.
+        arrays: Name, as in LAYOUT → a read-only array over the mapped file.
     """
 
     digest: str
-    batches: Mapping[str, Any]
-
-    def matrix(self, file: str, column: str) -> np.ndarray:
-        """Return a column of equally long vectors as a read-only matrix over the mapped file."""
-        vectors = self.batches[file].column(column)
-        values: np.ndarray = vectors.flatten().to_numpy(zero_copy_only=True)
-        return values.reshape(len(vectors), vectors.type.list_size)
-
-    def vector(self, file: str, column: str) -> np.ndarray:
-        """Return a column of numbers as a read-only vector over the mapped file."""
-        values: np.ndarray = self.batches[file].column(column).to_numpy(zero_copy_only=True)
-        return values
-
-    def texts(self, file: str, column: str) -> tuple[str, ...]:
-        """Return a column of texts."""
-        return tuple(self.batches[file].column(column).to_pylist())
+    arrays: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Record:
-    """The content of ``current.json``; ``files`` gives path → (bytes, CRC-32)."""
+    """The content of ``current.json``; ``files`` gives path → [bytes, CRC-32]."""
 
     format: int
     origin: str
     stamp: str
     digest: str
     generation: str
-    files: Mapping[str, tuple[int, int]]
+    files: Mapping[str, list[int]]
 
 
 def cache_folder() -> Path:
@@ -160,66 +154,47 @@ def _open_current(home: Path, source: Source, part: str) -> Part | None:
 
 
 def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
-    batches = {}
-    for file, columns in LAYOUT.items():
-        if file.startswith(f"{part}/"):
-            path = home / record.generation / file
-            batch = _open_batch(path, record.files[file], columns)
-            if batch is None:
-                return None
-            batches[path.stem] = batch
-    return Part(record.digest, batches)
+    arrays = {}
+    for name, kind in LAYOUT[part].items():
+        file = f"{part}/{name}.npy"
+        array = _open_array(home / record.generation / file, record.files.get(file), kind)
+        if array is None:
+            return None
+        arrays[name] = array
+    return Part(record.digest, arrays)
 
 
-def _open_batch(path: Path, checksum: tuple[int, int], columns: Mapping[str, str]) -> Any:
-    """Return the record batch of a file, or None where it is not the one that was written."""
+def _open_array(path: Path, written: object, kind: tuple[str, int]) -> np.ndarray | None:
+    """Map an array, or return None where the file is not the one that was written."""
     try:
-        if not path.is_file() or path.stat().st_size != checksum[0]:
+        if not path.is_file() or _checksum(path) != written:
             return None
-        content = _map(path)
-        if zlib.crc32(content) != checksum[1]:
-            return None
-        file = pa.ipc.open_file(content)
-        if file.num_record_batches != 1 or _types(file.schema) != columns:
-            return None
-        batch = file.get_batch(0)
-        batch.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException):
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception:  # a forged header can raise almost anything
         return None
-    whole = batch.num_rows and not any(column.null_count for column in batch.columns)
-    return batch if whole else None
+    return array if (array.dtype.kind, array.ndim) == kind and array.size else None
 
 
-def _types(schema: Any) -> dict[str, str]:
-    """Return column → type, as LAYOUT has it."""
-
-    def name(kind: Any) -> str:
-        is_matrix = pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()
-        return "matrix" if is_matrix and kind.list_size else str(kind)
-
-    return {field.name: name(field.type) for field in schema}
+def _checksum(path: Path) -> list[int]:
+    """Return a file's size and CRC-32."""
+    content = np.memmap(path, np.uint8, "r")
+    return [content.size, zlib.crc32(content.data)]
 
 
 def _read_record(home: Path) -> _Record | None:
     """Return the record, or None where there is none or it is not of this version."""
     try:
         with (home / RECORD).open("rb") as file:
-            values = json.loads(file.read(MAX_RECORD_BYTES))
-        values["files"] = {file: (size, crc) for file, (size, crc) in values["files"].items()}
-        record = _Record(**values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            record = _Record(**json.loads(file.read(MAX_RECORD_BYTES)))
+        is_sound = (
+            record.format == FORMAT
+            and re.fullmatch("[0-9a-f]{32}", record.generation) is not None
+            and re.fullmatch("[0-9a-f]{64}", record.digest) is not None
+            and record.files.keys() == FILES
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    return record if record.format == FORMAT and _is_sound(record) else None
-
-
-def _is_sound(record: _Record) -> bool:
-    texts = (record.origin, record.stamp, record.digest, record.generation)
-    return (
-        all(isinstance(text, str) for text in texts)
-        and re.fullmatch("[0-9a-f]{32}", record.generation) is not None
-        and record.files.keys() == LAYOUT.keys()
-        and all(isinstance(number, int) for entry in record.files.values() for number in entry)
-    )
+    return record if is_sound else None
 
 
 @contextlib.contextmanager
@@ -263,103 +238,50 @@ def _renew(home: Path, source: Source, part: str) -> None:
         _sweep(home, counting)
 
 
-def _convert(source: Source, folder: Path) -> Mapping[str, tuple[int, int]]:
-    """Write all parts of a source; returns path → (bytes, CRC-32)."""
+def _convert(source: Source, folder: Path) -> Mapping[str, list[int]]:
+    """Write all parts of a source; returns path → [bytes, CRC-32]."""
     images = source.read()
     check_images(images, source.spec, source.origin)
     files = {}
-    for file, columns in _part_columns(images).items():
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files[file] = _write_arrow(path, columns())
+    for part, arrays in (("search", _search_arrays), ("test", _test_arrays)):
+        (folder / part).mkdir(parents=True)
+        for name, array in arrays(images):
+            path = folder / part / f"{name}.npy"
+            files[f"{part}/{name}.npy"] = _write_array(path, array)
     for written in (*folder.iterdir(), folder, folder.parent):
         _flush(written)
     return files
 
 
-def _part_columns(images: ImageSet) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
-    """Return what each file holds: path → a maker of column name → values, matrices first."""
+def _search_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what a search may see: one array at a time, since features can be large."""
+    seen, labels = np.unique(images.labels[images.trainval], return_inverse=True)
+    yield "features", images.features[images.trainval]
+    yield "labels", labels
+    yield "class_attributes", images.class_attributes[seen]
+    yield "class_names", np.array(images.class_names)[seen]
+    yield "class_ids", seen
+
+
+def _test_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the test images and all classes."""
+    for part, rows in (("test_seen", images.test_seen), ("test_unseen", images.test_unseen)):
+        yield f"{part}_features", images.features[rows]
+        yield f"{part}_labels", images.labels[rows]
+    yield "class_attributes", images.class_attributes
+    yield "class_names", np.array(images.class_names)
     seen = np.unique(images.labels[images.trainval])
-    names = np.array(images.class_names, dtype=object)
-    all_classes = np.arange(len(names))
-
-    def image_columns(rows: np.ndarray) -> dict[str, Any]:
-        return {"features": images.features[rows], "label": images.labels[rows]}
-
-    return {
-        "search/images.arrow": lambda: {
-            "features": images.features[images.trainval],
-            "label": np.searchsorted(seen, images.labels[images.trainval]),
-        },
-        "search/classes.arrow": lambda: {
-            "attributes": images.class_attributes[seen],
-            "name": names[seen],
-            "class_id": seen,
-        },
-        "test/seen_images.arrow": lambda: image_columns(images.test_seen),
-        "test/unseen_images.arrow": lambda: image_columns(images.test_unseen),
-        "test/classes.arrow": lambda: {
-            "attributes": images.class_attributes,
-            "name": names,
-            "seen": np.isin(all_classes, seen).astype(np.int8),
-        },
-    }
+    yield "is_seen", np.isin(np.arange(len(images.class_names)), seen)
 
 
-def _write_arrow(path: Path, columns: Mapping[str, Any]) -> tuple[int, int]:
-    """Write one uncompressed record batch; returns the file's size and CRC-32."""
-    arrays = [_arrow_array(values) for values in columns.values()]
-    fields = [
-        pa.field(name, array.type, nullable=False)
-        for name, array in zip(columns, arrays, strict=True)
-    ]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=_aligned_schema(fields))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+def _write_array(path: Path, array: np.ndarray) -> list[int]:
+    """Write an array to the disk; returns the file's size and CRC-32."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:  # by hand, since np.save does not say why a write fails
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
     _flush(path)
-    content = _map(path)
-    return content.size, zlib.crc32(content)
-
-
-def _map(path: Path) -> Any:
-    """Map a file read-only; by Python's own means, so that an audit hook sees what is opened."""
-    with path.open("rb") as file:
-        return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _arrow_array(values: Any) -> Any:
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-
-
-def _aligned_schema(fields: list[Any]) -> Any:
-    """Return a schema whose padding puts the first column on a boundary of 64 bytes in the file.
-
-    Arrow aligns a file's messages to 8 bytes only; the length of the schema's metadata decides the
-    rest, and not the number of rows.
-    """
-    for padding in range(0, ALIGNMENT, 8):
-        schema = pa.schema(fields, metadata={"padding": " " * padding})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_batch(_one_row(schema))
-        content = sink.getvalue()
-        first = pa.ipc.open_file(content).get_batch(0).column(0).flatten().buffers()[1]
-        if (first.address - content.address) % ALIGNMENT == 0:
-            return schema
-    raise AssertionError("eight paddings cover all offsets")
-
-
-def _one_row(schema: Any) -> Any:
-    def row(kind: Any) -> Any:
-        if pa.types.is_fixed_size_list(kind):
-            return [0.0] * kind.list_size
-        return "" if pa.types.is_string(kind) else 0
-
-    return pa.RecordBatch.from_arrays(
-        [pa.array([row(field.type)], type=field.type) for field in schema], schema=schema
-    )
+    return _checksum(path)
 
 
 def _write_record(home: Path, record: _Record) -> None:

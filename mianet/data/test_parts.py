@@ -54,14 +54,11 @@ def load_test_parts(name: str, data_dir: Path | None = None) -> TestParts:
         InputError: As load_search_data of mianet.data.search_data.
     """
     part = open_part(open_source(name, data_dir), "test")
-    seen = part.vector("classes", "seen")
+    arrays = dict(part.arrays)
+    is_seen = arrays.pop("is_seen")
     return TestParts(
-        class_attributes=part.matrix("classes", "attributes"),
-        class_names=part.texts("classes", "name"),
-        seen_classes=np.flatnonzero(seen),
-        unseen_classes=np.flatnonzero(seen == 0),
-        test_seen_features=part.matrix("seen_images", "features"),
-        test_seen_labels=part.vector("seen_images", "label"),
-        test_unseen_features=part.matrix("unseen_images", "features"),
-        test_unseen_labels=part.vector("unseen_images", "label"),
+        class_names=tuple(arrays.pop("class_names").tolist()),
+        seen_classes=np.flatnonzero(is_seen),
+        unseen_classes=np.flatnonzero(~is_seen),
+        **arrays,
     )

@@ -3,7 +3,7 @@
     python tests/benchmarks/data_copies.py [--dataset synthetic:awa1] [--workers 4] [--data-dir DIR]
 
 Runs a short search and sums, over its driver, its workers and Ray's own processes, the proportional
-share (PSS: a page that n processes map counts 1/n for each) of what they map of the Arrow store and
+share (PSS: a page that n processes map counts 1/n for each) of what they map of the store and
 of Ray's object store. Prints the most that was seen at a time, in copies of the features; a copy in
 each process is the baseline.
 """
@@ -67,7 +67,7 @@ def started(arguments, folder):
 
 def mapped(driver):
     """Return name of a store → bytes that all processes together hold of it, and how many do."""
-    held, processes = {"Arrow store": 0, "Ray's object store": 0}, 0
+    held, processes = {"store": 0, "Ray's object store": 0}, 0
     for process in family(driver):
         with contextlib.suppress(OSError):
             of_process = _mapped(Path(f"/proc/{process}/smaps").read_text())
@@ -91,13 +91,13 @@ def family(root):
 
 
 def _mapped(smaps):
-    held = {"Arrow store": 0, "Ray's object store": 0}
+    held = {"store": 0, "Ray's object store": 0}
     name = None
     for line in smaps.splitlines():
         first = line.split(maxsplit=1)[0]
         if not first.endswith(":"):
             name = (
-                "Arrow store" if line.endswith((".arrow", ".arrow (deleted)"))
+                "store" if line.endswith((".npy", ".npy (deleted)"))
                 else "Ray's object store" if "plasma" in line
                 else None
             )  # fmt: skip
