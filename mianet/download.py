@@ -86,9 +86,9 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
             try:
                 added = unpack(part, root, missing)
             except InputError:  # this archive is of no use; after any other end it still is
-                _forget(part)
+                part.unlink()
                 raise
-            _forget(part)
+            part.unlink()
             return added
     except OSError as error:
         raise InputError(
@@ -102,8 +102,8 @@ def fetch(url: str, part: Path) -> None:
 
     Args:
         url: An http or https address.
-        part: The file; what is in it is taken for the beginning of an earlier transfer, which the
-            server is asked to confirm by the ``.validator`` beside it.
+        part: The file; what is in it is taken for the beginning of an earlier transfer. If the
+            server has another version by now, the archive's checksums tell when it is unpacked.
 
     Raises:
         InputError: The server cannot be reached, or the transfer ends early twice at one place.
@@ -220,9 +220,8 @@ def _is_web_address(url: str) -> bool:
 
 def _transfer(url: str, part: Path) -> int:
     """Continue or begin a transfer; returns how long the file must be when complete."""
-    validator = part.with_suffix(".validator")
     try:
-        response = _open(url, _size(part), validator)
+        response = _open(url, _size(part))
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
@@ -230,15 +229,13 @@ def _transfer(url: str, part: Path) -> int:
             raise
         if _total(error.headers.get("Content-Range")) == _size(part):
             return _size(part)  # all of it is here
-        _forget(part)
+        part.unlink()
         return _transfer(url, part)
     with response:
         start = _size(part) if response.status == http.client.PARTIAL_CONTENT else 0
         if start and _start(response.headers["Content-Range"]) != start:
-            _forget(part)
+            part.unlink()
             return _transfer(url, part)
-        if not start:
-            validator.write_text(_validator(response.headers))
         total = None if response.length is None else start + response.length
         _check_space(part.parent, (total or 0) - start)
         with (
@@ -251,12 +248,10 @@ def _transfer(url: str, part: Path) -> int:
     return _size(part) if total is None else total
 
 
-def _open(url: str, start: int, validator: Path) -> Any:
+def _open(url: str, start: int) -> Any:
     headers = {"Accept-Encoding": "identity", "User-Agent": "mianet-download"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if validator.is_file() and validator.read_text():
-            headers["If-Range"] = validator.read_text()
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  the scheme is checked
     return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
 
@@ -267,12 +262,6 @@ def _chunks(response: Any, limit: int, url: str) -> Iterator[bytes]:
         if limit < 0:
             raise InputError(f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another")
         yield chunk
-
-
-def _validator(headers: Any) -> str:
-    """Return what names this version of the file, as If-Range wants it; a weak tag will not do."""
-    tag = headers.get("ETag", "")
-    return str(tag if tag.startswith('"') else headers.get("Last-Modified", ""))
 
 
 def _start(content_range: str | None) -> int:
@@ -347,11 +336,6 @@ def _locked(root: Path) -> Iterator[None]:
         raise InputError(
             f"another process must not fill {root} at the same time, but one does; wait for it"
         ) from error
-
-
-def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    part.with_suffix(".validator").unlink(missing_ok=True)
 
 
 def _size(part: Path) -> int:
