@@ -52,7 +52,9 @@ def reproduce_paper(options: argparse.Namespace) -> int:
         failed = publish_all(experiments, outcomes, evidence, folder, recorder)
         recorder.close()
     combined = write_combined(options.output)
-    print(f"written to {folder}; tables of all data sets: {', '.join(map(str, combined))}")
+    print(
+        f"written to {folder}", *(f"tables of all data sets: {path}" for path in combined), sep="\n"
+    )
     return FAILED if failed else 0
 
 

@@ -134,7 +134,7 @@ def draw_similarities(evidence: Evidence, findings: Findings) -> Figure:
         (axes[0][1], "latent space", _prototypes(evidence.model("full"))),
     ):
         _matrix(panel, _cosines(rows[order]), names, len(test.seen_classes))
-        panel.set_title(f"{title}: cosine of prototypes, seen | unseen classes")
+        panel.set_title(f"{title}, seen | unseen classes")
         figure.colorbar(panel.images[0], ax=panel, shrink=0.7, label="cosine")
     _pairs_panel(axes[0][2], findings.more["most_similar"])
     return figure
@@ -234,9 +234,7 @@ def draw_map(evidence: Evidence, findings: Findings) -> Figure:
         panel.spines[:].set_visible(True)
     axes[0][0].set_ylabel("t-SNE 2 (no unit)")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels) // 2))
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) // 2)
     return figure
 
 

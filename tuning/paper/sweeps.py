@@ -63,10 +63,10 @@ def _peak(evidence: Evidence, metric: str, means: pd.Series) -> Claim:
         verdict = CONTRADICTS
     else:
         verdict = AGREES if all(one.sign > 0 for one in ends.values()) else UNDECIDED
-    against = " and ".join(f"{one.in_points} than at {end:g}" for end, one in ends.items())
+    against = " and ".join(f"{one.in_points} from {end:g}" for end, one in ends.items())
     return Claim(
         f"{FIGURES[metric]} peaks at a latent dimension of about twice the number of classes",
-        f"it peaks at {best:g}; at {PAPER_PEAK:g} it is higher by {against}",
+        f"it peaks at {best:g}; {PAPER_PEAK:g} differs by {against}",
         verdict,
     )
 
