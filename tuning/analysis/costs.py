@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tuning.spec.records import CONFIRMATION
-from tuning.tracking.recorded_studies import Work
+from tuning.spec.records import CONFIRMATION, Work
 
 _TITLES = {"trial": "search", CONFIRMATION: "confirmation", "final": "final training"}
 _HOUR = 3600.0

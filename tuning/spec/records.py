@@ -236,3 +236,22 @@ def listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MAX_LISTED])
     more = len(names) - MAX_LISTED
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What was computed in one run, to know its cost.
+
+    Attributes:
+        kind: ``trial``, ``confirmation`` or ``final``.
+        name: What the run is called.
+        seconds: At work, all its executions or seeds added up; NaN where it is not recorded.
+        cpus: CPU cores that it had meanwhile.
+        gpus: GPUs that it had meanwhile, maybe a fraction.
+    """
+
+    kind: str
+    name: str
+    seconds: float
+    cpus: float
+    gpus: float

@@ -25,7 +25,7 @@ from tuning.spec.final_files import (
     read_curves,
 )
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, SPACE_TAG, RecordedTrial
+from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
 from tuning.tracking.recorded_trials import (
     check_named,
@@ -42,25 +42,6 @@ T = TypeVar("T")
 
 _AT_ONCE = 8
 """Requests at once: a server answers each in tens of milliseconds, and there is one a trial."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What was computed in one run, to know its cost.
-
-    Attributes:
-        kind: ``trial``, ``confirmation`` or ``final``.
-        name: What the run is called.
-        seconds: At work, all its executions or seeds added up; NaN where it is not recorded.
-        cpus: CPU cores that it had meanwhile.
-        gpus: GPUs that it had meanwhile, maybe a fraction.
-    """
-
-    kind: str
-    name: str
-    seconds: float
-    cpus: float
-    gpus: float
 
 
 @dataclass(frozen=True, kw_only=True)
