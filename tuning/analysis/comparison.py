@@ -99,6 +99,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     mean = statistics.fmean(differences)
     if len(differences) == 1:
         return Difference(mean, math.nan, -math.inf, math.inf, 1)
+    # By hand: scipy's ttest_rel warns of results it calls unreliable where differences are equal.
     error = standard_error(differences)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
     return Difference(mean, error, mean - reach, mean + reach, len(differences))

@@ -45,10 +45,9 @@ CONSTRAINED: Mapping[str, str] = MappingProxyType(
 def find_similarities(evidence: Evidence) -> Findings:
     """Return the cosine of every two classes in the attribute and in the latent space (fig. 9)."""
     data = _cosines_of_pairs(evidence)
-    papers = paper_pairs("figure9", evidence.test.class_names)
-    ids = zip(data["a"], data["b"], strict=True)
-    data.insert(0, "in_paper", [{a, b} in map(set, papers) for a, b in ids])
-    data = data.drop(columns=["a", "b"])
+    named = set(map(frozenset, published_figures().similar_pairs["figure9"]))
+    both = zip(data["class_a"], data["class_b"], strict=True)
+    data.insert(0, "in_paper", [frozenset(pair) in named for pair in both])
     pairs = data[data["in_paper"] | (data.index < NAMED_PAIRS)]
     top = data.head(NAMED_PAIRS)
     means = {s: float(data[f"{s}_cosine"].abs().mean()) for s in SPACES}
@@ -73,8 +72,6 @@ def _cosines_of_pairs(evidence: Evidence) -> pd.DataFrame:
     first, second = np.triu_indices(len(names), 1)
     return pd.DataFrame(
         {
-            "a": first,
-            "b": second,
             "class_a": [names[c] for c in first],
             "class_b": [names[c] for c in second],
             "a_unseen": [c in unseen for c in first.tolist()],

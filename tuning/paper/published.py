@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,7 +77,7 @@ class Published:
         more = [
             row
             for row in self.other_rows
-            if row.method.casefold() not in printed and any(map(figures.__contains__, _known(row)))
+            if row.method.casefold() not in printed and _has_any(row, figures)
         ]
         return (*baselines, *more, own)
 
@@ -91,9 +91,9 @@ class Published:
         return [one for one in self.misprints if one.where == where and one.dataset in datasets]
 
 
-def _known(row: PublishedRow) -> Iterator[str]:
-    for results in row.results.values():
-        yield from (figure for figure, value in results.items() if value is not None)
+def _has_any(row: PublishedRow, figures: Collection[str]) -> bool:
+    cells = ((dataset, figure) for dataset in row.results for figure in figures)
+    return any(row.value(*cell) is not None for cell in cells)
 
 
 @cache

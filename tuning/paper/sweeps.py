@@ -59,10 +59,11 @@ def _peak(evidence: Evidence, metric: str, means: pd.Series) -> Claim:
 
     best = float(means.idxmax())
     ends = {end: minus(PAPER_PEAK, end) for end in (MULTIPLIERS[0], MULTIPLIERS[-1])}
-    if minus(best, PAPER_PEAK).sign > 0 and best not in ABOUT_TWICE:
+    verdict = UNDECIDED
+    if best in ABOUT_TWICE and all(one.sign > 0 for one in ends.values()):
+        verdict = AGREES
+    elif best not in ABOUT_TWICE and minus(best, PAPER_PEAK).sign > 0:
         verdict = CONTRADICTS
-    else:
-        verdict = AGREES if all(one.sign > 0 for one in ends.values()) else UNDECIDED
     against = " and ".join(f"{one.in_points} from {end:g}" for end, one in ends.items())
     return Claim(
         f"{FIGURES[metric]} peaks at a latent dimension of about twice the number of classes",
