@@ -18,7 +18,8 @@ VALUES = {"<name>": "eszsl", "<study>": "s"}
 def anchors(page):
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-    return {heading.replace(" ", "-") for heading in kept}
+    ids = re.findall(r'<a id="([^"]+)">', page.read_text(encoding="utf-8"))
+    return {heading.replace(" ", "-") for heading in kept} | {*ids}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
