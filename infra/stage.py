@@ -16,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from mianet.data.datasets import find_dataset
+from mianet.data.datasets import find_dataset, is_known
+from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
 from mianet.data.search_data import load_search_data
-from mianet.data.sources import FEATURES_FILE, SPLITS_FILE, data_root
+from mianet.data.sources import data_root, is_path
 from mianet.errors import InputError
 from tuning.cli.command_line import Parser, run
 
@@ -29,15 +30,27 @@ def main() -> int:
     """Do what the command line says; return the exit code."""
     parser = Parser(prog="stage.py", description="Bring data sets to this node.")
     parser.add_argument("source", help="s3://, gs:// or a folder that holds APY/res101.mat, …")
-    parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, AWA2, aPY")
+    parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, …, or a folder's name")
     arguments: argparse.Namespace = parser.parse_args()
     for name in arguments.datasets:
-        folder = find_dataset(name).spec.folder
+        folder = folder_of(name)
         if folder is not None:
             fetch(arguments.source, folder, data_root() / folder)
         data = load_search_data(name)
         print(f"{data.name}: {len(data.labels)} trainval images, digest {data.digest}", flush=True)
     return 0
+
+
+def folder_of(name: str) -> str | None:
+    """Return the name of the folder that holds a data set; None where it needs no files.
+
+    Raises:
+        InputError: It is the path of a folder.
+    """
+    if is_path(name):
+        raise InputError(f"a data set must be a folder's name in the source, but got {name!r}")
+    spec = find_dataset(name).spec if is_known(name) else None
+    return spec.folder if spec else name
 
 
 def fetch(source: str, folder: str, target: Path) -> None:

@@ -29,17 +29,11 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mianet.data.sources import (
-    DATA_DIR_VARIABLE,
-    FEATURES_FILE,
-    PACKAGE_PATH,
-    SPLITS_FILE,
-    data_root,
-)
+from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
+from mianet.data.sources import DATA_DIR_VARIABLE, PACKAGE_FOLDERS, PACKAGE_PATH, data_root
 from mianet.errors import InputError, one_line
 
 PACKAGE_URL = "http://datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip"
-PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")
 MEMBERS = tuple(
     (PACKAGE_PATH / folder / file).as_posix()
     for folder in PACKAGE_FOLDERS

@@ -55,8 +55,11 @@ def test_a_name_is_found_in_any_case(spec, prefix):
         ("AYP", "did you mean 'apy'"),
         ("digit", "did you mean 'digits'"),
         ("synthetic:cup", "did you mean 'synthetic:cub'"),
-        ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, digits"),
-        ("", "must be one of sun, cub, awa1, awa2, apy, digits, or synthetic: and one of them"),
+        ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, flo, digits"),
+        (
+            "",
+            "must be one of sun, cub, awa1, awa2, apy, flo, digits, or synthetic: and one of them",
+        ),
     ],
 )
 def test_an_unknown_name_gets_the_list_and_the_nearest(name, hint):

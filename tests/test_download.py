@@ -142,7 +142,7 @@ def assert_holds(folder, contents):
 
 def test_the_members_are_where_the_readers_look():
     folders = {spec.folder for spec in DATASETS.values() if spec.folder}
-    assert folders == set(module.PACKAGE_FOLDERS)
+    assert folders - set(module.PACKAGE_FOLDERS) == {"FLO"}
     assert "xlsa17/data/APY/res101.mat" in MEMBERS
 
 

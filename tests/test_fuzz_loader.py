@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
+from mianet.data.folders import read_folder
 from mianet.data.images import check_images
 from mianet.data.matfiles import read_mat
-from mianet.data.sources import read_folder
 from mianet.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("forked_readers")

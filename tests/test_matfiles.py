@@ -11,7 +11,7 @@ import scipy.io
 from tiny_package import save_hdf5
 
 from mianet.data import matfiles
-from mianet.data.matfiles import read_mat, read_rows, read_texts
+from mianet.data.matfiles import read_mat, read_rows
 from mianet.errors import InputError
 
 MATRIX = np.arange(28.0).reshape(4, 7)
@@ -26,9 +26,9 @@ def test_rows_come_in_blocks_whichever_way_they_lie(tmp_path, writer):
         np.testing.assert_array_equal(np.concatenate(blocks), MATRIX.T)
 
 
-def test_a_text_that_is_not_there_is_none(tmp_path):
+def test_an_optional_text_may_be_missing(tmp_path):
     scipy.io.savemat(tmp_path / "x.mat", {"features": MATRIX})
-    assert read_texts(tmp_path / "x.mat", "image_files") is None
+    assert read_mat(tmp_path / "x.mat", (), (), ("image_files",)) == ({}, {})
 
 
 def test_a_file_that_crashes_the_reader_is_one_line(tmp_path):

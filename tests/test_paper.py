@@ -352,7 +352,7 @@ def wish(role, **changes):
 
 
 def test_the_selected_configuration_is_read_back_and_the_complete_model_is_trained(recorded):
-    setup = setups.resolve(wish("selected"), recorded)
+    setup = setups.resolve(wish("selected"), recorded, 2)
     assert (setup.settings.alpha, setup.epochs, setup.source_run_id) == (0.5, 4, "run1")
     assert setup.seeds == (0, 1, 2)
     assert "selected by the search (trial 1 of study demo) with strategy=iterative" in setup.caption
@@ -360,9 +360,9 @@ def test_the_selected_configuration_is_read_back_and_the_complete_model_is_train
 
 
 def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(recorded):
-    found = setups.resolve(wish("paper"), recorded)
+    found = setups.resolve(wish("paper"), recorded, 2)
     assert (found.settings.alpha, found.epochs, found.source_run_id) == (1000, 9, "run0")
-    asked = setups.resolve(wish("paper", epochs=2, changes={"hidden_dim": "48"}), recorded)
+    asked = setups.resolve(wish("paper", epochs=2, changes={"hidden_dim": "48"}), recorded, 2)
     assert (asked.epochs, asked.settings.hidden_dim, asked.source_run_id) == (2, 48, "")
     assert "the paper's configuration with hidden_dim=48; 2 epochs, 3 seeds" in asked.caption
 
@@ -370,4 +370,4 @@ def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(re
 def test_the_paper_without_epochs_and_without_a_search_is_refused(recorded, monkeypatch):
     monkeypatch.setattr(setups, "read_trials", lambda *_: [])
     with pytest.raises(InputError, match="must come with --epochs or from a search"):
-        setups.resolve(wish("paper"), recorded)
+        setups.resolve(wish("paper"), recorded, 2)

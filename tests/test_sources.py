@@ -11,8 +11,9 @@ import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
 from mianet.data.datasets import DATASETS
+from mianet.data.folders import read_folder, read_splits
 from mianet.data.images import check_images
-from mianet.data.sources import find_folder, open_source, read_folder, read_splits
+from mianet.data.sources import find_folder, open_source
 from mianet.errors import InputError
 
 MAT_DATASETS = [spec for spec in DATASETS.values() if spec.folder]
@@ -113,17 +114,21 @@ class TestFolder:
 
     def test_absence_says_where_it_looked_and_both_remedies(self, tmp_path):
         with pytest.raises(InputError) as error:
-            find_folder("Tiny", "TINY", tmp_path / "none")
+            find_folder("SUN", "SUN", tmp_path / "none")
         message = str(error.value)
-        for part in ("none/TINY", "none/xlsa17/data/TINY", "python -m mianet.download", "put the"):
+        for part in ("none/SUN", "none/xlsa17/data/SUN", "python -m mianet.download", "put the"):
             assert part in message
 
     @pytest.mark.parametrize("file", ["res101.mat", "att_splits.mat"])
     def test_a_missing_file_is_named(self, tmp_path, file):
-        folder = write_package(tmp_path / "TINY", *tiny_variables())
+        folder = write_package(tmp_path / "SUN", *tiny_variables())
         (folder / file).unlink()
         with pytest.raises(InputError, match=rf"{folder} has no {file}; run `python -m mianet.dow"):
-            find_folder("Tiny", "TINY", tmp_path)
+            find_folder("SUN", "SUN", tmp_path)
+
+    def test_a_set_that_the_package_lacks_is_not_to_be_downloaded(self, tmp_path):
+        with pytest.raises(InputError, match=r"but there is neither .*; put the two files in"):
+            find_folder("FLO", "FLO", tmp_path)
 
 
 @pytest.mark.parametrize("spec", MAT_DATASETS, ids=lambda spec: spec.name)

@@ -1,11 +1,13 @@
-"""The table of data sets; a newcomer adds one entry."""
+"""The table of published data sets; add an entry to register one."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from mianet.data.digits import DIGITS
 from mianet.data.images import DatasetSpec
@@ -79,6 +81,19 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
                 test_unseen_images=7_924,
             ),
             DatasetSpec(
+                name="flo",
+                title="FLO",
+                folder="FLO",
+                feature_dim=2048,
+                attribute_dim=1024,
+                seen_classes=82,
+                unseen_classes=20,
+                trainval_images=5_631,
+                test_seen_images=1_403,
+                test_unseen_images=1_155,
+                lenient=True,  # its sentence embeddings come in several scales
+            ),
+            DatasetSpec(
                 name="digits",
                 title="digits",
                 folder=None,
@@ -97,17 +112,43 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
 """Name → what is published: Xian et al., table 1 and the files of the proposed split."""
 
 
+RECORDED_DIGITS = 12
+"""Hex digits of its digest that follow a folder's name where runs are recorded."""
+_RECORDED_NAME = re.compile(rf"(.+)-[0-9a-f]{{{RECORDED_DIGITS}}}")
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that was asked for: its canonical name, and whether only its shape is meant."""
+    """A data set that was asked for.
+
+    Attributes:
+        name: Canonical name.
+        title: The name as it is printed.
+        spec: What is published about it; None for a folder of one's own.
+        synthetic: Whether only the shape of what is published is meant.
+    """
 
     name: str
-    spec: DatasetSpec
-    synthetic: bool
+    title: str
+    spec: DatasetSpec | None
+    synthetic: bool = False
+
+    @property
+    def paper_settings(self) -> Mapping[str, Any]:
+        """Where the paper's configuration differs from Hyperparameters' defaults."""
+        return self.spec.paper_settings if self.spec else {}
+
+
+def is_known(name: str) -> bool:
+    """Say whether a name is one of the table, maybe with the prefix "synthetic:"."""
+    return name.strip().lower().removeprefix(SYNTHETIC_PREFIX) in DATASETS
 
 
 def find_dataset(name: str) -> Dataset:
     """Return the data set of a name, in upper or lower case, maybe with the prefix "synthetic:".
+
+    Args:
+        name: A name of DATASETS, or one that runs of a folder of one's own are recorded under.
 
     Raises:
         InputError: There is none of that name.
@@ -116,11 +157,13 @@ def find_dataset(name: str) -> Dataset:
     synthetic = key.startswith(SYNTHETIC_PREFIX)
     shape = key.removeprefix(SYNTHETIC_PREFIX)
     if shape in DATASETS:
-        return Dataset(key, DATASETS[shape], synthetic)
+        return Dataset(key, DATASETS[shape].title, DATASETS[shape], synthetic)
+    if recorded := _RECORDED_NAME.fullmatch(key):
+        return Dataset(key, recorded[1], None)
     nearest = difflib.get_close_matches(shape, DATASETS, n=1, cutoff=0.5)
     prefix = SYNTHETIC_PREFIX if synthetic else ""
     hint = f"; did you mean {prefix + nearest[0]!r}?" if nearest else ""
     raise InputError(
         f"the data set must be one of {', '.join(DATASETS)}, or {SYNTHETIC_PREFIX} and one of them,"
-        f" but got {name!r}{hint}"
+        f" or a folder with res101.mat and att_splits.mat, but got {name!r}{hint}"
     )

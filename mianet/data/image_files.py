@@ -6,9 +6,9 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from mianet.data.datasets import find_dataset
-from mianet.data.matfiles import read_texts
-from mianet.data.sources import FEATURES_FILE, find_folder, read_splits
+from mianet.data.folders import FEATURES_FILE, read_splits
+from mianet.data.matfiles import read_mat
+from mianet.data.sources import open_source
 from mianet.errors import InputError
 
 VARIABLE = "image_files"
@@ -24,21 +24,21 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     Raises:
         InputError: The data set's files cannot be read, or name another number of images.
     """
-    dataset = find_dataset(name)
-    spec = dataset.spec
-    if dataset.synthetic or spec.folder is None:
-        return tuple(f"image {row + 1}" for row in range(spec.test_unseen_images))
-    folder = find_folder(spec.title, spec.folder, data_dir)
-    splits, _, _ = read_splits(folder, spec)
+    source = open_source(name, data_dir)
+    if source.folder is None:
+        count = source.spec.test_unseen_images if source.spec else 0
+        return tuple(f"image {row + 1}" for row in range(count))
+    splits, _, _ = read_splits(source.folder, source.spec)
     rows = splits["test_unseen"]
-    path = folder / FEATURES_FILE
-    files = read_texts(path, VARIABLE)
+    path = source.folder / FEATURES_FILE
+    files = read_mat(path, (), (), (VARIABLE,))[1].get(VARIABLE)
     if files is None:
         return tuple(f"image {row + 1}" for row in rows)
-    if len(files) != spec.images:
+    images = source.spec.images if source.spec else max(len(files), int(rows.max()) + 1)
+    if len(files) != images:
         raise InputError(
-            f"{VARIABLE} of {path} must name {spec.images:,} images, but names {len(files):,}; "
-            "use the published file"
+            f"{VARIABLE} of {path} must name {images:,} images, but names {len(files):,}; leave it "
+            "out, or name each image"
         )
     return tuple(str(file) for file in np.array(files, dtype=object)[rows])
 

@@ -18,6 +18,8 @@ from jaxtyping import Float32, Int64
 
 from mianet.errors import InputError
 
+PARTS = ("trainval", "test_seen", "test_unseen")
+"""The parts of a split, as ImageSet names them; the files append ``_loc``."""
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a class's attribute vector may be."""
 
@@ -64,6 +66,7 @@ class DatasetSpec:
         test_seen_images: Test images of the seen classes.
         test_unseen_images: Test images of the unseen classes.
         paper_settings: Where the paper's configuration differs from Hyperparameters' defaults.
+        lenient: Attribute vectors are scaled to length 1 when read, and classes may lack names.
         embedded: The reader of an embedded data set, None where there is a folder.
     """
 
@@ -79,6 +82,7 @@ class DatasetSpec:
     test_unseen_images: int
     paper_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     embedded: EmbeddedSource | None = None
+    lenient: bool = False
 
     @property
     def classes(self) -> int:
@@ -100,105 +104,121 @@ class DatasetSpec:
         }
 
 
-def check_images(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
-    """Check everything that is published about a data set.
+def check_images(images: ImageSet, spec: DatasetSpec | None, origin: str) -> None:
+    """Check that the parts of a data set fit each other, and what is published about it.
 
     Args:
         images: What was read.
-        spec: What is published.
+        spec: What is published; None for a folder of one's own, whose files give the counts.
         origin: Where it was read, for the message.
 
     Raises:
         InputError: The first thing that is not so.
     """
-    check_splits({name: getattr(images, name) for name in spec.split_sizes}, spec, origin)
+    splits = {name: getattr(images, name) for name in PARTS}
+    check_splits(splits, spec, origin, len(images.labels))
     check_labels(images, spec, origin)
     check_attributes(images.class_attributes, images.class_names, spec, origin)
-    check_features(images.features, spec, origin)
+    check_features(images.features, len(images.labels), origin)
 
 
 def check_splits(
-    splits: Mapping[str, Int64[np.ndarray, " _"]], spec: DatasetSpec, origin: str
+    splits: Mapping[str, Int64[np.ndarray, " _"]],
+    spec: DatasetSpec | None,
+    origin: str,
+    images: int = 0,
 ) -> None:
-    """Check that the parts (0-based rows) are the published ones: sizes, range, disjoint.
+    """Check the parts of a split: published sizes, range, disjoint.
+
+    Args:
+        splits: Part → rows of its images, 0-based.
+        spec: What is published; None for a folder of one's own.
+        origin: Where they were read, for the message.
+        images: Number of images, where nothing is published.
 
     Raises:
         InputError: The first thing that is not so.
     """
-    for name, size in spec.split_sizes.items():
-        rows = splits[name]
-        if len(rows) != size:
+    images = spec.images if spec else images
+    for name, rows in splits.items():
+        if spec and len(rows) != spec.split_sizes[name]:
             raise InputError(
-                f"{spec.title} must have {size:,} {name} images as published, but {name}_loc of "
-                f"{origin} has {len(rows):,}; use the files of the proposed split"
+                f"{spec.title} must have {spec.split_sizes[name]:,} {name} images as published, "
+                f"but {name}_loc of {origin} has {len(rows):,}; use the files of the proposed split"
             )
-        if rows.min() < 0 or rows.max() >= spec.images:
+        if rows.min() < 0 or rows.max() >= images:
             raise InputError(
-                f"{name}_loc of {origin} must be between 1 and {spec.images:,}, but goes from "
+                f"{name}_loc of {origin} must be between 1 and {images:,}, but goes from "
                 f"{rows.min() + 1:,} to {rows.max() + 1:,}; count images from 1, as published"
             )
-    counts = np.bincount(np.concatenate(list(splits.values())), minlength=spec.images)
+    counts = np.bincount(np.concatenate(list(splits.values())), minlength=images)
     if counts.max() > 1:
         image = int(counts.argmax())
         parts = [name for name, rows in splits.items() for _ in range(int((rows == image).sum()))]
         raise InputError(
             f"the splits of {origin} must be disjoint and without repetition, but image "
             f"{image + 1:,} is in {' and in '.join(f'{name}_loc' for name in parts)}; "
-            f"{int((counts > 1).sum()):,} images are listed more than once; use the published file"
+            f"{int((counts > 1).sum()):,} images are listed more than once; list each once"
         )
 
 
-def check_labels(images: ImageSet, spec: DatasetSpec, origin: str) -> None:
+def check_labels(images: ImageSet, spec: DatasetSpec | None, origin: str) -> None:
     """Check the labels' range, and which classes each part of the split has.
 
     Raises:
         InputError: The first thing that is not so.
     """
-    labels = images.labels
-    if len(labels) != spec.images:
+    labels, names = images.labels, images.class_names
+    if spec and len(labels) != spec.images:
         raise InputError(
             f"{spec.title} must have {spec.images:,} images as published, but labels of {origin} "
             f"has {len(labels):,}; res101.mat and att_splits.mat must be of one data set"
         )
-    if labels.min() < 0 or labels.max() >= spec.classes:
+    if labels.min() < 0 or labels.max() >= len(names):
         raise InputError(
-            f"labels of {origin} must be between 1 and {spec.classes}, but go from "
+            f"labels of {origin} must be between 1 and {len(names)}, but go from "
             f"{labels.min() + 1} to {labels.max() + 1}; count classes from 1, as published"
         )
-    classes = {name: set(labels[getattr(images, name)].tolist()) for name in spec.split_sizes}
-    _check_class_count("seen", "trainval", len(classes["trainval"]), spec.seen_classes, origin)
-    _check_class_count(
-        "unseen", "test_unseen", len(classes["test_unseen"]), spec.unseen_classes, origin
-    )
+    classes = {part: set(labels[getattr(images, part)].tolist()) for part in PARTS}
+    if spec:
+        _check_class_count("seen", "trainval", len(classes["trainval"]), spec.seen_classes, origin)
+        _check_class_count(
+            "unseen", "test_unseen", len(classes["test_unseen"]), spec.unseen_classes, origin
+        )
     if difference := classes["trainval"] ^ classes["test_seen"]:
         raise InputError(
             f"test_seen_loc of {origin} must have the classes of trainval_loc, but only one of the "
-            f"two has {_class_list(difference, images.class_names)}; use the published files"
+            f"two has {_class_list(difference, names)}; {_remedy(spec)}"
         )
     if overlap := classes["trainval"] & classes["test_unseen"]:
         raise InputError(
             f"classes of test_unseen_loc of {origin} must not be in trainval_loc, but "
-            f"{_class_list(overlap, images.class_names)} are in both; use the published files"
+            f"{_class_list(overlap, names)} are in both; {_remedy(spec)}"
         )
 
 
 def check_attributes(
-    attributes: Float32[np.ndarray, "_ _"], names: tuple[str, ...], spec: DatasetSpec, origin: str
+    attributes: Float32[np.ndarray, "_ _"],
+    names: tuple[str, ...],
+    spec: DatasetSpec | None,
+    origin: str,
 ) -> None:
     """Check that each class has a name and a finite attribute vector of length 1.
 
     Raises:
         InputError: The first thing that is not so.
     """
-    if attributes.shape != (spec.classes, spec.attribute_dim):
+    classes = spec.classes if spec else len(names)
+    width = spec.attribute_dim if spec else attributes.shape[1]
+    if attributes.shape != (classes, width):
         raise InputError(
-            f"att of {origin} must be {spec.attribute_dim} attributes × {spec.classes} classes, "
-            f"but is {attributes.shape[1]} × {attributes.shape[0]}; use the published file"
+            f"att of {origin} must be {width} attributes × {classes} classes, "
+            f"but is {attributes.shape[1]} × {attributes.shape[0]}; {_remedy(spec)}"
         )
-    if len(names) != spec.classes:
+    if len(names) != classes:
         raise InputError(
-            f"allclasses_names of {origin} must name {spec.classes} classes, but names "
-            f"{len(names)}; use the published file"
+            f"allclasses_names of {origin} must name {classes} classes, but names "
+            f"{len(names)}; {_remedy(spec)}"
         )
     if unclear := sorted({name for name in names if not name or names.count(name) > 1}):
         raise InputError(
@@ -209,7 +229,7 @@ def check_attributes(
     if bad.any():
         raise InputError(
             f"att of {origin} must be finite, but has NaN or infinity for "
-            f"{_class_list(np.flatnonzero(bad).tolist(), names)}; use the published file"
+            f"{_class_list(np.flatnonzero(bad).tolist(), names)}; {_remedy(spec)}"
         )
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(attributes, axis=1)
@@ -222,16 +242,16 @@ def check_attributes(
     _check_distinct(attributes, names, origin)
 
 
-def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, origin: str) -> None:
+def check_features(features: Float32[np.ndarray, "_ _"], images: int, origin: str) -> None:
     """Check that there is one finite feature vector per image.
 
     Raises:
         InputError: The first thing that is not so.
     """
-    if len(features) != spec.images or features.shape[1] == 0:
+    if len(features) != images or features.shape[1] == 0:
         raise InputError(
-            f"features of {origin} must be dimensions × {spec.images:,} images, but is "
-            f"{features.shape[1]:,} × {len(features):,}; use the published file"
+            f"features of {origin} must be dimensions × {images:,} images, but is "
+            f"{features.shape[1]:,} × {len(features):,}; give one column for each image"
         )
     # One sum per image is finite where all its features are, without a mask of the whole array.
     with np.errstate(invalid="ignore"):
@@ -241,6 +261,10 @@ def check_features(features: Float32[np.ndarray, "_ _"], spec: DatasetSpec, orig
             f"features of {origin} must be finite in float32, but {len(bad):,} images have NaN or "
             f"infinity, the first is image {bad[0] + 1:,}; make the features anew"
         )
+
+
+def _remedy(spec: DatasetSpec | None) -> str:
+    return "use the published file" if spec else "correct it, or build the package anew"
 
 
 def _check_class_count(kind: str, part: str, given: int, published: int, origin: str) -> None:
@@ -261,7 +285,7 @@ def _check_distinct(
         if twin != k:
             raise InputError(
                 f"att of {origin} must tell classes apart, but {names[twin]!r} and {names[k]!r} "
-                "have equal vectors; use the published file"
+                "have equal vectors; add an attribute in which they differ"
             )
 
 

@@ -37,7 +37,12 @@ _CHILD = Path(__file__).with_name("matlab_child.py")
 
 
 def read_mat(
-    path: Path, numbers: Sequence[str], texts: Sequence[str] = (), *, max_bytes: int = MAX_BYTES
+    path: Path,
+    numbers: Sequence[str],
+    texts: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """Read matrices and lists of text from a Matlab file, in Matlab's orientation.
 
@@ -45,6 +50,7 @@ def read_mat(
         path: The file.
         numbers: Names of variables that are real matrices of numbers.
         texts: Names of variables that are lists of text (cell arrays, maybe nested).
+        optional: The same, where the file may lack them.
         max_bytes: How many bytes all of them may have together, unpacked; more is not read.
 
     Returns:
@@ -54,14 +60,14 @@ def read_mat(
         InputError: The file is no readable Matlab file, or a variable is missing, too large or of
             a wrong kind.
     """
-    items = _items(path, [*numbers, *texts], max_bytes)
+    items = _items(path, [*numbers, *texts, *optional], max_bytes)
     found = {head["name"]: (head, array) for head, array in items}
     for name in (*numbers, *texts):
         if name not in found:
             raise _lacks(path, name)
     return (
         {name: _matrix(*found[name], path) for name in numbers},
-        {name: _text_list(found[name][0], path) for name in texts},
+        {name: _text_list(found[name][0], path) for name in (*texts, *optional) if name in found},
     )
 
 
@@ -88,16 +94,6 @@ def read_rows(
             yield _matrix(head, array, path)
     if not is_there:
         raise _lacks(path, name)
-
-
-def read_texts(path: Path, name: str) -> tuple[str, ...] | None:
-    """Return a variable that is a list of text, or None where the file has no such variable.
-
-    Raises:
-        InputError: As ``read_mat``.
-    """
-    items = list(_items(path, [name], MAX_BYTES))
-    return _text_list(items[0][0], path) if items else None
 
 
 def _items(
@@ -188,7 +184,7 @@ def _unreadable(path: Path, reason: str, names: Sequence[str], max_bytes: int) -
     if reason == "too large":
         return InputError(
             f"{path} must have {max_bytes:,} bytes at most in {', '.join(names)}, but has more; use"
-            " the published file"
+            " a smaller file"
         )
     return InputError(
         f"{path} must be a whole Matlab file, but cannot be read ({reason}); it may be damaged or "
@@ -215,13 +211,12 @@ def _matrix(head: dict[str, Any], array: np.ndarray | None, path: Path) -> np.nd
     if array is None or array.ndim != 2:
         kind = head["kind"] if array is None else f"{array.dtype} of shape {array.shape}"
         raise InputError(
-            f"{name} of {path} must be a matrix of real numbers, but is {kind}; use the published "
-            "file"
+            f"{name} of {path} must be a matrix of real numbers, but is {kind}; save it as one"
         )
     if array.size == 0:
         raise InputError(
-            f"{name} of {path} must not be empty, but its shape is {array.shape}; use the published"
-            " file"
+            f"{name} of {path} must not be empty, but its shape is {array.shape}; save it with its "
+            "numbers"
         )
     return array
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from mianet.config import Hyperparameters
 from mianet.data.datasets import DATASETS, find_dataset
 from mianet.data.images import DatasetSpec
-from mianet.data.sources import open_source
+from mianet.data.sources import find_own_folder, open_source
 from mianet.data.store import open_part
 
 __all__ = ["DATASETS", "DatasetSpec", "SearchData", "load_search_data", "paper_hyperparameters"]
@@ -22,7 +22,8 @@ class SearchData:
     """The trainval images and the seen classes' attributes; no test image, no unseen class.
 
     Attributes:
-        name: Canonical name, such as "awa1" or "synthetic:apy".
+        name: Canonical name, such as "awa1" or "synthetic:apy"; of a folder of one's own, its name
+            and the beginning of its digest.
         digest: sha256 of the source, in hex.
         features: Read-only and mapped from a file that all processes share, C-contiguous.
         labels: Rows of class_attributes, 0 to seen - 1.
@@ -44,7 +45,7 @@ def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
     """Load what a search may see; the first call converts the source into a store.
 
     Args:
-        name: A name of DATASETS, or "synthetic:" and one of them; in upper or lower case.
+        name: As for ``mianet.data.sources.open_source``.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
 
     Raises:
@@ -55,7 +56,24 @@ def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
     part = open_part(source, "search")
     arrays = dict(part.arrays)
     names = tuple(arrays.pop("class_names").tolist())
-    return SearchData(name=source.name, digest=part.digest, class_names=names, **arrays)
+    return SearchData(
+        name=source.recorded_name(part.digest), digest=part.digest, class_names=names, **arrays
+    )
+
+
+def recorded_name(name: str, data_dir: Path | None = None) -> str:
+    """Return the name that runs of a data set are recorded under.
+
+    Args:
+        name: As for ``mianet.data.sources.open_source``, or such a name itself.
+        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+
+    Raises:
+        InputError: The name is unknown, or the folder cannot be read.
+    """
+    if find_own_folder(name, data_dir):
+        return load_search_data(name, data_dir).name
+    return find_dataset(name).name
 
 
 def paper_hyperparameters(name: str) -> Hyperparameters:
@@ -64,4 +82,4 @@ def paper_hyperparameters(name: str) -> Hyperparameters:
     Raises:
         InputError: The name is unknown.
     """
-    return Hyperparameters(**find_dataset(name).spec.paper_settings)
+    return Hyperparameters(**find_dataset(name).paper_settings)

@@ -1,35 +1,28 @@
-"""Where a data set comes from: the field's files, an installed package, or a generator."""
+"""Where a data set comes from: a folder of two files, an installed package, or a generator."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
-from mianet.data.datasets import find_dataset
-from mianet.data.images import DatasetSpec, ImageSet, check_attributes, check_splits
-from mianet.data.matfiles import read_mat
+from mianet.data.datasets import RECORDED_DIGITS, find_dataset, is_known
+from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_folder
+from mianet.data.images import DatasetSpec, ImageSet
 from mianet.data.synthetic import synthetic_images, synthetic_stamp
 from mianet.errors import InputError
 
 DATA_DIR_VARIABLE = "MIANET_DATA_DIR"
-FEATURES_FILE = "res101.mat"
-SPLITS_FILE = "att_splits.mat"
 PACKAGE_PATH = Path("xlsa17", "data")
-"""Where the published package has its folders."""
-MAX_SPLITS_BYTES = 16 * 2**20
-"""What is read of SPLITS_FILE, unpacked; the largest published one, CUB's, has 0.7 MB."""
-WIDEST = 4
-"""How many times wider than published the features may be; no file makes a process read more."""
-LARGEST_NUMBER = 2**31
-"""Whole numbers of a file are below it; a larger one has no place in an array."""
+PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")
+"""Where the published package has its folders, and which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,40 +30,92 @@ class Source:
     """A data set that can be read, and whether it has changed.
 
     Attributes:
-        name: Canonical name, such as "awa1" or "synthetic:apy".
+        name: Canonical name, such as "awa1" or "synthetic:apy"; of a folder of one's own, the
+            folder's name in lower case.
         key: File name for what is derived from it, other for each folder it was found in.
-        spec: What is published about it.
+        spec: What is published about it; None for a folder of one's own.
         origin: Where it is, for messages.
         stamp: Returns a text that changes whenever the source may have changed; quick.
         digest: Returns the sha256 of the source, in hex.
         read: Returns the images, unchecked unless a check can spare reading.
+        folder: Where the two files are; None for what needs no files.
     """
 
     name: str
     key: str
-    spec: DatasetSpec
+    spec: DatasetSpec | None
     origin: str
     stamp: Callable[[], str]
     digest: Callable[[], str]
     read: Callable[[], ImageSet]
+    folder: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """The name as it is printed."""
+        return self.spec.title if self.spec else self.name
+
+    @property
+    def address(self) -> str:
+        """The name that opens this source from anywhere."""
+        return str(self.folder) if self.folder and not self.spec else self.name
+
+    def recorded_name(self, digest: str) -> str:
+        """Return what runs are recorded under; folders that differ never share it."""
+        return self.name if self.spec else f"{self.name}-{digest[:RECORDED_DIGITS]}"
 
 
 def open_source(name: str, data_dir: Path | None = None) -> Source:
     """Find a data set by its name.
 
     Args:
-        name: A name of DATASETS, or "synthetic:" and one of them; in upper or lower case.
+        name: A name of DATASETS, or "synthetic:" and one of them, in upper or lower case; or a
+            folder with the two files, by its path or its name in the data folder.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
 
     Raises:
         InputError: The name is unknown, or the folder or a file is not there.
     """
+    if folder := find_own_folder(name, data_dir):
+        return _mat_source(None, folder)
     dataset = find_dataset(name)
+    if dataset.spec is None:
+        raise InputError(
+            f"the data of {name} must be at hand, but a recorded name does not say where they are; "
+            f"give the folder, or its name in the data folder {data_root(data_dir)}"
+        )
     if dataset.synthetic:
         return _synthetic_source(dataset.name, dataset.spec)
     if dataset.spec.folder is None:
         return _embedded_source(dataset.spec)
     return _mat_source(dataset.spec, find_folder(dataset.spec.title, dataset.spec.folder, data_dir))
+
+
+def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
+    """Return the folder of one's own that a data set's name means; None for a known name.
+
+    Raises:
+        InputError: It is a path, but there are not both files.
+    """
+    if is_known(name):
+        return None
+    if not is_path(name):
+        homes = (data_root(data_dir), data_root(data_dir) / PACKAGE_PATH, Path())
+        folders = [folder for home in homes for folder in _folders_named(name, home)]
+        return next((folder for folder in folders if not _missing_files(folder)), None)
+    folder = absolute_path(name, "a data set")
+    missing = _missing_files(folder)
+    if missing:
+        raise InputError(
+            f"a folder of a data set must have {FEATURES_FILE} and {SPLITS_FILE}, but {folder} has "
+            f"no {' and no '.join(missing)}; make them by `python -m mianet.package build`"
+        )
+    return folder
+
+
+def is_path(name: str) -> bool:
+    """Say whether a data set's name is the path of a folder."""
+    return os.sep in name or name.strip(".") == "" != name
 
 
 def data_root(data_dir: Path | None = None) -> Path:
@@ -110,68 +155,19 @@ def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
     for folder, files in zip(folders, missing, strict=True):
         if not files:
             return folder
-    download = f"run `python -m mianet.download --data-dir {root}`"
+    download = f"run `python -m mianet.download --data-dir {root}`, or "
+    if name not in PACKAGE_FOLDERS:
+        download = ""
     if folders:
         raise InputError(
             f"{title} must have {FEATURES_FILE} and {SPLITS_FILE}, but {folders[0]} has no "
-            f"{' and no '.join(missing[0])}; {download}, or put what is missing there"
+            f"{' and no '.join(missing[0])}; {download}put what is missing there"
         )
     raise InputError(
         f"{title} must be a folder with {FEATURES_FILE} and {SPLITS_FILE}, but there is neither "
-        f"{homes[0] / name} nor {homes[1] / name}; {download}, or put the two files in "
+        f"{homes[0] / name} nor {homes[1] / name}; {download}put the two files in "
         f"{homes[0] / name}, or name another data folder by --data-dir or {DATA_DIR_VARIABLE}"
     )
-
-
-def read_splits(
-    folder: Path, spec: DatasetSpec
-) -> tuple[
-    dict[str, Int64[np.ndarray, " _"]], Float32[np.ndarray, "classes attributes"], tuple[str, ...]
-]:
-    """Read and check ``att_splits.mat``.
-
-    Returns:
-        The 0-based rows of each part of the split, the class attributes and the class names.
-
-    Raises:
-        InputError: The file cannot be read or is not the published one.
-    """
-    path = folder / SPLITS_FILE
-    locations = {name: f"{name}_loc" for name in spec.split_sizes}
-    numbers, texts = read_mat(
-        path, ("att", *locations.values()), ("allclasses_names",), max_bytes=MAX_SPLITS_BYTES
-    )
-    splits = {name: _zero_based(numbers[key], key, path) for name, key in locations.items()}
-    attributes = numbers["att"]
-    if attributes.shape == (spec.attribute_dim, spec.classes):  # as published
-        attributes = attributes.T
-    attributes = _float32(attributes)
-    names = texts["allclasses_names"]
-    check_splits(splits, spec, str(path))
-    check_attributes(attributes, names, spec, str(path))
-    return splits, attributes, names
-
-
-def read_folder(folder: Path, spec: DatasetSpec) -> ImageSet:
-    """Read a folder of the published package; ``train_loc`` and ``val_loc`` are left unread.
-
-    Raises:
-        InputError: A file cannot be read, or ``att_splits.mat`` is not the published one.
-    """
-    splits, attributes, names = read_splits(folder, spec)
-    path = folder / FEATURES_FILE
-    max_bytes = WIDEST * 8 * spec.images * (spec.feature_dim + 1)  # numbers of 8 bytes
-    numbers, _ = read_mat(path, ("features", "labels"), max_bytes=max(max_bytes, 2**16))
-    labels = _zero_based(numbers["labels"], "labels", path)
-    features = numbers["features"]
-    if features.shape[1] == len(labels):  # dimensions × images, as published
-        features = features.T
-    elif features.shape[0] != len(labels):
-        raise InputError(
-            f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
-            f"is {features.shape[0]:,} × {features.shape[1]:,}; use the published file"
-        )
-    return ImageSet(_float32(features), labels, attributes, names, **splits)
 
 
 def _synthetic_source(name: str, spec: DatasetSpec) -> Source:
@@ -202,17 +198,24 @@ def _embedded_source(spec: DatasetSpec) -> Source:
     )
 
 
-def _mat_source(spec: DatasetSpec, folder: Path) -> Source:
+def _mat_source(spec: DatasetSpec | None, folder: Path) -> Source:
     folder = folder.resolve()
+    name = spec.name if spec else _name_of(folder)
     return Source(
-        name=spec.name,
-        key=f"{spec.name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}",
+        name=name,
+        key=f"{name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}",
         spec=spec,
         origin=str(folder),
         stamp=partial(_files_stamp, folder),
         digest=partial(_files_digest, folder),
         read=partial(read_folder, folder, spec),
+        folder=folder,
     )
+
+
+def _name_of(folder: Path) -> str:
+    """Return the name of a folder as one that can be a file's name anywhere, and in MLflow."""
+    return re.sub(r"[^\w.]+", "-", folder.name.lower()).strip("-._")[:64] or "folder"
 
 
 def _files_stamp(folder: Path) -> str:
@@ -262,27 +265,3 @@ def _folders_named(name: str, home: Path) -> list[Path]:
 
 def _missing_files(folder: Path) -> list[str]:
     return [name for name in (FEATURES_FILE, SPLITS_FILE) if not (folder / name).is_file()]
-
-
-def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, " _"]:
-    """Return a published 1-based vector of whole numbers as a 0-based one."""
-    if min(matrix.shape) != 1:
-        raise InputError(
-            f"{name} of {path} must be a vector, but its shape is {matrix.shape}; use the "
-            "published file"
-        )
-    vector = matrix.ravel()
-    with np.errstate(invalid="ignore"):
-        whole = (vector == np.floor(vector)) & (vector < LARGEST_NUMBER)
-        odd = np.flatnonzero(~(whole & (vector > -LARGEST_NUMBER)))
-    if len(odd):
-        raise InputError(
-            f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is "
-            f"{vector[odd[0]]}; they count from 1, as published"
-        )
-    return vector.astype(np.int64) - 1
-
-
-def _float32(matrix: np.ndarray) -> Float32[np.ndarray, "_ _"]:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is checked
-        return np.ascontiguousarray(matrix, dtype=np.float32)

@@ -47,7 +47,7 @@ def load_test_parts(name: str, data_dir: Path | None = None) -> TestParts:
     """Load the test images and all classes of a data set.
 
     Args:
-        name: A name of DATASETS, or "synthetic:" and one of them; in upper or lower case.
+        name: As for ``mianet.data.sources.open_source``.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
 
     Raises:

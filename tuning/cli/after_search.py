@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 
 import ray
 
-from mianet.data.datasets import find_dataset
+from mianet.data.search_data import recorded_name
 from tuning.analysis.insights import importance_words, sentences
 from tuning.cli.command_line import FAILED, INTERRUPTED
 from tuning.cli.resumption import resume_command
@@ -42,8 +43,8 @@ def finish(
         print(
             f"interrupted; to go on: {resume}\n"
             "to train the best trial so far: "
-            f"python tuning/final.py --dataset {options.dataset} --model {study.model} "
-            f"--study {study.name}",
+            f"python tuning/final.py --dataset {shlex.quote(options.dataset)} "
+            f"--model {study.model} --study {study.name}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -57,7 +58,7 @@ def finish(
         return FAILED
     if outcome.nothing_tried:
         print(f"study {study.name} was searched before; what follows is left", flush=True)
-    _print_insights(options.dataset, study, uri)
+    _print_insights(recorded_name(options.dataset, options.data_dir), study, uri)
     try:
         code = _confirm_and_train(options, study.name, uri)
         report = _report(options, study.name, uri)
@@ -77,7 +78,7 @@ def _print_outcome(outcome: StudyOutcome, resume: str) -> None:
 
 
 def _print_insights(dataset: str, study: Study, uri: str) -> None:
-    trials = read_trials(uri, find_dataset(dataset).name, study.name)
+    trials = read_trials(uri, dataset, study.name)
     importance = importance_words(trials, study.space)
     lines = [*sentences(trials, study.space), *([importance] if importance else [])]
     print(*lines, sep="\n", flush=True)

@@ -21,7 +21,10 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
     """Add the options that name a recorded study: data set, tracking store, study."""
     parser.add_argument(
-        "--dataset", required=dataset_required, help="SUN, CUB, AWA1, AWA2, aPY, digits, …"
+        "--dataset",
+        required=dataset_required,
+        help="SUN, CUB, AWA1, AWA2, aPY, FLO, digits, …, or a folder with res101.mat and "
+        "att_splits.mat",
     )
     add_tracking_option(parser)
     parser.add_argument("--study", type=study_name, help="name of the study")

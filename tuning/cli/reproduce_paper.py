@@ -27,11 +27,11 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
     data = load_search_data(options.dataset, options.data_dir)
-    setup = resolve(_wish(options, uri), data)
+    test = load_test_parts(options.dataset, options.data_dir)
+    setup = resolve(_wish(options, uri), data, len(test.unseen_classes))
     folder = options.output / f"{setup.dataset.replace(':', '-')}-{setup.role}"
     writable_folder(folder, "--output")
     image_names = unseen_image_names(options.dataset, options.data_dir)
-    test = load_test_parts(options.dataset, options.data_dir)
     trainings = setup.trainings(arm for experiment in experiments for arm in experiment.arms)
     where = cluster.connect()
     share = cluster.share_resources(

@@ -15,7 +15,7 @@ import ray
 
 from mianet.config import VARIANTS
 from mianet.data.search_data import SearchData, load_search_data
-from mianet.data.sources import open_source
+from mianet.data.sources import is_path, open_source
 from tuning.cli.after_search import finish
 from tuning.cli.options import once, writable_folder
 from tuning.cli.resumption import (
@@ -155,8 +155,9 @@ def _study(options: argparse.Namespace) -> Study:
 
 
 def _new_name(dataset: str) -> str:
-    plain = "".join(c if c.isalnum() else "-" for c in dataset.lower())
-    return f"{plain}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = Path(dataset).resolve().name if is_path(dataset) else dataset
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
+    return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _Plan:
@@ -166,7 +167,7 @@ def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _
     check_data(data)
     images, features = data.features.shape
     print(
-        f"{source.spec.title}: {images} trainval images of {len(data.class_names)} seen "
+        f"{source.title}: {images} trainval images of {len(data.class_names)} seen "
         f"classes, {features} features each; connecting to Ray",
         flush=True,
     )
@@ -176,6 +177,7 @@ def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _
     elif options.warm_start:
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
+    options = argparse.Namespace(**{**vars(options), "dataset": source.address})
     return _Plan(options, study, data, source.origin, uri)
 
 

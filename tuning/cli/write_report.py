@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mianet.data.datasets import find_dataset
+from mianet.data.search_data import recorded_name
 from mianet.errors import InputError
 from tuning.cli.options import writable_folder
 from tuning.cli.tracking_store import tracking_uri
@@ -30,11 +31,11 @@ def write_report(options: argparse.Namespace) -> int:
         InputError: There is no such study, or the page cannot be written.
         RecordingError: The page is written, but the tracking store does not take it.
     """
-    dataset = find_dataset(options.dataset)
+    dataset = find_dataset(recorded_name(options.dataset))
     uri = tracking_uri(options)
     deliver_waiting_for(options.storage, uri)
     study = read_study(uri, dataset.name, options.study)
-    subject = Subject(study, dataset.spec.title)
+    subject = Subject(study, dataset.title)
     page = document(subject)
     path = options.output or options.storage / _folder_name(study.name) / REPORT_FILE
     _write(page, path)

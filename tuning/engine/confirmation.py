@@ -215,7 +215,7 @@ def _describe(trial: RecordedTrial, draws: Draws, share: Share) -> FinalDescript
         kind=CONFIRMATION,
         role=f"trial {trial.number:03d}",
         dataset=draws.data.name,
-        dataset_title=find_dataset(draws.data.name).spec.title,
+        dataset_title=find_dataset(draws.data.name).title,
         data_digest=draws.data.digest,
         data_source=draws.source,
         data_shape={"rows": images, "feature_dim": feature_dim},

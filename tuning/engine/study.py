@@ -170,7 +170,7 @@ def describe_study(
     return StudyDescription(
         name=study.name,
         dataset=data.name,
-        dataset_title=find_dataset(data.name).spec.title,
+        dataset_title=find_dataset(data.name).title,
         data_digest=data.digest,
         data_source=source,
         data_shape={

@@ -157,7 +157,7 @@ def _describe(
     return FinalDescription(
         role=role,
         dataset=setup.data.name,
-        dataset_title=find_dataset(setup.data.name).spec.title,
+        dataset_title=find_dataset(setup.data.name).title,
         data_digest=setup.data.digest,
         data_source=setup.data_source,
         data_shape={"rows": images, "feature_dim": feature_dim},

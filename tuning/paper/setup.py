@@ -45,8 +45,13 @@ class _Configuration:
     source_run_id: str = ""
 
 
-def resolve(wish: Wish, data: SearchData) -> Setup:
+def resolve(wish: Wish, data: SearchData, unseen_classes: int) -> Setup:
     """Return what all experiments share.
+
+    Args:
+        wish: What the user asked for.
+        data: The trainval images.
+        unseen_classes: How many classes have no training images.
 
     Raises:
         InputError: Nothing is recorded that could be selected, or a change is none that can be
@@ -62,8 +67,8 @@ def resolve(wish: Wish, data: SearchData) -> Setup:
     dataset = find_dataset(data.name)
     return Setup(
         dataset=data.name,
-        title=f"synthetic {dataset.spec.title}" if dataset.synthetic else dataset.spec.title,
-        unseen_classes=dataset.spec.unseen_classes,
+        title=f"synthetic {dataset.title}" if dataset.synthetic else dataset.title,
+        unseen_classes=unseen_classes,
         role=wish.role,
         origin=origin,
         settings=settings.replace(**completed),

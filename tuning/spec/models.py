@@ -43,11 +43,16 @@ class Model:
     closed_form: bool = False
 
 
+def _table_name(name: str) -> str:
+    spec = find_dataset(name).spec
+    return spec.name if spec else ""
+
+
 def _by_dataset(
     settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 ) -> Callable[[str], Settings]:
     """Return data set → the settings' defaults, with the changes of that data set."""
-    return lambda name: settings.from_mapping(changes.get(find_dataset(name).spec.name, {}))
+    return lambda name: settings.from_mapping(changes.get(_table_name(name), {}))
 
 
 _SCALING = CategoricalDistribution(get_args(FeatureScaling))

@@ -1,0 +1,169 @@
+"""Reads a folder in the field's layout: ``res101.mat`` and ``att_splits.mat``.
+
+``train_loc`` and ``val_loc`` are never read: in circulating copies their union contains every test
+image of the seen classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mianet.data.images import PARTS, DatasetSpec, ImageSet, check_attributes, check_splits
+from mianet.data.matfiles import read_mat
+from mianet.errors import InputError
+
+FEATURES_FILE = "res101.mat"
+SPLITS_FILE = "att_splits.mat"
+NAMES = "allclasses_names"
+MAX_SPLITS_BYTES = 16 * 2**20
+"""What is read of a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
+WIDEST = 4
+"""How many times wider than published the features may be; no file makes a process read more."""
+DENSEST = 16
+"""How many times its own size a file that is not published may unpack to."""
+LARGEST_NUMBER = 2**31
+"""Whole numbers of a file are below it; a larger one has no place in an array."""
+
+
+def read_splits(
+    folder: Path, spec: DatasetSpec | None
+) -> tuple[
+    dict[str, Int64[np.ndarray, " _"]], Float32[np.ndarray, "classes attributes"], tuple[str, ...]
+]:
+    """Read ``att_splits.mat``, and check it where it is a published one.
+
+    Args:
+        folder: Where it is.
+        spec: What is published; None for a folder of one's own.
+
+    Returns:
+        The 0-based rows of each part of the split, the class attributes and the class names.
+
+    Raises:
+        InputError: The file cannot be read or is not the published one.
+    """
+    path = folder / SPLITS_FILE
+    is_lenient = spec is None or spec.lenient
+    names_needed, names_wanted = ((), (NAMES,)) if is_lenient else ((NAMES,), ())
+    numbers, texts = read_mat(
+        path,
+        ("att", *(f"{part}_loc" for part in PARTS)),
+        names_needed,
+        names_wanted,
+        max_bytes=MAX_SPLITS_BYTES if spec else _max_bytes(path),
+    )
+    splits = {part: _zero_based(numbers[f"{part}_loc"], f"{part}_loc", path) for part in PARTS}
+    attributes, names = numbers["att"], texts.get(NAMES)
+    if _is_published_way(attributes.shape, spec, names):
+        attributes = attributes.T
+    attributes = _float32(attributes)
+    if names is None:
+        names = tuple(f"class {k + 1}" for k in range(len(attributes)))
+    if is_lenient:
+        attributes = unit_length(attributes)
+    if spec:
+        check_splits(splits, spec, str(path))
+        check_attributes(attributes, names, spec, str(path))
+    return splits, attributes, names
+
+
+def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
+    """Read a folder of the published package or one of one's own.
+
+    In one's own, images that no part of the split lists are left out, and so are classes without
+    images.
+
+    Args:
+        folder: Where the two files are.
+        spec: What is published; None for a folder of one's own.
+
+    Raises:
+        InputError: A file cannot be read, or ``att_splits.mat`` is not the published one.
+    """
+    splits, attributes, names = read_splits(folder, spec)
+    path = folder / FEATURES_FILE
+    max_bytes = _max_bytes(path)
+    if spec:
+        max_bytes = max(WIDEST * 8 * spec.images * (spec.feature_dim + 1), 2**16)
+    numbers, _ = read_mat(path, ("features", "labels"), max_bytes=max_bytes)
+    labels = _zero_based(numbers["labels"], "labels", path)
+    features = numbers["features"]
+    if features.shape[1] == len(labels):  # dimensions × images, as published
+        features = features.T
+    elif features.shape[0] != len(labels):
+        raise InputError(
+            f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
+            f"is {features.shape[0]:,} × {features.shape[1]:,}; give one column for each image"
+        )
+    images = ImageSet(_float32(features), labels, attributes, names, **splits)
+    if spec:
+        return images
+    check_splits(splits, None, str(folder), len(labels))
+    return without_unused(images) if 0 <= labels.min() <= labels.max() < len(names) else images
+
+
+def without_unused(images: ImageSet) -> ImageSet:
+    """Leave out images that are in no part of the split, and classes without images."""
+    rows = np.sort(np.concatenate([getattr(images, part) for part in PARTS]))
+    classes, labels = np.unique(images.labels[rows], return_inverse=True)
+    if len(rows) == len(images.labels) and len(classes) == len(images.class_names):
+        return images
+    return ImageSet(
+        features=images.features[rows],
+        labels=labels,
+        class_attributes=images.class_attributes[classes],
+        class_names=tuple(images.class_names[k] for k in classes),
+        **{part: np.searchsorted(rows, getattr(images, part)) for part in PARTS},
+    )
+
+
+def unit_length(
+    vectors: Float32[np.ndarray, "classes attributes"],
+) -> Float32[np.ndarray, "classes attributes"]:
+    """Scale each vector to length 1; those that are zero or not finite stay, and are refused."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    is_sound = np.isfinite(lengths) & (lengths > 0)
+    return (vectors / np.where(is_sound, lengths, 1)).astype(np.float32)
+
+
+def _is_published_way(
+    shape: tuple[int, ...], spec: DatasetSpec | None, names: tuple[str, ...] | None
+) -> bool:
+    """Say whether a matrix is attributes × classes, as published, and not the transpose."""
+    if spec:
+        return shape == (spec.attribute_dim, spec.classes)
+    return names is None or shape[1] == len(names) or shape[0] != len(names)
+
+
+def _max_bytes(path: Path) -> int:
+    try:
+        return DENSEST * path.stat().st_size + 2**24
+    except OSError:  # reading it says why
+        return 2**24
+
+
+def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, " _"]:
+    """Return a published 1-based vector of whole numbers as a 0-based one."""
+    if min(matrix.shape) != 1:
+        raise InputError(
+            f"{name} of {path} must be a vector, but its shape is {matrix.shape}; save it as one"
+        )
+    vector = matrix.ravel()
+    with np.errstate(invalid="ignore"):
+        whole = (vector == np.floor(vector)) & (vector < LARGEST_NUMBER)
+        odd = np.flatnonzero(~(whole & (vector > -LARGEST_NUMBER)))
+    if len(odd):
+        raise InputError(
+            f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is "
+            f"{vector[odd[0]]}; they count from 1, as published"
+        )
+    return vector.astype(np.int64) - 1
+
+
+def _float32(matrix: np.ndarray) -> Float32[np.ndarray, "_ _"]:
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is checked
+        return np.ascontiguousarray(matrix, dtype=np.float32)
