@@ -142,7 +142,7 @@ def test_trials_that_will_not_go_on_can_be_ended(uri, journal):
 def test_time_between_two_processes_is_not_counted(uri, journal, monkeypatch):
     clock = [1_000_000]
     for module in ("run_writer", "recording"):
-        monkeypatch.setattr(f"tuning.{module}.now_ms", lambda: clock[0])
+        monkeypatch.setattr(f"tuning.tracking.{module}.now_ms", lambda: clock[0])
     first = StudyRecorder.open(uri, STUDY, journal)
     first.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
     clock[0] += 2_000

@@ -140,7 +140,7 @@ def _command(
     ]
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
-        [sys.executable, "-m", module, *given, *flags],
+        [sys.executable, "-P", "-m", module, *given, *flags],  # -P: nothing of the current folder
         env={**os.environ, "RAY_ADDRESS": address, URI_VARIABLE: uri},
         check=False,
     ).returncode

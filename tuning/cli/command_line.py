@@ -7,6 +7,8 @@ something that the user gave cannot be used, and with 130 when it was interrupte
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -29,6 +31,10 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; an error that the user can fix gets one line."""
+    os.umask(os.umask(0) | 0o002)  # nobody else may change what is written
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except InputError as error:

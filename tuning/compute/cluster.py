@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
@@ -267,7 +266,7 @@ def _join(address: str) -> None:
     """
     local_ray.check_token_file()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        local_ray.initialise(address=address)
     except (AuthenticationError, ConnectionError) as error:
         raise InputError(
             f"the cluster at {address} must let us in, but does not ({_first_line(error)}); its "

@@ -6,12 +6,14 @@ makes its sockets' and logs' folders writable by everybody.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -21,6 +23,9 @@ from mianet.errors import InputError
 
 _LONGEST_FOLDER = 39
 """Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+"""The folder that the packages of this project are in."""
 
 
 def start() -> None:
@@ -33,15 +38,22 @@ def start() -> None:
     _require_token()
     _stay_on_loopback()
     try:
-        ray.init(
+        initialise(
             address="local",
             include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
             _temp_dir=str(folder / "ray"),  # Ray opens its own folder to everybody
         )
     except Exception as error:
         raise _not_started(error, folder) from error
+
+
+def initialise(**options: Any) -> None:
+    """Call ``ray.init`` such that workers import our packages, and not others of the same name.
+
+    Ray puts the current folder before everything on the workers' import path.
+    """
+    with contextlib.chdir(_PACKAGES):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def _private_folder() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -208,7 +209,7 @@ def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> st
     """Return where a person finds a run: an address, or the command that shows it."""
     uri = without_credentials(store.uri).rstrip("/")
     if store.artifact_root is not None:
-        return f"mlflow ui --backend-store-uri {uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
     return f"{uri}/#/{run}?workflowType=machine_learning"
 

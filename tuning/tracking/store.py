@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import filelock
 import sqlalchemy
@@ -66,9 +66,7 @@ def default_tracking_uri() -> str:
 
     The path is made absolute at once: later, a trial's current directory is another one.
     """
-    return absolute_tracking_uri(
-        os.environ.get(URI_VARIABLE) or f"sqlite:///{Path.cwd() / DATABASE_FILE}"
-    )
+    return absolute_tracking_uri(os.environ.get(URI_VARIABLE) or f"sqlite:///{DATABASE_FILE}")
 
 
 def absolute_tracking_uri(uri: str) -> str:
@@ -97,7 +95,13 @@ def absolute_tracking_uri(uri: str) -> str:
             f"a SQLite tracking URI must name a file as sqlite:///path/to/{DATABASE_FILE}, "
             f"but got {uri!r}"
         )
-    return f"{prefix}:///{Path(path).absolute()}{mark}{query}"
+    if mark and "=" not in query:
+        raise InputError(
+            f"a SQLite tracking URI must have %3F for a question mark in a path, but got {uri!r}"
+        )
+    path = _quoted(Path(unquote(path)).absolute())
+    # MLflow, which decodes no path, would make an empty folder of the encoded name for "sqlite".
+    return f"{'sqlite+pysqlite' if '%' in path else prefix}:///{path}{mark}{query}"
 
 
 def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
@@ -184,7 +188,19 @@ def _scheme(uri: str) -> str:
 
 
 def _sqlite_path(uri: str) -> Path:
-    return Path(uri.partition(":///")[2].partition("?")[0])
+    return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as it stands in a URI, where ``?`` and ``%`` have a meaning."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the tracking database must have a path in UTF-8, but got {str(path)!r}; work in "
+            "another folder, or give another --tracking-uri"
+        ) from None
+    return str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def _artifact_root(uri: str) -> str | None:
