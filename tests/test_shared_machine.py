@@ -68,6 +68,7 @@ def running(temporary):
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR):
             patch.setenv(name, "")  # so that what the start sets is undone
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.chdir(temporary)
         patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
         old = os.umask(0)
         try:
@@ -163,6 +164,14 @@ def test_the_token_is_on_no_disk(running):
     assert not [path for path in files if token in path.read_bytes()]
     for pid in descendants(os.getpid()):
         assert token not in Path("/proc", str(pid), "cmdline").read_bytes()
+
+
+def test_workers_import_nothing_from_the_current_folder(running, temporary):
+    @ray.remote
+    def path():
+        return sys.path
+
+    assert str(temporary) not in ray.get(path.remote(), timeout=60)
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""Where a command is started: the name of the folder, the files in it, the environment."""
+
+import argparse
+import io
+import os
+import shutil
+import stat
+import sys
+
+import pytest
+import sqlalchemy
+
+from mianet.errors import InputError
+from tuning.cli import after_search, command_line
+from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri, open_store
+
+FOLDERS = [
+    *(
+        "what?",
+        "a?b=c",
+        "a#b",
+        "100%",
+        "%2F",
+        "%3f",
+        "a b",
+        "über",
+        "日本",
+        "it's",
+        '"q"',
+        "back\\slash",
+    ),
+    *("semi;colon", "a&b", "[x]", "@home", "~", "$HOME", "tab\tb", "new\nline", "x" * 250, "-o"),
+]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_address_names_the_folder_where_one_started(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = default_tracking_uri()
+    assert sqlalchemy.make_url(uri).database == str(tmp_path / name / "mlflow.db")
+    assert absolute_tracking_uri(uri) == uri
+
+
+@pytest.mark.parametrize("name", ["what?", "%2F #1", "new\nline"])
+def test_the_record_is_in_the_folder_where_one_started(name, tmp_path, monkeypatch, empty_database):
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = default_tracking_uri()
+    assert absolute_tracking_uri(uri) == uri
+    store = open_store(uri, must_exist=True)
+    experiment = store.client.create_experiment("e", artifact_location=f"{store.artifact_root}/e")
+    run = store.client.create_run(experiment).info.run_id
+    store.client.log_text(run, "text", "file.txt")
+    assert len(list(folder.glob("mlartifacts/**/file.txt"))) == 1
+    assert os.listdir(tmp_path) == [name]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as the commands that a search starts get it
+    again = open_store(default_tracking_uri(), must_exist=True)
+    assert again.client.get_run(run).info.experiment_id == experiment
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:///what?/mlflow.db", "must have %3F for a question mark"),
+        (f"sqlite:///{os.fsdecode(b'caf%ff/mlflow.db')}".replace("%ff", "\udcff"), "in UTF-8"),
+    ],
+)
+def test_a_path_that_no_address_can_have_is_refused(uri, message):
+    with pytest.raises(InputError, match=message):
+        absolute_tracking_uri(uri)
+
+
+WRONG = ("mianet/__init__.py", "tuning/__init__.py", "random.py", "types.py", "ray.py", "torch.py")
+
+
+@pytest.fixture
+def misleading(tmp_path, monkeypatch):
+    """A current folder with modules that are named as those that a command imports."""
+    for name in WRONG:
+        path = tmp_path / "here" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_commands_that_a_search_starts_ignore_the_folder_s_modules(misleading, monkeypatch, capfd):
+    here = argparse.Namespace(gcs_address="")
+    monkeypatch.setattr(after_search.ray, "get_runtime_context", lambda: here)
+    options = argparse.Namespace(dataset="digits", storage=misleading / "ray_results")
+    missing = f"sqlite:///{misleading}/none.db"
+    assert after_search._report(options, "s", missing) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: the tracking database must exist")
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0, 0o664), (0o002, 0o664), (0o022, 0o644), (0o077, 0o600)]
+)
+def test_what_a_command_writes_can_be_changed_by_no_stranger(tmp_path, umask, mode):
+    def command():
+        (tmp_path / "file").touch()
+        return 0
+
+    before = os.umask(umask)
+    try:
+        with pytest.raises(SystemExit):
+            command_line.run(command)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+def test_what_a_terminal_cannot_show_ends_no_command(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(lambda: print("ñandú · 3/4", flush=True) or 0)
+    assert ended.value.code == 0
+    assert shown.getvalue() == b"\\xf1and\\xfa \\xb7 3/4\n"
