@@ -23,7 +23,7 @@ from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
 from tuning.engine.study import Study
 from tuning.events.ledger import Ended, EpochDone, Proposed
-from tuning.report.document import document
+from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import OBJECTIVE_TAG, Confirmation

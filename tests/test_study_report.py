@@ -28,7 +28,7 @@ from recorded import epoch_metrics
 from mianet.errors import InputError
 from tuning import study_report
 from tuning.analysis.insights import sentences
-from tuning.report.document import document
+from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
 from tuning.spec.space import describe
 from tuning.tracking.recorded_studies import read_study

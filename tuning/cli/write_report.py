@@ -12,7 +12,7 @@ from mianet.errors import InputError
 from tuning.cli.options import writable_folder
 from tuning.cli.tracking_store import tracking_uri
 from tuning.report.data import picture_data
-from tuning.report.document import document
+from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.errors import RecordingError
 from tuning.tracking.artifacts import record_texts

@@ -1,127 +1,174 @@
-"""A picture with two axes, as SVG that the page's style colours."""
+"""SVG pictures that the page's style colours, and the scales of their axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from tuning.report.markup import Html, element, joined
-from tuning.report.scales import Choices, Scale
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-LINE_HEIGHT = 14
-_TICK_EVERY = 70  # of the horizontal axis
-_TICK_EVERY_UP = 42
+_TICK_EVERY, _TICK_EVERY_UP = 70, 42
+"""Units between two ticks of a horizontal and of a vertical axis, at least."""
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Chart:
-    """The frame of a picture; places on it are in its own units, from the upper left.
+class Scale:
+    """Where values lie between the two ends of an axis, 0 and 1.
 
     Attributes:
-        x: What lies on the horizontal axis.
-        y: What lies on the vertical one.
-        x_title: Name of the horizontal axis.
-        y_title: Name of the vertical one.
-        width: Of the whole picture.
-        height: Of the whole picture.
-        left: Room for the vertical axis.
+        low: The lower end.
+        high: The upper end.
+        log: Whether equal ratios, rather than differences, are equal distances.
+        choices: Names that the axis has a place for each, instead of numbers.
     """
 
-    x: Scale
-    y: Scale
-    x_title: str
-    y_title: str
-    width: float = 760
-    height: float = 320
-    left: float = 44
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    choices: tuple[str, ...] = ()
 
-    top, right, bottom = 22.0, 12.0, 40.0
+    def at(self, value: float | str) -> float:
+        """Return the place of a value."""
+        if self.choices:
+            return (self.choices.index(str(value)) + 0.5) / len(self.choices)
+        ends = self.low, self.high, float(value)
+        low, high, scaled = map(math.log10, ends) if self.log else ends
+        return (scaled - low) / (high - low or 1.0)
 
-    def place(self, x: float | str, y: float) -> tuple[float, float]:
-        """Return where a point lies."""
-        return (
-            self.left + self.x.at(x) * (self.width - self.left - self.right),
-            self.height - self.bottom - self.y.at(y) * (self.height - self.top - self.bottom),
-        )
+    def ticks(self, count: int) -> list[tuple[float, str]]:
+        """Return about so many places with their names."""
+        if self.choices:
+            return [(self.at(name), name) for name in self.choices]
+        steps = MaxNLocator(max(count, 1), steps=[1, 2, 5, 10])
+        powers = LogLocator(numticks=max(count, 2)), LogLocator(subs=(1, 2, 5))
+        for locator in powers if self.log else (steps,):
+            found = map(float, locator.tick_values(self.low, self.high))
+            values = [value for value in found if self._holds(value)]
+            if len(values) > 1:
+                break
+        return [(self.at(value), _tick_name(value, self.log)) for value in values]
 
-    def path(self, points: Sequence[tuple[float, float]]) -> str:
-        """Return points as the line of an SVG path."""
-        return path_through([self.place(*point) for point in points])
+    def _holds(self, value: float) -> bool:
+        ends = (self.low, self.high)
+        return self.low <= value <= self.high or any(math.isclose(value, end) for end in ends)
 
-    def level(self, y: float, class_: str) -> Html:
-        """Return a line across at a value."""
-        _, height = self.place_of_y(y)
-        return element(
-            "line",
-            x1=self.left,
-            x2=self.width - self.right,
-            y1=short(height),
-            y2=short(height),
-            class_=class_,
-        )
 
-    def place_of_y(self, y: float) -> tuple[float, float]:
-        """Return where a value meets the vertical axis."""
-        height = self.height - self.top - self.bottom
-        return self.left, self.height - self.bottom - self.y.at(y) * height
+def around(values: Sequence[float]) -> Scale:
+    """Return a linear scale with a little room around values, none below 0."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    room = 0.06 * (high - low) or max(abs(high) * 0.1, 0.5)
+    return Scale(max(low - room, 0.0), high + room)
 
-    def drawn(self, label: str, *content: Html) -> Html:
-        """Return the picture: the axes, and on them the content.
+
+@dataclass
+class Picture:
+    """An SVG picture; places on it are in its own units, from the upper left.
+
+    Attributes:
+        label: What it shows, for who cannot see it.
+        width: Of the whole picture.
+        height: Of the whole picture.
+        left: Room to the left of the origin.
+        top: Room above it.
+        marks: Its elements: tag, attributes, and text.
+    """
+
+    label: str
+    width: float
+    height: float
+    left: float = 0.0
+    top: float = 0.0
+    marks: list[tuple[str, dict[str, object], str]] = field(default_factory=list)
+
+    def draw(self, tag: str, text: object = "", **attributes: object) -> None:
+        """Add an element; numbers are rounded to a tenth of a unit.
 
         Args:
-            label: What it shows, for who cannot see it.
-            content: What is drawn.
+            tag: The element's name.
+            text: Its text.
+            attributes: By name; underscores become hyphens, one at the end is dropped.
         """
-        return picture(label, self.width, self.height, self._axes(), *content)
+        named = {k.rstrip("_").replace("_", "-"): _short(v) for k, v in attributes.items()}
+        self.marks.append((tag, named, str(text)))
 
-    def _axes(self) -> Html:
-        right, floor = self.width - self.right, self.height - self.bottom
-        parts = []
-        for share, name in self.y.ticks(int((floor - self.top) / _TICK_EVERY_UP)):
-            y = short(floor - share * (floor - self.top))
-            parts.append(element("line", x1=self.left, x2=right, y1=y, y2=y, class_="grid"))
-            parts.append(text(self.left - 6, float(y) + 4, name, anchor="end"))
-        for share, name in self.x.ticks(int((right - self.left) / _TICK_EVERY)):
-            x = self.left + share * (right - self.left)
-            if not isinstance(self.x, Choices):
-                parts.append(
-                    element("line", x1=short(x), x2=short(x), y1=floor, y2=floor + 4, class_="axis")
-                )
-            parts.append(text(x, floor + 17, name, anchor="middle"))
-        parts.append(
-            element("line", x1=self.left, x2=right, y1=floor, y2=floor, class_="axis"),
-        )
-        middle = (self.left + right) / 2
-        parts.append(text(middle, self.height - 5, self.x_title, anchor="middle", class_="name"))
-        parts.append(text(4, 12, self.y_title, class_="name"))
-        return joined(parts)
+    def write(self, x: float, y: float, text: object, **attributes: object) -> None:
+        """Add text at a place."""
+        self.draw("text", text, x=x, y=y, **attributes)
+
+    def path(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
+        """Add a line through places."""
+        corners = "L".join(f"{_short(x)} {_short(y)}" for x, y in points)
+        self.draw("path", d=f"M{corners}", class_=class_, **attributes)
+
+    def across(self, y: float, x1: float, x2: float, class_: str) -> None:
+        """Add a horizontal line."""
+        self.draw("line", x1=x1, x2=x2, y1=y, y2=y, class_=class_)
+
+    def upright(self, x: float, y1: float, y2: float, class_: str) -> None:
+        """Add a vertical line."""
+        self.draw("line", x1=x, x2=x, y1=y1, y2=y2, class_=class_)
 
 
-def picture(label: str, width: float, height: float, *content: Html) -> Html:
-    """Return an SVG picture that scales with the page."""
-    return element(
-        "svg",
-        element("title", label),
-        *content,
-        viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
-        aria_label=label,
-        style=f"--w:{width:g}",
-    )
+class Chart(Picture):
+    """A picture with two axes; its origin is the upper left corner of what lies between them.
+
+    Args:
+        label: What it shows, for who cannot see it.
+        x: The horizontal axis.
+        y: The vertical axis.
+        titles: What lies on each of them.
+        width: Of the whole picture.
+        height: Of the whole picture.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        x: Scale,
+        y: Scale,
+        titles: tuple[str, str],
+        width: float = 760,
+        height: float = 320,
+    ) -> None:
+        super().__init__(label, width, height, left=44, top=22)
+        self.x, self.y = x, y
+        self.right, self.floor = width - self.left - 20, height - self.top - 40
+        for share, name in y.ticks(int(self.floor / _TICK_EVERY_UP)):
+            level = (1 - share) * self.floor
+            self.across(level, 0, self.right, "grid")
+            self.write(-6, level + 4, name, text_anchor="end")
+        for share, name in x.ticks(int(self.right / _TICK_EVERY)):
+            if not x.choices:
+                self.upright(share * self.right, self.floor, self.floor + 4, "axis")
+            self.write(share * self.right, self.floor + 17, name, text_anchor="middle")
+        self.across(self.floor, 0, self.right, "axis")
+        self.write(self.right / 2, self.floor + 35, titles[0], text_anchor="middle", class_="name")
+        self.write(-40, -10, titles[1], class_="name")
+
+    def place(self, x: float | str, y: float) -> Point:
+        """Return where a point lies."""
+        return self.x.at(x) * self.right, (1 - self.y.at(y)) * self.floor
+
+    def curve(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
+        """Add a line through points."""
+        self.path((self.place(*point) for point in points), class_, **attributes)
+
+    def dot(self, x: float | str, y: float, r: float, class_: str, **attributes: object) -> None:
+        """Add a dot at a point."""
+        cx, cy = self.place(x, y)
+        self.draw("circle", cx=cx, cy=cy, r=r, class_=class_, **attributes)
 
 
-def text(
-    x: float, y: float, words: object, *, anchor: str | None = None, class_: str | None = None
-) -> Html:
-    """Return text at a place."""
-    return element("text", words, x=short(x), y=short(y), text_anchor=anchor, class_=class_)
+def _tick_name(value: float, is_log: bool) -> str:
+    """Return a value as a person writes it on an axis: 0.01, 500, 10⁻⁵."""
+    exponent = round(math.log10(value)) if is_log else 0
+    if math.isclose(value, 10.0**exponent) and not -3 <= exponent <= 4:
+        return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value:.10g}"
 
 
-def path_through(places: Sequence[tuple[float, float]]) -> str:
-    """Return a line through places, as a path's ``d``."""
-    return "M" + "L".join(f"{short(x)} {short(y)}" for x, y in places)
-
-
-def short(number: float) -> str:
-    """Return a coordinate with a tenth of a unit."""
-    return f"{number:.1f}".removesuffix(".0")
+def _short(value: object) -> object:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value

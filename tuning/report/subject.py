@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from mianet.errors import InputError
 from tuning.analysis.comparison import standard_error
 from tuning.analysis.importances import importances
 from tuning.analysis.selection import Selection, select
-from tuning.report.scales import Choices, Linear, Logarithmic, Scale
+from tuning.report.charts import Scale
 from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import RecordedTrial
-from tuning.spec.space import describe
 from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
+
+_FEWEST_FOR_PICTURE = 2
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,28 @@ class Searched:
 
     Attributes:
         name: Its name.
+        distribution: Where its values were drawn from.
         scale: Where its values lie; wide enough for all that were tried.
-        words: Its range as a person writes it.
     """
 
     name: str
+    distribution: BaseDistribution
     scale: Scale
-    words: str
+
+    @classmethod
+    def of(cls, name: str, distribution: BaseDistribution, tried: Sequence[str]) -> Self:
+        """Return a searched hyperparameter from its range, and the values that were tried."""
+        if isinstance(distribution, FloatDistribution | IntDistribution):
+            values = [distribution.low, distribution.high, *map(float, tried)]
+            is_log = distribution.log and min(values) > 0
+            return cls(name, distribution, Scale(min(values), max(values), is_log))
+        choices = [*map(str, getattr(distribution, "choices", ())), *tried]
+        return cls(name, distribution, Scale(choices=tuple(dict.fromkeys(choices))))
 
     def value(self, trial: RecordedTrial) -> float | str:
         """Return a trial's value: a number, or a choice."""
         recorded = trial.hyperparameters[self.name]
-        return recorded if isinstance(self.scale, Choices) else float(recorded)
+        return recorded if self.scale.choices else float(recorded)
 
 
 class Subject:
@@ -78,7 +85,7 @@ class Subject:
     @property
     def model_title(self) -> str:
         """Return its name as it is printed."""
-        return MODELS[self.model].title if self.model in MODELS else self.model
+        return MODELS[self.model].title
 
     @property
     def objective(self) -> Objective:
@@ -109,67 +116,84 @@ class Subject:
         """Say whether a trial is the selected one."""
         return self.selected is not None and trial.run_id == self.selected.run_id
 
+    def look(self, trial: RecordedTrial) -> str:
+        """Return the style classes of a trial: how it ended, and whether it is a special one."""
+        special = "selected" if self.is_selected(trial) else "paper" if trial.is_paper else ""
+        return f"{trial.status} {special}".strip()
+
     @property
     def paper(self) -> RecordedTrial | None:
         """Return the trial of the paper's configuration, however it ended."""
         return next((trial for trial in self.study.trials if trial.is_paper), None)
 
     @cached_property
-    def candidates(self) -> list[RecordedTrial]:
-        """Return the trials that ended well, with all executions."""
-        return [trial for trial in self.study.trials if trial.is_candidate]
-
-    @cached_property
     def searched(self) -> tuple[Searched, ...]:
         """Return the searched hyperparameters that trials have a value of."""
-        return tuple(
-            _searched(name, distribution, self.tried(name))
-            for name, distribution in self.study.space.items()
-            if self.tried(name)
-        )
+        tried: dict[str, list[str]] = {}
+        for trial in self.study.trials:
+            for name, value in trial.hyperparameters.items():
+                tried.setdefault(name, []).append(value)
+        space = self.study.space.items()
+        return tuple(Searched.of(name, d, tried[name]) for name, d in space if name in tried)
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """Return the ranges of the searched hyperparameters that trials have a value of."""
-        return {searched.name: self.study.space[searched.name] for searched in self.searched}
+        """Return the ranges of those."""
+        return {searched.name: searched.distribution for searched in self.searched}
+
+    @cached_property
+    def complete(self) -> list[RecordedTrial]:
+        """Return the trials that ended well, with all executions and every searched value."""
+        names = self.space.keys()
+        return [
+            t for t in self.study.trials if t.is_candidate and names <= t.hyperparameters.keys()
+        ]
 
     @cached_property
     def importances(self) -> dict[str, list[float]]:
         """Return the share of each searched hyperparameter, see ``importances``."""
-        trials = self.with_values(self.candidates)
         return importances(
-            [
-                {searched.name: searched.value(trial) for searched in self.searched}
-                for trial in trials
-            ],
-            [trial.score for trial in trials],
-            logarithmic=frozenset(
-                one.name for one in self.searched if isinstance(one.scale, Logarithmic)
-            ),
+            [{s.name: s.value(trial) for s in self.searched} for trial in self.complete],
+            [trial.score for trial in self.complete],
+            logarithmic=frozenset(s.name for s in self.searched if s.scale.log),
         )
 
-    def tried(self, name: str) -> list[str]:
-        """Return the different values of a hyperparameter, as they are recorded."""
-        values = (trial.hyperparameters.get(name) for trial in self.study.trials)
-        return list(dict.fromkeys(value for value in values if value is not None))
+    @property
+    def too_few(self) -> str:
+        """Return why there is no picture of values and scores; empty where there is one."""
+        if not self.searched:
+            return "Nothing was searched: every trial has the same configuration."
+        if len(self.complete) < _FEWEST_FOR_PICTURE:
+            return (
+                f"At least {_FEWEST_FOR_PICTURE} trials that ended well are needed, but there are "
+                f"{len(self.complete)}."
+            )
+        return ""
 
-    def with_values(self, trials: Iterable[RecordedTrial]) -> list[RecordedTrial]:
-        """Return the trials that have a value of every searched hyperparameter."""
-        names = {searched.name for searched in self.searched}
-        return [trial for trial in trials if names <= trial.hyperparameters.keys()]
+    @property
+    def untested(self) -> str:
+        """Return why there are no test figures of the selected configuration."""
+        if self.selected is None:
+            return self.nothing
+        if self.trained(self.selected) is None:
+            return (
+                "The selected configuration had no final training, and only that opens the test "
+                "parts. To have it: python tuning/final.py"
+            )
+        return "The final training of the selected configuration diverged."
+
+    @property
+    def shown(self) -> dict[str, RecordedTrial]:
+        """Return the trials that results are shown of, the paper's and the selected one."""
+        by_role = {"paper": self.paper, "selected": self.selected}
+        if self.selected and self.selected.is_paper:
+            del by_role["paper"]
+        return {role: trial for role, trial in by_role.items() if trial}
 
     def trained(self, trial: RecordedTrial | None) -> FinalTraining | None:
         """Return the final training of a trial, if it had one."""
-        if trial is None:
-            return None
-        finals = self.study.finals.values()
-        return next((final for final in finals if final.source_run_id == trial.run_id), None)
-
-
-def marks(subject: Subject, trial: RecordedTrial) -> str:
-    """Return the style classes of a trial: how it ended, and whether it is a special one."""
-    special = "selected" if trial == subject.selected else "paper" if trial.is_paper else ""
-    return f"{trial.status} {special}".strip()
+        finals = self.study.finals.values() if trial else ()
+        return next((f for f in finals if trial and f.source_run_id == trial.run_id), None)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -200,15 +224,3 @@ def number_words(value: float | str) -> str:
 def hours(value: float) -> str:
     """Return hours with as many digits as mean something."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
-
-
-def _searched(name: str, distribution: BaseDistribution, tried: Sequence[str]) -> Searched:
-    """Return a searched hyperparameter; values that were tried outside its range widen its axis."""
-    words = describe(distribution)
-    if isinstance(distribution, CategoricalDistribution):
-        names = [*map(str, distribution.choices), *tried]
-        return Searched(name, Choices(tuple(dict.fromkeys(names))), words)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101
-    values = [distribution.low, distribution.high, *map(float, tried)]
-    scale = Logarithmic if distribution.log and min(values) > 0 else Linear
-    return Searched(name, scale(min(values), max(values)), words)

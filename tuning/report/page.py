@@ -1,0 +1,189 @@
+"""The page as a whole: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tuning.analysis.costs import costs
+from tuning.analysis.importances import FEWEST_TRIALS, REPEATS
+from tuning.analysis.insights import bands, sentences
+from tuning.analysis.outcome_table import FIGURES
+from tuning.analysis.selection import objective_values
+from tuning.compute.display import clock
+from tuning.report import final_pictures, search_pictures
+from tuning.report.subject import (
+    Subject,
+    figure_words,
+    hours,
+    mean_words,
+    number_words,
+    percent,
+)
+from tuning.spec.models import MODELS
+from tuning.spec.records import RecordedTrial
+from tuning.spec.space import describe
+
+_FIGURES = {**FIGURES, "ausuc": "AUSUC"}
+_DASH = "–"
+_MULTIPLIER = "latent_multiplier"
+
+
+def document(subject: Subject) -> str:
+    """Return the report on a study."""
+    study = subject.study
+    multiplier = next((s for s in subject.searched if s.name == _MULTIPLIER), None)
+    trained = {role: subject.trained(trial) for role, trial in subject.shown.items()}
+    page = _environment().get_template("page.html")
+    return page.render(
+        s=subject,
+        study=study,
+        started=datetime.fromtimestamp(study.started / 1000, tz=UTC),
+        ended=Counter(trial.status for trial in study.trials),
+        longest=max((max(curve, default=0) for curve in study.curves.values()), default=0),
+        outcome=outcome(subject),
+        final=subject.trained(subject.selected),
+        tested=_tested(subject),
+        figures=tuple(_FIGURES.values()),
+        configuration=_configuration(subject),
+        results=[(_name(subject, t), _stages(subject, t)) for t in subject.shown.values()],
+        final_notes=_final_notes(subject),
+        told=sentences(study.trials, subject.space, subject.selected),
+        multiplier=multiplier,
+        bands=bands(study.trials, _MULTIPLIER, multiplier.distribution) if multiplier else [],
+        finals={role: final for role, final in trained.items() if final and final.curves},
+        costs=costs(study.work),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tuning", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "clock": lambda seconds: clock(seconds) if math.isfinite(seconds) else _DASH,
+        "hours": hours,
+        "number": number_words,
+        "over_seeds": figure_words,
+        "median": statistics.median,
+    }
+    environment.tests["finite"] = math.isfinite
+    environment.globals |= {
+        "search_pictures": search_pictures,
+        "final_pictures": final_pictures,
+        "objective_values": objective_values,
+        "FEWEST_TRIALS": FEWEST_TRIALS,
+        "REPEATS": REPEATS,
+    }
+    return environment
+
+
+def outcome(subject: Subject) -> str:
+    """Return the outcome of the study in a sentence."""
+    chosen = subject.selected
+    if chosen is None:
+        return f"No configuration was selected in study {subject.study.name}"
+    what = f"Trial {chosen.number} of {len(subject.study.trials)} is selected"
+    if chosen.is_paper:
+        what += ", the paper’s own configuration"
+    if chosen.confirmation:
+        draws = list(chosen.confirmation.per_draw.values())
+        what += f": {subject.symbol} {mean_words(draws)} % on {len(draws)} fresh draws"
+    else:
+        what += f": {subject.symbol} {percent(chosen.score)} % in validation"
+    final = subject.trained(chosen)
+    name, symbol = _tested(subject)
+    if final is None or f"{name}_mean" not in final.figures:
+        return what
+    named = "" if symbol == subject.symbol else f"{symbol} "
+    what += f", and {named}{figure_words(final.figures, name)} % on the test parts"
+    paper = subject.trained(subject.paper)
+    if paper and paper is not final and f"{name}_mean" in paper.figures:
+        theirs = figure_words(paper.figures, name)
+        what += f", where the paper’s configuration has {theirs} %"
+    return what
+
+
+def _tested(subject: Subject) -> tuple[str, str]:
+    """Return the test figure that a reader wants first, and its symbol: of what was maximised."""
+    name = subject.objective.metric.removeprefix("val_")
+    name = name if name in _FIGURES else "harmonic_mean"
+    return f"test_{name}", _FIGURES[name]
+
+
+def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
+    """Return rows of the selected configuration beside the paper's: searched or not as there."""
+    if subject.selected is None:
+        return {}
+    own = subject.selected.hyperparameters
+    published = MODELS[subject.model].published(subject.study.settings["dataset"]).as_dict()
+    paper = subject.paper.hyperparameters if subject.paper else published
+    ranges = {s.name: describe(s.distribution) for s in subject.searched}
+
+    def row(name: str) -> tuple[str, ...]:
+        values = (number_words(of.get(name, _DASH)) for of in (own, paper))
+        return name, *values, ranges.get(name, "not searched")
+
+    rows = [row(name) for name in own if name not in ranges]
+    changed = [r for r in rows if r[0] in paper and r[1] != r[2]]
+    return {
+        "searched": [*map(row, ranges), *changed],
+        "others": sorted(r[:3] for r in rows if r not in changed),
+    }
+
+
+def _name(subject: Subject, trial: RecordedTrial) -> str:
+    who = "selected" if subject.is_selected(trial) else "paper’s"
+    return f"{who}, trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}"
+
+
+def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
+    """Return a row for each stage that a configuration came to."""
+
+    def validated(metrics: Mapping[str, float]) -> dict[str, str]:
+        return {name: percent(metrics.get(f"val_{name}", math.nan)) for name in _FIGURES}
+
+    def tested(figures: Mapping[str, float], prefix: str) -> list[str]:
+        return [figure_words(figures, f"{prefix}{name}") for name in _FIGURES]
+
+    rows = [(f"validation, {trial.planned_executions} draws", *validated(trial.metrics).values())]
+    if trial.confirmation:
+        fresh, means = trial.confirmation.per_draw, validated(trial.confirmation.metrics)
+        if trial.objective in means:
+            means[trial.objective] = mean_words(list(fresh.values()))
+        rows.append((f"{len(fresh)} fresh draws", *means.values()))
+    if final := subject.trained(trial):
+        rows.append((f"test, {final.seeds} seeds", *tested(final.figures, "test_")))
+        if math.isfinite(final.constant):
+            calibrated = tested(final.figures, "calibrated_test_")
+            rows.append((f"test, calibrated by {final.constant:.3f}", *calibrated))
+    return rows
+
+
+def _final_notes(subject: Subject) -> list[str]:
+    finals = subject.study.finals
+    notes = [
+        f"The final training of the {role} configuration failed: {final.reason}"
+        for role, final in finals.items()
+        if final.status == "failed"
+    ]
+    trained = finals["selected"].source_run_id if "selected" in finals else None
+    if trained and subject.selected and trained != subject.selected.run_id:
+        number = next((t.number for t in subject.study.trials if t.run_id == trained), None)
+        notes.append(
+            f"The final training is of trial {number}, which was selected at the time; "
+            "what has been recorded since selects another."
+        )
+    return notes
