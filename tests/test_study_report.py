@@ -28,6 +28,7 @@ from recorded import epoch_metrics
 from mianet.errors import InputError
 from tuning import study_report
 from tuning.analysis.insights import sentences
+from tuning.report.charts import Scale
 from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
 from tuning.spec.space import describe
@@ -333,8 +334,7 @@ def test_five_hundred_trials_take_seconds_and_little_room(uri):
     assert Page(text).count("history", "circle", "dot") > 490
 
 
-def test_files_of_an_earlier_version_are_not_missed(uri):
-    """A final training that recorded no confusion, no curve and no time."""
+def test_a_final_training_without_files_is_said_to_have_diverged(uri):
     record_study(uri, trials=3)
     study = read_study(uri, DATASET)
     finals = {}
@@ -346,9 +346,27 @@ def test_files_of_an_earlier_version_are_not_missed(uri):
         for role, final in study.finals.items()
     }
     page = Page(document(Subject(dataclasses.replace(study, finals=bare), "aPY")))
-    assert "earlier version" in page.sections["confusion"]
-    assert "earlier version" in page.sections["bias"]
+    assert "diverged" in page.sections["confusion"]
+    assert "diverged" in page.sections["bias"]
     assert "±" in " ".join(page.rows["results"][-1])
+
+
+TICKS = [
+    pytest.param(Scale(0.19, 0.41), ["0.2", "0.25", "0.3", "0.35", "0.4"], id="linear"),
+    pytest.param(Scale(1e-5, 1e4, log=True), ["10⁻⁴", "0.01", "1", "100", "10000"], id="decades"),
+    pytest.param(Scale(0.5, 4.0, log=True), ["0.5", "1", "2"], id="less than two decades"),
+    pytest.param(Scale(choices=("relu", "linear")), ["relu", "linear"], id="choices"),
+    pytest.param(Scale(3.0, 3.0), ["3"], id="one value"),
+]
+
+
+@pytest.mark.parametrize(("scale", "names"), TICKS)
+def test_an_axis_names_round_values_at_their_places(scale, names):
+    ticks = scale.ticks(5)
+    assert [name for _, name in ticks] == names
+    places = [place for place, _ in ticks]
+    assert places == sorted(places)
+    assert all(0 <= place <= 1 for place in places)
 
 
 def test_a_table_can_be_read_back(reported):

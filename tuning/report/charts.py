@@ -49,7 +49,8 @@ class Scale:
             values = [value for value in found if self._holds(value)]
             if len(values) > 1:
                 break
-        return [(self.at(value), _tick_name(value, self.log)) for value in values]
+        places = {_tick_name(value, self.log): self.at(value) for value in values}
+        return [(place, name) for name, place in places.items()]
 
     def _holds(self, value: float) -> bool:
         ends = (self.low, self.high)
