@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mianet.data.images import PARTS, DatasetSpec, ImageSet, check_attributes, check_splits
+from mianet.data.images import (
+    PARTS,
+    DatasetSpec,
+    ImageSet,
+    check_attributes,
+    check_shape,
+    check_splits,
+)
 from mianet.data.matfiles import read_mat
 from mianet.errors import InputError
 
@@ -62,7 +69,7 @@ def read_splits(
     attributes = _float32(attributes)
     if names is None:
         names = tuple(f"class {k + 1}" for k in range(len(attributes)))
-    if is_lenient:
+    if spec and spec.lenient:
         attributes = unit_length(attributes)
     if spec:
         check_splits(splits, spec, str(path))
@@ -73,8 +80,8 @@ def read_splits(
 def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
     """Read a folder of the published package or one of one's own.
 
-    In one's own, images that no part of the split lists are left out, and so are classes without
-    images.
+    In one's own, attributes are scaled to length 1, images that no part of the split lists are left
+    out, and so are classes without images.
 
     Args:
         folder: Where the two files are.
@@ -83,11 +90,39 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
     Raises:
         InputError: A file cannot be read, or ``att_splits.mat`` is not the published one.
     """
+    if spec is None:
+        return without_unused(read_whole(folder)[0])
     splits, attributes, names = read_splits(folder, spec)
+    max_bytes = max(WIDEST * 8 * spec.images * (spec.feature_dim + 1), 2**16)
+    features, labels = _read_images(folder / FEATURES_FILE, max_bytes)
+    return ImageSet(features, labels, attributes, names, **splits)
+
+
+def read_whole(folder: Path) -> tuple[ImageSet, Float32[np.ndarray, "classes attributes"]]:
+    """Read all images and classes of a folder of one's own.
+
+    Returns:
+        The images, with attributes of length 1; and the attributes as they are in the file.
+
+    Raises:
+        InputError: A file cannot be read, or a list of images names one that is not there.
+    """
+    splits, attributes, names = read_splits(folder, None)
     path = folder / FEATURES_FILE
-    max_bytes = _max_bytes(path)
-    if spec:
-        max_bytes = max(WIDEST * 8 * spec.images * (spec.feature_dim + 1), 2**16)
+    features, labels = _read_images(path, _max_bytes(path))
+    check_splits(splits, None, str(folder), len(labels))
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise InputError(
+            f"labels of {path} must be between 1 and {len(names)}, but go from "
+            f"{labels.min() + 1} to {labels.max() + 1}; count classes from 1, as published"
+        )
+    check_shape(attributes, names, str(folder / SPLITS_FILE))
+    return ImageSet(features, labels, unit_length(attributes), names, **splits), attributes
+
+
+def _read_images(
+    path: Path, max_bytes: int
+) -> tuple[Float32[np.ndarray, "images features"], Int64[np.ndarray, " images"]]:
     numbers, _ = read_mat(path, ("features", "labels"), max_bytes=max_bytes)
     labels = _zero_based(numbers["labels"], "labels", path)
     features = numbers["features"]
@@ -98,11 +133,7 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
             f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
             f"is {features.shape[0]:,} × {features.shape[1]:,}; give one column for each image"
         )
-    images = ImageSet(_float32(features), labels, attributes, names, **splits)
-    if spec:
-        return images
-    check_splits(splits, None, str(folder), len(labels))
-    return without_unused(images) if 0 <= labels.min() <= labels.max() < len(names) else images
+    return _float32(features), labels
 
 
 def without_unused(images: ImageSet) -> ImageSet:

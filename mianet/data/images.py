@@ -8,6 +8,7 @@ are never read: in circulating copies their union contains every test image of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -208,22 +209,12 @@ def check_attributes(
     Raises:
         InputError: The first thing that is not so.
     """
-    classes = spec.classes if spec else len(names)
-    width = spec.attribute_dim if spec else attributes.shape[1]
-    if attributes.shape != (classes, width):
-        raise InputError(
-            f"att of {origin} must be {width} attributes × {classes} classes, "
-            f"but is {attributes.shape[1]} × {attributes.shape[0]}; {_remedy(spec)}"
-        )
-    if len(names) != classes:
-        raise InputError(
-            f"allclasses_names of {origin} must name {classes} classes, but names "
-            f"{len(names)}; {_remedy(spec)}"
-        )
-    if unclear := sorted({name for name in names if not name or names.count(name) > 1}):
+    check_shape(attributes, names, origin, spec)
+    counts = Counter(names)
+    if unclear := sorted(name for name, count in counts.items() if not name or count > 1):
         raise InputError(
             f"allclasses_names of {origin} must give each class a name of its own, but "
-            f"{unclear[0]!r} stands for {names.count(unclear[0])} classes; name them apart"
+            f"{unclear[0]!r} stands for {counts[unclear[0]]} classes; name them apart"
         )
     bad = ~np.isfinite(attributes).all(axis=1)
     if bad.any():
@@ -240,6 +231,31 @@ def check_attributes(
             f"{names[worst]!r} has length {norms[worst]:.4g}; divide each column by its L2 norm"
         )
     _check_distinct(attributes, names, origin)
+
+
+def check_shape(
+    attributes: Float32[np.ndarray, "_ _"],
+    names: tuple[str, ...],
+    origin: str,
+    spec: DatasetSpec | None = None,
+) -> None:
+    """Check that there are a vector and a name for each class.
+
+    Raises:
+        InputError: There are more or fewer.
+    """
+    classes = spec.classes if spec else len(names)
+    width = spec.attribute_dim if spec else attributes.shape[1]
+    if attributes.shape != (classes, width):
+        raise InputError(
+            f"att of {origin} must be {width} attributes × {classes} classes, "
+            f"but is {attributes.shape[1]} × {attributes.shape[0]}; {_remedy(spec)}"
+        )
+    if len(names) != classes:
+        raise InputError(
+            f"allclasses_names of {origin} must name {classes} classes, but names "
+            f"{len(names)}; {_remedy(spec)}"
+        )
 
 
 def check_features(features: Float32[np.ndarray, "_ _"], images: int, origin: str) -> None:

@@ -71,6 +71,25 @@ def read_mat(
     )
 
 
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return those of the named arrays of numbers that a Matlab or HDF5 file has.
+
+    Arrays of plain HDF5 files are as their writer saved them, those of Matlab's as Matlab has them.
+
+    Raises:
+        InputError: The file cannot be read, or one of them is something else.
+    """
+    is_matlab = path.suffix.lower() == ".mat"
+    found = {}
+    for head, array in _items(path, names, MAX_BYTES):
+        if array is None:
+            raise InputError(
+                f"{head['name']} of {path} must be numbers, but is {head['kind']}; save it so"
+            )
+        found[head["name"]] = array if is_matlab else array.T
+    return found
+
+
 def read_rows(
     path: Path, name: str, width: int, chunk: int, *, max_bytes: int = MAX_BYTES
 ) -> Iterator[np.ndarray]:

@@ -1,0 +1,282 @@
+"""Makes a package in the field's layout from features, labels and class attributes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from jaxtyping import Float32, Float64, Int64
+
+from mianet.data.class_vectors import nearest, read_class_vectors
+from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, unit_length
+from mianet.data.images import PARTS, ImageSet, check_images
+from mianet.data.tables import read_images, read_labels, read_lines
+from mianet.errors import InputError
+
+FEWEST_SEEN = 3
+"""Fewer seen classes leave none to play unseen beside two others in validation."""
+VALIDATION_SHARE = 0.25
+"""Share of the seen classes whose trainval images are in ``val_loc``, which other code reads."""
+LARGEST_V5 = 2**31 - 2**20
+"""Bytes that a variable of a Matlab file before v7.3 can have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What a package is made of.
+
+    Attributes:
+        features: File of the features, and of the labels unless ``labels`` is given.
+        key: The array or column of the features in it.
+        labels: File with a class's name, or its number from 0, for each image.
+        attributes: File with a vector for each class.
+        classes: File with the classes' names in the order of the attributes, where those have none.
+        unseen: A file with the names of the unseen classes, or the share of classes to draw.
+        split: File with the part of each image, one a line; instead of ``unseen``.
+        test_seen: Share of the seen classes' images to draw for testing.
+        seed: Seed of what is drawn.
+    """
+
+    features: Path
+    key: str
+    labels: Path | None
+    attributes: Path
+    classes: Path | None
+    unseen: str
+    split: Path | None
+    test_seen: float
+    seed: int
+
+
+def build(ingredients: Ingredients, folder: Path) -> ImageSet:
+    """Make a package, whole or not at all; return what is in it.
+
+    Args:
+        ingredients: What it is made of.
+        folder: Where to; must not be there yet.
+
+    Raises:
+        InputError: Something does not fit, or the folder cannot be written.
+    """
+    if folder.exists():
+        raise InputError(f"the package must go to a new folder, but {folder} is there already")
+    features, labels, names, vectors = _read(ingredients)
+    parts = (
+        _given_parts(ingredients.split, len(labels))
+        if ingredients.split
+        else _drawn_parts(ingredients, labels, names)
+    )
+    used = np.unique(labels)
+    images = ImageSet(
+        features=features,
+        labels=np.searchsorted(used, labels),
+        class_attributes=unit_length(vectors[used].astype(np.float32)),
+        class_names=tuple(names[k] for k in used),
+        **parts,
+    )
+    _check_seen(images)
+    check_images(images, None, str(folder))
+    _write(images, vectors[used], folder, ingredients.seed)
+    return images
+
+
+def _read(
+    ingredients: Ingredients,
+) -> tuple[
+    Float32[np.ndarray, "images features"],
+    Int64[np.ndarray, " images"],
+    tuple[str, ...],
+    Float64[np.ndarray, "classes attributes"],
+]:
+    """Return features, labels, and the names and vectors of all classes that have some."""
+    features, labels = read_images(ingredients.features, ingredients.key)
+    if ingredients.labels:
+        labels = read_labels(ingredients.labels)
+    if labels is None:
+        raise InputError(
+            f"the images of {ingredients.features} must have labels, but the file has none; give "
+            "them by --labels"
+        )
+    if len(labels) != len(features):
+        raise InputError(
+            f"each of the {len(features):,} images must have a label, but there are "
+            f"{len(labels):,}; give one for each, in the order of the features"
+        )
+    known = read_lines(ingredients.classes) if ingredients.classes else None
+    table = read_class_vectors(ingredients.attributes, len(known) if known else None)
+    names = table.names or (tuple(known) if known else None)
+    ids, names = _class_ids(labels, names, len(table.vectors))
+    rows = np.unique(ids)
+    vectors = np.zeros(table.vectors.shape)
+    vectors[rows] = table.of([names[k] for k in rows], rows.tolist(), len(names))
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(features, dtype=np.float32), ids, names, vectors
+
+
+def _class_ids(
+    labels: np.ndarray, names: tuple[str, ...] | None, count: int
+) -> tuple[Int64[np.ndarray, " images"], tuple[str, ...]]:
+    """Return each image's place among the classes, and the classes' names."""
+    if labels.dtype.kind in "iuf":
+        numbers = labels.astype(np.int64)
+        if (numbers != labels).any() or numbers.min() < 0 or numbers.max() >= count:
+            raise InputError(
+                f"labels that are numbers must count classes from 0 to {count - 1}, but go from "
+                f"{labels.min()} to {labels.max()}; or give the classes' names as labels"
+            )
+        names = names or tuple(f"class {k}" for k in range(count))
+        return numbers, names
+    if names is None:
+        raise InputError(
+            "classes must have names where labels are names, but the attributes have none; give "
+            "them by --classes, one a line"
+        )
+    if len(names) != count:
+        raise InputError(f"--classes must name {count:,} classes, but names {len(names):,}")
+    places = {name: k for k, name in enumerate(names)}
+    texts = [str(label).strip() for label in labels]
+    for text in dict.fromkeys(texts):
+        if text not in places:
+            raise InputError(
+                f"each class of the labels must have attributes, but {text!r} has none"
+                f"{nearest(text, names)}"
+            )
+    return np.array([places[text] for text in texts], dtype=np.int64), names
+
+
+def _given_parts(path: Path, images: int) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Read which part each image is in; ``-`` stands for none."""
+    lines = np.array(read_lines(path))
+    if len(lines) != images:
+        raise InputError(
+            f"{path} must name the part of each of the {images:,} images, one a line, but has "
+            f"{len(lines):,} lines"
+        )
+    if odd := sorted(set(lines.tolist()) - {*PARTS, "-"}):
+        raise InputError(f"lines of {path} must be {', '.join(PARTS)} or -, but one is {odd[0]!r}")
+    parts = {part: np.flatnonzero(lines == part) for part in PARTS}
+    if empty := [part for part, rows in parts.items() if not len(rows)]:
+        raise InputError(f"{path} must put images into each part, but {empty[0]} gets none")
+    return parts
+
+
+def _drawn_parts(
+    ingredients: Ingredients, labels: Int64[np.ndarray, " images"], names: Sequence[str]
+) -> dict[str, Int64[np.ndarray, " _"]]:
+    """Draw the test images of the seen classes, a share of each, and maybe the unseen classes."""
+    generator = np.random.default_rng(ingredients.seed)
+    classes = np.unique(labels)
+    unseen = _unseen_classes(ingredients.unseen, classes, names, generator)
+    is_unseen = np.isin(labels, unseen)
+    test_seen = []
+    by_class = np.argsort(np.where(is_unseen, -1, labels), kind="stable")[is_unseen.sum() :]
+    for rows in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
+        if len(rows) == 1:
+            raise InputError(
+                "a seen class must have an image to train on and one to test on, but "
+                f"{names[labels[rows[0]]]!r} has only one; add images or leave it out"
+            )
+        share = round(ingredients.test_seen * len(rows))
+        test_seen.append(generator.permutation(rows)[: min(max(share, 1), len(rows) - 1)])
+    is_test_seen = np.isin(np.arange(len(labels)), np.concatenate([*test_seen, [-1]]))
+    return {
+        "trainval": np.flatnonzero(~is_unseen & ~is_test_seen),
+        "test_seen": np.flatnonzero(is_test_seen),
+        "test_unseen": np.flatnonzero(is_unseen),
+    }
+
+
+def _unseen_classes(
+    wish: str, classes: np.ndarray, names: Sequence[str], generator: np.random.Generator
+) -> Int64[np.ndarray, " unseen"]:
+    """Return the unseen classes: those that a file names, or a drawn share."""
+    try:
+        share = float(wish)
+    except ValueError:
+        share = -1
+    if 0 < share < 1:
+        return np.sort(generator.permutation(classes)[: max(1, round(share * len(classes)))])
+    if not Path(wish).is_file():
+        raise InputError(
+            f"--unseen must be a share between 0 and 1, or a file with names of classes, but got "
+            f"{wish!r}"
+        )
+    with_images = {names[k]: k for k in classes}
+    wanted = list(dict.fromkeys(read_lines(Path(wish))))
+    for name in wanted:
+        if name not in with_images:
+            raise InputError(
+                f"unseen classes must have images, but {name!r} of {wish} has none"
+                f"{nearest(name, list(with_images))}"
+            )
+    return np.sort(np.array([with_images[name] for name in wanted], dtype=np.int64))
+
+
+def _check_seen(images: ImageSet) -> None:
+    seen = len(np.unique(images.labels[images.trainval]))
+    if seen < FEWEST_SEEN or not len(images.test_unseen):
+        raise InputError(
+            f"a split must leave at least {FEWEST_SEEN} seen classes and an unseen one, but leaves "
+            f"{seen} and {len(np.unique(images.labels[images.test_unseen]))}; choose fewer or "
+            "other unseen classes"
+        )
+
+
+def _write(images: ImageSet, vectors: np.ndarray, folder: Path, seed: int) -> None:
+    names = np.empty((len(images.class_names), 1), dtype=object)
+    names[:, 0] = images.class_names
+    train, validation = _train_and_validation(images, seed)
+    rows = {**{part: getattr(images, part) for part in PARTS}, "train": train, "val": validation}
+    splits: dict[str, Any] = {
+        "att": images.class_attributes.T.astype(np.float64),
+        "original_att": vectors.T,
+        "allclasses_names": names,
+        **{f"{part}_loc": (found + 1.0)[:, None] for part, found in rows.items()},
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _save_images(work / FEATURES_FILE, images)
+            scipy.io.savemat(work / SPLITS_FILE, splits, do_compression=True)
+            work.chmod(0o755)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"the package must be written to a folder with enough space, but {folder} fails "
+            f"({error}); give another"
+        ) from error
+
+
+def _save_images(path: Path, images: ImageSet) -> None:
+    """Write features and labels; as v7.3, which is HDF5, where the older format has no room."""
+    variables = {"features": images.features.T, "labels": (images.labels + 1.0)[:, None]}
+    if images.features.nbytes < LARGEST_V5:
+        scipy.io.savemat(path, variables, do_compression=True)
+        return
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in variables.items():
+            file.create_dataset(name, data=array.T).attrs["MATLAB_class"] = np.bytes_(
+                "single" if array.dtype == np.float32 else "double"
+            )
+    with path.open("r+b") as raw:  # the user block says what the file is
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
+def _train_and_validation(
+    images: ImageSet, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " validation"]]:
+    """Part the trainval images by class, as other code of the field wants it."""
+    labels = images.labels[images.trainval]
+    seen = np.random.default_rng(seed).permutation(np.unique(labels))
+    is_validation = np.isin(labels, seen[: max(1, round(VALIDATION_SHARE * len(seen)))])
+    return images.trainval[~is_validation], images.trainval[is_validation]

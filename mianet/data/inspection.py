@@ -1,0 +1,139 @@
+"""Says what is in a package, and warns of what is known to go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_whole, without_unused
+from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images
+from mianet.data.matfiles import read_arrays
+
+PUBLISHED: Mapping[str, str] = {
+    "2744005026795ec94f86231a0c5742cf": "SUN",
+    "3e7bff829d7794565b8fcdba11a6ce26": "CUB",
+    "7d371e34e922d0b6e986d224abd26a92": "AWA1",
+    "1e848c029c3fbd866a1eba4143f1d577": "AWA2",
+    "210b6ee63e31db65f261d91aca393ea9": "aPY",
+}
+"""Digest of the index sets of the three parts → the data set whose proposed split (PS) it is."""
+SHOWN = 3
+
+
+def inspect(folder: Path) -> tuple[list[str], list[str]]:
+    """Return what is in a package and what is odd about it, in lines.
+
+    Raises:
+        InputError: The package cannot be used at all.
+    """
+    images, attributes = read_whole(folder)
+    others = {
+        name: array.ravel().astype(np.int64) - 1
+        for name, array in read_arrays(folder / SPLITS_FILE, ("train_loc", "val_loc")).items()
+    }
+    warnings = list(_warnings(images, attributes, others))
+    check_images(without_unused(images), None, str(folder))
+    return _contents(folder, images, others), warnings
+
+
+def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) -> list[str]:
+    sizes = {part: len(getattr(images, part)) for part in PARTS}
+    unused = len(images.labels) - sum(sizes.values())
+    seen, unseen = (
+        len(np.unique(images.labels[rows])) for rows in (images.trainval, images.test_unseen)
+    )
+    return [
+        f"package:    {folder} ({FEATURES_FILE}, {SPLITS_FILE})",
+        f"images:     {len(images.labels):,}: "
+        + ", ".join(f"{count:,} {part}" for part, count in sizes.items())
+        + (f", {unused:,} in no part" if unused else ""),
+        f"classes:    {seen} seen, {unseen} unseen",
+        f"features:   {images.features.shape[1]:,} for each image",
+        f"attributes: {images.class_attributes.shape[1]:,} for each class",
+        f"split:      {_split(images, others)}",
+    ]
+
+
+def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
+    """Name the published split that the index sets are, or say that they are of nobody's."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(np.sort(getattr(images, part)).astype("<u4").tobytes() + b"|")
+    dataset = PUBLISHED.get(digest.hexdigest()[:32])
+    if dataset is None:
+        return "own"
+    if not others:
+        return f"proposed split of {dataset} (no train_loc, which tells version 1 from 2)"
+    version = 1 if len(_tested(images, others)) else 2
+    return f"proposed split of {dataset}, version {version}"
+
+
+def _tested(images: ImageSet, others: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the test-seen images that train_loc and val_loc hold."""
+    return np.intersect1d(images.test_seen, np.concatenate([*others.values(), [-1]]))
+
+
+def _warnings(
+    images: ImageSet, attributes: np.ndarray, others: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    if count := len(_tested(images, others)):
+        yield (
+            f"train_loc and val_loc hold {count:,} test-seen images; they are not read here, but "
+            "other code that trains on them tests on what it was trained on"
+        )
+    labels = images.labels
+    leaked = np.isin(labels[images.trainval], labels[images.test_unseen])
+    if leaked.any():
+        yield (
+            f"{leaked.sum():,} trainval images are of unseen classes: "
+            f"{_names(images, labels[images.trainval][leaked])}"
+        )
+    empty = np.setdiff1d(np.arange(len(images.class_names)), labels)
+    if len(empty):
+        yield f"{len(empty)} classes have no images and are left out: {_names(images, empty)}"
+    yield from _attribute_warnings(attributes)
+    yield from _feature_warnings(images)
+
+
+def _attribute_warnings(attributes: np.ndarray) -> Iterator[str]:
+    """Warn of attributes as they are in the file, before they are scaled."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(attributes, axis=1)
+    if (np.abs(lengths - 1) > NORM_TOLERANCE).any():
+        yield (
+            f"attributes are not normalised: lengths go from {lengths.min():.3g} to "
+            f"{lengths.max():.3g}; they are scaled to 1 when read"
+        )
+    if bad := (~np.isfinite(attributes).all(axis=0)).sum():
+        yield f"{bad} attributes have NaN or infinity"
+    if constant := (np.ptp(attributes, axis=0) == 0).sum():
+        yield f"{constant} attributes are the same for all classes and tell none apart"
+
+
+def _feature_warnings(images: ImageSet) -> Iterator[str]:
+    if bad := (~np.isfinite(images.features).all(axis=0)).sum():
+        yield f"{bad} features have NaN or infinity"
+    if constant := (np.ptp(images.features, axis=0) == 0).sum():
+        yield f"{constant:,} features are the same for all images"
+    hashes = np.array(
+        [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in images.features],
+        dtype="S16",
+    )
+    for first, second in combinations(PARTS, 2):
+        rows = getattr(images, first)
+        twins = np.isin(hashes[rows], hashes[getattr(images, second)])
+        if twins.any():
+            yield (
+                f"{twins.sum():,} images of {first} have the very features of one in {second}, "
+                f"such as image {rows[twins][0] + 1:,}"
+            )
+
+
+def _names(images: ImageSet, classes: np.ndarray) -> str:
+    found = [images.class_names[k] for k in np.unique(classes)]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
