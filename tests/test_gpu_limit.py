@@ -11,7 +11,7 @@ from worlds import small_search_data
 
 from mianet.errors import InputError
 from tuning.compute import gpu_limit, waiting
-from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, held, hold_to_share
+from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, limit_to_share, run_within_share
 from tuning.engine import trial as module
 
 
@@ -43,26 +43,26 @@ def device(monkeypatch):
 
 
 def test_four_quarters_and_what_cuda_takes_of_each_fit_the_device(device):
-    hold_to_share(0.25)
+    limit_to_share(0.25)
     assert 4 * (device.fraction * device.total + CONTEXT_BYTES) <= device.total
     assert device.fraction * device.total > 0.2 * device.total
 
 
 def test_a_process_that_is_reused_gets_the_whole_device_again(device):
-    hold_to_share(0.25)
-    hold_to_share(1.0)
+    limit_to_share(0.25)
+    limit_to_share(1.0)
     assert device.fraction == 1.0
 
 
 def test_a_share_smaller_than_what_cuda_takes_leaves_nothing(device):
     device.total = 2 * GIB
-    hold_to_share(0.25)
+    limit_to_share(0.25)
     assert 0 < device.fraction < 1e-6
 
 
 def test_on_the_cpu_nothing_is_asked_of_cuda(monkeypatch):
     monkeypatch.setattr(gpu_limit.torch, "cuda", None)
-    hold_to_share(0)
+    limit_to_share(0)
     assert exceeded(0) == ""
 
 
@@ -128,12 +128,12 @@ class TestATask:
     def test_one_that_exceeds_its_share_is_one_line(self, device):
         device.reserved = 5 * GIB
         with pytest.raises(InputError, match="must fit its share of the GPU"):
-            held(0.25, self.too_large)
+            run_within_share(0.25, self.too_large)
 
     def test_other_failures_stay_what_they_are(self, device):
         device.free = 0
         with pytest.raises(torch.OutOfMemoryError):
-            held(0.25, self.too_large)
+            run_within_share(0.25, self.too_large)
 
     def too_large(self):
         raise torch.OutOfMemoryError("CUDA out of memory")

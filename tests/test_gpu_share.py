@@ -99,18 +99,18 @@ UNEQUAL = [{"CPU": 0}, {"CPU": 64, "GPU": 8}, {"CPU": 3, "GPU": 1}]
 @pytest.mark.parametrize(
     ("nodes", "wanted", "needs", "device", "gpus", "why"),
     [
-        (ONE, 12, need(2), 24 * GIB, 0.25, "4 on a GPU, bounded by the most by default"),
-        (ONE, 12, need(7), 24 * GIB, 0.3333, "3 on a GPU, bounded by its memory"),
-        (ONE, 12, need(12), 24 * GIB, 0.5, "2 on a GPU, bounded by its memory"),
-        (ONE, 12, need(13), 24 * GIB, 1.0, "1 on a GPU, bounded by its memory"),
+        (ONE, 12, need(2), 24 * GIB, 0.25, "4 on a GPU, limited by the default maximum"),
+        (ONE, 12, need(7), 24 * GIB, 0.3333, "3 on a GPU, limited by its memory"),
+        (ONE, 12, need(12), 24 * GIB, 0.5, "2 on a GPU, limited by its memory"),
+        (ONE, 12, need(13), 24 * GIB, 1.0, "1 on a GPU, limited by its memory"),
         (ONE, 12, need(25), 24 * GIB, 1.0, "25.0 GiB .* of the 24.0 GiB .* it may not fit"),
-        (ONE, 2, need(2), 24 * GIB, 0.5, "2 on a GPU, bounded by the trials that should run"),
+        (ONE, 2, need(2), 24 * GIB, 0.5, "2 on a GPU, limited by the trials that should run"),
         (ONE, 1, need(2), 24 * GIB, 1.0, "1 GPUs are enough for 1 trials at once"),
         (UNEQUAL, 9, need(2), 24 * GIB, 1.0, "9 GPUs are enough for 9 trials"),
-        (UNEQUAL, 10, need(2), 24 * GIB, 0.5, "2 on a GPU, bounded by the trials that should run"),
-        (UNEQUAL, 99, need(2), 24 * GIB, 0.3333, "3 on a GPU, bounded by the cores beside a GPU"),
-        (ONE, 12, None, 24 * GIB, 1.0, "has not been estimated"),
-        (ONE, 12, need(2), None, 1.0, "no GPU is there yet whose memory could be read"),
+        (UNEQUAL, 10, need(2), 24 * GIB, 0.5, "2 on a GPU, limited by the trials that should run"),
+        (UNEQUAL, 99, need(2), 24 * GIB, 0.3333, "3 on a GPU, limited by the cores beside a GPU"),
+        (ONE, 12, None, 24 * GIB, 1.0, "no estimate exists"),
+        (ONE, 12, need(2), None, 1.0, "memory of the GPUs is unknown"),
     ],
 )
 def test_the_default_is_chosen_and_says_why(nodes, wanted, needs, device, gpus, why):

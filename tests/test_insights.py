@@ -114,7 +114,7 @@ def test_the_importances_are_said_from_twenty_trials_on():
     rates = np.logspace(-5, -1, 24)
     trials = tried(rates.tolist(), [0.1 + 0.02 * i for i in range(24)])
     said = importance_words(trials, {"learning_rate": RATE})
-    assert said == "what the score goes with, by fANOVA: learning_rate 100%"
+    assert said == "importance for the score, by fANOVA: learning_rate 100%"
     assert importance_words(trials[:12], {"learning_rate": RATE}) == ""
 
 
@@ -123,7 +123,7 @@ def test_sentences_are_those_that_apply():
     good = tried([1e-3] * 7 + [9.9e-2], [0.1] * 7 + [0.5])
     bad = tried([2e-2, 3e-2], [math.nan] * 2, status="infeasible")
     more, edge, diverged = sentences([*good, *bad], {"learning_rate": RATE})
-    assert more.startswith("8 trials found 20.00 points more than half of them")
+    assert more.startswith("8 trials gained 20.00 points over half of them")
     assert edge.startswith("learning_rate of trial 7, 0.099, lies at the upper end")
     assert diverged.startswith("2 of 10 trials diverged, mostly where learning_rate is high")
     inside = sentences([*good, *bad], {"learning_rate": RATE}, good[0])

@@ -1,4 +1,4 @@
-"""How much of the differences between trials each searched hyperparameter accounts for."""
+"""The importance of each searched hyperparameter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 FEWEST_TRIALS = 20
-"""Below, a forest tells more of the trials that happened to be drawn than of the space."""
+"""With fewer, a forest describes the trials that happened to be drawn rather than the space."""
 
 REPEATS = 5
 _TREES = 16

@@ -1,4 +1,4 @@
-"""What the trials of a study tell beside which of them is best."""
+"""What to do next after a search: wider ranges, more trials, or more draws."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from tuning.spec.records import SELECTABLE, RecordedTrial
 from tuning.spec.space import describe
 
 NEAR_EDGE = 0.05
-"""The part of a range, on its own scale, that counts as its edge."""
+"""Fraction of a range, on its own scale, that counts as its edge."""
 
 WIDER = 0.25
-"""The part of a range by which it should be made wider."""
+"""Fraction of a range by which it should be extended."""
 
 MANY_INFEASIBLE = 0.1
+"""Fraction of diverged trials from which they are reported."""
+
 SEPARATED = 0.85
-"""The chance of a diverged trial's value to lie beyond another's from which it is named a cause."""
+"""A hyperparameter is named as a cause if, with at least this probability, the value of a diverged
+trial is more extreme than that of another."""
 
 BANDS = 6
 FEWEST_TRIALS = 8
-"""Below, half of the trials say nothing about twice as many."""
+"""With fewer, half of the trials say nothing about twice as many."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ class Edge:
     Attributes:
         trial: Number of the trial.
         name: The hyperparameter.
-        value: Its value.
+        value: Its value in the trial.
         side: ``lower`` or ``upper``.
-        searched: The range that was searched.
-        wider: The range that would leave room.
+        searched: The searched range, in words.
+        wider: Bounds that leave room beyond the value.
     """
 
     trial: int
@@ -62,12 +65,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class Doubling:
-    """What twice as many trials gained so far, beside how sure a score is.
+    """How much the last doubling of the number of trials gained, and the noise of a score.
 
     Attributes:
-        trials: That count.
-        gain: The best score, less what the best of a random half of the trials has on average.
-        standard_error: Of the best trial's mean over its executions; NaN for one execution.
+        trials: How many trials have a score.
+        gain: The best score minus the expected best of a random half of the trials.
+        standard_error: Of the best trial's mean over executions; NaN for one execution.
     """
 
     trials: int
@@ -76,27 +79,27 @@ class Doubling:
 
     @property
     def is_worth_it(self) -> bool:
-        """Say whether doubling the trials gained more than the noise of a score."""
+        """Say whether the gain exceeds the noise of a score."""
         return not self.gain < self.standard_error
 
     def __str__(self) -> str:
         """Return it as a sentence."""
-        half = f"{self.trials} trials found {100 * self.gain:.2f} points more than half of them"
-        noise = f"a score is unsure by ±{100 * self.standard_error:.2f}"
+        gain = f"{self.trials} trials gained {100 * self.gain:.2f} points over half of them"
+        noise = f"the standard error of a score is {100 * self.standard_error:.2f}"
         if self.is_worth_it:
-            return f"{half} would have, and {noise}: more trials would likely help"
-        return f"{half} would have, but {noise}: more draws would tell more than more trials"
+            return f"{gain}, and {noise}: more trials would likely help"
+        return f"{gain}, but {noise}: more draws would help more than more trials"
 
 
 @dataclass(frozen=True)
 class Band:
-    """The trials whose value of a hyperparameter lies in a part of its range.
+    """The trials with values of a hyperparameter in one part of its range.
 
     Attributes:
-        low: Where the part begins.
-        high: Where it ends.
-        middle: Between the two, on the range's own scale.
-        scores: Of its trials, the best first; empty where there are none.
+        low: Lower bound of the part.
+        high: Upper bound.
+        middle: Midpoint on the range's own scale.
+        scores: Scores of its trials, the best first.
     """
 
     low: float
@@ -110,27 +113,30 @@ def sentences(
     space: Mapping[str, BaseDistribution],
     chosen: RecordedTrial | None = None,
 ) -> list[str]:
-    """Return what a study tells its user to do next, if anything.
+    """Return what a user should do next, as sentences.
 
     Args:
-        trials: All of the study.
-        space: Searched hyperparameter → where its values were drawn from.
+        trials: All trials of a study.
+        space: Searched hyperparameter → distribution.
         chosen: The selected trial; None for the one with the highest score.
+
+    Returns:
+        Sentences; none if there is nothing to say.
     """
     best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
-    of_best = edges(best, space) if best else []
+    at_edges = edges(best, space) if best else []
     front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
-    told = [
+    found = [
         front_words(front, fresh=False) if front else "",
         doubling(trials),
-        *of_best,
+        *at_edges,
         infeasible_words(trials, space),
     ]
-    return [str(what) for what in told if what]
+    return [str(what) for what in found if what]
 
 
 def importance_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
-    """Return a sentence on how much each hyperparameter matters; nothing for too few trials."""
+    """Return a sentence on the importance of each hyperparameter; "" for too few trials."""
     good = [trial for trial in trials if trial.is_candidate]
     numbers = {n: isinstance(d, FloatDistribution | IntDistribution) for n, d in space.items()}
     shares = importances(
@@ -141,12 +147,12 @@ def importance_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDi
         [trial.score for trial in good],
         logarithmic=frozenset(n for n, d in space.items() if getattr(d, "log", False)),
     )
-    told = ", ".join(f"{n} {statistics.fmean(of):.0%}" for n, of in shares.items())
-    return f"what the score goes with, by fANOVA: {told}" if told else ""
+    words = ", ".join(f"{n} {statistics.fmean(of):.0%}" for n, of in shares.items())
+    return f"importance for the score, by fANOVA: {words}" if words else ""
 
 
 def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Edge]:
-    """Return which hyperparameters of a trial lie at the edge of what was searched."""
+    """Return the hyperparameters of a trial that lie at an edge of their range."""
     found = []
     for name, distribution in space.items():
         if not isinstance(distribution, FloatDistribution | IntDistribution):
@@ -161,17 +167,23 @@ def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Ed
         bounds = (low - further, high) if side == "lower" else (low, high + further)
         found.append(
             Edge(
-                best.number, name, value, side, describe(distribution), _sound(distribution, bounds)
+                best.number,
+                name,
+                value,
+                side,
+                describe(distribution),
+                _searchable(distribution, bounds),
             )
         )
     return found
 
 
 def doubling(trials: Sequence[RecordedTrial]) -> Doubling | None:
-    """Return what doubling the number of trials has gained; None for too few trials.
+    """Return the gain of the last doubling; None for fewer than ``FEWEST_TRIALS``.
 
-    The mean best of a random half is exact, by the order statistics of drawing without replacement.
-    A sampler's trials get better as it learns, so for them the gain is rather too small.
+    The expected best of a random half is exact, by the order statistics of sampling without
+    replacement. Trials of a sampler that learns improve with time, so for them the gain is
+    underestimated.
     """
     ranked = sorted(_selectable(trials), key=lambda trial: trial.score)
     count, half = len(ranked), len(ranked) // 2
@@ -186,7 +198,7 @@ def doubling(trials: Sequence[RecordedTrial]) -> Doubling | None:
 
 
 def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
-    """Return a sentence on the trials that diverged, where they are many; else nothing."""
+    """Return a sentence on diverged trials if they are many; else ""."""
     bad = [trial for trial in trials if trial.status == "infeasible"]
     good = _selectable(trials)
     if not bad or len(bad) < MANY_INFEASIBLE * (len(bad) + len(good)):
@@ -196,17 +208,20 @@ def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDi
         for name, chance in _separations(bad, good, space).items()
         if max(chance, 1 - chance) >= SEPARATED
     ]
-    where = f", mostly where {' and '.join(causes)}; a narrower --range would spare them"
+    where = f", mostly where {' and '.join(causes)}; a narrower --range would avoid them"
     return f"{len(bad)} of {len(bad) + len(good)} trials diverged{where if causes else ''}"
 
 
 def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -> list[Band]:
-    """Return the scores by a hyperparameter's value, such as figure 6 by the latent multiplier.
+    """Group scores by the value of a hyperparameter, as figure 6 does by the latent multiplier.
 
     Args:
-        trials: Of one study.
+        trials: Trials of one study.
         name: The hyperparameter.
-        space: The range it was drawn from; it is cut into equal parts on its own scale.
+        space: Its range, which is cut into ``BANDS`` equal parts on its own scale.
+
+    Returns:
+        The parts; none for a hyperparameter that is not a number.
     """
     if not isinstance(space, FloatDistribution | IntDistribution):
         return []
@@ -235,7 +250,7 @@ def _separations(
     good: Sequence[RecordedTrial],
     space: Mapping[str, BaseDistribution],
 ) -> dict[str, float]:
-    """Return hyperparameter → the chance of a diverged trial's value to exceed another's."""
+    """Return hyperparameter → probability that a diverged trial's value exceeds another's."""
     names = [n for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)]
     if not good:
         return {}
@@ -246,10 +261,10 @@ def _separations(
     }
 
 
-def _sound(
+def _searchable(
     distribution: FloatDistribution | IntDistribution, scaled: Sequence[float]
 ) -> tuple[float, float]:
-    """Return bounds that can be searched: whole where values are, and not below 0 anew."""
+    """Return bounds that can be searched: whole for integers, below 0 only if the range was."""
     low, high = _off_scale(distribution, scaled)
     if isinstance(distribution, IntDistribution):
         low, high = math.floor(low), math.ceil(high)

@@ -11,14 +11,14 @@ from mianet.errors import InputError
 from mianet.inference.feature_files import read_features
 from mianet.inference.new_classes import read_classes
 from mianet.inference.prediction import Classified, Classifier
-from tuning.cli.prediction_files import SCHEMA, check_ending, open_predictions
+from tuning.cli.prediction_files import SCHEMA, check_suffix, open_predictions
 from tuning.cli.tracking_store import tracking_uri
 from tuning.tracking.model_registry import load_classifier
 
 
 def classify_file(options: argparse.Namespace) -> int:
     """Classify the images of a file; return the exit code."""
-    check_ending(options.output)
+    check_suffix(options.output)
     if options.output.resolve() == options.features.resolve():
         raise InputError(f"predictions must go to another file, but got {options.output} twice")
     added = read_classes(options.add_classes) if options.add_classes else None

@@ -55,22 +55,22 @@ def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: boo
 
 
 def add_model_option(parser: argparse.ArgumentParser, default: str = MIANET) -> None:
-    """Add the model that is searched, confirmed or trained."""
+    """Add the model to search, confirm or train."""
     parser.add_argument(
         "--model",
         choices=MODEL_NAMES,
         default=default,
-        help=f"a model to compare with (default: {MIANET})",
+        help=f"MIANet, or a published model to compare it with (default: {MIANET})",
     )
 
 
 def add_storage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the folder that keeps what a command can go on from."""
+    """Add the folder that keeps the state of studies."""
     parser.add_argument(
         "--storage",
         type=absolute_path,
         default="ray_results",
-        help="folder for the state of searches and for what waits to be recorded "
+        help="folder for the state of studies, and for what MLflow has not received yet "
         "(default: ./ray_results)",
     )
 
@@ -146,7 +146,7 @@ def value_range(text: str) -> tuple[str, tuple[float, float]]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read different names with commas between them."""
+    """Read names that are separated by commas; each may occur once."""
     given = tuple(name.strip() for name in text.split(",") if name.strip())
     if twice := [name for name in given if given.count(name) > 1]:
         raise argparse.ArgumentTypeError(f"must have each name once, but has {twice[0]!r} twice")
@@ -154,10 +154,10 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
-    """Return the values that an option gave by name.
+    """Return name → value of an option that can be given several times.
 
     Raises:
-        InputError: It gave two for one name.
+        InputError: A name has two values.
     """
     given = [name for name, _ in pairs]
     if twice := [name for name in given if given.count(name) > 1]:
@@ -166,7 +166,7 @@ def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
 
 
 def study_name(text: str) -> str:
-    """Read the name of a study: it becomes a folder's and a run's name."""
+    """Read the name of a study, which is also the name of a folder and of a run."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
         raise argparse.ArgumentTypeError(
             f"must be up to 100 letters, digits, '.', '_' and '-', but got {text!r}"
@@ -175,7 +175,7 @@ def study_name(text: str) -> str:
 
 
 def earlier_study(text: str) -> str:
-    """Read the name of a study, with its data set and a slash before it where that is needed."""
+    """Read ``STUDY`` or ``DATASET/STUDY``."""
     dataset, separator, name = text.rpartition("/")
     if separator and not dataset:
         raise argparse.ArgumentTypeError(f"must be STUDY or DATASET/STUDY, but got {text!r}")
@@ -183,10 +183,17 @@ def earlier_study(text: str) -> str:
 
 
 def writable_folder(path: Path, option: str = "--storage") -> Path:
-    """Return the folder that an option names, made if need be.
+    """Create the folder that an option names if it is missing, and check that it can be written to.
+
+    Args:
+        path: The folder.
+        option: The option, for the error.
+
+    Returns:
+        The folder.
 
     Raises:
-        InputError: Nothing can be written there.
+        InputError: It cannot be created, or not be written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -200,10 +207,10 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
 
 
 def absolute_path(text: str) -> Path:
-    """Read a path; it is made absolute at once, since a trial's current directory is another.
+    """Read a path and make it absolute, because trials run in other directories.
 
     Raises:
-        InputError: It cannot be a path.
+        InputError: The text cannot be a path.
     """
     from mianet.data import sources  # loads NumPy and HDF5, which --help need not wait for
 

@@ -1,4 +1,4 @@
-"""Predictions as files: CSV, Parquet or JSON lines; written in pieces, put in place whole."""
+"""Write predictions as CSV, Parquet or JSON lines."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mianet.errors import InputError
 SCHEMA = pa.schema(
     [("image", pa.int64()), ("rank", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
 )
-"""A row an image and rank: the image's row in the input from 0, and the rank from 1."""
+"""One row for each image and rank: the image is its row in the input, from 0; ranks are from 1."""
 
 Write = Callable[[pa.RecordBatch], None]
 
 
 @contextlib.contextmanager
 def open_predictions(path: Path) -> Iterator[Write]:
-    """Yield a function that writes batches of SCHEMA; the file appears when all of them are.
+    """Yield a function that appends a batch of ``SCHEMA`` to the file.
 
-    A file of that name is replaced, and stays as it is if anything fails.
+    The file is put in place when the block ends; if anything fails, an existing file is kept.
 
     Raises:
-        InputError: The ending is unknown, or the file cannot be written.
+        InputError: The suffix is unknown, or the file cannot be written.
     """
     writer = _writer(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -47,11 +47,11 @@ def open_predictions(path: Path) -> Iterator[Write]:
         temporary.unlink(missing_ok=True)
 
 
-def check_ending(path: Path) -> None:
-    """Say before the work whether a file of this name can be written.
+def check_suffix(path: Path) -> None:
+    """Check the suffix before any work.
 
     Raises:
-        InputError: The ending is unknown.
+        InputError: It is unknown.
     """
     _writer(path)
 

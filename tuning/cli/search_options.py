@@ -86,14 +86,14 @@ def parse_search_options(description: str | None) -> dict[str, Any]:
         if refused:
             parser.error(
                 "--resume keeps the settings that the study was started with, but got "
-                f"{_spelt(refused)}; only {_spelt(RESUMABLE)} can be given anew"
+                f"{_as_options(refused)}; only {_as_options(RESUMABLE)} can be changed"
             )
     elif "dataset" not in given:
         parser.error("the following arguments are required: --dataset")
     return given
 
 
-def _spelt(names: Collection[str]) -> str:
+def _as_options(names: Collection[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
 
 
@@ -108,57 +108,109 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add_common_options(parser, dataset_required=False)
     add_model_option(parser, default=argparse.SUPPRESS)
     parser.add_argument(
-        "--resume", type=study_name, metavar="STUDY", help="go on with a study, as it was started"
+        "--resume", type=study_name, metavar="STUDY", help="go on with a study as it was started"
     )
-    budget = parser.add_argument_group("budget")
-    budget.add_argument("--trials", type=positive_int, help="configurations to try")
-    budget.add_argument("--max-epochs", type=positive_int, help="epochs at most")
-    budget.add_argument(
-        "--patience", type=positive_int, help="epochs without a new best to go on for"
-    )
-    budget.add_argument("--executions", type=positive_int, help="draws to average over")
-    budget.add_argument("--time-budget", type=duration, help="wall time at most: 90s, 30m, 2h")
-    how = parser.add_argument_group("how to search")
-    how.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        help="what is maximised: " + "; ".join(f"{n}: {o.summary}" for n, o in OBJECTIVES.items()),
-    )
-    how.add_argument("--sampler", choices=SAMPLER_NAMES)
-    how.add_argument("--scheduler", choices=SCHEDULER_NAMES)
-    how.add_argument("--seed", type=seed, help="of draws, trainings and sampler")
-    how.add_argument("--workers", type=positive_int, help="trials at once")
-    how.add_argument(
-        "--warm-start",
-        type=earlier_study,
-        nargs="+",
-        metavar="STUDY",
-        help="try the best configurations of earlier studies first; of another data set's as well, "
-        "as DATASET/STUDY where the name alone is not enough",
-    )
-    what = parser.add_argument_group("what to search")
-    what.add_argument(
-        "--search",
-        type=names,
-        help="hyperparameters, with commas between them (default: the model's; for MIANet alpha, "
-        "beta, gamma, learning_rate, latent_multiplier); a wrong name lists the right ones",
-    )
-    what.add_argument("--range", type=value_range, action="append", metavar="NAME=LOW:HIGH")
-    what.add_argument("--variant", choices=VARIANTS, help="variant of the paper")
-    what.add_argument(
-        "--set",
-        type=assignment,
-        action="append",
-        metavar="NAME=VALUE",
-        help="fix a hyperparameter that is not searched",
-    )
+    _add_budget(parser.add_argument_group("budget"))
+    _add_method(parser.add_argument_group("how to search"))
+    _add_space(parser.add_argument_group("what to search"))
     after = parser.add_argument_group("afterwards")
     after.add_argument(
         "--fresh-draws",
         type=count,
-        help="draws that the best trials are confirmed on; 0 to leave that out",
+        help=f"draws that the best trials are confirmed on; 0 for none {_default('fresh_draws')}",
     )
     after.add_argument("--no-final", action="store_true", help="leave out the final training")
-    after.add_argument("--final-seeds", type=positive_int, help="seeds of it")
+    after.add_argument(
+        "--final-seeds",
+        type=positive_int,
+        help=f"trainings of each final configuration {_default('final_seeds')}",
+    )
     add_storage_option(after)
     return parser
+
+
+def _add_budget(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--trials", type=positive_int, help=f"configurations to try {_default('trials')}"
+    )
+    group.add_argument(
+        "--max-epochs",
+        type=positive_int,
+        help=f"most epochs of a trial {_default('max_epochs')}",
+    )
+    group.add_argument(
+        "--patience",
+        type=positive_int,
+        help=f"epochs without a new best after which a trial ends {_default('patience')}",
+    )
+    group.add_argument(
+        "--executions",
+        type=positive_int,
+        help=f"draws that a configuration is averaged over {_default('executions')}",
+    )
+    group.add_argument("--time-budget", type=duration, help="most wall time, as 90s, 30m or 2h")
+
+
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    objectives = "; ".join(f"{name}: {one.summary}" for name, one in OBJECTIVES.items())
+    group.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help=f"what to maximise: {objectives} {_default('objective')}",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLER_NAMES,
+        help=f"what proposes configurations {_default('sampler')}",
+    )
+    group.add_argument(
+        "--scheduler",
+        choices=SCHEDULER_NAMES,
+        help=f"what stops hopeless trials early {_default('scheduler')}",
+    )
+    group.add_argument(
+        "--seed", type=seed, help=f"seed of draws, trainings and sampler {_default('seed')}"
+    )
+    group.add_argument(
+        "--workers", type=positive_int, help="trials at once (default: what the cluster allows)"
+    )
+    group.add_argument(
+        "--warm-start",
+        type=earlier_study,
+        nargs="+",
+        metavar="STUDY",
+        help="try the best configurations of earlier studies first, also of another data set's, "
+        "as DATASET/STUDY where the name alone is ambiguous",
+    )
+
+
+def _add_space(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--search",
+        type=names,
+        help="hyperparameters, separated by commas (default: the model's; for MIANet alpha, "
+        "beta, gamma, learning_rate, latent_multiplier); a wrong name lists the right ones",
+    )
+    group.add_argument(
+        "--range",
+        type=value_range,
+        action="append",
+        metavar="NAME=LOW:HIGH",
+        help="bounds of a searched hyperparameter",
+    )
+    group.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        help=f"variant of the paper's ablations {_default('variant')}",
+    )
+    group.add_argument(
+        "--set",
+        type=assignment,
+        action="append",
+        metavar="NAME=VALUE",
+        help="value of a hyperparameter that is not searched",
+    )
+
+
+def _default(option: str) -> str:
+    return f"(default: {DEFAULTS[option]})"

@@ -1,4 +1,4 @@
-"""What holds a training to its share of a GPU's memory: Ray counts shares, and enforces none."""
+"""Limit a training to its share of a GPU's memory: Ray counts shares, but enforces none."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 GIB = 2**30
 CONTEXT_BYTES = GIB * 3 // 4
-"""What CUDA takes of every process beside its tensors; assumed, since it differs by device."""
+"""Memory that CUDA itself takes in every process; an assumption, since it differs by device."""
 
 
-def hold_to_share(gpus: float) -> None:
-    """Let this process allocate no more than its share of the first visible GPU.
+def limit_to_share(gpus: float) -> None:
+    """Limit what this process can allocate to its share of the first visible GPU.
 
-    What CUDA takes for itself is a part of the share. A process that has the GPU to itself gets all
-    of it, also where it was held to a share before.
+    The share includes what CUDA itself takes. A process with a whole GPU can allocate all of it,
+    even if it was limited before.
 
     Args:
-        gpus: The GPUs that Ray has counted for it; 0 where it trains on the CPU.
+        gpus: GPUs that Ray has assigned to the process; 0 if it trains on the CPU.
     """
     if gpus:
         total = _total()
@@ -31,16 +31,19 @@ def hold_to_share(gpus: float) -> None:
 
 
 def exceeded(gpus: float) -> str:
-    """Say, after an allocation failed, how far the share was exceeded; empty if it was not.
+    """Return why an allocation failed, if the process needed more than its share; else "".
 
-    Where the device could have given all of the share and did not, others have taken it: then
-    another try may help.
+    If the process had not used up its share, other processes had taken the memory, and trying again
+    may help.
+
+    Args:
+        gpus: GPUs that Ray has assigned to the process.
     """
     if not 0 < gpus < 1:
         return ""
     free, total = torch.cuda.mem_get_info()
-    limit, held = _limit(gpus, total), torch.cuda.memory_reserved()
-    if free < limit - held:
+    limit, reserved = _limit(gpus, total), torch.cuda.memory_reserved()
+    if free < limit - reserved:
         return ""
     return (
         f"a training must fit its share of the GPU, but needs more than {gpus:g} of "
@@ -49,13 +52,21 @@ def exceeded(gpus: float) -> str:
     )
 
 
-def held(gpus: float, function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function whose work must keep to its share.
+def run_within_share(gpus: float, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function with this process limited to its share of the GPU.
+
+    Args:
+        gpus: GPUs that Ray has assigned to the process.
+        function: What to call.
+        arguments: Its arguments.
+
+    Returns:
+        What the function returns.
 
     Raises:
-        InputError: It needed more.
+        InputError: It needed more memory than its share.
     """
-    hold_to_share(gpus)
+    limit_to_share(gpus)
     try:
         return function(*arguments)
     except torch.OutOfMemoryError:

@@ -1,6 +1,6 @@
-"""How many trials share a GPU: as many as its memory holds, its cores drive and the study needs.
+"""How many trials share a GPU: bounded by its memory, the CPU cores beside it, and the study.
 
-Ray counts fractions of a GPU and enforces none; ``gpu_limit`` holds trials to theirs.
+Ray counts fractions of a GPU but enforces none; ``gpu_limit`` enforces them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB
 MOST_ON_A_GPU = 4
 """The most trials that share a GPU unless more are asked for."""
 MEMORY_RESOURCE = "gpu_memory"
-"""A node's resource that says how many GiB each of its GPUs has, before the node is there."""
+"""A node's Ray resource: GiB of each of its GPUs, known before the node has started."""
 
 _FLOAT = 4
 _STATES = 4  # of a weight: itself, its gradient, Adam's two moments
@@ -34,12 +34,12 @@ _SIZES = ("latent_multiplier", "hidden_dim", "batch_images", "discriminator_dim"
 
 @dataclass(frozen=True)
 class Need:
-    """What a trial needs of a GPU's memory, in bytes; estimates, rather too large.
+    """Estimate of the GPU memory that a trial needs, in bytes; on the high side.
 
     Attributes:
         data: Images that it trains on and scores.
-        weights: Weights, gradients and moments of all executions.
-        work: What a step and a scoring make on the way.
+        weights: Weights, gradients and optimiser moments of all executions.
+        work: Temporary tensors of a step and of scoring.
     """
 
     data: int
@@ -48,7 +48,7 @@ class Need:
 
     @property
     def total(self) -> int:
-        """Return the sum, with what CUDA takes of every process."""
+        """Return the sum, including what CUDA takes in every process."""
         return self.data + self.weights + self.work + CONTEXT_BYTES
 
     def __str__(self) -> str:
@@ -70,12 +70,24 @@ def need_of(
     classes: int,
     executions: int = 1,
 ) -> Need | None:
-    """Estimate what a training needs; None for a model that nobody has estimated.
+    """Estimate the GPU memory that a training needs.
 
-    Weights are counted, those rounded to bfloat16 as half of one. A step's work is three tensors
-    (value, gradient, temporary) for each layer's rows of images and classes of each execution, once
-    in common memory and once in that of its graph, and one weight gradient more than the optimiser
-    keeps; scoring copies the held-out images of an execution, at most half of all.
+    Weights are counted; their bfloat16 copies count half. The work of a step is three tensors
+    (value, gradient, temporary) for each layer's rows of images and classes in each execution, once
+    in the common pool and once in the pool of the CUDA graph, plus one weight gradient beyond those
+    that the optimiser keeps. Scoring copies the held-out images of an execution, at most half of
+    all.
+
+    Args:
+        settings: The model's hyperparameters.
+        images: Images that are trained on or scored.
+        feature_dim: Width of their features.
+        attribute_dim: Width of the class attributes.
+        classes: Classes, seen and unseen.
+        executions: Trainings that run side by side.
+
+    Returns:
+        The estimate; None for a model other than MIANet.
     """
     if not isinstance(settings, Hyperparameters):
         return None
@@ -103,7 +115,16 @@ def need_of(
 def need_of_any(
     data: SearchData, candidates: Iterable[Settings], executions: int = 1
 ) -> Need | None:
-    """Return the largest need of some settings on a search's data; None if one is unknown."""
+    """Return the largest memory need of several settings on a search's data.
+
+    Args:
+        data: What is searched on.
+        candidates: Hyperparameters of each training.
+        executions: Trainings that run side by side.
+
+    Returns:
+        The largest estimate; None if one of them is unknown.
+    """
     images, feature_dim = data.features.shape
     classes, attribute_dim = data.class_attributes.shape
     needs = [
@@ -121,13 +142,13 @@ def need_of_any(
 
 
 def most(needs: Sequence[Need | None]) -> Need | None:
-    """Return the largest need; None if one is unknown."""
+    """Return the largest estimate; None if one is unknown."""
     known = [need for need in needs if need is not None]
     return max(known, key=lambda need: need.total) if len(known) == len(needs) else None
 
 
 def largest_of(settings: Settings, space: Mapping[str, BaseDistribution]) -> Settings:
-    """Return the settings with every searched size at the largest that can be proposed."""
+    """Return the settings with every searched size at its upper bound."""
     sizes = {name: _highest(space[name]) for name in _SIZES if name in space}
     return settings.replace(**sizes)
 
@@ -139,41 +160,50 @@ def choose(
     need: Need | None,
     device_bytes: int | None,
 ) -> tuple[float, str]:
-    """Return the GPU that each trial gets by default, and why.
+    """Return the fraction of a GPU that each trial gets by default, and why.
 
     Args:
-        nodes: Resources of each node; some have GPUs.
+        nodes: Ray resources of each node; some have GPUs.
         wanted: Trials that should run at once.
-        need: What a trial needs, if it is known.
-        device_bytes: Memory of the smallest GPU, if it is known.
+        need: GPU memory that a trial needs; None if unknown.
+        device_bytes: Memory of the smallest GPU in bytes; None if unknown.
+
+    Returns:
+        GPUs for each trial, and the reason in words.
     """
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     gpus = sum(int(node["GPU"]) for node in with_gpu)
     if wanted <= gpus:
         return 1.0, f"{gpus} GPUs are enough for {wanted} trials at once"
     if need is None:
-        return 1.0, "what this model needs of a GPU's memory has not been estimated"
+        return 1.0, "no estimate exists of the GPU memory that this model needs"
     if device_bytes is None:
         return 1.0, (
-            "no GPU is there yet whose memory could be read, and no "
-            f"{MEMORY_RESOURCE} in the cluster's file says it"
+            "the memory of the GPUs is unknown: none has started yet, and the cluster's file does "
+            f"not give {MEMORY_RESOURCE}"
         )
-    told = f"a trial needs {need} of the {device_bytes / GIB:.1f} GiB of the smallest GPU"
+    needed = f"a trial needs {need} of the {device_bytes / GIB:.1f} GiB of the smallest GPU"
     bounds = {
         "its memory": device_bytes // need.total,
         "the cores beside a GPU": int(min(n.get("CPU", 0) // int(n["GPU"]) for n in with_gpu)),
         "the trials that should run at once": -(-wanted // gpus),
-        "the most by default": MOST_ON_A_GPU,
+        "the default maximum": MOST_ON_A_GPU,
     }
     reason = min(bounds, key=lambda name: bounds[name])
     trials = max(1, bounds[reason])
     if bounds["its memory"] < 1:
-        return 1.0, f"{told}: it may not fit"
-    return share_of(trials), f"{told}; {trials} on a GPU, bounded by {reason}"
+        return 1.0, f"{needed}: it may not fit"
+    return share_of(trials), f"{needed}; {trials} on a GPU, limited by {reason}"
 
 
 def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
-    """Return what is said of a share that was asked for: whether it is known to be too small."""
+    """Return the words for a share that the user asked for, with a warning if it is too small.
+
+    Args:
+        gpus: GPUs for each trial.
+        need: GPU memory that a trial needs; None if unknown.
+        device_bytes: Memory of the smallest GPU in bytes; None if unknown.
+    """
     if gpus >= 1 or need is None or device_bytes is None or need.total <= gpus * device_bytes:
         return "as asked for"
     return (
@@ -183,15 +213,15 @@ def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
 
 
 def share_of(trials: int) -> float:
-    """Return the fraction of a GPU that so many trials get, as finely as Ray counts."""
+    """Return the fraction of a GPU that each of so many trials gets, in Ray's units of 1/10,000."""
     return 1.0 if trials == 1 else (10_000 // trials) / 10_000
 
 
 def smallest_gpu(nodes: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the bytes of the cluster's smallest GPU; None where none can be asked.
+    """Return the bytes of the cluster's smallest GPU; None if no node can tell.
 
     Args:
-        nodes: Living ones as ``ray.nodes()`` describes them, planned ones with ``Resources`` only.
+        nodes: As ``ray.nodes()`` describes them; planned nodes with ``Resources`` only.
     """
     known: list[int] = []
     asked = []
@@ -216,14 +246,16 @@ def _answer(reference: ray.ObjectRef) -> list[int]:
 
 
 def memory_of_gpus() -> list[int]:
-    """Return the bytes of each GPU of this machine, as its driver says; none without a driver.
+    """Return the bytes of each GPU of this machine, as the driver reports them.
 
-    CUDA itself is left alone: it would take memory of a GPU that trials fill.
+    CUDA is not initialised, because that would take memory of a GPU that trials fill.
     """
     query = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-        return [int(line) * 2**20 for line in said.splitlines()]
+        output = subprocess.run(
+            query, capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+        return [int(line) * 2**20 for line in output.splitlines()]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
 

@@ -1,4 +1,4 @@
-"""How long trials take, and so how long the rest of a search will."""
+"""Estimate how long the rest of a search will take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Learns how long a trial takes from those that have ended in this process.
+    """Estimates the remaining time from the trials that have ended in this process.
 
     Args:
         workers: Trials at once.
@@ -22,22 +22,21 @@ class Pace:
         self._took: list[float] = []
 
     def started(self, number: int) -> None:
-        """Learn that a trial has started."""
+        """Note that a trial has started."""
         self._since[number] = self._now()
 
     def ended(self, number: int) -> None:
-        """Learn that a trial has ended."""
+        """Note that a trial has ended."""
         if number in self._since:
             self._took.append(self._now() - self._since.pop(number))
 
     def remaining(self, left: int) -> float | None:
-        """Return the seconds that trials will still take; None before one has ended.
+        """Return the seconds that the remaining trials will take; None before one has ended.
 
-        A trial counts as long as the mean of those that ended, of which a running one has done a
-        part.
+        Each is expected to take the mean of those that ended; a running one has done part of that.
 
         Args:
-            left: Trials that have not ended, running ones among them.
+            left: Trials that have not ended, including running ones.
         """
         if not self._took or left <= 0:
             return None if left > 0 else 0.0

@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 from mianet.errors import InputError
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display, time_words
-from tuning.compute.gpu_limit import held
+from tuning.compute.gpu_limit import run_within_share
 
 _REFRESH_SECONDS = 0.5
 
@@ -76,10 +76,10 @@ class Tasks:
 
 
 def result_of(reference: ray.ObjectRef) -> Any:
-    """Return what a task returned; what a user can mend is raised as it was there, in one line.
+    """Return what a task returned.
 
     Raises:
-        InputError: The task raised it.
+        InputError: The task raised it; other errors keep Ray's wrapper with the traceback.
     """
     try:
         return ray.get(reference)
@@ -91,5 +91,5 @@ def result_of(reference: ray.ObjectRef) -> Any:
 
 def _timed(gpus: float, function: Callable[..., Any], *arguments: Any) -> Timed:
     started = time.monotonic()
-    result = held(gpus, function, *arguments)
+    result = run_within_share(gpus, function, *arguments)
     return Timed(result, time.monotonic() - started)

@@ -17,7 +17,7 @@ from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation, ValidationEpoch
-from tuning.compute.gpu_limit import exceeded, hold_to_share
+from tuning.compute.gpu_limit import exceeded, limit_to_share
 from tuning.engine.checkpoints import Checkpoint, CheckpointFile
 from tuning.engine.results import (
     BEST_EPOCH,
@@ -74,7 +74,7 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     process, or finds memory taken by others, is worth another try.
     """
     use_threads(plan.threads)
-    hold_to_share(plan.gpus)
+    limit_to_share(plan.gpus)
     score, best_epoch, number = -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):

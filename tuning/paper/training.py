@@ -13,7 +13,7 @@ from mianet.errors import DivergedError
 from mianet.measurement import measure
 from mianet.processor import use_threads
 from tuning.compute.cluster import Share
-from tuning.compute.gpu_limit import held
+from tuning.compute.gpu_limit import run_within_share
 from tuning.compute.waiting import result_of
 from tuning.paper.evidence import Outcome, Training
 
@@ -29,7 +29,9 @@ def run_trainings(
     They start in the given order. A training whose worker dies is started again, twice at most.
     """
     data_ref, test_ref = ray.put(data), ray.put(test)
-    task = ray.remote(held).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
+    task = ray.remote(run_within_share).options(
+        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
+    )
     running = {
         task.remote(
             share.gpus, _train, data_ref, test_ref, training, share.threads, share.device

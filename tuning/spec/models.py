@@ -23,16 +23,16 @@ from tuning.spec.space import SEARCH_SPACE, Searched
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Everything that a search and a final training need to know of a model.
+    """A model as a search and a final training use it.
 
     Attributes:
-        title: Its name as it is printed.
-        settings: Its hyperparameters.
-        begin: How its training is begun.
-        published: Data set → its configuration there, in the publication or, where that has none,
-            one that is known to give the published figures; the first trial of a search.
-        space: What can be searched.
-        closed_form: Whether one epoch is all that there is.
+        title: Its name in print.
+        settings: The class of its hyperparameters.
+        begin: Starts a training.
+        published: Data set → the published configuration or, if there is none, one that is known to
+            reproduce the published figures; a search tries it too.
+        space: Hyperparameter → how it is searched.
+        closed_form: Whether training is a single closed-form solution, one epoch.
     """
 
     title: str
@@ -51,7 +51,7 @@ def _table_name(name: str) -> str:
 def _by_dataset(
     settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 ) -> Callable[[str], Settings]:
-    """Return data set → the settings' defaults, with the changes of that data set."""
+    """Return a function from a data set to the default settings with that data set's changes."""
     return lambda name: settings.from_mapping(changes.get(_table_name(name), {}))
 
 
@@ -160,14 +160,14 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         ),
     }
 )
-"""Name → model; the name is also the ``model`` of its settings."""
+"""Models: name → model; the name is also the value of ``model`` in its settings."""
 
 
 def read_settings(recorded: Mapping[str, Any]) -> Settings:
-    """Return the settings that were recorded as strings, of whichever model.
+    """Return the settings of a recorded configuration, whose values are strings.
 
     Raises:
-        InputError: Another version of the code recorded what this one does not know.
+        InputError: The recorded model or a hyperparameter is unknown.
     """
     name = recorded.get("model", MIANET)
     if name not in MODELS:

@@ -21,9 +21,9 @@ _GIT_TIMEOUT_SECONDS = 10
 
 @cache
 def git_revision() -> tuple[str, bool]:
-    """Return the revision that the code is at, and whether tracked files differ from it.
+    """Return the git revision of the code, and whether tracked files differ from it.
 
-    The revision is ``unknown`` where the code is not in a git work tree, or git is missing.
+    The revision is ``unknown`` if the code is not in a git work tree, or git is missing.
     """
     source = Path(mianet.__file__)
     try:
@@ -37,7 +37,7 @@ def git_revision() -> tuple[str, bool]:
 
 @cache
 def code_digest() -> str:
-    """Return a digest (16 hex digits) of the code that decides a trial's curve."""
+    """Return a digest (16 hex digits) of the package ``mianet``, which decides a trial's curve."""
     digest = hashlib.sha256()
     folder = Path(mianet.__file__).parent
     for path in sorted(folder.rglob("*.py")):
@@ -56,7 +56,7 @@ def package_version(package: str) -> str:
 
 
 def provenance_tags() -> dict[str, str]:
-    """Return what is known of code, packages and machine, as tags of a run."""
+    """Return code revision, package versions and machine as tags of a run."""
     revision, dirty = git_revision()
     return {
         "mlflow.user": _user(),

@@ -1,8 +1,8 @@
-"""Begin a search with what earlier ones found, on whichever data set (docs/method.md).
+"""Start a search from the best configurations of earlier studies, of any data set (docs/method.md).
 
 Accuracies of two data sets cannot be compared, but good configurations may carry over. So the best
-few of each earlier study are proposed first, after the paper's; what comes of them here is what the
-sampler learns.
+few of each earlier study are proposed first, and the sampler learns from their results in this
+study.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tuning.spec.records import RecordedTrial, listed
 from tuning.spec.space import contains
 
 MOST_POINTS = 5
-"""Configurations that are taken over at most, of all earlier studies together."""
+"""Most configurations to take over, of all earlier studies together."""
 
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """A recorded study that a search begins with.
+    """A recorded study that a search is warm-started from.
 
     Attributes:
         dataset: Canonical name of its data set.
         name: Its name.
-        model: The model that it searched.
-        searched: The hyperparameters that it searched.
-        trials: All of it.
+        model: The model whose hyperparameters it searched.
+        searched: The searched hyperparameters.
+        trials: All its trials.
     """
 
     dataset: str
@@ -46,17 +46,17 @@ class EarlierStudy:
     trials: Sequence[RecordedTrial]
 
     def __str__(self) -> str:
-        """Return how it is asked for, whatever data set is at hand."""
+        """Return its unambiguous name, as ``--warm-start`` takes it."""
         return f"{self.dataset}/{self.name}"
 
 
 @dataclass(frozen=True)
 class WarmPoint:
-    """A configuration that a search begins with.
+    """A configuration that is proposed first.
 
     Attributes:
         configuration: Searched hyperparameter → value.
-        origin: Where it is from: data set, study and trial.
+        origin: Its data set, study and trial.
     """
 
     configuration: Mapping[str, Any]
@@ -64,15 +64,15 @@ class WarmPoint:
 
 
 def warm_seed(seed: int, points: Sequence[WarmPoint]) -> int:
-    """Return a sampler's seed for a search that begins with these points.
+    """Return the sampler's seed for a warm-started search.
 
-    From the same seed, a sampler that does not learn would propose what it proposed in the earlier
-    study once more.
+    With the seed of the earlier study, a sampler that does not learn would propose the same
+    configurations again.
     """
     if not points:
         return seed
-    told = json.dumps([dict(point.configuration) for point in points], sort_keys=True)
-    return (seed + zlib.crc32(told.encode())) % 2**32
+    text = json.dumps([dict(point.configuration) for point in points], sort_keys=True)
+    return (seed + zlib.crc32(text.encode())) % 2**32
 
 
 def warm_points(
@@ -83,27 +83,30 @@ def warm_points(
     objective: Objective,
     paper: Mapping[str, Any],
 ) -> list[WarmPoint]:
-    """Return what to propose first: the best of each study in turn, each once.
+    """Return the configurations to propose first: the best of each study in turn, without repeats.
 
-    Of a study those come first that met fresh draws, the best on them first, then the others by
-    their score; both by what is maximised now. A value that an earlier study did not search is the
-    one that its trial had.
+    Within a study, confirmed trials come first, by their values on fresh draws; then the others, by
+    their scores; both by the objective of the new search. A hyperparameter that the earlier study
+    did not search keeps the value that its trial had.
 
     Args:
-        studies: Where to look.
-        space: What is searched now.
-        model: The model that is searched now.
-        objective: What is maximised now.
-        paper: The paper's configuration, which is proposed anyway; empty where it is not.
+        studies: The earlier studies.
+        space: Searched hyperparameter → distribution, of the new search.
+        model: The model of the new search.
+        objective: The objective of the new search.
+        paper: The paper's configuration, which is proposed anyway; empty if it is not.
+
+    Returns:
+        At most ``MOST_POINTS`` configurations.
 
     Raises:
-        InputError: A study is of another model, searched nothing of the space, or has nothing that
-            can be taken over; says which and why.
+        InputError: A study is of another model, searched none of the space's hyperparameters, or
+            has no trial inside the space; says which study and why.
     """
-    of_studies = [_of_study(study, space, model, objective) for study in studies]
+    by_study = [_points_of(study, space, model, objective) for study in studies]
     chosen: list[WarmPoint] = []
     known = [dict(paper)]
-    for ranked in zip_longest(*of_studies):
+    for ranked in zip_longest(*by_study):
         for point in ranked:
             if point and point.configuration not in known and len(chosen) < MOST_POINTS:
                 known.append(dict(point.configuration))
@@ -111,7 +114,7 @@ def warm_points(
     return chosen
 
 
-def _of_study(
+def _points_of(
     study: EarlierStudy, space: Mapping[str, BaseDistribution], model: str, objective: Objective
 ) -> list[WarmPoint]:
     if study.model != model:
