@@ -3,15 +3,19 @@
 import argparse
 import io
 import os
+import resource
 import shutil
 import stat
 import sys
+import tempfile
 
 import pytest
+import ray
 import sqlalchemy
 
 from mianet.errors import InputError
 from tuning.cli import after_search, command_line
+from tuning.compute import local_ray
 from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri, open_store
 
 FOLDERS = [
@@ -123,3 +127,64 @@ def test_what_a_terminal_cannot_show_ends_no_command(monkeypatch):
         command_line.run(lambda: print("ñandú · 3/4", flush=True) or 0)
     assert ended.value.code == 0
     assert shown.getvalue() == b"\\xf1and\\xfa \\xb7 3/4\n"
+
+
+@pytest.fixture
+def starting(tmp_path, monkeypatch):
+    """Have a local Ray started in a short folder, by whatever stands in for ``ray.init``."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "")  # so that what the start sets is undone
+    monkeypatch.setattr(local_ray.ray_constants, "ENABLE_RAY_CLUSTER", True)
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield lambda init: (monkeypatch.setattr(ray, "init", init), local_ray.start())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Exception("timed out"), RuntimeError("no\nGCS"), OSError("no room"), ValueError()],
+    ids=repr,
+)
+def test_a_ray_that_does_not_start_is_one_line_that_names_its_logs(starting, error):
+    def init(**_):
+        raise error
+
+    with pytest.raises(InputError, match=r"Ray must start .*session_latest/logs") as failed:
+        starting(init)
+    assert str(failed.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "soft", "message"),
+    [
+        ("RLIMIT_AS", 3_000_000 * 1024, r"8,388,608, but the limit is 3,000,000; .* ulimit -v"),
+        ("RLIMIT_NOFILE", 64, r"open files of at least 256, but the limit is 64; .* ulimit -n"),
+    ],
+)
+def test_a_limit_that_is_too_low_is_found_at_once(starting, monkeypatch, name, soft, message):
+    limits = {getattr(resource, name): (soft, resource.RLIM_INFINITY)}
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: limits.get(limit, unlimited))
+    with pytest.raises(InputError, match=message):
+        starting(lambda **_: pytest.fail("Ray was started"))
+
+
+def test_a_port_that_is_meant_for_a_cluster_is_not_taken(starting, monkeypatch):
+    monkeypatch.setenv("RAY_GCS_SERVER_PORT", "6379")
+    starting(lambda **_: None)
+    assert "RAY_GCS_SERVER_PORT" not in os.environ
+
+
+@pytest.mark.parametrize("folder", ["/proc/mianet", "/dev/null/mianet", "/tmp/" + "x" * 40])  # noqa: S108
+def test_ray_s_folder_must_be_usable(starting, monkeypatch, folder):
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(InputError, match="RAY_TMPDIR"):
+        starting(lambda **_: pytest.fail("Ray was started"))
+
+
+def test_a_token_is_looked_for_without_a_home(monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a name
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    local_ray.check_token_file()

@@ -152,7 +152,7 @@ def check_token_file() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
     if path.exists() and path.stat().st_mode & 0o077:
         raise InputError(
             f"Ray's token must be readable by you alone, but other users can read {path}: they can "
