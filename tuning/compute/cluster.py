@@ -113,20 +113,23 @@ def share_resources(
 ) -> Share:
     """Divide the connected cluster among the trials.
 
-    A trial trains on a GPU where the cluster has any, and shares it where the study is large enough
-    and the memory allows (``gpu_share``). By default at most a quarter of the study runs at once,
+    A trial trains on a GPU if the cluster has any, and shares it if the study is large enough and
+    the memory allows (``gpu_share``). By default at most a quarter of the study runs at once,
     unless there are more GPUs: a sampler learns from trials that have ended. Nodes that the cluster
-    may start when trials wait for them count as if they were there.
+    may start when trials wait for them count as if they had started.
 
     Args:
         trials: Trials of the study.
-        workers: Trials at once, if that is asked for.
-        cpus_per_trial: CPU cores of a trial, if that is asked for.
-        gpus_per_trial: GPUs of a trial, if that is asked for.
-        need: What a trial needs of a GPU's memory, if it is known.
+        workers: Trials at once, if the user says so.
+        cpus_per_trial: CPU cores of a trial, if the user says so.
+        gpus_per_trial: GPUs of a trial, if the user says so.
+        need: GPU memory that a trial needs, if it is known.
+
+    Returns:
+        What each trial gets.
 
     Raises:
-        InputError: The cluster can never run such a trial.
+        InputError: No node can ever run such a trial.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     planned = _planned_nodes()
@@ -135,25 +138,38 @@ def share_resources(
     if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
         smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
         wanted = min(workers or max(_total(nodes, "GPU"), trials // 4), trials)
-        gpus, reason = (
-            (gpus, asked_for(gpus, need, smallest))
-            if gpus_per_trial
-            else choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
-        )
+        gpus, reason = _gpu_share(gpus_per_trial, nodes, wanted, need, smallest)
     slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(
             f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
             f"GPU where nodes have at most {_largest(nodes, 'CPU'):g} and "
-            f"{_largest(nodes, 'GPU'):g}; "
-            "lower --cpus-per-trial or --gpus-per-trial"
+            f"{_largest(nodes, 'GPU'):g}; lower --cpus-per-trial or --gpus-per-trial"
         )
     at_once = slots if gpus else min(slots, max(1, trials // 4))
     workers = min(workers or at_once, slots, trials)
-    cpus = cpus_per_trial or _least_cores(nodes, gpus)
-    while cpus_per_trial is None and _slots(nodes, int(cpus) + 1, gpus) >= workers:
-        cpus = int(cpus) + 1
-    return Share(workers, cpus, gpus, reason)
+    return Share(workers, cpus_per_trial or _most_cores(nodes, gpus, workers), gpus, reason)
+
+
+def _gpu_share(
+    asked: float | None,
+    nodes: Sequence[Mapping[str, float]],
+    wanted: int,
+    need: Need | None,
+    smallest: int | None,
+) -> tuple[float, str]:
+    """Return the GPUs of each trial, and why: those that were asked for, or the default."""
+    if asked:
+        return asked, asked_for(asked, need, smallest)
+    return choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
+
+
+def _most_cores(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int) -> float:
+    """Return the most CPU cores of a trial with which the nodes still hold all workers."""
+    cores = _least_cores(nodes, gpus)
+    while _slots(nodes, int(cores) + 1, gpus) >= workers:
+        cores = int(cores) + 1
+    return cores
 
 
 def _slots(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:
@@ -171,10 +187,10 @@ def _on_gpus(node: Mapping[str, float], gpus: float) -> float:
 
 
 def _least_cores(nodes: Sequence[Mapping[str, float]], gpus: float) -> float:
-    """Return the cores that a trial gets at least: one, or less where GPUs would stay idle."""
+    """Return the fewest cores of a trial: one, or less where GPUs would otherwise stay idle."""
     if not gpus:
         return 1.0
-    shares = [node.get("CPU", 0) / held for node in nodes if (held := _on_gpus(node, gpus))]
+    shares = [node.get("CPU", 0) / fit for node in nodes if (fit := _on_gpus(node, gpus))]
     least = min([share for share in shares if share], default=1.0)
     return min(1.0, max(1, int(100 * least)) / 100)
 
