@@ -22,11 +22,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from classifiers import small_classifier, some_features
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.rest_utils import verify_rest_response
 from recorded import FINAL, PROTOCOL, STUDY, Server, curve, epoch_metrics, record_trial, runs_of
 
 from mianet.config import Hyperparameters
@@ -46,7 +49,15 @@ from tuning.tracking.recording import (
     read_trials,
     register_model,
 )
-from tuning.tracking.run_messages import EndRun, LogValues, Point, Runs, StartRun, compact
+from tuning.tracking.run_messages import (
+    EndRun,
+    LogValues,
+    Point,
+    Runs,
+    StartRun,
+    compact,
+    is_passing,
+)
 from tuning.tracking.run_writer import MLFLOW_STATUS
 from tuning.tracking.store import open_store, short_requests
 
@@ -390,7 +401,11 @@ UNUSABLE = {
         "[Nn]ame|resol",
     ),
     "silent": (silent, "timed out"),
+    "401": (lambda: answering(401), "code 401 .*MLFLOW_TRACKING_USERNAME"),
+    "403": (lambda: answering(403), "code 403 .*MLFLOW_TRACKING_USERNAME"),
     "404": (lambda: answering(404), "404"),
+    "413": (lambda: answering(413), "413"),
+    "429": (lambda: answering(429), "429"),
     "500": (lambda: answering(500), "500"),
     "a page": (lambda: answering(200), "not in a valid JSON"),
     "database refused": (
@@ -402,6 +417,15 @@ UNUSABLE = {
     "folder": (lambda: contextlib.nullcontext("./mlruns"), "sqlite:///path/to/mlflow.db"),
     "in memory": (lambda: contextlib.nullcontext("sqlite://"), "must name a file"),
 }
+
+
+@pytest.mark.parametrize("code", [302, 401, 403, 404, 413, 429, 500, 502, 503, 504])
+def test_what_a_proxy_or_an_expired_login_answers_is_sent_again(code):
+    answer = requests.Response()
+    answer.status_code, answer._content = code, b"<html>Please log in</html>"
+    with pytest.raises(MlflowException) as error:
+        verify_rest_response(answer, "/api/2.0/mlflow/runs/log-batch")
+    assert is_passing(error.value)
 
 
 @pytest.mark.parametrize("case", UNUSABLE)

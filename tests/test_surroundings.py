@@ -14,7 +14,8 @@ import ray
 import sqlalchemy
 
 from mianet.errors import InputError
-from tuning.cli import after_search, command_line
+from tuning.cli import after_search, command_line, search_study
+from tuning.cli.options import study_name
 from tuning.compute import local_ray
 from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri, open_store
 
@@ -188,3 +189,9 @@ def test_a_token_is_looked_for_without_a_home(monkeypatch):
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     local_ray.check_token_file()
+
+
+def test_searches_that_start_in_the_same_second_have_different_names():
+    names = {study_name(search_study._new_name("synthetic:apy")) for _ in range(20)}
+    assert len(names) > 15
+    assert all(name.startswith("synthetic-apy-2") for name in names)

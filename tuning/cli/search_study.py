@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ def _study(options: argparse.Namespace) -> Study:
 def _new_name(dataset: str) -> str:
     name = Path(dataset).resolve().name if is_path(dataset) else dataset
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
-    return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}"
+    # Two searches may start in the same second, or a clock may be set back.
+    return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _Plan:

@@ -38,9 +38,7 @@ _MAX_TAG = 8000
 # MLflow keeps 36 characters and shows all of them in every row; its own digests have 8.
 _DIGEST = 12
 
-_FINAL_ERRORS = frozenset(
-    {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
-)
+_FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 
 
 class Runs:

@@ -41,6 +41,7 @@ OPEN_TIMEOUT_SECONDS = 5
 DELIVERY_TIMEOUT_SECONDS = 20
 _LOCK_TIMEOUT_SECONDS = 60
 _MAX_REASON = 300
+_NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
 """Letters that must be escaped in a password."""
 
@@ -280,9 +281,14 @@ def _answering_client(uri: str) -> MlflowClient:
 
 
 def _unanswered(uri: str, error: BaseException) -> InputError:
+    remedy = "start it or correct the address"
+    if getattr(error, "error_code", "") in _NOT_LET_IN:
+        remedy = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
     return InputError(
-        f"the tracking store must answer, but {uri} does not ({reason_of(error)}); "
-        "start it or mend the address, or leave --tracking-uri out to record to a local database"
+        f"the tracking store must answer, but {uri} does not ({reason_of(error)}); {remedy}, or "
+        "leave --tracking-uri out to record to a local database"
     )
 
 
