@@ -121,7 +121,7 @@ class Hyperparameters(Settings):
     hidden_dim: int = 2048
     discriminator_dim: int = 30
     batch_images: int = 150
-    feature_scaling: FeatureScaling = "standard"
+    feature_scaling: FeatureScaling = "global"
     orthogonal: bool = True
     discriminator: bool = True
     reconstruction: Reconstruction = "cross"

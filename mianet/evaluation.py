@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mianet.calibration import Gaps, best_constant, harmonic
 from mianet.inference.prediction import Scorer, class_scores
 from mianet.protocol import Part, Task
 from mianet.scaling import FeatureScaler
@@ -16,29 +17,87 @@ from mianet.scaling import FeatureScaler
 
 @dataclass(frozen=True)
 class Metrics:
-    """The four figures of the field, as fractions of 1.
+    """The figures of an execution, as fractions of 1.
 
     Attributes:
         unseen_accuracy: ts, per-class top-1 of unseen classes' images among all classes.
         seen_accuracy: tr, per-class top-1 of seen classes' images among all classes.
         harmonic_mean: H of the two.
         zsl_accuracy: T1, per-class top-1 of unseen classes' images among the unseen classes.
+        ausuc: Area under the seen-unseen curve (see ``mianet.calibration``).
+        calibrated_harmonic_mean: H after a constant is subtracted from seen classes' scores.
     """
 
     unseen_accuracy: float
     seen_accuracy: float
     harmonic_mean: float
     zsl_accuracy: float
-
-    @classmethod
-    def of(cls, accuracies: Sequence[float]) -> Metrics:
-        """Return the figures of the ``Scored.accuracies`` ts, tr and T1."""
-        ts, tr, t1 = accuracies
-        return cls(ts, tr, harmonic_mean(tr, ts), t1)
+    ausuc: float
+    calibrated_harmonic_mean: float
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
         """Return prefix + name → value."""
         return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What scoring one execution gives: all its figures follow from it, at any calibration.
+
+    Attributes:
+        accuracies: ts, tr and T1.
+        gaps: What calibration depends on.
+    """
+
+    accuracies: Float64[Tensor, " accuracies"]
+    gaps: Gaps
+
+    def cpu(self) -> Outcome:
+        """Return it in main memory."""
+        return Outcome(self.accuracies.cpu(), self.gaps.cpu())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of several executions, calibrated by one constant.
+
+    Attributes:
+        calibration: The constant, subtracted from the scores of seen classes.
+        executions: The figures of each execution.
+        mean: Their means; its ``harmonic_mean`` is the mean of the H's, not the H of the means.
+    """
+
+    calibration: float
+    executions: tuple[Metrics, ...]
+
+    @property
+    def mean(self) -> Metrics:
+        """Return the mean of each figure."""
+        return mean_metrics(self.executions)
+
+
+def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> Summary:
+    """Return the figures of executions; a device is waited for once.
+
+    Args:
+        outcomes: One an execution.
+        calibration: The constant; None for the one that maximises the executions' mean H.
+    """
+    gaps = [outcome.gaps for outcome in outcomes]
+    if calibration is None:
+        constant, calibrated = best_constant(gaps)
+    else:
+        constant = gaps[0].seen.new_tensor(calibration)
+        calibrated = torch.stack([harmonic(*each.at(constant)) for each in gaps])
+    areas = torch.stack([each.area for each in gaps])
+    accuracies = torch.stack([outcome.accuracies for outcome in outcomes])
+    figures = torch.cat([accuracies, areas[:, None], calibrated[:, None]], 1)
+    *rows, last = torch.cat([figures, constant.expand(1, figures.shape[1])]).tolist()
+    executions = tuple(
+        Metrics(ts, tr, harmonic_mean(tr, ts), t1, area, adjusted)
+        for ts, tr, t1, area, adjusted in rows
+    )
+    return Summary(last[0], executions)
 
 
 @dataclass(frozen=True)
@@ -50,6 +109,7 @@ class Scored:
         unseen_scores: Of the images of unseen classes.
         seen: The images of seen classes.
         unseen: The images of unseen classes.
+        seen_classes: The seen classes.
         unseen_classes: The unseen classes.
     """
 
@@ -57,12 +117,36 @@ class Scored:
     unseen_scores: Float[Tensor, "unseen_images classes"]
     seen: Part
     unseen: Part
+    seen_classes: Int64[Tensor, " seen"]
     unseen_classes: Int64[Tensor, " unseen"]
 
     @property
-    def metrics(self) -> Metrics:
-        """Return the figures of the field."""
-        return Metrics.of(self.accuracies.tolist())
+    def outcome(self) -> Outcome:
+        """Return what all figures follow from, on the device, without waiting for it."""
+        return Outcome(self.accuracies, self.gaps)
+
+    @property
+    def gaps(self) -> Gaps:
+        """Return the images whose best class on their own side is right; see ``Gaps``."""
+        seen, seen_weights = self._side(self.seen_scores, self.seen, self.seen_classes)
+        unseen, unseen_weights = self._side(self.unseen_scores, self.unseen, self.unseen_classes)
+        return Gaps(seen, seen_weights, unseen, unseen_weights)
+
+    def _side(
+        self,
+        scores: Float[Tensor, "images classes"],
+        part: Part,
+        own_classes: Int64[Tensor, " own"],
+    ) -> tuple[Float64[Tensor, " images"], Float64[Tensor, " images"]]:
+        """Return the gap and the weight of each image of a part."""
+        best_seen, best_unseen = (
+            scores[:, classes].amax(1).double()
+            for classes in (self.seen_classes, self.unseen_classes)
+        )
+        right = own_classes[scores[:, own_classes].argmax(1)] == part.own_labels
+        counts = part.class_counts
+        share = 1 / (counts.double() * counts.count_nonzero())
+        return best_seen - best_unseen, right * share[part.own_labels]
 
     @property
     def accuracies(self) -> Float64[Tensor, " accuracies"]:
@@ -90,12 +174,24 @@ def score(model: Scorer, scaler: FeatureScaler, task: Task) -> Scored:
         return class_scores(model, scaler, part.features[part.rows], task.class_attributes)
 
     seen, unseen = task.heldout_seen, task.heldout_unseen
-    return Scored(scored(seen), scored(unseen), seen, unseen, task.unseen_classes)
+    return Scored(
+        scored(seen), scored(unseen), seen, unseen, task.seen_classes, task.unseen_classes
+    )
 
 
-def evaluate(model: Scorer, scaler: FeatureScaler, task: Task) -> Metrics:
-    """Score the held-out parts of a task, and return the figures of the field."""
-    return score(model, scaler, task).metrics
+def evaluate(
+    model: Scorer, scaler: FeatureScaler, task: Task, *, calibration: float = 0.0
+) -> Metrics:
+    """Score the held-out parts of a task, and return the figures of the field.
+
+    Args:
+        model: What scores.
+        scaler: The feature scaling in front of it.
+        task: The world; its training images are not read.
+        calibration: What is subtracted from seen classes' scores for the calibrated H.
+    """
+    (metrics,) = summarise([score(model, scaler, task).outcome], calibration).executions
+    return metrics
 
 
 def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[Tensor, ""]:

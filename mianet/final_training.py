@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from mianet.calibration import SeenUnseenCurve, curve_of
+from mianet.calibration import SeenUnseenCurve, seen_unseen_curve
 from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
-from mianet.evaluation import Metrics, score
+from mianet.evaluation import Metrics, score, summarise
 from mianet.inference.prediction import Classifier
 from mianet.model import MIANet
 from mianet.protocol import Part, Task, as_tensor
@@ -64,10 +64,22 @@ def train_final(
     *,
     epochs: int,
     seed: int,
+    calibration: float = 0.0,
     device: torch.device | str = "cpu",
     begin: Begin = Training,
 ) -> FinalResult:
     """Train a configuration for its selected number of epochs and score the test parts once.
+
+    Args:
+        data: All of trainval.
+        test: The test parts, and all classes.
+        settings: The configuration.
+        epochs: How long to train.
+        seed: Of the weights and the batches.
+        calibration: What is subtracted from seen classes' scores for the calibrated figures and by
+            the classifier; validation chose it.
+        device: Where to train.
+        begin: The model's training.
 
     Raises:
         DivergedError: The training left the finite numbers.
@@ -75,17 +87,22 @@ def train_final(
     task = final_task(data, test, torch.device(device))
     *_, last = run(begin(task, settings, seed=seed), epochs)
     scored = score(last.model, last.scaler, task)
+    (metrics,) = summarise([scored.outcome], calibration).executions
     return FinalResult(
-        metrics=scored.metrics,
+        metrics=metrics,
         confusion=scored.confusion.cpu().numpy(),
-        curve=curve_of(scored),
+        curve=seen_unseen_curve(scored.gaps),
         classifier=(
-            classifier_of(last.model, last.scaler, test) if isinstance(last.model, MIANet) else None
+            classifier_of(last.model, last.scaler, test, calibration)
+            if isinstance(last.model, MIANet)
+            else None
         ),
     )
 
 
-def classifier_of(model: MIANet, scaler: FeatureScaler, test: TestParts) -> Classifier:
+def classifier_of(
+    model: MIANet, scaler: FeatureScaler, test: TestParts, calibration: float = 0.0
+) -> Classifier:
     """Return a trained model as a classifier of all classes; both parts move to the CPU."""
     return Classifier(
         model.cpu().eval(),
@@ -93,4 +110,5 @@ def classifier_of(model: MIANet, scaler: FeatureScaler, test: TestParts) -> Clas
         as_tensor(test.class_attributes, torch.device("cpu")),
         test.class_names,
         np.isin(np.arange(len(test.class_names)), test.unseen_classes),
+        calibration=calibration,
     )

@@ -48,13 +48,14 @@ def matching(
 def orthogonality(
     semantic_latents: Float[Tensor, "executions classes latent"],
 ) -> tuple[Losses, Float[Tensor, "executions classes classes"]]:
-    """Return ``L_ors = ‖AᵀA − I‖²_F`` of the unnormalised semantic latents, one a class (eq. 2).
+    """Return ``L_ors``: the mean over the entries of ``(AᵀA − I)²`` (eq. 2).
 
-    With it ``AᵀA − I``, four times whose product with the latents is the gradient.
+    A holds the unnormalised semantic latent of each of C classes. Also returns ``AᵀA − I``: the
+    gradient by the latents is its product with them, times ``4 / C²``.
     """
     excess = product(semantic_latents, semantic_latents.mT)
     excess.diagonal(dim1=1, dim2=2).sub_(1)
-    return excess.square().sum((1, 2)), excess
+    return excess.square().mean((1, 2)), excess
 
 
 def modality(
@@ -82,9 +83,10 @@ def reconstruction(
     sums: Float[Tensor, "executions rows values"],
     squares: Losses,
 ) -> tuple[Losses, Float[Tensor, "executions rows values"]]:
-    """Return one half of ``L_rec``, ``Σ ‖rebuilt − original‖²_F`` (eq. 5), and half its gradient.
+    """Return one half of ``L_rec``, the mean of (rebuilt − original)² (eq. 5), and its gradient.
 
-    A row may stand for all images of a class: what is rebuilt of them is the same.
+    The mean is over the values of all originals, as ``mse_loss`` takes it. A row may stand for all
+    images of a class, since what is rebuilt of them is the same.
 
     Args:
         rebuilt: What is rebuilt.
@@ -92,5 +94,7 @@ def reconstruction(
         sums: The sum of a row's originals.
         squares: The sum of the squares of all originals.
     """
-    half_gradient = (weights[..., None] * rebuilt).sub_(sums)
-    return (rebuilt * (half_gradient - sums)).sum((1, 2)) + squares, half_gradient
+    values = weights.sum(1) * rebuilt.shape[2]
+    half = (weights[..., None] * rebuilt).sub_(sums)
+    loss = ((rebuilt * (half - sums)).sum((1, 2)) + squares) / values
+    return loss, half.mul_((2 / values)[:, None, None])

@@ -252,7 +252,8 @@ class Step:
         orthogonal = none
         if self.settings.orthogonal:
             orthogonal, excess = orthogonality(at.constrained)
-            add_product(by_constrained, excess, at.constrained, 4 * self.settings.alpha)
+            slope = 4 * self.settings.alpha / excess.shape[1] ** 2
+            add_product(by_constrained, excess, at.constrained, slope)
         by_constrained = self._through_activation(by_constrained, at.constrained)
         self._set_semantic(by_constrained, of_attributes)
         self._set_visual(by_visual, of_features)
@@ -269,8 +270,8 @@ class Step:
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
         squares = (self.forward.rows[:, self._semantic] * self._attribute_squares).sum(1)
-        loss, half = reconstruction(rebuilt, weights, sums, squares)
-        by_rebuilt = half.mul_(2 * self.settings.beta)
+        loss, by_rebuilt = reconstruction(rebuilt, weights, sums, squares)
+        by_rebuilt.mul_(self.settings.beta)
         add_product(by_unit[:, rows], by_rebuilt, weight.mT)
         return loss, Rebuilt(latents, by_rebuilt)
 
@@ -287,8 +288,8 @@ class Step:
         affine(latents, w["visual_latent.weight"], w["rebuilt_hidden_bias"], out=hidden).relu_()
         rebuilt = affine(hidden, w["visual_hidden.weight"], w["rebuilt_features_bias"])
         squares = self.batch.features.square().sum((1, 2))
-        loss, half = reconstruction(rebuilt, weights, sums, squares)
-        by_rebuilt = half.mul_(2 * self.settings.beta)
+        loss, by_rebuilt = reconstruction(rebuilt, weights, sums, squares)
+        by_rebuilt.mul_(self.settings.beta)
         product(by_rebuilt, w["visual_hidden.weight"].mT, out=by_hidden)
         _through_relu(by_hidden, hidden)
         by_latents = product(by_hidden, w["visual_latent.weight"].mT)

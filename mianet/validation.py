@@ -11,7 +11,7 @@ import torch
 
 from mianet.config import Settings
 from mianet.data.search_data import SearchData
-from mianet.evaluation import Metrics, evaluate, mean_metrics, score
+from mianet.evaluation import Metrics, Outcome, score, summarise
 from mianet.inference.prediction import Scorer
 from mianet.protocol import Task, validation_tasks
 from mianet.training import Begin, Epoch, Training, begin_together, run
@@ -23,14 +23,17 @@ class ValidationEpoch:
 
     Attributes:
         number: 1-based.
-        mean: The mean over the executions; its ``harmonic_mean`` is the trial's value.
+        mean: The mean over the executions of each figure.
         executions: The figures of each execution.
+        calibration: The constant behind the calibrated H, common to the executions: the one that
+            maximises their mean at this epoch.
         losses: Name → mean over executions and steps.
     """
 
     number: int
     mean: Metrics
     executions: tuple[Metrics, ...]
+    calibration: float
     losses: Mapping[str, float]
 
 
@@ -39,6 +42,15 @@ class Validation:
 
     Every configuration meets the same draws and the same seeds (common random numbers). It can be
     set down after an epoch and taken up again.
+
+    Args:
+        data: What a search may see.
+        settings: The configuration.
+        executions: How many draws of pseudo-unseen classes.
+        seed: Seed of the draws and of their trainings.
+        first: Number of the first draw.
+        device: Where to train.
+        begin: The model's training.
     """
 
     def __init__(
@@ -48,13 +60,14 @@ class Validation:
         *,
         executions: int = 5,
         seed: int = 0,
+        first: int = 0,
         device: torch.device | str = "cpu",
         begin: Begin = Training,
     ) -> None:
         self._tasks = validation_tasks(
-            data, executions=executions, seed=seed, device=torch.device(device)
+            data, executions=executions, seed=seed, device=torch.device(device), first=first
         )
-        seeds = [execution_seed(seed, execution) for execution in range(executions)]
+        seeds = [execution_seed(seed, first + execution) for execution in range(executions)]
         self._trainings = begin_together(begin, self._tasks, settings, seeds=seeds)
 
     def epoch(self) -> ValidationEpoch:
@@ -105,11 +118,23 @@ def score_execution(
     seed: int = 0,
     device: torch.device | str = "cpu",
     begin: Begin = Training,
-) -> Metrics:
+) -> Outcome:
     """Train one execution for a number of epochs that is known, and score it once at their end.
 
     For draws that a configuration has not been chosen by; they are those of ``validate`` of the
     same number.
+
+    Args:
+        data: What a search may see.
+        settings: The configuration.
+        epochs: How long to train.
+        execution: Number of the draw, 0-based.
+        seed: Seed of the study.
+        device: Where to train.
+        begin: The model's training.
+
+    Returns:
+        The outcome, in main memory.
 
     Raises:
         DivergedError: The training left the finite numbers.
@@ -118,7 +143,7 @@ def score_execution(
         data, executions=1, seed=seed, device=torch.device(device), first=execution
     )
     *_, last = run(begin(task, settings, seed=execution_seed(seed, execution)), epochs)
-    return evaluate(last.model, last.scaler, task)
+    return score(last.model, last.scaler, task).outcome.cpu()
 
 
 def execution_seed(seed: int, execution: int) -> int:
@@ -127,14 +152,18 @@ def execution_seed(seed: int, execution: int) -> int:
 
 
 def _summarise(tasks: Sequence[Task], epochs: Sequence[Epoch[Scorer]]) -> ValidationEpoch:
-    accuracies = torch.stack(  # a GPU is waited for once, not once an execution
-        [
-            score(epoch.model, epoch.scaler, task).accuracies
-            for task, epoch in zip(tasks, epochs, strict=True)
-        ]
-    )
-    metrics = tuple(map(Metrics.of, accuracies.tolist()))
+    outcomes = [
+        score(epoch.model, epoch.scaler, task).outcome
+        for task, epoch in zip(tasks, epochs, strict=True)
+    ]
     losses = {
         name: sum(epoch.losses[name] for epoch in epochs) / len(epochs) for name in epochs[0].losses
     }
-    return ValidationEpoch(epochs[0].number, mean_metrics(metrics), metrics, losses)
+    summary = summarise(outcomes)
+    return ValidationEpoch(
+        number=epochs[0].number,
+        mean=summary.mean,
+        executions=summary.executions,
+        calibration=summary.calibration,
+        losses=losses,
+    )

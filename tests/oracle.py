@@ -72,20 +72,20 @@ def orthogonality(w, settings, attributes):
     for i, first in enumerate(latents):
         for j, second in enumerate(latents):
             total = total + (first @ second - (1.0 if i == j else 0.0)) ** 2
-    return total
+    return total / len(latents) ** 2
 
 
 def reconstruction(w, settings, x, y, seen_attributes):
-    act, total = settings.latent_activation, torch.zeros((), dtype=torch.float64)
-    for i in range(len(x)):
+    act, total, n = settings.latent_activation, torch.zeros((), dtype=torch.float64), len(x)
+    for i in range(n):
         a = seen_attributes[y[i]]
         v, s = unit(embed_feature(w, x[i], act)), unit(embed_attribute(w, a, act))
         if settings.reconstruction == "cross":
-            total = total + ((rebuild_attribute(w, v) - a) ** 2).sum()
-            total = total + ((rebuild_feature(w, s) - x[i]) ** 2).sum()
+            total = total + ((rebuild_attribute(w, v) - a) ** 2).mean() / n
+            total = total + ((rebuild_feature(w, s) - x[i]) ** 2).mean() / n
         elif settings.reconstruction == "self":
-            total = total + ((rebuild_attribute(w, s) - a) ** 2).sum()
-            total = total + ((rebuild_feature(w, v) - x[i]) ** 2).sum()
+            total = total + ((rebuild_attribute(w, s) - a) ** 2).mean() / n
+            total = total + ((rebuild_feature(w, v) - x[i]) ** 2).mean() / n
     return total
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from recorded import FINAL, STUDY, epoch_metrics
-from test_calibration import some_scores
+from test_calibration import gaps_of, some_scores
 
 from mianet.calibration import seen_unseen_curve
 from tuning import study_report
@@ -136,7 +136,7 @@ def record_final(
     )
     counts = np.random.default_rng(number).integers(0, 9, (classes, classes))
     names = [f"class {c} {hostile}" for c in range(classes)]
-    curves = {seed: seen_unseen_curve(*some_scores(seed + number)) for seed in range(3)}
+    curves = {seed: seen_unseen_curve(gaps_of(some_scores(seed + number))) for seed in range(3)}
     with FinalRecorder.open(uri, description) as recorder:
         for curve in curves.values():
             tr, ts = (float(a[0]) for a in curve.at(np.array([0.0])))
@@ -147,6 +147,7 @@ def record_final(
                     "test_harmonic_mean": 2 * tr * ts / (tr + ts) if tr + ts else 0.0,
                     "test_zsl_accuracy": float(curve.unseen_accuracy[-1]),
                     "test_ausuc": curve.area,
+                    "test_calibrated_harmonic_mean": 0.3,
                 }
             )
         recorder.add_file(

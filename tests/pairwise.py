@@ -53,11 +53,11 @@ class PairwiseTrainer:
             log_with_linear_tail(cosines[:n]).sum() + log_with_linear_tail(1 - cosines[n:]).sum()
         ) / (2 * n)
         orthogonality = (
-            (classes @ classes.T - torch.eye(len(classes), device=x.device)).square().sum()
+            (classes @ classes.T - torch.eye(len(classes), device=x.device)).square().mean()
         )
         rebuilt_x = self.model.rebuild_features(s[:n])
         rebuilt_a = self.model.rebuild_attributes(v[:n])
-        reconstruction = (rebuilt_x - x).square().sum() + (rebuilt_a - a).square().sum()
+        reconstruction = F.mse_loss(rebuilt_x, x) + F.mse_loss(rebuilt_a, a)
         return matching, orthogonality, reconstruction, self.modality(v[:n], s[:n])
 
     def modality(self, v, s):

@@ -32,7 +32,8 @@ STUDY = StudyDescription(
     data_shape={"rows": 5932, "feature_dim": 2048, "seen_classes": 20},
     protocol=PROTOCOL,
     settings={"sampler": "tpe"},
-    space=search_space(("alpha", "beta")),
+    space=search_space(("alpha", "beta"), {"alpha": (1e-5, 1e4)}),
+    objective="harmonic_mean",
 )
 FINAL = FinalDescription(
     role="selected",
@@ -46,6 +47,7 @@ FINAL = FinalDescription(
     seeds=(0, 1, 2),
     protocol=PROTOCOL,
     settings={},
+    objective="harmonic_mean",
 )
 
 

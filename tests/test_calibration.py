@@ -1,21 +1,46 @@
-"""The exact curve and constant of calibrated stacking agree with slow scans."""
+"""The exact curve, area and constant of calibrated stacking agree with slow scans."""
 
 import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_boundary import FORBIDDEN, reachable
 from worlds import small_search_data, small_settings
 
-from mianet.calibration import (
-    at_constant,
-    choose_constant,
-    seen_unseen_curve,
-    validation_curve,
-)
-from mianet.validation import validate
+from mianet.calibration import best_constant, harmonic, seen_unseen_curve
+from mianet.evaluation import Scored, summarise
+from mianet.protocol import Part
+from mianet.validation import score_execution, validate
+
+
+def scored_world(world):
+    """Return the scores of a world as the package has them."""
+    seen_scores, seen_labels, unseen_scores, unseen_labels, unseen = world
+
+    def part(labels):
+        return Part(torch.zeros(len(labels), 1), torch.tensor(labels), torch.arange(len(labels)))
+
+    return Scored(
+        torch.tensor(seen_scores),
+        torch.tensor(unseen_scores),
+        part(seen_labels),
+        part(unseen_labels),
+        torch.tensor(np.flatnonzero(~unseen)),
+        torch.tensor(np.flatnonzero(unseen)),
+    )
+
+
+def gaps_of(world):
+    return scored_world(world).gaps
+
+
+def at(gaps, constant):
+    """Return tr, ts and H at a constant."""
+    tr, ts = gaps.at(torch.tensor(constant, dtype=torch.float64))
+    return float(tr), float(ts), float(harmonic(tr, ts))
 
 
 def some_scores(seed, *, classes=5, unseen=2, images=12, step=None):
@@ -55,17 +80,19 @@ steps = st.sampled_from([None, 0.25])
 @given(seeds, steps)
 def test_the_curve_is_that_of_subtracting_and_counting(seed, step):
     world = some_scores(seed, step=step)
-    curve = seen_unseen_curve(*world)
+    gaps = gaps_of(world)
+    curve = seen_unseen_curve(gaps)
     edges = np.concatenate([[-2.0], curve.breakpoints, [2.0]])
     for constant in (edges[:-1] + edges[1:]) / 2:  # never at a breakpoint, where ties decide
         tr, ts = curve.at(np.array([constant]))
-        np.testing.assert_allclose([tr[0], ts[0]], slow_accuracies(world, constant), atol=1e-12)
+        expected = slow_accuracies(world, constant)
+        np.testing.assert_allclose([tr[0], ts[0]], expected, atol=1e-12)
+        np.testing.assert_allclose(at(gaps, constant)[:2], expected, atol=1e-12)
 
 
 @given(seeds, steps)
 def test_the_curve_falls_and_rises_from_one_end_to_the_other(seed, step):
-    world = some_scores(seed, step=step)
-    curve = seen_unseen_curve(*world)
+    curve = seen_unseen_curve(gaps_of(some_scores(seed, step=step)))
     assert (np.diff(curve.breakpoints) > 0).all()
     assert (np.diff(curve.seen_accuracy) <= 1e-12).all()
     assert (np.diff(curve.unseen_accuracy) >= -1e-12).all()
@@ -74,17 +101,26 @@ def test_the_curve_falls_and_rises_from_one_end_to_the_other(seed, step):
     assert 0 <= curve.area <= 1
 
 
+@given(seeds, steps)
+def test_at_a_gap_the_curve_and_the_gaps_agree(seed, step):
+    gaps = gaps_of(some_scores(seed, step=step))
+    curve = seen_unseen_curve(gaps)
+    for constant in curve.breakpoints:
+        tr, ts = curve.at(np.array([constant]))
+        assert at(gaps, constant)[:2] == pytest.approx((tr[0], ts[0]), abs=1e-12)
+
+
 @given(st.lists(seeds, min_size=1, max_size=4, unique=True), steps)
 @settings(max_examples=50)
 def test_no_constant_of_a_fine_scan_beats_the_chosen_one(chosen_seeds, step):
     worlds = [some_scores(seed, step=step) for seed in chosen_seeds]
-    chosen = choose_constant([seen_unseen_curve(*world) for world in worlds])
-    there = np.mean([slow_h(world, chosen.constant) for world in worlds])
-    assert there == pytest.approx(chosen.harmonic_mean, abs=1e-12)
+    constant, values = best_constant([gaps_of(world) for world in worlds])
+    there = [slow_h(world, float(constant)) for world in worlds]
+    assert values.tolist() == pytest.approx(there, abs=1e-12)
     # Off the grid of coarse scores, so that no tie is met.
     scan = np.linspace(-1.0007, 1.0003, 401)
-    best = max(np.mean([slow_h(world, constant) for world in worlds]) for constant in scan)
-    assert chosen.harmonic_mean >= best - 1e-12
+    best = max(np.mean([slow_h(world, each) for world in worlds]) for each in scan)
+    assert float(values.mean()) >= best - 1e-12
 
 
 def test_the_middle_of_the_widest_best_interval_is_taken():
@@ -96,11 +132,11 @@ def test_the_middle_of_the_widest_best_interval_is_taken():
         np.array([1]),
         np.array([False, True]),
     )
-    curve = seen_unseen_curve(*world)
-    chosen = choose_constant([curve])
-    assert chosen.constant == pytest.approx(0.25, abs=1e-6)
-    assert (chosen.harmonic_mean, chosen.area) == (1, 1)
-    assert at_constant([curve], 0.0).harmonic_mean == 0
+    gaps = gaps_of(world)
+    constant, values = best_constant([gaps])
+    assert float(constant) == pytest.approx(0.25, abs=1e-6)
+    assert (float(values), float(gaps.area)) == (1, 1)
+    assert at(gaps, 0.0)[2] == 0
 
 
 def test_where_nothing_helps_the_constant_is_0():
@@ -111,20 +147,18 @@ def test_where_nothing_helps_the_constant_is_0():
         np.array([2]),
         np.array([False, False, True]),
     )
-    chosen = choose_constant([seen_unseen_curve(*world)])
-    assert (chosen.constant, chosen.harmonic_mean, chosen.area) == (0, 0, 0)
+    gaps = gaps_of(world)
+    constant, values = best_constant([gaps])
+    assert (float(constant), float(values), float(gaps.area)) == (0, 0, 0)
 
 
-@given(seeds)
-@settings(max_examples=30)
-def test_the_area_is_that_of_a_fine_sum(seed):
-    world = some_scores(seed)
-    curve = seen_unseen_curve(*world)
-    scan = np.linspace(-1, 1, 4001)
-    tr, ts = curve.at(scan)
-    fine = np.sum(np.diff(ts) * (tr[:-1] + tr[1:]) / 2)
-    # A step of the scan may hold several breakpoints; each moves the sum by a small rectangle.
-    assert curve.area == pytest.approx(fine, abs=0.02)
+def test_images_of_weight_0_change_nothing():
+    worlds = [gaps_of(some_scores(seed, images=30)) for seed in range(3)]
+    whole, kept = best_constant(worlds), best_constant([world.cpu() for world in worlds])
+    assert all(len(world.cpu().seen) < len(world.seen) for world in worlds)
+    assert float(whole[0]) == float(kept[0])
+    assert whole[1].tolist() == kept[1].tolist()
+    assert [float(w.area) for w in worlds] == pytest.approx([float(w.cpu().area) for w in worlds])
 
 
 @given(seeds, steps)
@@ -133,39 +167,55 @@ def test_ausuc_is_that_of_trying_every_constant(seed, step):
     """Between any two gaps of any two classes nothing changes, so one constant is tried there."""
     world = some_scores(seed, step=step)
     seen_scores, _, unseen_scores, _, unseen = world
-    gaps = {
+    differences = {
         float(row[s]) - float(row[u])
         for row in [*seen_scores, *unseen_scores]
         for s in np.flatnonzero(~unseen)
         for u in np.flatnonzero(unseen)
     }
-    edges = [-9.0, *sorted(gaps), 9.0]
+    edges = [-9.0, *sorted(differences), 9.0]
     tried = [slow_accuracies(world, (a + b) / 2) for a, b in itertools.pairwise(edges)]
     area = sum(
         (ts_after - ts) * (tr + tr_after) / 2
         for (tr, ts), (tr_after, ts_after) in itertools.pairwise(tried)
     )
-    assert seen_unseen_curve(*world).area == pytest.approx(area, abs=1e-9)
+    gaps = gaps_of(world)
+    assert float(gaps.area) == pytest.approx(area, abs=1e-9)
+    assert seen_unseen_curve(gaps).area == pytest.approx(area, abs=1e-9)
 
 
-def test_a_validation_execution_is_the_one_of_the_search():
-    """Without a constant the curve gives the figures that the search recorded."""
+@given(st.lists(seeds, min_size=1, max_size=4, unique=True))
+@settings(max_examples=30)
+def test_a_summary_has_the_figures_of_each_execution(chosen_seeds):
+    worlds = [some_scores(seed) for seed in chosen_seeds]
+    outcomes = [scored_world(world).outcome for world in worlds]
+    summary = summarise(outcomes)
+    for world, metrics in zip(worlds, summary.executions, strict=True):
+        tr, ts = slow_accuracies(world, 0.0)
+        assert (metrics.seen_accuracy, metrics.unseen_accuracy) == pytest.approx((tr, ts))
+        assert metrics.harmonic_mean == pytest.approx(slow_h(world, 0.0))
+        assert metrics.zsl_accuracy == pytest.approx(slow_accuracies(world, 9.0)[1])
+        calibrated = slow_h(world, summary.calibration)
+        assert metrics.calibrated_harmonic_mean == pytest.approx(calibrated)
+    again = summarise(outcomes, summary.calibration)
+    assert again.mean.calibrated_harmonic_mean == pytest.approx(
+        summary.mean.calibrated_harmonic_mean
+    )
+
+
+def test_fresh_draws_together_give_what_a_search_of_them_gives():
     data, hyperparameters = small_search_data(), small_settings(latent_activation="linear")
     *_, last = validate(data, hyperparameters, epochs=4, executions=3, seed=7)
-    curves = [
-        validation_curve(data, hyperparameters, epochs=4, execution=k, seed=7) for k in range(3)
+    outcomes = [
+        score_execution(data, hyperparameters, epochs=4, execution=k, seed=7) for k in range(3)
     ]
-    for curve, recorded in zip(curves, last.executions, strict=True):
-        plain = at_constant([curve], 0.0)
-        assert plain.harmonic_mean == pytest.approx(recorded.harmonic_mean, abs=1e-6)
-        assert plain.unseen_accuracy == pytest.approx(recorded.unseen_accuracy, abs=1e-6)
-        assert plain.seen_accuracy == pytest.approx(recorded.seen_accuracy, abs=1e-6)
-        assert curve.unseen_accuracy[-1] == pytest.approx(recorded.zsl_accuracy, abs=1e-6)
-    chosen = choose_constant(curves)
-    assert chosen.harmonic_mean >= last.mean.harmonic_mean - 1e-9
+    ours = summarise(outcomes)
+    assert ours.calibration == pytest.approx(last.calibration, abs=1e-6)
+    for one, other in zip(ours.executions, last.executions, strict=True):
+        assert list(one.as_dict().values()) == pytest.approx(list(other.as_dict().values()))
 
 
 def test_the_constant_cannot_be_chosen_on_test_parts():
-    reached = reachable(["mianet.calibration"])
-    assert "mianet.training" in reached
+    reached = reachable(["mianet.validation"])
+    assert "mianet.calibration" in reached
     assert not FORBIDDEN & reached

@@ -9,11 +9,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
 import curve_table
-from record_curves import Recorder, shared_data, sobol_configurations, train_one
+from record_curves import Recorder, shared_data, sobol_configurations, train
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
+from mianet.evaluation import summarise
 from mianet.validation import score_execution, validate
 from tuning.spec.space import contains, search_space
+
+UNITS = [(c, draws) for c in (0, 2) for draws in (range(2), range(6, 7))]
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +28,8 @@ def about():
 @pytest.fixture(scope="module")
 def rows(about):
     configurations = sobol_configurations(about, 3)
-    units = [(c, draw) for c in (0, 2) for draw in (0, 1, 6)]
-    return {
-        unit: train_one(about, None, unit[0], configurations[unit[0]], unit[1]) for unit in units
-    }
+    trained = [train(about, None, c, configurations[c], draws) for c, draws in UNITS]
+    return {row.key: row for rows in trained for row in rows}
 
 
 def test_an_execution_is_that_of_a_search_and_of_its_confirmation(about, rows):
@@ -45,33 +46,37 @@ def test_an_execution_is_that_of_a_search_and_of_its_confirmation(about, rows):
             assert row.ts[epoch] == round(1e4 * expected.unseen_accuracy)
             assert row.tr[epoch] == round(1e4 * expected.seen_accuracy)
             assert row.t1[epoch] == round(1e4 * expected.zsl_accuracy)
-    assert rows[2, 6].tr[1] == round(1e4 * fresh.seen_accuracy)
-    assert rows[2, 6].ts[1] == round(1e4 * fresh.unseen_accuracy)
+            assert row.ausuc[epoch] == round(1e4 * expected.ausuc)
+            assert row.calibrated[epoch] == round(1e4 * expected.calibrated_harmonic_mean)
+    (expected,) = summarise([fresh]).executions
+    assert rows[2, 6].tr[1] == round(1e4 * expected.seen_accuracy)
+    assert rows[2, 6].calibrated[1] == round(1e4 * expected.calibrated_harmonic_mean)
 
 
 def test_a_diverging_execution_is_recorded_up_to_there(about):
-    wild = tuple({"alpha": 1e4, "beta": 1.0, "learning_rate": 1e3}.get(n, 1.0) for n in about.names)
-    row = train_one(dataclasses.replace(about, epochs=5), None, 1, wild, 0)
+    wild = tuple(
+        {"latent_activation": "relu", "learning_rate": 1e30}.get(n, 1.0) for n in about.names
+    )
+    (row,) = train(dataclasses.replace(about, epochs=5), None, 1, wild, [0])
     assert "after epoch" in row.diverged
-    assert len(row.ts) == len(row.tr) == len(row.t1) < 5
+    assert len(row.ts) == len(row.tr) == len(row.t1) == len(row.ausuc) < 5
 
 
 def test_what_a_kill_leaves_goes_on(about, rows, tmp_path):
     path = tmp_path / "digits.parquet"
-    units = list(rows)
+    units = [[rows[c, draw] for draw in draws] for c, draws in UNITS]
 
     def killed_after(count):
-        yield from list(rows.values())[:count]
+        yield from units[:count]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         Recorder(path, about).keep_all(killed_after(2))  # nothing tidied up, as by SIGKILL
     with path.with_suffix(".journal").open("a") as journal:
-        journal.write(rows[units[2]].to_json()[:50])  # and a line cut short
+        journal.write(units[2][0].to_json())  # and a line cut short
     with Recorder(path, about) as recorder:
-        missing = recorder.missing(units)
-        assert missing == units[2:]
-        recorder.keep_all(rows[unit] for unit in missing)
+        assert recorder.missing(UNITS) == UNITS[2:]
+        recorder.keep_all(units[2:])
     found, read = curve_table.read_rows(path)
     assert found == about
     assert {k: dataclasses.replace(r, seconds=0) for k, r in read.items()} == {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from tiny_package import TINY, tiny_variables, write_package
 
 from mianet.config import Hyperparameters
@@ -17,6 +18,7 @@ from mianet.data import datasets
 from mianet.data.datasets import find_dataset
 from mianet.data.digits import UNSEEN_DIGITS, digit_attributes, read_digits
 from mianet.data.images import check_images
+from mianet.data.numbers import read_numbers
 from mianet.data.search_data import DATASETS, load_search_data, paper_hyperparameters
 from mianet.data.sources import open_source
 from mianet.data.synthetic import synthetic_images
@@ -56,10 +58,7 @@ def test_a_name_is_found_in_any_case(spec, prefix):
         ("digit", "did you mean 'digits'"),
         ("synthetic:cup", "did you mean 'synthetic:cub'"),
         ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, flo, digits"),
-        (
-            "",
-            "must be one of sun, cub, awa1, awa2, apy, flo, digits, or synthetic: and one of them",
-        ),
+        ("", "must be one of sun, cub, awa1, .*, numbers, or synthetic: and one of them"),
     ],
 )
 def test_an_unknown_name_gets_the_list_and_the_nearest(name, hint):
@@ -170,6 +169,37 @@ class TestDigits:
         assert data.features.shape == (1152, 64)
         assert data.class_names == tuple("12345678")
         assert data.digest == open_source("digits").digest()
+
+
+class TestNumbers:
+    """The embedded data set of two-digit numbers."""
+
+    def test_is_what_the_table_says(self):
+        images = read_numbers()
+        check_images(images, DATASETS["numbers"], "a test")
+        assert images.features.shape[1] == DATASETS["numbers"].feature_dim
+
+    def test_every_half_is_a_scan_of_its_digit_that_is_used_once(self):
+        images, scans = read_numbers(), load_digits()
+        digit_of = {
+            row.tobytes(): label for row, label in zip(scans.data, scans.target, strict=True)
+        }
+        assert len(digit_of) == len(scans.data)
+        halves = np.stack(np.split(images.features.astype(scans.data.dtype), 2, axis=1), axis=1)
+        for (tens, units), label in zip(halves, images.labels, strict=True):
+            digits = digit_of.pop(tens.tobytes()), digit_of.pop(units.tobytes())
+            assert digits == divmod(label, 10)
+
+    def test_every_digit_stands_evenly_in_either_place_of_seen_and_unseen_numbers(self):
+        images = read_numbers()
+        for rows, times in ((images.test_unseen, 2), (images.trainval, 8)):
+            for digits in np.divmod(np.unique(images.labels[rows]), 10):
+                assert np.bincount(digits).tolist() == [times] * 10
+
+    def test_a_number_has_the_attributes_of_its_digits(self):
+        digits, numbers = digit_attributes(), read_numbers().class_attributes
+        np.testing.assert_allclose(np.linalg.norm(numbers, axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(numbers[37] * np.sqrt(2), [*digits[3], *digits[7]], atol=1e-6)
 
 
 def run(code):

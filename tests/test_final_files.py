@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_calibration import some_scores
+from test_calibration import gaps_of, some_scores
 
 from mianet.calibration import seen_unseen_curve
 from mianet.errors import InputError
@@ -35,7 +35,7 @@ def test_shares_are_of_a_classs_own_images():
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True))
 @settings(max_examples=20)
 def test_curves_are_read_back_with_their_area(seeds):
-    curves = {k: seen_unseen_curve(*some_scores(seed)) for k, seed in enumerate(seeds)}
+    curves = {k: seen_unseen_curve(gaps_of(some_scores(seed))) for k, seed in enumerate(seeds)}
     read = read_curves(curves_text(curves))
     assert list(read) == list(curves)
     for number, curve in curves.items():

@@ -55,7 +55,7 @@ def test_the_score_is_the_best_mean_so_far_and_says_where(reports, tmp_path, ask
     of = OBJECTIVES[asked]
     objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path, objective=of))
     assert [r["epoch"] for r in reports] == list(range(1, 21))
-    curve = [r[of.metric] for r in reports]
+    curve = [r[of.value] for r in reports]
     for number, report in enumerate(reports, 1):
         assert report["score"] == max(curve[:number])
         assert report["best_epoch"] == curve.index(report["score"]) + 1

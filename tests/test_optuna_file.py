@@ -13,7 +13,8 @@ from tuning.engine.optuna_file import OPTUNA_FILE, OptunaFile
 from tuning.events.ledger import Ended, EpochDone, Proposed
 from tuning.spec.space import search_space
 
-SPACE = search_space(("alpha", "learning_rate", "latent_activation"))
+WIDE = {"alpha": (1e-5, 1e4), "learning_rate": (1e-5, 1.0)}
+SPACE = search_space(("alpha", "learning_rate", "latent_activation"), WIDE)
 DESCRIPTION = dataclasses.replace(STUDY, space=SPACE)
 PATIENCE = 2
 ENDS = ("finished", "stopped_early", "stopped_early", "infeasible", "failed", None)

@@ -32,7 +32,7 @@ def outcome(training, arm):
     """A made-up outcome: the later an arm is in the table, the worse, and each seed differs."""
     worse, seed = 0.01 * list(ARMS).index(arm), training.seed
     curve = tuple(
-        Metrics(ts, tr, harmonic_mean(tr, ts), t1)
+        Metrics(ts, tr, harmonic_mean(tr, ts), t1, ts * tr, harmonic_mean(tr, ts))
         for ts, tr, t1 in (
             (0.20 - worse + 0.01 * seed + 0.02 * epoch, 0.50 - worse, 0.40 - worse + 0.003 * seed)
             for epoch in range(2)

@@ -29,6 +29,7 @@ from tuning.engine import results, study
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended, EpochDone, Proposed, hold
+from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.space import search_space
 
 TRIALS, EPOCHS, PATIENCE = 20, 12, 4
@@ -48,9 +49,9 @@ def invented_curves(configurations=60, draws=9):
     h[np.arange(EPOCHS) >= lasting[..., None]] = np.nan
     return Curves(
         about=about,
-        values=np.array(sobol_configurations(about, configurations)),
-        h=np.abs(h),
-        t1=np.abs(h),
+        values=sobol_configurations(about, configurations),
+        figures={"harmonic_mean": np.abs(h)},
+        objective="harmonic_mean",
         seconds=random.uniform(0.01, 0.02, configurations),
         lasting=lasting,
     )
@@ -76,7 +77,7 @@ class _Nowhere:
 
 def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     """Search with Ray Tune, one worker, and a trainable that knows the curves."""
-    rows = {tuple(values): row for row, values in enumerate(world.curves.values.tolist())}
+    rows = {tuple(values): row for row, values in enumerate(world.curves.values)}
     mean, lasting, names = world.mean, world.lasting, world.curves.about.names
     spelt = {name: getattr(results, name) for name in ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS")}
     infeasible, configuration = results.INFEASIBLE, results.CONFIGURATION
@@ -169,11 +170,13 @@ def test_every_trial_ends_once_and_workers_share_the_time(workers):
 def test_a_search_is_judged_by_draws_that_it_did_not_meet():
     world = World.of(CURVES, 8)
     met = [
-        d for d in range(9) if any((world.of_draws[0, k] == CURVES.h[0, d]).all() for k in range(5))
+        d
+        for d in range(9)
+        if any((world.of_draws[0, k] == CURVES.objectives[0, d]).all() for k in range(5))
     ]
     assert len(met) == 5
     others = [d for d in range(9) if d not in met]
-    np.testing.assert_allclose(world.truth[0], CURVES.h[0, others].mean(0))
+    np.testing.assert_allclose(world.truth[0], CURVES.objectives[0, others].mean(0))
 
 
 def test_regret_is_that_of_the_highest_score_so_far():
@@ -198,7 +201,7 @@ def test_the_sampler_learns_the_configuration_that_answered():
     for _ in range(12):
         proposed = proposer.propose()
         row = proposer.rows[proposed.number]
-        assert tuple(proposed.configuration.values()) == tuple(CURVES.values[row].tolist())
+        assert tuple(proposed.configuration.values()) == CURVES.values[row]
         known = proposer._study.get_trials(deepcopy=False)[proposed.number]
         assert {n: known.params[n] for n in CURVES.about.names} == dict(proposed.configuration)
         proposer.take(proposed)
@@ -213,11 +216,26 @@ def test_a_table_that_is_used_up_says_so():
         proposer.propose()
 
 
+def test_a_trials_value_is_smoothed_as_a_worker_smoothes_it():
+    curves = dataclasses.replace(
+        CURVES, figures={"ausuc": CURVES.figures["harmonic_mean"]}, objective="ausuc"
+    )
+    world, objective = World.of(curves, 8), OBJECTIVES["ausuc"]
+    for row in (0, 2):
+        reported = []
+        for epoch in range(world.lasting[row]):
+            mean = float(world.of_draws[row, :, epoch].mean())
+            reported.append(objective.with_value({objective.metric: mean}, reported))
+        values = [one[objective.value] for one in reported]
+        np.testing.assert_allclose(world.mean[row, : len(values)], values)
+        assert np.isnan(world.mean[row, len(values) :]).all()
+
+
 @pytest.mark.parametrize("telling", TELLINGS)
 def test_what_is_told_of_a_trial_cut_short(telling):
     world = World.of(CURVES, 1)
     search = Search(
-        sampler="tpe", scheduler=SCHEDULERS["asha"], trials=40, proposer=TELLINGS[telling]
+        sampler="tpe", scheduler=SCHEDULERS["asha"], trials=60, proposer=TELLINGS[telling]
     )
     replayed = Replay(world, search, 1)
     history = replayed.run()
@@ -292,7 +310,9 @@ def test_fresh_draws_and_judges_are_other_draws_than_those_of_the_search():
     whole = np.flatnonzero((curves.lasting == EPOCHS).all(1))
     row = whole[0]
     met = {h[0] for h in world.of_draws[row]}
-    of = [{h[0] for h in curves.h[row, draws]} for draws in (judges._fresh, judges._judging)]
+    of = [
+        {h[0] for h in curves.objectives[row, draws]} for draws in (judges._fresh, judges._judging)
+    ]
     assert [len(met), *map(len, of)] == [5, 5, 5]
     assert len(met | of[0] | of[1]) == 15
     assert judges.truth(row, 1) == pytest.approx(np.mean(list(of[1])))
@@ -301,9 +321,9 @@ def test_fresh_draws_and_judges_are_other_draws_than_those_of_the_search():
 def test_where_few_have_further_draws_the_search_meets_the_first_ones():
     curves = invented_curves(draws=15)
     curves.lasting[7:, 5:] = -1
-    curves.h[7:, 5:] = np.nan
+    curves.objectives[7:, 5:] = np.nan
     world, judges = compare_selection.divided(curves, seed=3)
-    np.testing.assert_array_equal(world.of_draws, curves.h[:, :5])
+    np.testing.assert_array_equal(world.of_draws, curves.objectives[:, :5])
     assert judges.truth(4, 1) > 0
     with pytest.raises(compare_selection.UnrecordedError):
         judges.truth(8, 1)
@@ -311,8 +331,9 @@ def test_where_few_have_further_draws_the_search_meets_the_first_ones():
 
 def test_every_way_of_selecting_keeps_to_the_budget_and_confirming_promises_less():
     curves = invented_curves(configurations=200, draws=15)
-    noise = np.random.default_rng(5).normal(0, 0.3, curves.h.shape[:2])[..., None]
-    noisy = dataclasses.replace(curves, h=np.clip(curves.h + noise, 0, None))
+    h = curves.objectives
+    noise = np.random.default_rng(5).normal(0, 0.3, h.shape[:2])[..., None]
+    noisy = dataclasses.replace(curves, figures={"harmonic_mean": np.clip(h + noise, 0, None)})
     budget = 1200
     found, left_out = compare_selection.compare(noisy, budget, seeds=12)
     assert left_out == 0

@@ -9,6 +9,7 @@ from worlds import small_search_data, small_settings
 
 from mianet.validation import Validation
 from tuning.engine.trial import reported
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 import curve_table
@@ -24,6 +25,7 @@ def path(tmp_path):
     def row(configuration, draw, values, ts, diverged=""):
         return curve_table.Row(
             configuration, draw, values, ts=ts, tr=(5000,) * len(ts), t1=(100,) * len(ts),
+            ausuc=ts, calibrated=ts,
             seconds=0.1, diverged=diverged,
         )  # fmt: skip
 
@@ -51,7 +53,7 @@ def test_a_configuration_has_the_curve_of_its_nearest_neighbour(path):
 def test_a_replayed_epoch_has_the_figures_of_a_real_one(path):
     (epoch, *_) = scale.Curves(path, epochs=2, executions=5).of(dict.fromkeys(NAMES, 1.0))
     real = Validation(small_search_data(), small_settings(), executions=5).epoch()
-    assert set(epoch) == set(reported(real))
+    assert set(epoch) == set(OBJECTIVES[DEFAULT_OBJECTIVE].with_value(reported(real), []))
 
 
 def test_a_replayed_trial_reports_its_best_so_far_and_ends(path):

@@ -15,7 +15,6 @@ from optuna.storages.journal import JournalFileBackend
 from pages import Page
 from ray.cluster_utils import Cluster
 
-from mianet.calibration import at_constant
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from tuning.tracking.model_registry import load_classifier
@@ -48,10 +47,12 @@ def test_it_ends_well_and_prints_both_configurations(searched):
     _, ended = searched
     assert ended.returncode == 0, ended.stderr
     assert "3/3" in ended.stdout
-    paper, selected = ended.stdout.split("test (mean ± sd of 2 seeds)")[1].splitlines()[3:5]
-    assert paper.startswith("paper (trial 2)")
-    assert selected.startswith("selected (trial")
-    assert paper.count("±") == selected.count("±") == 5  # four test figures, and fresh draws
+    assert "\npaper: trial 2, " in ended.stdout
+    assert "\nselected: trial " in ended.stdout
+    _, names, headings, *lines = ended.stdout.split("test: mean ± sd of 2 seeds")[1].splitlines()
+    assert names.split() == ["paper", "selected"]
+    assert headings.split() == ["validation", "fresh", "test"] * 2
+    assert [line.count("±") for line in lines[:6]] == [2, 2, 2, 2, 4, 2]  # AUSUC has fresh draws
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
@@ -78,7 +79,8 @@ def test_the_final_training_keeps_the_confusion_and_the_curve_of_its_test(search
         for name, chosen in (("seen_accuracy", ~unseen), ("unseen_accuracy", unseen)):
             mean = final.figures[f"test_{name}_mean"]
             assert rates[chosen].mean() == pytest.approx(mean)
-            at_zero = [getattr(at_constant([curve], 0.0), name) for curve in final.curves.values()]
+            place = ("seen_accuracy", "unseen_accuracy").index(name)
+            at_zero = [curve.at(np.zeros(1))[place][0] for curve in final.curves.values()]
             assert np.mean(at_zero) == pytest.approx(mean)
         areas = [curve.area for curve in final.curves.values()]
         assert np.mean(areas) == pytest.approx(final.figures["test_ausuc_mean"])
@@ -140,28 +142,24 @@ def test_the_registered_model_loads_and_names_digits(searched):
     assert set(answers["class"]) <= set("0123456789")
 
 
-def test_final_alone_works_later_from_another_folder_and_calibrates(searched, tmp_path):
+def test_final_alone_works_later_elsewhere_with_the_constant_of_the_search(searched, tmp_path):
     folder, _ = searched
     uri = store_of(folder)
-    options = ("--tracking-uri", uri, "--seeds", "1", "--calibrate")
+    options = ("--tracking-uri", uri, "--seeds", "1")
     ended = run("final", "--dataset", "digits", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "version 2 as champion" in ended.stdout
-    assert "calibrated by" in ended.stdout
+    assert "calibrated H" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
     client = mlflow.MlflowClient(uri)
     version = client.get_model_version_by_alias("mianet-digits", "champion")
     final = client.get_run(version.run_id).data
     trial = client.get_run(final.tags["source_run_id"]).data
-    constant = float(final.params["calibration.constant"])
-    chosen = float(final.params["calibration.harmonic_mean"])
-    assert chosen >= trial.metrics["score"] - 1e-6
-    without = f"H {100 * trial.metrics['score']:.1f} without, {100 * chosen:.1f} with"
-    assert without in ended.stdout, "the executions are those that the trial was scored on"
+    constant = float(final.params["calibration"])
+    assert constant == pytest.approx(trial.metrics["best_val_calibration"])
     classifier = load_classifier("models:/mianet-digits@champion", uri)
     assert classifier.calibration == pytest.approx(constant)
-    assert load_classifier("models:/mianet-digits/1", uri).calibration == 0
 
     parts = load_test_parts("digits")
     accuracies = [
@@ -175,7 +173,7 @@ def test_final_alone_works_later_from_another_folder_and_calibrates(searched, tm
         )
     ]
     for name, value in zip(("seen_accuracy", "unseen_accuracy"), accuracies, strict=True):
-        recorded = final.metrics[f"calibrated_test_{name}_mean"]
+        recorded = final.metrics[f"test_calibrated_{name}_mean"]
         assert recorded == pytest.approx(value, abs=0.01)  # an image on the edge may differ
     assert 0 <= final.metrics["test_ausuc_mean"] <= 1
 

@@ -46,6 +46,7 @@ def a_trial(**changes: Any) -> RecordedTrial:
         "data_digest": "d" * 64,
         "code_version": "unknown",
         "started": 2000,
+        "objective": "harmonic_mean",
     }
     return RecordedTrial(**{**values, **changes})
 

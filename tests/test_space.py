@@ -3,13 +3,13 @@
 import typing
 
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from mianet.config import Hyperparameters
 from mianet.data.search_data import DATASETS, paper_hyperparameters
 from mianet.errors import InputError
 from tuning.spec.models import MODELS
 from tuning.spec.space import (
-    DEFAULT_SEARCHED,
     SEARCH_SPACE,
     contains,
     describe,
@@ -33,8 +33,9 @@ def test_the_papers_configuration_lies_inside(dataset):
     assert contains(search_space(), paper_hyperparameters(dataset).as_dict())
 
 
-def test_the_five_of_the_paper_are_searched_by_default():
-    assert DEFAULT_SEARCHED == ("alpha", "beta", "gamma", "learning_rate", "latent_multiplier")
+def test_the_five_of_the_paper_and_the_activation_are_searched_by_default():
+    five = ("alpha", "beta", "gamma", "learning_rate", "latent_multiplier")
+    assert search_space().keys() == {*five, "latent_activation"}
 
 
 def test_a_range_can_be_changed_and_zero_makes_it_linear():
@@ -70,4 +71,6 @@ def test_a_space_that_cannot_be_is_refused(names, ranges, message):
 
 def test_annotations_of_searched_numbers_are_numbers():
     hints = typing.get_type_hints(Hyperparameters)
-    assert all(hints[name] in (int, float) for name in DEFAULT_SEARCHED)
+    for name, entry in SEARCH_SPACE.items():
+        is_list = isinstance(entry.distribution, CategoricalDistribution)
+        assert is_list == (hints[name] not in (int, float))

@@ -61,7 +61,7 @@ SETTINGS = [
 
 WEIGHTS = [  # of eq. 7: each loss by itself beside eq. 1, which has no weight, and all together
     pytest.param({"alpha": a, "beta": b, "gamma": c}, id=f"{a}-{b}-{c}")
-    for a, b, c in [(0, 0, 0), (0.3, 0, 0), (0, 0.02, 0), (0, 0, 0.5), (0.3, 0.02, 0.5)]
+    for a, b, c in [(0, 0, 0), (30, 0, 0), (0, 2, 0), (0, 0, 0.5), (30, 2, 0.5)]
 ]
 
 

@@ -28,6 +28,7 @@ from recorded import epoch_metrics
 from mianet.errors import InputError
 from tuning import study_report
 from tuning.analysis.insights import sentences
+from tuning.analysis.outcome_table import FIGURES
 from tuning.report.charts import Scale
 from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
@@ -75,11 +76,10 @@ def test_nothing_is_fetched_from_anywhere(reported):
 def test_the_figures_are_those_recorded(reported):
     uri, _, figures, best = reported
     page = page_of(reported)
-    names = ("unseen_accuracy", "seen_accuracy", "harmonic_mean", "zsl_accuracy", "ausuc")
     results = results_of(page)
     for role, row in (("paper", "paper’s, trial 0"), ("selected", f"selected, trial {best}")):
         told = results[f"{row}, 8 epochs"]["test, 3 seeds"]
-        for text, name in zip(told, names, strict=True):
+        for text, name in zip(told, FIGURES, strict=True):
             mean, deviation = (100 * figures[role][f"test_{name}_{k}"] for k in ("mean", "sd"))
             assert text == f"{mean:.1f} ± {deviation:.1f}"
         assert told[2] in page.heading

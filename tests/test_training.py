@@ -71,8 +71,8 @@ def test_stopping_is_not_asking_for_more():
 def test_every_variant_learns(variant):
     task = small_task(images=360, width=20, attributes=8)
     settings = small_settings(
-        alpha=0.01,
-        beta=1e-4,
+        alpha=1.0,
+        beta=0.01,
         gamma=0.01,
         hidden_dim=32,
         latent_multiplier=3.0,

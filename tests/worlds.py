@@ -81,8 +81,8 @@ def small_search_data(*, seed=0, classes=8, per_class=20, width=12, attributes=6
 def small_settings(**changes):
     """Hyperparameters at which every loss matters and a step is visible."""
     base = Hyperparameters(
-        alpha=0.3,
-        beta=0.02,
+        alpha=20.0,
+        beta=1.0,
         gamma=0.5,
         learning_rate=3e-3,
         latent_multiplier=1.5,

@@ -38,12 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     add_model_option(parser)
     add_storage_option(parser)
     parser.add_argument("--seeds", type=positive_int, default=5, help="trainings to average over")
-    parser.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="choose a constant on validation to take off seen classes' scores; test without and "
-        "with it, and register the model with it",
-    )
     return parser
 
 

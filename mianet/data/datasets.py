@@ -11,6 +11,7 @@ from typing import Any
 
 from mianet.data.digits import DIGITS
 from mianet.data.images import DatasetSpec
+from mianet.data.numbers import NUMBERS
 from mianet.errors import InputError
 
 SYNTHETIC_PREFIX = "synthetic:"
@@ -105,6 +106,19 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
                 test_seen_images=287,
                 test_unseen_images=358,
                 embedded=DIGITS,
+            ),
+            DatasetSpec(
+                name="numbers",
+                title="numbers",
+                folder=None,
+                feature_dim=128,
+                attribute_dim=40,
+                seen_classes=80,
+                unseen_classes=20,
+                trainval_images=480,
+                test_seen_images=160,
+                test_unseen_images=160,
+                embedded=NUMBERS,
             ),
         )
     }

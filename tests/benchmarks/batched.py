@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    settings = Hyperparameters(alpha=1.0, beta=1e-4)
+    settings = Hyperparameters()
     print(f"{'features':>8}{'weights':>10}{'in turn ms':>12}{'batched ms':>12}{'ratio':>8}")
     for width in arguments.widths:
         tasks = validation_tasks(

@@ -1,6 +1,6 @@
 """Compare ways of searching on recorded curves: regret against compute, with confidence bands.
 
-    python tests/benchmarks/compare_searches.py digits samplers
+    python tests/benchmarks/compare_searches.py numbers samplers
     python tests/benchmarks/compare_searches.py --draw build/search docs/search
 
 The first replays every search of a suite (``SUITES``) with that many seeds and keeps the results;

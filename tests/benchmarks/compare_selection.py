@@ -1,6 +1,6 @@
 """Ask on recorded curves what selecting by fresh draws is worth, against the paper's rule.
 
-    python tests/benchmarks/compare_selection.py digits
+    python tests/benchmarks/compare_selection.py numbers
     python tests/benchmarks/compare_selection.py awa1
 
 Each way has the same budget of epochs of single executions, what it confirms with included:
@@ -77,7 +77,7 @@ class Judges:
         """Return mean H; NaN where one of the draws had diverged by then."""
         if (self._curves.lasting[row, draws] < 0).any():
             raise UnrecordedError
-        return float(self._curves.h[row, draws, epoch - 1].mean())
+        return float(self._curves.objectives[row, draws, epoch - 1].mean())
 
 
 def divided(curves, seed):

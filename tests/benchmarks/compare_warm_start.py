@@ -1,6 +1,6 @@
 """Ask on recorded curves what a warm start from another data set's study is worth.
 
-    python tests/benchmarks/compare_warm_start.py awa1 digits --draws 5 15 --budget 1000
+    python tests/benchmarks/compare_warm_start.py awa1 numbers --draws 5 15 --budget 1000
 
 For each seed the first table is searched, from cold; the best of that study, chosen as
 ``--warm-start`` chooses, begin a search of the second table. Beside it runs the same search from
@@ -31,7 +31,7 @@ from mianet.config import Hyperparameters
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended, EpochDone
-from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import PAPER, RecordedTrial
 from tuning.spec.warm_start import EarlierStudy, warm_points
 
@@ -60,7 +60,7 @@ def as_recorded(world, history, name):
 
 
 def _trial(world, row, ended, last):
-    values = dict(zip(world.curves.about.names, world.curves.values[row].tolist(), strict=True))
+    values = dict(zip(world.curves.about.names, world.curves.values[row], strict=True))
     settings = Hyperparameters.from_mapping(values).as_dict()
     of_draws = world.of_draws[row, :, last.best_epoch - 1]
     return RecordedTrial(
@@ -80,7 +80,7 @@ def _trial(world, row, ended, last):
         data_digest="",
         code_version="",
         started=ended.number,
-        metrics={"val_harmonic_mean": last.score},
+        metrics={OBJECTIVES[world.curves.objective].metric: last.score},
         per_execution=dict(enumerate(of_draws.tolist())),
     )
 
@@ -93,8 +93,8 @@ def compare(source, target, search, seed):
         [as_recorded(World.of(source, seed), before, "source")],
         target.space,
         model="mianet",
-        objective=OBJECTIVES["harmonic_mean"],
-        paper=dict(zip(names, target.values[0].tolist(), strict=True)),
+        objective=OBJECTIVES[DEFAULT_OBJECTIVE],
+        paper=dict(zip(names, target.values[0], strict=True)),
     )
     world = World.of(target, seed)
     warm = Search(

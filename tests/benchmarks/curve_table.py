@@ -1,11 +1,12 @@
 """Recorded learning curves: one small Parquet file a data set, written whole or not at all.
 
-A row is one execution of one configuration. Accuracies are kept as multiples of 1/10000, which is
+A row is one execution of one configuration. Figures are kept as multiples of 1/10000, which is
 finer than an image counts in any of the data sets; the harmonic mean follows from ts and tr.
 """
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from optuna.distributions import CategoricalDistribution
 
 FOLDER = Path(__file__).resolve().parent / "curves"
 UNIT = 10_000
-ACCURACIES = ("ts", "tr", "t1")
+FIGURES = ("ts", "tr", "t1", "ausuc", "calibrated")
 _ABOUT = b"about"
 
 
@@ -49,19 +51,24 @@ class Row:
         configuration: Its number; 0 is the paper's.
         draw: The execution's number.
         values: The hyperparameters, in the order of ``About.names``.
-        ts: By epoch, in units of 1/10000, as are tr and t1; shorter where the training diverged.
+        ts: By epoch, in units of 1/10000, as are the others; shorter where the training diverged.
         tr: Of the seen classes' held-out images.
         t1: Of the unseen classes' images among the unseen classes.
+        ausuc: Area under the seen-unseen curve.
+        calibrated: H at the constant that maximises its mean over the executions trained together:
+            those of a search, or those of a confirmation.
         seconds: Processor seconds of an epoch on one core, training and scoring.
         diverged: Why the training ended early; empty where it did not.
     """
 
     configuration: int
     draw: int
-    values: tuple[float, ...]
+    values: tuple[float | str, ...]
     ts: tuple[int, ...]
     tr: tuple[int, ...]
     t1: tuple[int, ...]
+    ausuc: tuple[int, ...]
+    calibrated: tuple[int, ...]
     seconds: float
     diverged: str = ""
 
@@ -76,6 +83,13 @@ class Row:
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+
+def coordinate(distribution, value):
+    """Return a value as a number: ranges scaled to 0..1 in logarithms, entries of a list apart."""
+    if isinstance(distribution, CategoricalDistribution):
+        return 10.0 * distribution.choices.index(value)
+    return math.log(value / distribution.low) / math.log(distribution.high / distribution.low)
 
 
 def harmonic(ts, tr):
@@ -98,7 +112,7 @@ def read_rows(path):
             values=tuple(columns[name][i] for name in about.names),
             seconds=columns["seconds"][i],
             diverged=columns["diverged"][i],
-            **{name: tuple(columns[name][i]) for name in ACCURACIES},
+            **{name: tuple(columns[name][i]) for name in FIGURES},
         )
         rows[row.key] = row
     return about, rows
@@ -114,8 +128,8 @@ def write_rows(path, about, rows):
         "diverged": pa.array([r.diverged for r in ordered], pa.string()),
     }
     for position, name in enumerate(about.names):
-        columns[name] = pa.array([r.values[position] for r in ordered], pa.float64())
-    for name in ACCURACIES:
+        columns[name] = pa.array([r.values[position] for r in ordered])
+    for name in FIGURES:
         columns[name] = pa.array([getattr(r, name) for r in ordered], pa.list_(pa.uint16()))
     metadata = {_ABOUT: json.dumps(dataclasses.asdict(about)).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)
@@ -129,7 +143,7 @@ def write_rows(path, about, rows):
             compression_level=19,
             use_dictionary=["configuration", "draw", "diverged", *about.names],
             # A third smaller than dictionaries: 15,000 executions stay below 2 MB.
-            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ACCURACIES},
+            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in FIGURES},
         )
         temporary.replace(path)
     finally:

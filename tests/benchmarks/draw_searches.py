@@ -14,7 +14,7 @@ COLOURS = {
     "tpe": "#4477aa", "gp": "#ee6677", "cmaes": "#228833", "qmc": "#ccbb44", "random": "#777777",
     "nsga2": "#aa3377",
 }  # fmt: skip
-TITLES = {"digits": "digits", "awa1": "AwA1"}
+TITLES = {"numbers": "numbers", "awa1": "AwA1"}
 
 
 def draw(results, docs):

@@ -1,15 +1,15 @@
 """Record learning curves of many configurations, for ``replay``: every execution, every epoch.
 
-    python tests/benchmarks/record_curves.py --dataset digits
+    python tests/benchmarks/record_curves.py --dataset numbers
     python tests/benchmarks/record_curves.py --dataset AWA1 --data-dir DIR --share 0.3333 \
         --configurations 150 --further-for 40
 
 Configuration 0 is the paper's, the others are scrambled Sobol points of the default search space.
-Each execution is trained as a search trains it, but to the last epoch. Executions 0 to 4 are those
-of a search with the same seed, the further ones are the fresh draws of its confirmation.
+Each is trained as a search trains it, but to the last epoch. Executions 0 to 4 are those of a
+search with the same seed, the further ones are the fresh draws of its confirmation.
 
-It can be killed at any time: an execution that ended is kept, and the same command goes on. What is
-recorded does not depend on how often that happens, nor on the number of processes.
+It can be killed at any time: what ended is kept, and the same command goes on. What is recorded
+does not depend on how often that happens, nor on the number of processes.
 """
 
 import argparse
@@ -25,17 +25,14 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-import torch
-from curve_table import ACCURACIES, FOLDER, UNIT, About, Row, harmonic, read_rows, write_rows
+from curve_table import FIGURES, FOLDER, UNIT, About, Row, read_rows, write_rows
+from optuna.distributions import CategoricalDistribution
 from scipy.stats import qmc
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
-from mianet.evaluation import evaluate
 from mianet.processor import use_threads
-from mianet.protocol import validation_tasks
-from mianet.training import Training
-from mianet.validation import execution_seed
+from mianet.validation import Validation
 from tuning.spec.space import search_space
 
 SECONDS_BETWEEN_FILES = 300
@@ -83,8 +80,14 @@ def _arguments():
 
 
 def _first(arguments):
-    draws = arguments.executions + (0 if arguments.further_for else arguments.further_draws)
-    return _products(range(arguments.configurations), range(draws))
+    units = _products(range(arguments.configurations), _searched(arguments))
+    if not arguments.further_for:
+        units += _products(range(arguments.configurations), _further(arguments))
+    return units
+
+
+def _searched(arguments):
+    return range(arguments.executions)
 
 
 def _further(arguments):
@@ -92,7 +95,8 @@ def _further(arguments):
 
 
 def _products(configurations, draws):
-    return list(itertools.product(configurations, draws))
+    """Return a unit for each configuration: it and the draws that it is trained on together."""
+    return [(configuration, draws) for configuration in configurations]
 
 
 class Recorder:
@@ -119,20 +123,20 @@ class Recorder:
         self._pack()
 
     def missing(self, units):
-        """Return those (configuration, draw) that are not recorded."""
-        return [unit for unit in units if unit not in self.rows]
+        """Return those that are not recorded whole."""
+        return [(c, draws) for c, draws in units if any((c, d) not in self.rows for d in draws)]
 
-    def keep_all(self, rows):
-        """Keep rows as they come, each in the journal at once."""
+    def keep_all(self, units):
+        """Keep the rows of units as they come, each in the journal at once."""
         packed = time.monotonic()
-        for count, row in enumerate(rows, 1):
+        for count, rows in enumerate(units, 1):
             with self.journal.open("a") as journal:
-                journal.write(f"{row.to_json()}\n")
-            self.rows[row.key] = row
+                journal.write("".join(f"{row.to_json()}\n" for row in rows))
+            self.rows |= {row.key: row for row in rows}
             if time.monotonic() - packed > SECONDS_BETWEEN_FILES:
                 self._pack()
                 packed = time.monotonic()
-                print(f"{count} more executions, {len(self.rows)} in all", flush=True)
+                print(f"{count} more units, {len(self.rows)} executions in all", flush=True)
 
     def _pack(self):
         if self.rows:
@@ -141,7 +145,7 @@ class Recorder:
 
 
 def trained(units, about, data_dir, processes):
-    """Train (configuration, draw) after (configuration, draw), and yield each row when it is done.
+    """Train unit after unit, and yield the rows of each when it is done.
 
     A unit is handed out when a process is free for it, so that little is lost at a kill.
     """
@@ -151,8 +155,8 @@ def trained(units, about, data_dir, processes):
 
         def submit(count):
             return {
-                pool.submit(train_one, about, data_dir, c, configurations[c], draw)
-                for c, draw in itertools.islice(queue, count)
+                pool.submit(train, about, data_dir, c, configurations[c], draws)
+                for c, draws in itertools.islice(queue, count)
             }
 
         running = submit(2 * processes)
@@ -170,26 +174,30 @@ def sobol_configurations(about, count):
     """Return the values of configurations 0, 1, …, of which a longer list begins with the same."""
     paper = paper_hyperparameters(about.dataset).as_dict()
     space = search_space(about.names)
-    low = np.log([space[name].low for name in about.names])
-    high = np.log([space[name].high for name in about.names])
     sobol = qmc.Sobol(len(space), scramble=True, rng=np.random.default_rng(about.seed))
     power = max(0, int(np.ceil(np.log2(max(1, count - 1)))))
-    points = np.exp(low + sobol.random_base2(power) * (high - low))
-    rows = [[paper[name] for name in about.names], *points[: count - 1].tolist()]
-    return [tuple(map(float, row)) for row in rows]
+    points = sobol.random_base2(power)[: count - 1].tolist()
+    drawn = [
+        tuple(_at(space[name], share) for name, share in zip(about.names, point, strict=True))
+        for point in points
+    ]
+    return [tuple(paper[name] for name in about.names), *drawn]
+
+
+def _at(distribution, share):
+    """Return the value at a share of a range, in logarithms, or of a list."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    return float(distribution.low * (distribution.high / distribution.low) ** share)
 
 
 def best_configurations(rows, arguments):
-    """Return the paper's, which every search confirms, and the K that a search scores best.
-
-    Those are the K with the highest mean H over the executions, at any epoch.
-    """
+    """Return the paper's, which every search confirms, and the K with the highest mean AUSUC."""
     scores = {}
     for c in range(arguments.configurations):
-        curves = [rows[c, draw] for draw in range(arguments.executions)]
+        curves = [rows[c, draw] for draw in _searched(arguments)]
         if not any(row.diverged for row in curves):
-            ts, tr = (np.array([getattr(r, n) for r in curves], float) for n in ("ts", "tr"))
-            scores[c] = harmonic(ts, tr).mean(0).max()
+            scores[c] = np.array([row.ausuc for row in curves], float).mean(0).max()
     best = sorted(scores, key=scores.get, reverse=True)[: arguments.further_for]
     return list(dict.fromkeys([0, *best]))
 
@@ -211,41 +219,44 @@ def shared_data(name, data_dir, share, seed):
     )
 
 
-@functools.cache
-def task_of(name, data_dir, share, seed, draw):
-    data = shared_data(name, data_dir, share, seed)
-    (task,) = validation_tasks(
-        data, executions=1, seed=seed, device=torch.device("cpu"), first=draw
-    )
-    return task
-
-
-def train_one(about, data_dir, configuration, values, draw):
-    """Train one execution of one configuration to the last epoch, on one thread."""
+def train(about, data_dir, configuration, values, draws):
+    """Train a configuration on some draws to the last epoch, on one thread; return a row a draw."""
     use_threads(1)
-    task = task_of(about.dataset, data_dir, about.share, about.seed, draw)
+    data = shared_data(about.dataset, data_dir, about.share, about.seed)
     settings = paper_hyperparameters(about.dataset).replace(
         **dict(zip(about.names, values, strict=True))
     )
-    curves, diverged = [], ""
+    epochs, diverged = [], ""
     begun = time.process_time()
-    training = Training(task, settings, seed=execution_seed(about.seed, draw))
+    validation = Validation(data, settings, executions=len(draws), seed=about.seed, first=draws[0])
     try:
         for _ in range(about.epochs):
-            epoch = training.epoch()
-            metrics = evaluate(epoch.model, epoch.scaler, task)
-            curves.append((metrics.unseen_accuracy, metrics.seen_accuracy, metrics.zsl_accuracy))
+            epochs.append([_figures(metrics) for metrics in validation.epoch().executions])
     except DivergedError as error:
         diverged = str(error)
-    seconds = (time.process_time() - begun) / max(1, len(curves))
-    units = np.rint(np.array(curves).reshape(-1, 3) * UNIT).astype(int).T.tolist()
-    return Row(
-        configuration,
-        draw,
-        values,
-        seconds=round(seconds, 5),
-        diverged=diverged,
-        **{name: tuple(column) for name, column in zip(ACCURACIES, units, strict=True)},
+    seconds = (time.process_time() - begun) / max(1, len(epochs)) / len(draws)
+    units = np.rint(np.reshape(epochs, (-1, len(draws), len(FIGURES))) * UNIT).astype(int)
+    return [
+        Row(
+            configuration,
+            draw,
+            values,
+            seconds=round(seconds, 5),
+            diverged=diverged,
+            **{name: tuple(units[:, place, f].tolist()) for f, name in enumerate(FIGURES)},
+        )
+        for place, draw in enumerate(draws)
+    ]
+
+
+def _figures(metrics):
+    """Return an execution's figures in the order of ``FIGURES``."""
+    return (
+        metrics.unseen_accuracy,
+        metrics.seen_accuracy,
+        metrics.zsl_accuracy,
+        metrics.ausuc,
+        metrics.calibrated_harmonic_mean,
     )
 
 

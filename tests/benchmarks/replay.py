@@ -17,16 +17,17 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import optuna
-from curve_table import ACCURACIES, UNIT, About, harmonic, read_rows
+from curve_table import FIGURES, UNIT, About, coordinate, harmonic, read_rows
 
 from tuning.engine.searcher import Proposer
 from tuning.engine.stopping import Rule, Stopping
 from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
 
 EXECUTIONS = 5
@@ -38,51 +39,60 @@ class Curves:
 
     Attributes:
         about: What they were recorded with.
-        values: (configurations, hyperparameters); row 0 is the paper's.
-        h: (configurations, draws, epochs), harmonic means; NaN where nothing was recorded.
-        t1: ZSL accuracies likewise.
+        values: A tuple a configuration, in the order of ``about.names``; the first is the paper's.
+        figures: Name of an objective → (configurations, draws, epochs); NaN where nothing was
+            recorded.
+        objective: Which of them a search maximises.
         seconds: (configurations,), processor seconds of an epoch of one execution.
         lasting: (configurations, draws), epochs before the training diverged, else all epochs; -1
             where nothing was recorded.
     """
 
     about: About
-    values: np.ndarray
-    h: np.ndarray
-    t1: np.ndarray
+    values: Sequence[tuple[float | str, ...]]
+    figures: Mapping[str, np.ndarray]
+    objective: str
     seconds: np.ndarray
     lasting: np.ndarray
 
     @property
+    def objectives(self):
+        """Return what a search maximises: (configurations, draws, epochs)."""
+        return self.figures[self.objective]
+
+    @property
     def draws(self):
-        return self.h.shape[1]
+        return self.objectives.shape[1]
 
     @property
     def epochs(self):
-        return self.h.shape[2]
+        return self.objectives.shape[2]
 
     @functools.cached_property
     def space(self):
         return search_space(self.about.names)
 
-    @functools.cached_property
-    def log_ranges(self):
-        """Return the logarithms of the space's lower bounds, and the widths above them."""
-        of = [self.space[name] for name in self.about.names]
-        low, high = (np.log([getattr(d, end) for d in of]) for end in ("low", "high"))
-        return low, high - low
+    def point(self, values):
+        """Return a configuration's values as numbers whose distances mean something.
+
+        Ranges are scaled to 0..1, in logarithms; two entries of a list are farther apart than any
+        two ends of ranges.
+        """
+        return np.array(
+            [coordinate(self.space[n], v) for n, v in zip(self.about.names, values, strict=True)]
+        )
 
     @functools.cached_property
     def points(self):
-        """Return the values in logarithms, scaled to 0..1 over the search space."""
-        low, width = self.log_ranges
-        return (np.log(self.values) - low) / width
+        """Return the point of each configuration."""
+        return np.array([self.point(values) for values in self.values])
 
 
-def load_curves(path, draws=None, further=0):
+def load_curves(path, draws=None, further=0, objective=DEFAULT_OBJECTIVE):
     """Read the configurations of which the first ``draws`` executions were all recorded.
 
-    With ``further``, so many more draws follow, which need not have been recorded.
+    With ``further``, so many more draws follow, which need not have been recorded. A search
+    maximises ``objective``.
     """
     about, rows = read_rows(path)
     draws = draws or 1 + max(draw for _, draw in rows)
@@ -94,19 +104,24 @@ def load_curves(path, draws=None, further=0):
     whole = set(range(draws))
     complete = [c for c, of in sorted(by_configuration.items()) if whole <= of.keys()]
     shape = (len(complete), wide, about.epochs)
-    found = {name: np.full(shape, np.nan) for name in ACCURACIES}
+    found = {name: np.full(shape, np.nan) for name in FIGURES}
     lasting = np.full(shape[:2], -1)
     for i, c in enumerate(complete):
         for draw, row in by_configuration[c].items():
             lasting[i, draw] = len(row.ts)
-            for name in ACCURACIES:
-                found[name][i, draw, : len(row.ts)] = getattr(row, name)
+            for name in FIGURES:
+                found[name][i, draw, : len(row.ts)] = np.divide(getattr(row, name), UNIT)
     of = [by_configuration[c] for c in complete]
     return Curves(
         about=about,
-        values=np.array([rows_of[0].values for rows_of in of]),
-        h=harmonic(found["ts"] / UNIT, found["tr"] / UNIT),
-        t1=found["t1"] / UNIT,
+        values=[rows_of[0].values for rows_of in of],
+        figures={
+            "harmonic_mean": harmonic(found["ts"], found["tr"]),
+            "zsl_accuracy": found["t1"],
+            "ausuc": found["ausuc"],
+            "calibrated": found["calibrated"],
+        },
+        objective=objective,
         # The median: what else the machine did at the time made some executions slower.
         seconds=np.array([np.median([r.seconds for r in rows_of.values()]) for rows_of in of]),
         lasting=lasting,
@@ -119,10 +134,11 @@ class World:
 
     Attributes:
         curves: The table.
-        mean: (configurations, epochs), mean H over the search's draws; NaN after divergence.
-        of_draws: (configurations, executions, epochs), H of each of them.
+        mean: (configurations, epochs), a trial's value: the mean objective over the search's draws
+            and the objective's window of epochs; NaN after divergence.
+        of_draws: (configurations, executions, epochs), the objective of each of those draws.
         lasting: (configurations,), epochs before the first of those draws diverged.
-        truth: (configurations, epochs), mean H over all other draws; 0 after divergence.
+        truth: (configurations, epochs), mean objective over all other draws; 0 after divergence.
     """
 
     curves: Curves
@@ -141,19 +157,25 @@ class World:
     @classmethod
     def meeting(cls, curves, mine, others):
         """Return the world of a search that meets some draws and is judged by others."""
-        of_draws = curves.h[:, mine]
+        of_draws = curves.objectives[:, mine]
         return cls(
             curves,
-            of_draws.mean(1),
+            smoothed(of_draws.mean(1), OBJECTIVES[curves.objective].window),
             of_draws,
             curves.lasting[:, mine].min(1),
-            np.nan_to_num(curves.h[:, others].mean(1)),
+            np.nan_to_num(curves.objectives[:, others].mean(1)),
         )
 
     @property
     def best(self):
-        """Return the highest true mean H of the table, over configurations and epochs."""
+        """Return the highest true objective of the table, over configurations and epochs."""
         return self.truth.max()
+
+
+def smoothed(curves, window):
+    """Return the mean of each epoch and those before it, up to ``window`` in all."""
+    epochs = range(1, curves.shape[1] + 1)
+    return np.stack([curves[:, max(0, e - window) : e].mean(1) for e in epochs], axis=1)
 
 
 class TableProposer(Proposer):
@@ -165,19 +187,17 @@ class TableProposer(Proposer):
 
     def __init__(self, curves, *, sampler, seed, warm=()):
         names = curves.about.names
-        paper = dict(zip(names, curves.values[0].tolist(), strict=True))
+        paper = dict(zip(names, curves.values[0], strict=True))
         super().__init__(curves.space, sampler=sampler, seed=seed, paper=paper, warm=warm)
         self.curves = curves
         self.rows = {}
         self.asked = []
         self._free = np.ones(len(curves.values), bool)
-        self._low, self._width = curves.log_ranges
 
     def propose(self):
         asked = super().propose()
         names = self.curves.about.names
-        wanted = np.log([asked.configuration[name] for name in names])
-        point = (wanted - self._low) / self._width
+        point = self.curves.point([asked.configuration[name] for name in names])
         self.asked.append(point)
         if not self._free.any():
             raise ValueError(f"a search must be of {len(self._free)} trials at most, as recorded")
@@ -185,7 +205,7 @@ class TableProposer(Proposer):
         row = int(distance.argmin())
         self._free[row] = False
         self.rows[asked.number] = row
-        values = dict(zip(names, self.curves.values[row].tolist(), strict=True))
+        values = dict(zip(names, self.curves.values[row], strict=True))
         self._put(asked.number, values)
         return Proposed(asked.number, values, asked.origin)
 
@@ -246,9 +266,9 @@ class Trial:
     Attributes:
         proposed: What it tries.
         row: The row of the table that answers.
-        curve: Mean H by epoch.
+        curve: The trial's value by epoch.
         epoch: Epochs finished.
-        score: Best mean H so far.
+        score: The best of it so far.
         best_epoch: Where that was.
     """
 

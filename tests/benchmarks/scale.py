@@ -30,7 +30,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import ray
-from curve_table import FOLDER, UNIT, harmonic, read_rows
+from curve_table import FIGURES, FOLDER, UNIT, coordinate, harmonic, read_rows
 from ray.air.execution.resources.placement_group import PlacementGroupAcquiredResources
 from ray.cluster_utils import Cluster
 from ray.tune import Trainable
@@ -47,12 +47,14 @@ from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCO
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import Stopping
 from tuning.events.ledger import Ledger, hold
+from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
 from tuning.tracking.recording import JOURNAL_FOLDER, StudyRecorder
 from tuning.tracking.run_messages import Runs
 from tuning.tracking.store import open_store
 
 FILES = ("ledger.jsonl", "optuna.log", "record", "tune")
+VALUE = OBJECTIVES[DEFAULT_OBJECTIVE].value
 LINES = 20
 """How many lines are printed at most."""
 
@@ -72,8 +74,8 @@ class Replay(Trainable):
     def step(self):
         metrics = self._epochs[self._number]
         self._number += 1
-        if metrics["val_harmonic_mean"] > self._score:
-            self._score, self._best = metrics["val_harmonic_mean"], self._number
+        if metrics[VALUE] > self._score:
+            self._score, self._best = metrics[VALUE], self._number
         last = self._number == len(self._epochs)
         told = {SCORE: self._score, BEST_EPOCH: self._best, METRICS: list(metrics.items())}
         return {EPOCH: self._number, "done": last, **told}
@@ -93,26 +95,28 @@ class Curves:
             if draw < executions and not row.diverged:
                 draws.setdefault(number, []).append(row)
         whole = [rows for rows in draws.values() if len(rows) == executions]
-        self._points = np.log([rows[0].values for rows in whole])
-        shape = ("ts", "tr", "t1")
+        self._space = search_space(self.names)
+        self._points = np.array([self._point(rows[0].values) for rows in whole])
         self._values = (
             np.array(
-                [[[getattr(r, n)[: self.epochs] for n in shape] for r in rows] for rows in whole]
+                [[[getattr(r, n)[: self.epochs] for n in FIGURES] for r in rows] for rows in whole]
             )
             / UNIT
         )  # configurations, executions, figures, epochs
 
     def of(self, configuration):
-        point = np.log([configuration[name] for name in self.names])
-        spread = self._points.std(0)
-        nearest = np.argmin((((self._points - point) / spread) ** 2).sum(1))
+        point = self._point([configuration[name] for name in self.names])
+        nearest = np.argmin(((self._points - point) ** 2).sum(1))
         return [self._metrics(self._values[nearest, :, :, e]) for e in range(self.epochs)]
 
+    def _point(self, values):
+        return [coordinate(self._space[n], v) for n, v in zip(self.names, values, strict=True)]
+
     def _metrics(self, values):
-        ts, tr, t1 = values.T
+        ts, tr, t1, ausuc, calibrated = values.T
         figures = {
             "unseen_accuracy": ts, "seen_accuracy": tr, "harmonic_mean": harmonic(ts, tr),
-            "zsl_accuracy": t1,
+            "zsl_accuracy": t1, "ausuc": ausuc, "calibrated_harmonic_mean": calibrated,
         }  # fmt: skip
         return {
             **{f"val_{name}": float(of.mean()) for name, of in figures.items()},
@@ -121,6 +125,8 @@ class Curves:
                 for name, of in figures.items()
                 for k, value in enumerate(of)
             },
+            VALUE: float(ausuc.mean()),
+            CALIBRATION: 0.1,
             **dict.fromkeys(("loss_matching", "loss_orthogonality"), 0.123456789),
             **dict.fromkeys(("loss_reconstruction", "loss_modality"), 9.87654321),
         }  # fmt: skip
@@ -310,7 +316,7 @@ def search(arguments, curves):
         max_epochs=curves.epochs, patience=10, executions=5, seed=0, sampler=arguments.sampler,
         scheduler=arguments.scheduler,
     )  # fmt: skip
-    data = load_search_data("digits")
+    data = load_search_data("numbers")
     share = Share(arguments.workers, 1, 0)
     study.objective = Replay
     uri = arguments.tracking_uri or f"sqlite:///{arguments.folder}/mlflow.db"
@@ -367,7 +373,7 @@ def _arguments():
     parser.add_argument("--sampler", default="qmc")
     parser.add_argument("--scheduler", default="asha")
     parser.add_argument("--max-epochs", type=int, default=30)
-    parser.add_argument("--curves", type=Path, default=FOLDER / "digits.parquet")
+    parser.add_argument("--curves", type=Path, default=FOLDER / "numbers.parquet")
     parser.add_argument("--folder", type=Path, required=True, help="emptied first")
     parser.add_argument("--tracking-uri", help="a server instead of SQLite in the folder")
     parser.add_argument(

@@ -82,7 +82,7 @@ def our_seconds(name, steps, threads):
 
 
 def prepare(spec):
-    settings = Hyperparameters(alpha=1.0, beta=1e-4)
+    settings = Hyperparameters()
     task, batches = random_task(spec, settings.batch_images)
     model = build_model(
         settings,

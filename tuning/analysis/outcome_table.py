@@ -15,6 +15,8 @@ FIGURES = MappingProxyType(
         "seen_accuracy": "tr",
         "harmonic_mean": "H",
         "zsl_accuracy": "T1",
+        "ausuc": "AUSUC",
+        "calibrated_harmonic_mean": "calibrated H",
     }
 )
 """Figures of a configuration → their symbols in tables."""
@@ -25,22 +27,22 @@ class Row:
     """A configuration's figures, as fractions of 1; a missing figure is printed as ``-``.
 
     Attributes:
-        name: What the configuration is called.
-        epochs: How long it was trained.
+        name: What the configuration is called, in a word.
+        detail: Which trial it is, and how long it was trained.
         validation: Figure → mean over the executions at that epoch.
         fresh: What was selected for on each fresh draw, where the configuration was confirmed.
         test: ``<figure>_mean`` and ``<figure>_sd`` over the seeds.
     """
 
     name: str
-    epochs: int
+    detail: str
     validation: Mapping[str, float]
     test: Mapping[str, float]
     fresh: Sequence[float] = ()
 
 
 def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int, symbol: str = "H") -> str:
-    """Return validation beside test figures, in percent, one configuration a line.
+    """Return validation beside test figures, in percent, one figure a line.
 
     Args:
         rows: The configurations.
@@ -49,21 +51,22 @@ def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int, symbol
         symbol: What was selected for, as tables call it.
     """
     draws = max(len(row.fresh) for row in rows)
-    fresh = (f"{draws} fresh draws", symbol)
-    cells = [
-        {
-            ("", "epochs"): str(row.epochs),
-            **{("validation", s): _percent(row.validation.get(f)) for f, s in FIGURES.items()},
-            **({fresh: _over_draws(row.fresh)} if draws else {}),
-            **{("test", s): _over_seeds(row.test, f) for f, s in FIGURES.items()},
-        }
-        for row in rows
-    ]
-    table = pd.DataFrame(cells, index=[row.name for row in rows])
-    table.columns = pd.MultiIndex.from_tuples(table.columns)
-    return (
-        f"percent; validation ({executions} executions), test (mean ± sd of {seeds} seeds)\n"
-        f"{table.to_string()}"
+    columns = {}
+    for row in rows:
+        validation = {s: _percent(row.validation.get(f)) for f, s in FIGURES.items()}
+        columns[row.name, "validation"] = validation
+        if draws:
+            columns[row.name, "fresh"] = {symbol: _over_draws(row.fresh)}
+        columns[row.name, "test"] = {s: _over_seeds(row.test, f) for f, s in FIGURES.items()}
+    table = pd.DataFrame(columns, dtype=object).fillna("")
+    fresh = f"fresh: {draws} fresh draws, mean ± sd; " if draws else ""
+    return "\n".join(
+        [
+            *(f"{row.name}: {row.detail}" for row in rows),
+            f"percent; validation: {executions} executions; {fresh}"
+            f"test: mean ± sd of {seeds} seeds",
+            table.to_string(),
+        ]
     )
 
 

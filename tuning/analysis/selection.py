@@ -3,7 +3,8 @@
 Only trials whose scores can be compared are compared: same data, protocol and objective. A trial
 counts if it ended well and all its executions have a score; one that was stopped early counts by
 the best epoch that it reached. Where some have been confirmed on fresh draws, the choice is among
-those and goes by the fresh draws.
+those and goes by the mean over searched and fresh draws; what is then said of the chosen one is
+said by the fresh draws alone, which had no part in making it a contender.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def _fitting(
 
 
 def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return the trials that most fresh draws are shared by, the best on them first."""
+    """Return the trials that most fresh draws are shared by, the best on all their draws first."""
     draws = Counter(
         frozenset(trial.confirmation.per_draw) for trial in ranked if trial.confirmation
     )
@@ -178,7 +179,7 @@ def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
         return []
     shared = max(draws, key=lambda these: (draws[these], len(these)))
     chosen = [t for t in ranked if t.confirmation and t.confirmation.per_draw.keys() == shared]
-    return sorted(chosen, key=lambda t: -t.confirmation.score if t.confirmation else 0.0)
+    return sorted(chosen, key=lambda trial: -statistics.fmean(trial.all_draws.values()))
 
 
 def _rank(trial: RecordedTrial) -> tuple[float, int, int, str]:
@@ -245,16 +246,16 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
     best, fresh = confirmed[0], _per_draw(confirmed[0])
     sentences = [
         f"Trial {best.number} of study {best.study} is the best of {len(confirmed)} confirmed "
-        f"among {among} candidates: {best.symbol} {_with_error(fresh)} on "
+        f"among {among} candidates, by all its draws: {best.symbol} {_with_error(fresh)} on "
         f"{len(fresh)} fresh draws at epoch {best.best_epoch}, "
         f"{100 * best.score:.2f}% when searched."
     ]
     if len(confirmed) > 1:
         second = confirmed[1]
         difference = paired_difference(fresh, _per_draw(second))
-        told = "" if difference.told_apart else "cannot be told apart from it: "
+        told = {1: "is behind it", 0: "cannot be told apart from it", -1: "is ahead of it there"}
         sentences.append(
-            f"The second, trial {second.number}, {told or 'is behind it: '}{difference}."
+            f"The second, trial {second.number}, {told[difference.sign]}: {difference}."
         )
     papers = [trial for trial in confirmed if trial.is_paper and trial is not best]
     if papers:

@@ -8,13 +8,11 @@ import sys
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
-from mianet.errors import InputError
 from tuning.analysis.selection import Selection, select
 from tuning.cli.command_line import FAILED
 from tuning.cli.terminal import StatusLine
 from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
-from tuning.finals.calibrating import calibrate
 from tuning.finals.recording import Tested, record, register
 from tuning.finals.table import table
 from tuning.finals.training import FinalTrainings, Setup, need_of_trainings
@@ -25,11 +23,6 @@ from tuning.tracking.recording import deliver_waiting_for, read_trials
 
 def train_and_test(options: argparse.Namespace) -> int:
     """Train the selected and the paper's configuration, and test them; return the exit code."""
-    if options.calibrate and options.model != MIANET:
-        raise InputError(
-            f"--calibrate must be of {MIANET}, the model that is registered, but got --model "
-            f"{options.model}; leave it out"
-        )
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
     data = load_search_data(options.dataset, options.data_dir)
@@ -39,16 +32,12 @@ def train_and_test(options: argparse.Namespace) -> int:
     print(selection.why, flush=True)
     chosen = _configurations(selection)
     setup = _connect(options, data, source.origin, chosen)
-    calibrations, tested = {}, {}
-    if options.calibrate:
-        with StatusLine() as line:
-            calibrations["selected"] = calibrate(data, selection.trial, setup.share, line)
+    tested = {}
     with StatusLine() as line:
         trainings = FinalTrainings(chosen, setup, line)
         for role, trial in chosen.items():
             results = trainings.results(role)
-            calibration = calibrations.get(role)
-            tested[role] = record(role, trial, results, setup, calibration, uri, options.storage)
+            tested[role] = record(role, trial, results, setup, uri, options.storage)
     print(table(tested, seeds=len(setup.seeds)), flush=True)
     if options.model == MIANET:
         return _register(tested["selected"], uri, data)

@@ -20,7 +20,7 @@ from mianet.config import Settings
 from mianet.data.datasets import find_dataset
 from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError, InputError
-from mianet.evaluation import Metrics
+from mianet.evaluation import Outcome, summarise
 from mianet.processor import use_threads
 from mianet.validation import score_execution
 from tuning.analysis.comparison import paired_difference
@@ -28,7 +28,7 @@ from tuning.compute.cluster import Share
 from tuning.compute.display import Display
 from tuning.compute.waiting import Tasks, Timed
 from tuning.spec.models import MODELS, read_settings
-from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.objectives import CALIBRATION, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, RecordedTrial
 from tuning.tracking.recording import FinalDescription, FinalRecorder
 
@@ -165,7 +165,7 @@ def _score(
     seed: int,
     threads: int,
     device: str,
-) -> Metrics | DivergedError:
+) -> Outcome | DivergedError:
     use_threads(threads)
     try:
         return score_execution(
@@ -188,10 +188,12 @@ def _record(
     results = [one.result for one in timed]
     objective = OBJECTIVES[trial.objective]
     scores: dict[str, float] = {}
-    for number, result in zip(draws.numbers, results, strict=True):
-        if isinstance(result, Metrics):
-            figures = objective.completed(result.as_dict("val_"))
-            recorder.seed_finished(figures)
+    outcomes = {n: r for n, r in zip(draws.numbers, results, strict=True) if isinstance(r, Outcome)}
+    if outcomes:
+        summary = summarise(list(outcomes.values()))
+        for number, metrics in zip(outcomes, summary.executions, strict=True):
+            figures = objective.with_metric(metrics.as_dict("val_"))
+            recorder.seed_finished(figures | {CALIBRATION: summary.calibration})
             scores[f"{objective.execution_prefix}{number}"] = figures[objective.metric]
     diverged = [str(r) for r in results if isinstance(r, DivergedError)]
     recorder.close(

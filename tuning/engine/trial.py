@@ -30,7 +30,7 @@ from tuning.engine.results import (
     SCORE,
 )
 from tuning.spec.models import MODELS
-from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
+from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 
 _logger = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     score, best_epoch, number = -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
-            if metrics[plan.objective.metric] > score:
-                score, best_epoch = metrics[plan.objective.metric], number
+            if metrics[plan.objective.value] > score:
+                score, best_epoch = metrics[plan.objective.value], number
             told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
             tune.report({EPOCH: number, **told})
     except DivergedError as error:
@@ -108,6 +108,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         "executions": plan.executions,
         "seed": plan.seed,
         "data": data.digest,
+        "objective": plan.objective.name,
     }
     file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
     validation = Validation(
@@ -121,10 +122,10 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
     done: list[dict[str, float]] = []
     if saved := file.load():
         validation.restore(saved.state)
-        done = [plan.objective.completed(metrics) for metrics in saved.curve]
+        done = list(map(dict, saved.curve))
         yield from done
     while len(done) < plan.epochs:
-        done.append(plan.objective.completed(reported(validation.epoch())))
+        done.append(plan.objective.with_value(reported(validation.epoch()), done))
         _insure(file, Checkpoint(done, validation.state()))
         yield done[-1]
 
@@ -138,7 +139,7 @@ def _insure(file: CheckpointFile, checkpoint: Checkpoint) -> None:
 
 def reported(epoch: ValidationEpoch) -> dict[str, float]:
     """Return the figures of an epoch under the names that are recorded."""
-    metrics = epoch.mean.as_dict("val_")
+    metrics = epoch.mean.as_dict("val_") | {CALIBRATION: epoch.calibration}
     for execution, of_execution in enumerate(epoch.executions):
         for name, value in of_execution.as_dict("val_").items():
             metrics[f"{name}_execution_{execution}"] = value

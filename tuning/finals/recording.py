@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mianet.calibration import Calibration, at_constant
 from mianet.data.datasets import find_dataset
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
@@ -27,9 +25,6 @@ from tuning.tracking.recording import (
     register_model,
 )
 
-CALIBRATED = "calibrated_"
-"""Comes before the name of a test figure under the chosen calibration."""
-
 
 @dataclass(frozen=True)
 class Tested:
@@ -42,7 +37,6 @@ class Tested:
         diverged: Whether a seed did.
         classifier: The model of the first seed; None if a seed diverged, or for a model that is
             there to compare with.
-        calibration: What was chosen for it on validation, if it was asked for.
     """
 
     trial: RecordedTrial
@@ -50,7 +44,6 @@ class Tested:
     run_id: str
     diverged: bool
     classifier: Classifier | None
-    calibration: Calibration | None = None
 
 
 def record(
@@ -58,7 +51,6 @@ def record(
     trial: RecordedTrial,
     results: Iterable[SeedResult],
     setup: Setup,
-    calibration: Calibration | None,
     uri: str,
     storage: Path,
 ) -> Tested:
@@ -69,7 +61,6 @@ def record(
         trial: The recorded trial that it is from.
         results: What comes of each seed; awaited while they are recorded.
         setup: What all final trainings share.
-        calibration: What was chosen on validation, if it was asked for.
         uri: The tracking store.
         storage: Folder that keeps what the store has not taken yet.
 
@@ -80,13 +71,13 @@ def record(
         InputError: The store does not answer or cannot be written to; found in seconds.
         RecordingError: Something did not reach the store.
     """
-    description = _describe(role, trial, calibration, setup)
+    description = _describe(role, trial, setup)
     ended = []
     with FinalRecorder.open(uri, description, storage) as recorder:
         for result in results:
             ended.append(result)
             if isinstance(result.outcome, FinalResult):
-                recorder.seed_finished(_figures(result.outcome, calibration))
+                recorder.seed_finished(_figures(result.outcome, trial.calibration))
         trained = {r.seed: r.outcome for r in ended if isinstance(r.outcome, FinalResult)}
         if trained:
             _add_files(recorder, trained, setup.test)
@@ -97,7 +88,7 @@ def record(
             summary={COMPUTE_SECONDS: sum(one.seconds for one in ended)},
         )
     classifier = None if diverged else trained[setup.seeds[0]].classifier
-    return Tested(trial, figures, recorder.run_id, bool(diverged), classifier, calibration)
+    return Tested(trial, figures, recorder.run_id, bool(diverged), classifier)
 
 
 def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | None:
@@ -113,20 +104,13 @@ def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | No
     """
     if tested.classifier is None:
         return None
-    constant = tested.calibration.constant if tested.calibration else 0.0
     return register_model(
         uri,
         run_id=tested.run_id,
         dataset=data.name,
-        classifier=dataclasses.replace(tested.classifier, calibration=constant),
+        classifier=tested.classifier,
         example=data.features[:2],
     )
-
-
-def accuracies(calibration: Calibration) -> dict[str, float]:
-    """Return ts, tr and H under a constant; T1 does not depend on it."""
-    names = ("unseen_accuracy", "seen_accuracy", "harmonic_mean")
-    return {name: getattr(calibration, name) for name in names}
 
 
 def _add_files(
@@ -141,18 +125,16 @@ def _add_files(
     recorder.add_file(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()}))
 
 
-def _figures(result: FinalResult, calibration: Calibration | None) -> dict[str, float]:
-    """Return a seed's test figures: plain, and where a constant was chosen, with it too."""
-    figures = result.metrics.as_dict("test_") | {"test_ausuc": result.curve.area}
-    if calibration is None:
-        return figures
-    with_constant = accuracies(at_constant([result.curve], calibration.constant))
-    return figures | {f"{CALIBRATED}test_{name}": v for name, v in with_constant.items()}
+def _figures(result: FinalResult, calibration: float) -> dict[str, float]:
+    """Return a seed's test figures, plain and with the constant that validation chose."""
+    (seen,), (unseen,) = result.curve.at(np.array([calibration]))
+    return result.metrics.as_dict("test_") | {
+        "test_calibrated_unseen_accuracy": float(unseen),
+        "test_calibrated_seen_accuracy": float(seen),
+    }
 
 
-def _describe(
-    role: str, trial: RecordedTrial, calibration: Calibration | None, setup: Setup
-) -> FinalDescription:
+def _describe(role: str, trial: RecordedTrial, setup: Setup) -> FinalDescription:
     images, feature_dim = setup.data.features.shape
     return FinalDescription(
         role=role,
@@ -171,7 +153,7 @@ def _describe(
         settings={
             "cpus": setup.share.cpus,
             "gpus": setup.share.gpus,
-            **({"calibration": dataclasses.asdict(calibration)} if calibration else {}),
+            "calibration": trial.calibration,
         },
         device=setup.share.device,
         objective=trial.objective,

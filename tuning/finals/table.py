@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
-from mianet.calibration import Calibration
 from tuning.analysis.outcome_table import Row, comparison_table
-from tuning.finals.recording import CALIBRATED, Tested, accuracies
+from tuning.finals.recording import Tested
 from tuning.spec.records import RecordedTrial
 
 
@@ -20,16 +18,15 @@ def table(tested: Mapping[str, Tested], *, seeds: int) -> str:
     """
     rows = []
     for role, one in tested.items():
-        row = Row(
-            name=f"{role} (trial {one.trial.number})",
-            epochs=one.trial.best_epoch,
-            validation=_renamed(one.trial.metrics, "val_"),
-            fresh=_fresh(one.trial),
-            test=_renamed(one.figures, "test_"),
+        rows.append(
+            Row(
+                name=role,
+                detail=f"trial {one.trial.number}, {one.trial.best_epoch} epochs",
+                validation=_renamed(one.trial.metrics, "val_"),
+                fresh=_fresh(one.trial),
+                test=_renamed(one.figures, "test_"),
+            )
         )
-        rows.append(row)
-        if one.calibration:
-            rows.append(_calibrated(row, one.calibration, one.figures))
     selected = tested["selected"].trial
     return comparison_table(
         rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
@@ -38,15 +35,6 @@ def table(tested: Mapping[str, Tested], *, seeds: int) -> str:
 
 def _fresh(trial: RecordedTrial) -> tuple[float, ...]:
     return tuple(trial.confirmation.per_draw.values()) if trial.confirmation else ()
-
-
-def _calibrated(row: Row, calibration: Calibration, figures: Mapping[str, float]) -> Row:
-    return dataclasses.replace(
-        row,
-        name=f"calibrated by {calibration.constant:.3f}",
-        validation={**row.validation, **accuracies(calibration)},
-        test={**row.test, **_renamed(figures, f"{CALIBRATED}test_")},
-    )
 
 
 def _renamed(figures: Mapping[str, float], prefix: str) -> dict[str, float]:

@@ -83,13 +83,21 @@ class FinalTrainings:
     ) -> list[ray.ObjectRef]:
         settings, share = read_settings(trial.hyperparameters), self._setup.share
         return [
-            self._tasks.start(_train, data, test, settings, trial.best_epoch, seed, share)
+            self._tasks.start(
+                _train, data, test, settings, trial.best_epoch, trial.calibration, seed, share
+            )
             for seed in self._setup.seeds
         ]
 
 
 def _train(
-    data: SearchData, test: TestParts, settings: Settings, epochs: int, seed: int, share: Share
+    data: SearchData,
+    test: TestParts,
+    settings: Settings,
+    epochs: int,
+    calibration: float,
+    seed: int,
+    share: Share,
 ) -> FinalResult | DivergedError:
     use_threads(share.threads)
     try:
@@ -99,6 +107,7 @@ def _train(
             settings,
             epochs=epochs,
             seed=seed,
+            calibration=calibration,
             device=share.device,
             begin=MODELS[settings.model].begin,
         )
@@ -109,7 +118,11 @@ def _train(
 def _words(outcome: FinalResult | DivergedError) -> str:
     if isinstance(outcome, DivergedError):
         return f"diverged, {outcome}"
-    return f"test H {100 * outcome.metrics.harmonic_mean:.2f}"
+    figures = outcome.metrics
+    return (
+        f"test T1 {100 * figures.zsl_accuracy:.2f}, H {100 * figures.harmonic_mean:.2f}, "
+        f"calibrated {100 * figures.calibrated_harmonic_mean:.2f}"
+    )
 
 
 def need_of_trainings(

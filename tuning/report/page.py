@@ -30,7 +30,6 @@ from tuning.spec.models import MODELS
 from tuning.spec.records import RecordedTrial
 from tuning.spec.space import describe
 
-_FIGURES = {**FIGURES, "ausuc": "AUSUC"}
 _DASH = "–"
 _MULTIPLIER = "latent_multiplier"
 
@@ -50,7 +49,7 @@ def document(subject: Subject) -> str:
         outcome=outcome(subject),
         final=subject.trained(subject.selected),
         tested=_tested(subject),
-        figures=tuple(_FIGURES.values()),
+        figures=tuple(FIGURES.values()),
         configuration=_configuration(subject),
         results=[(_name(subject, t), _stages(subject, t)) for t in subject.shown.values()],
         final_notes=_final_notes(subject),
@@ -119,8 +118,8 @@ def outcome(subject: Subject) -> str:
 def _tested(subject: Subject) -> tuple[str, str]:
     """Return the test figure that a reader wants first, and its symbol: of what was maximised."""
     name = subject.objective.metric.removeprefix("val_")
-    name = name if name in _FIGURES else "harmonic_mean"
-    return f"test_{name}", _FIGURES[name]
+    name = name if name in FIGURES else "harmonic_mean"
+    return f"test_{name}", FIGURES[name]
 
 
 def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
@@ -153,22 +152,18 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
     """Return a row for each stage that a configuration came to."""
 
     def validated(metrics: Mapping[str, float]) -> dict[str, str]:
-        return {name: percent(metrics.get(f"val_{name}", math.nan)) for name in _FIGURES}
-
-    def tested(figures: Mapping[str, float], prefix: str) -> list[str]:
-        return [figure_words(figures, f"{prefix}{name}") for name in _FIGURES]
+        return {name: percent(metrics.get(f"val_{name}", math.nan)) for name in FIGURES}
 
     rows = [(f"validation, {trial.planned_executions} draws", *validated(trial.metrics).values())]
     if trial.confirmation:
         fresh, means = trial.confirmation.per_draw, validated(trial.confirmation.metrics)
-        if trial.objective in means:
-            means[trial.objective] = mean_words(list(fresh.values()))
+        own = subject.objective.metric.removeprefix("val_")
+        if own in means:
+            means[own] = mean_words(list(fresh.values()))
         rows.append((f"{len(fresh)} fresh draws", *means.values()))
     if final := subject.trained(trial):
-        rows.append((f"test, {final.seeds} seeds", *tested(final.figures, "test_")))
-        if math.isfinite(final.constant):
-            calibrated = tested(final.figures, "calibrated_test_")
-            rows.append((f"test, calibrated by {final.constant:.3f}", *calibrated))
+        tested = [figure_words(final.figures, f"test_{name}") for name in FIGURES]
+        rows.append((f"test, {final.seeds} seeds", *tested))
     return rows
 
 

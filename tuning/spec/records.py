@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
-from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
 """How a trial can end. A trial that has not ended has the status ``running``."""
@@ -97,6 +97,11 @@ class Confirmation:
         """Return the mean of the objective over the draws."""
         return statistics.fmean(self.per_draw.values())
 
+    @property
+    def calibration(self) -> float:
+        """Return the constant that maximises the mean calibrated H over the draws."""
+        return self.metrics[CALIBRATION]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTrial:
@@ -163,6 +168,21 @@ class RecordedTrial:
     def model(self) -> str:
         """Return the model that it is of; MIANet's trials were once recorded without a name."""
         return self.hyperparameters.get("model", "mianet")
+
+    @property
+    def calibration(self) -> float:
+        """Return the constant to subtract from seen classes' scores, chosen on validation draws.
+
+        Of a confirmed trial it is that of the fresh draws, which are more.
+        """
+        if self.confirmation:
+            return self.confirmation.calibration
+        return self.metrics.get(CALIBRATION, 0.0)
+
+    @property
+    def all_draws(self) -> Mapping[int, float]:
+        """Return number of the execution → the objective, of searched and fresh draws alike."""
+        return {**self.per_execution, **(self.confirmation.per_draw if self.confirmation else {})}
 
     @property
     def is_candidate(self) -> bool:

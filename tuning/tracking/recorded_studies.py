@@ -193,7 +193,7 @@ def _final(client: MlflowClient, run: Run) -> FinalTraining:
         figures={
             name: v for name, v in run.data.metrics.items() if name.endswith(("_mean", "_sd"))
         },
-        constant=float(params.get("calibration.constant", "nan")),
+        constant=float(params.get("calibration", "nan")),
         confusion=_file(client, run, CONFUSION_FILE, read_confusion),
         curves=_file(client, run, CURVE_FILE, read_curves) or {},
     )

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
 from tuning.spec.choices import MIANET
-from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import (
     BEST_PREFIX,
     CONFIRMATION,
@@ -205,12 +205,12 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
 
 
 def objective_of(run: Run) -> str:
-    """Return what a run's score is of: H, where that was not recorded.
+    """Return what a run's score is of.
 
     Raises:
         InputError: Another version of the code knows it, this one does not.
     """
-    objective = run.data.tags.get(OBJECTIVE_TAG, DEFAULT_OBJECTIVE)
+    objective = run.data.tags.get(OBJECTIVE_TAG, "")
     if objective not in OBJECTIVES:
         raise InputError(
             f"the objective of run {run.info.run_id} must be one of {listed(list(OBJECTIVES))}, "

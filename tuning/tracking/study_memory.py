@@ -136,7 +136,7 @@ class TrialMemory:
     def _learn_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.add(epoch)
         objective = OBJECTIVES[self.objective]
-        score = metrics.get(objective.metric, -math.inf)
+        score = metrics.get(objective.value, -math.inf)
         if (score, -epoch) <= (self.score if self.best_epoch else -math.inf, -self.best_epoch):
             return
         self.score, self.best_epoch = score, epoch
