@@ -13,8 +13,8 @@ from jaxtyping import Float32, Float64
 
 from mianet.data.folders import unit_length
 from mianet.data.matfiles import read_mat
+from mianet.data.new_classes import read_classes
 from mianet.errors import InputError
-from mianet.inference.new_classes import read_classes
 
 ENDINGS = (".csv", ".json", ".npy", ".mat")
 DEFAULT_KEY = "att"

@@ -7,9 +7,9 @@ import argparse
 import numpy as np
 import pyarrow as pa
 
+from mianet.data.new_classes import read_classes
 from mianet.errors import InputError
 from mianet.inference.feature_files import read_features
-from mianet.inference.new_classes import read_classes
 from mianet.inference.prediction import Classified, Classifier
 from tuning.cli.prediction_files import SCHEMA, check_suffix, open_predictions
 from tuning.cli.tracking_store import tracking_uri

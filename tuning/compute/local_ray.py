@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -24,6 +27,14 @@ from mianet.errors import InputError
 _LONGEST_FOLDER = 39
 """Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
 
+_LIMITS: Mapping[str, tuple[int, int, int, str]] = MappingProxyType(
+    {
+        "an address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
+        "open files": (resource.RLIMIT_NOFILE, 256, 1, "-n"),
+    }
+)
+"""What is limited → the limit, the least that is enough, its unit, and the option of ``ulimit``."""
+
 _PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that the packages of this project are in."""
 
@@ -34,17 +45,39 @@ def start() -> None:
     Raises:
         InputError: It does not start.
     """
+    _check_limits()
     folder = _private_folder()
     _require_token()
     _stay_on_loopback()
+    os.environ.pop(ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE, None)  # of a cluster's head
     try:
         initialise(
             address="local",
             include_dashboard=False,
             _temp_dir=str(folder / "ray"),  # Ray opens its own folder to everybody
         )
-    except Exception as error:
-        raise _not_started(error, folder) from error
+    except Exception as error:  # Ray raises whatever its parts do, down to plain Exception
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise InputError(
+            f"Ray must start on this machine, but does not ({reason}); the cause is in "
+            f"{folder}/ray/session_latest/logs (raylet.err, gcs_server.out): often a limit "
+            "(ulimit -a), little memory or a busy machine, where another try helps"
+        ) from error
+
+
+def _check_limits() -> None:
+    """Refuse limits with which Ray cannot start, which it would find out after half a minute.
+
+    Raises:
+        InputError: A limit is too low.
+    """
+    for name, (limit, least, unit, option) in _LIMITS.items():
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY and soft < least:
+            raise InputError(
+                f"Ray needs {name} of at least {least // unit:,}, but the limit is "
+                f"{soft // unit:,}; raise it with ulimit {option}"
+            )
 
 
 def initialise(**options: Any) -> None:
@@ -119,17 +152,9 @@ def check_token_file() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
     if path.exists() and path.stat().st_mode & 0o077:
         raise InputError(
             f"Ray's token must be readable by you alone, but other users can read {path}: they can "
             f"run code as you on the cluster; give the cluster a new token, and chmod 600 {path}"
         )
-
-
-def _not_started(error: Exception, folder: Path) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(
-        f"Ray must start on this machine, but does not ({reason}); look for the reason in "
-        f"{folder}/ray/session_latest/logs"
-    )
