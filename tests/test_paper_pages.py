@@ -1,5 +1,6 @@
 """A golden page: what a person reads of a tiny data set, from outcomes that are made up."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def verdicts(name, values, noise=0.001):
             value = values[arm] + random.normal(0, noise)
             new = draw_new_classes(UNSEEN, training.new_classes, training.seed)
             outcomes[training] = Measured(
-                curve=(Metrics(value, value, value, value),),
+                curve=(Metrics(*[value] * len(fields(Metrics))),),
                 steps=3,
                 retrieval=value,
                 class_accuracy=dict.fromkeys(UNSEEN.tolist(), value),
