@@ -1,6 +1,7 @@
 """Shapes are checked in every test, and the real data sets are found where they lie."""
 
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,9 @@ hypothesis.settings.register_profile(  # how long an example takes says how busy
 hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Ray would write a token of its own into the home folder, where others can read it.
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 # Before the first import of the package: from here on a wrong shape is an error. The configuration
 # has no shapes, and checks its own types with messages that are tested.

@@ -13,6 +13,7 @@ from mianet.errors import InputError
 from tuning.compute import gpu_limit, waiting
 from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, limit_to_share, run_within_share
 from tuning.engine import trial as module
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 
 @dataclasses.dataclass
@@ -96,7 +97,7 @@ class TestATrial:
     @pytest.fixture(autouse=True)
     def too_large(self, device, monkeypatch):
         def curve(config, data, plan):
-            yield {"val_harmonic_mean": 0.5}
+            yield {OBJECTIVES[DEFAULT_OBJECTIVE].value: 0.5}
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         monkeypatch.setattr(module, "curve", curve)

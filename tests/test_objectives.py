@@ -256,7 +256,7 @@ def test_optuna_has_both_values(tmp_path):
     events = history(proposer("random"), 3)
     events[-1] = Ended(2, "stopped_early", "")
     events = [
-        dataclasses.replace(e, metrics={**e.metrics, "val_both": e.score})
+        dataclasses.replace(e, metrics={**e.metrics, "val_both_smoothed": e.score})
         if isinstance(e, EpochDone)
         else e
         for e in events

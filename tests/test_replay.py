@@ -281,17 +281,17 @@ def test_a_comparison_is_told_and_drawn(tmp_path):
     assert [line.split(" ")[0] for line in lines(results)[1:-1]] == ["qmc", "random"]
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
     about = {
-        "table": "digits", "suite": "samplers", "budget": 800, "configurations": 60,
+        "table": "numbers", "suite": "samplers", "budget": 800, "configurations": 60,
         "draws": 9, "second": 1.0,
     }  # fmt: skip
     table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
     (tmp_path / "results").mkdir()
-    pq.write_table(table, tmp_path / "results" / "digits-samplers.parquet")
+    pq.write_table(table, tmp_path / "results" / "numbers-samplers.parquet")
     draw(tmp_path / "results", tmp_path / "docs")
     page = (tmp_path / "docs" / "results.md").read_text()
     mean = 100 * np.mean([r.by_compute[-1] for r in results if r.name.startswith("qmc")])
     assert f"| qmc · none · 1 | {mean:.1f} |" in page
-    assert (tmp_path / "docs" / "digits-samplers.png").stat().st_size > 10_000
+    assert (tmp_path / "docs" / "numbers-samplers.png").stat().st_size > 10_000
 
 
 def test_an_interval_holds_the_mean_as_often_as_it_says():

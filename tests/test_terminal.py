@@ -124,7 +124,7 @@ def test_a_search_in_a_terminal_shows_how_it_stands(tmp_path, monkeypatch):
     command = [str(ROOT / "tuning" / "search.py"), *options, "--fresh-draws", "2"]
     written = in_a_terminal(*command, columns=150)
     standing = re.findall(r"\r.{20} (\d/4 · \d running[^\r\n]*)", written)
-    assert any(re.search(r"best H \d+\.\d\d \(trial \d\)", s) for s in standing)
+    assert any(re.search(r"best AUSUC \d+\.\d\d \(trial \d\)", s) for s in standing)
     done = [s.rstrip() for s in standing if s[0] in "123"]
     assert done  # how long the rest takes is known from the first trial's end on
     assert all(re.search(r"\d:\d\d, (about \d+:\d\d left|nearly done)$", s) for s in done)

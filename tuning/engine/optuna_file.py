@@ -146,7 +146,7 @@ class _Writer:
         if event.best_epoch == event.epoch:
             self._best[event.number] = event
         if not finished and event.epoch not in storage.get_trial(trial).intermediate_values:
-            value = event.metrics[self._objective.metric]
+            value = event.metrics[self._objective.value]
             storage.set_trial_intermediate_value(trial, event.epoch, value)
 
     def end(self) -> None:

@@ -117,17 +117,17 @@ class Study:
                 f"a hyperparameter is either searched or set, but {', '.join(both)} is both; "
                 "leave it out of --set or of --search"
             )
-        lists = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
-        if lists and not SAMPLERS[self.sampler].categorical:
-            raise InputError(
-                f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
-                "chosen from a list; use another --sampler"
-            )
         if self.goal.has_several and not SAMPLERS[self.sampler].several:
             able = listed([name for name, sampler in SAMPLERS.items() if sampler.several])
             raise InputError(
                 f"--objective {self.objective} must have a sampler of several objectives ({able}), "
                 f"but got --sampler {self.sampler}; give another of the two"
+            )
+        lists = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
+        if lists and not SAMPLERS[self.sampler].categorical:
+            raise InputError(
+                f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
+                "chosen from a list; leave it out of --search, or use another --sampler"
             )
         for name, value, most in (
             ("executions", self.executions, MOST_EXECUTIONS),

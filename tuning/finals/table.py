@@ -21,7 +21,7 @@ def table(tested: Mapping[str, Tested], *, seeds: int) -> str:
         rows.append(
             Row(
                 name=role,
-                detail=f"trial {one.trial.number}, {one.trial.best_epoch} epochs",
+                detail=f"trial {one.trial.number}, {_epochs(one.trial.best_epoch)}",
                 validation=_renamed(one.trial.metrics, "val_"),
                 fresh=_fresh(one.trial),
                 test=_renamed(one.figures, "test_"),
@@ -35,6 +35,10 @@ def table(tested: Mapping[str, Tested], *, seeds: int) -> str:
 
 def _fresh(trial: RecordedTrial) -> tuple[float, ...]:
     return tuple(trial.confirmation.per_draw.values()) if trial.confirmation else ()
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' * (number != 1)}"
 
 
 def _renamed(figures: Mapping[str, float], prefix: str) -> dict[str, float]:

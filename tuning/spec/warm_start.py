@@ -150,5 +150,6 @@ def _configuration(trial: RecordedTrial, space: Mapping[str, BaseDistribution]) 
 
 def _value(trial: RecordedTrial, objective: Objective) -> float:
     figures = trial.confirmation.metrics if trial.confirmation else trial.metrics
-    completed = objective.with_metric(figures) if objective.values[-1] in figures else figures
+    known = all(name in figures for name in objective.parts)
+    completed = objective.with_metric(figures) if known else figures
     return completed.get(objective.metric, -math.inf)
