@@ -33,11 +33,16 @@ PROGRAMS = {
 
 def missing() -> str:
     """Say why hosts cannot be made here; empty if they can."""
-    if os.geteuid() != 0:
-        return "namespaces need root"
     packages = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if packages:
         return f"programs are missing: apt-get install {' '.join(packages)}"
+    return missing_namespaces()
+
+
+def missing_namespaces() -> str:
+    """Say why there are no namespaces here; empty if there are."""
+    if os.geteuid() != 0:
+        return "namespaces need root"
     if subprocess.run(
         ["unshare", "--net", "--pid", "--mount", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"],
         capture_output=True,
