@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
@@ -31,13 +32,25 @@ def main() -> int:
     parser = Parser(prog="stage.py", description="Bring data sets to this node.")
     parser.add_argument("source", help="s3://, gs:// or a folder that holds APY/res101.mat, …")
     parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, …, or a folder's name")
+    parser.add_argument(
+        "--class-embedding",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a class embedding of these data sets, as its path in the source: AWA1/words.npy",
+    )
     arguments: argparse.Namespace = parser.parse_args()
+    embedding = [fetch_embedding(arguments.source, file) for file in arguments.class_embedding]
     for name in arguments.datasets:
         folder = folder_of(name)
         if folder is not None:
             fetch(arguments.source, folder, data_root() / folder)
-        data = load_search_data(name)
-        print(f"{data.name}: {len(data.labels)} trainval images, digest {data.digest}", flush=True)
+        data = load_search_data(name, embedding=embedding)
+        described = data.class_embedding and f"classes described by {data.class_embedding}, "
+        print(
+            f"{data.name}: {len(data.labels)} trainval images, {described}digest {data.digest}",
+            flush=True,
+        )
     return 0
 
 
@@ -53,18 +66,41 @@ def folder_of(name: str) -> str | None:
     return spec.folder if spec else name
 
 
-def fetch(source: str, folder: str, target: Path) -> None:
+def fetch_embedding(source: str, file: str) -> str:
+    """Fetch the file of a class embedding; return where it is, with the matrix that was named.
+
+    Raises:
+        InputError: The path leads out of the source; and as ``fetch``.
+    """
+    stem, mat, key = file.partition(".mat:")
+    path = PurePosixPath(stem + mat.rstrip(":"))
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"--class-embedding must be a path in the source, but got {file!r}")
+    target = data_root() / path.parent
+    fetch(source, "" if str(path.parent) == "." else str(path.parent), target, (path.name,))
+    return f"{target / path.name}{':' + key if key else ''}"
+
+
+def fetch(
+    source: str, folder: str, target: Path, names: Sequence[str] = (FEATURES_FILE, SPLITS_FILE)
+) -> None:
     """Copy the files that are missing or of another size; each appears whole or not at all.
+
+    Args:
+        source: Where from.
+        folder: The folder in it.
+        target: Where to.
+        names: The files.
 
     Raises:
         InputError: The source has no such file, or what came is not what its SHA256SUMS says.
     """
     try:
         files, root = _open(source)
-        home = f"{root}/{folder}"
+        home = f"{root}/{folder}".rstrip("/")
         sums = _sums(files, f"{home}/{SUMS_FILE}")
         target.mkdir(parents=True, exist_ok=True)
-        for name in (FEATURES_FILE, SPLITS_FILE):
+        for name in names:
             info = files.get_file_info(f"{home}/{name}")
             if info.type != fs.FileType.File:
                 raise InputError(

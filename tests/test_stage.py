@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -76,3 +77,16 @@ def test_a_source_without_it_is_one_line(source, monkeypatch):
 def test_without_names_nothing_is_fetched(source, monkeypatch, capsys):
     assert bring(monkeypatch, "/no/such/folder") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_class_embeddings_come_with_it(source, monkeypatch, tmp_path, capsys):
+    (source / "TINY" / "words.json").write_text(
+        json.dumps({name: [k, 1] for k, name in enumerate(["ant", "bee", "cat", "dog", "eel"])})
+    )
+    options = ("tiny", "--class-embedding", "TINY/words.json")
+    assert bring(monkeypatch, source, *options) == 0
+    assert "classes described by words.json (" in capsys.readouterr().out
+    assert (tmp_path / "node" / "TINY" / "words.json").is_file()
+    for wrong in ("../words.json", "/words.json", "none.npy"):
+        with pytest.raises(InputError, match=r"must be a path in the source|must have"):
+            bring(monkeypatch, source, "tiny", "--class-embedding", wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from mianet.data.folders import unit_length
+from mianet.data.images import check_attributes
 from mianet.data.matfiles import read_mat
 from mianet.data.new_classes import read_classes
 from mianet.errors import InputError
@@ -91,8 +93,7 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
     Raises:
         InputError: The file cannot be read, or holds something else.
     """
-    file, _, key = str(path).partition(".mat:")
-    path = Path(f"{file}.mat") if key else path
+    path, key = _path_and_key(path)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InputError(f"vectors of classes must be in {', '.join(ENDINGS)}, but got {path}")
@@ -115,10 +116,75 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
     return ClassVectors(np.asarray(matrix, np.float64), None, path)
 
 
-def combined(vectors: Sequence[np.ndarray]) -> Float32[np.ndarray, "classes dimensions"]:
-    """Put embeddings beside each other: each of length 1, and the whole of length 1 again."""
-    parts = [unit_length(np.asarray(part, np.float32)) for part in vectors]
-    return unit_length(np.concatenate(parts, axis=1))
+@dataclass(frozen=True)
+class ClassEmbedding:
+    """Vectors that describe classes instead of a data set's own attributes.
+
+    Attributes:
+        files: Where they are, as ``read_class_vectors`` takes them; several are put side by side.
+        digest: sha256 of the files, in hex; another order is another digest.
+    """
+
+    files: tuple[str, ...]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What is recorded of it: the files' names, and the beginning of the digest."""
+        return f"{' + '.join(Path(file).name for file in self.files)} ({self.digest[:12]})"
+
+    def of(
+        self, classes: Sequence[str], rows: Sequence[int], count: int
+    ) -> Float32[np.ndarray, "_ dimensions"]:
+        """Return a vector of length 1 for each of some classes, as for ``ClassVectors.of``.
+
+        Each file's vectors have length 1 before they are put side by side, so that all count alike.
+
+        Args:
+            classes: Their names.
+            rows: Their places among all classes of the data set.
+            count: How many classes the data set has.
+
+        Raises:
+            InputError: A file cannot be read, lacks a class, or does not tell classes apart.
+        """
+        tables = [read_class_vectors(Path(file), count) for file in self.files]
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            parts = [
+                unit_length(table.of(classes, rows, count).astype(np.float32)) for table in tables
+            ]
+        vectors = unit_length(np.concatenate(parts, axis=1))
+        check_attributes(vectors, tuple(classes), None, " + ".join(self.files))
+        return vectors
+
+
+def open_embedding(files: Sequence[str]) -> ClassEmbedding | None:
+    """Return the embedding that some files hold; None for no files.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        path, key = _path_and_key(file)
+        try:
+            with path.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        except OSError as error:
+            raise InputError(
+                f"a class embedding must be in a readable file, but {path} is not "
+                f"({error.strerror}); give another"
+            ) from error
+        digest.update(f"{path.suffix}:{key}|".encode())
+    return ClassEmbedding(tuple(files), digest.hexdigest())
+
+
+def _path_and_key(file: str | Path) -> tuple[Path, str]:
+    """Part ``file.mat:name`` into the file and the name of a matrix in it, which may be empty."""
+    stem, _, key = str(file).partition(".mat:")
+    return (Path(f"{stem}.mat"), key) if key else (Path(file), "")
 
 
 def load_array(path: Path) -> np.ndarray:

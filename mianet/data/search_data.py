@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mianet.config import Hyperparameters
+from mianet.data.class_vectors import open_embedding
 from mianet.data.datasets import DATASETS, find_dataset
 from mianet.data.images import DatasetSpec
 from mianet.data.sources import find_own_folder, open_source
@@ -24,12 +27,14 @@ class SearchData:
     Attributes:
         name: Canonical name, such as "awa1" or "synthetic:apy"; of a folder of one's own, its name
             and the beginning of its digest.
-        digest: sha256 of the source, in hex.
+        digest: sha256 of the source and of another class embedding, in hex.
         features: Read-only and mapped from a file that all processes share, C-contiguous.
         labels: Rows of class_attributes, 0 to seen - 1.
         class_attributes: Attribute vectors of the seen classes, of length 1.
         class_names: Names of the seen classes.
         class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
+        class_embedding: What describes the classes instead of the data set's own attributes; empty
+            for those.
     """
 
     name: str
@@ -39,14 +44,18 @@ class SearchData:
     class_attributes: Float32[np.ndarray, "seen attributes"]
     class_names: tuple[str, ...]
     class_ids: Int64[np.ndarray, " seen"]
+    class_embedding: str = ""
 
 
-def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
+def load_search_data(
+    name: str, data_dir: Path | None = None, embedding: Sequence[str] = ()
+) -> SearchData:
     """Load what a search may see; the first call converts the source into a store.
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+        embedding: Files with vectors of all classes, instead of the data set's attributes.
 
     Raises:
         InputError: The name is unknown, a file is missing or is not what is published, or the
@@ -56,8 +65,18 @@ def load_search_data(name: str, data_dir: Path | None = None) -> SearchData:
     part = open_part(source, "search")
     arrays = dict(part.arrays)
     names = tuple(arrays.pop("class_names").tolist())
+    count = int(arrays.pop("all_classes")[0])
+    digest, described = part.digest, ""
+    if other := open_embedding(embedding):
+        arrays["class_attributes"] = other.of(names, arrays["class_ids"].tolist(), count)
+        digest = hashlib.sha256(f"{part.digest} {other.digest}".encode()).hexdigest()
+        described = other.name
     return SearchData(
-        name=source.recorded_name(part.digest), digest=part.digest, class_names=names, **arrays
+        name=source.recorded_name(part.digest),
+        digest=digest,
+        class_names=names,
+        class_embedding=described,
+        **arrays,
     )
 
 

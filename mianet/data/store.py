@@ -37,7 +37,7 @@ from mianet.data.sources import Source, absolute_path
 from mianet.errors import InputError
 
 CACHE_DIR_VARIABLE = "MIANET_CACHE_DIR"
-FORMAT = 2
+FORMAT = 3
 """Raised whenever what is written changes, so that older stores are converted again."""
 LOCK_TIMEOUT_S = 1800.0
 RECORD = "current.json"
@@ -53,6 +53,7 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, int]]] = {
         "class_attributes": MATRIX,
         "class_names": TEXTS,
         "class_ids": VECTOR,
+        "all_classes": VECTOR,
     },
     "test": {
         "test_seen_features": MATRIX,
@@ -261,6 +262,7 @@ def _search_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:
     yield "class_attributes", images.class_attributes[seen]
     yield "class_names", np.array(images.class_names)[seen]
     yield "class_ids", seen
+    yield "all_classes", np.array([len(images.class_names)])
 
 
 def _test_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,6 +5,7 @@ Only the final evaluation imports this module, never anything that a search runs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from mianet.data.class_vectors import open_embedding
 from mianet.data.sources import open_source
 from mianet.data.store import open_part
 
@@ -43,12 +45,15 @@ class TestParts:
     test_unseen_labels: Int64[np.ndarray, " test_unseen"]
 
 
-def load_test_parts(name: str, data_dir: Path | None = None) -> TestParts:
+def load_test_parts(
+    name: str, data_dir: Path | None = None, embedding: Sequence[str] = ()
+) -> TestParts:
     """Load the test images and all classes of a data set.
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+        embedding: Files with vectors of all classes, instead of the data set's attributes.
 
     Raises:
         InputError: As load_search_data of mianet.data.search_data.
@@ -56,8 +61,11 @@ def load_test_parts(name: str, data_dir: Path | None = None) -> TestParts:
     part = open_part(open_source(name, data_dir), "test")
     arrays = dict(part.arrays)
     is_seen = arrays.pop("is_seen")
+    names = tuple(arrays.pop("class_names").tolist())
+    if other := open_embedding(embedding):
+        arrays["class_attributes"] = other.of(names, range(len(names)), len(names))
     return TestParts(
-        class_names=tuple(arrays.pop("class_names").tolist()),
+        class_names=names,
         seen_classes=np.flatnonzero(is_seen),
         unseen_classes=np.flatnonzero(~is_seen),
         **arrays,

@@ -44,7 +44,7 @@ def finish(
             f"interrupted; to go on: {resume}\n"
             "to train the best trial so far: "
             f"python tuning/final.py --dataset {shlex.quote(options.dataset)} "
-            f"--model {study.model} --study {study.name}",
+            f"{shlex.join([*_embedding(options), '--model', study.model, '--study', study.name])}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -86,7 +86,7 @@ def _print_insights(dataset: str, study: Study, uri: str) -> None:
 
 def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
     """Confirm the best trials, then train the best of them finally."""
-    code = 0
+    code, embedding = 0, _embedding(options)
     shared = {
         "--model": options.model,
         "--data-dir": options.data_dir,
@@ -96,16 +96,21 @@ def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int
     if options.fresh_draws:
         more = {**shared, "--draws": options.fresh_draws}
         brief = () if options.no_final else ("--brief",)  # the final training says it too
-        code = _command("tuning.confirm", options, study, uri, more, *brief)
+        code = _command("tuning.confirm", options, study, uri, more, *embedding, *brief)
     if code == 0 and not options.no_final:
         more = {**shared, "--seeds": options.final_seeds}
-        code = _command("tuning.final", options, study, uri, more)
+        code = _command("tuning.final", options, study, uri, more, *embedding)
     return code
+
+
+def _embedding(options: argparse.Namespace) -> list[str]:
+    """Return the options that name the class embedding."""
+    return [text for file in options.class_embedding for text in ("--class-embedding", file)]
 
 
 def _report(options: argparse.Namespace, study: str, uri: str) -> int:
     """Write the study's page, whatever there is to show."""
-    return _command("tuning.study_report", options, study, uri, {})
+    return _command("tuning.study_report", options, study, uri, {"--data-dir": options.data_dir})
 
 
 def _command(
@@ -127,7 +132,7 @@ def _command(
         study: Name of the study.
         uri: The tracking store.
         more: Further option → value; one with None is left out.
-        flags: Options without a value.
+        flags: Further texts of the command line.
     """
     values: dict[str, object] = {
         "--dataset": options.dataset,

@@ -20,9 +20,9 @@ def confirm_study(options: argparse.Namespace) -> int:
     """Confirm the best trials of a study on fresh draws; return the exit code."""
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
-    data = load_search_data(options.dataset, options.data_dir)
+    data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
     deliver_waiting_for(options.storage, uri)
-    trials = read_trials(uri, source.name, options.study)
+    trials = read_trials(uri, data.name, options.study)
     ranked = candidates(trials, study=options.study, data_digest=data.digest, model=options.model)
     draws = fresh_draws(ranked, data, source.origin, options.draws)
     cluster.connect()
@@ -37,6 +37,6 @@ def confirm_study(options: argparse.Namespace) -> int:
     with StatusLine() as line:
         confirm(ranked, draws, share, uri, options.storage, line)
     if not options.brief:
-        trials = read_trials(uri, source.name, options.study)
+        trials = read_trials(uri, data.name, options.study)
         print(select(trials, data_digest=data.digest, model=options.model).why)
     return 0

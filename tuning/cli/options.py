@@ -19,12 +19,17 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
-    """Add the options that name a recorded study: data set, tracking store, study."""
+    """Add the options that name a recorded study: data set, data, tracking store, study."""
     parser.add_argument(
         "--dataset",
         required=dataset_required,
         help="SUN, CUB, AWA1, AWA2, aPY, FLO, digits, …, or a folder with res101.mat and "
         "att_splits.mat",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=absolute_path,
+        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
     )
     add_tracking_option(parser)
     parser.add_argument("--study", type=study_name, help="name of the study")
@@ -39,12 +44,16 @@ def add_tracking_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
-    """Add the options of commands that train: data set, data, tracking store, resources."""
+    """Add the options of commands that train: those of a study, class embedding, resources."""
     add_study_options(parser, dataset_required=dataset_required)
     parser.add_argument(
-        "--data-dir",
-        type=absolute_path,
-        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
+        "--class-embedding",
+        type=class_embedding,
+        action="append",
+        default=parser.argument_default or [],  # argparse appends to a copy
+        metavar="FILE",
+        help="vectors that describe the classes instead of the data set's attributes: .csv or "
+        ".json with names, .npy, or .mat (:NAME, else att); several are put side by side",
     )
     parser.add_argument("--cpus-per-trial", type=positive_int, help="CPU cores of a training")
     parser.add_argument(
@@ -204,6 +213,11 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
             f"{option} must be a folder that can be written to, but {path} is not ({error}); "
             "give another"
         ) from error
+
+
+def class_embedding(text: str) -> str:
+    """Read the path of a class embedding, maybe with the name of a matrix after a colon."""
+    return str(absolute_path(text))
 
 
 def absolute_path(text: str) -> Path:

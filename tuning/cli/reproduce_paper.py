@@ -26,8 +26,8 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     experiments = chosen(options.only)
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
-    data = load_search_data(options.dataset, options.data_dir)
-    test = load_test_parts(options.dataset, options.data_dir)
+    data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
+    test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
     setup = resolve(_wish(options, uri), data, len(test.unseen_classes))
     folder = options.output / f"{setup.dataset.replace(':', '-')}-{setup.role}"
     writable_folder(folder, "--output")

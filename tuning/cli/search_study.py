@@ -165,12 +165,13 @@ def _new_name(dataset: str) -> str:
 def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _Plan:
     """Load and check the data; add the configurations of earlier studies to a new study."""
     source = open_source(options.dataset, options.data_dir)
-    data = load_search_data(options.dataset, options.data_dir)
+    data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
     check_data(data)
     images, features = data.features.shape
+    described = data.class_embedding and f", classes described by {data.class_embedding}"
     print(
         f"{source.title}: {images} trainval images of {len(data.class_names)} seen "
-        f"classes, {features} features each; connecting to Ray",
+        f"classes, {features} features each{described}; connecting to Ray",
         flush=True,
     )
     uri = tracking_uri(options)

@@ -25,9 +25,9 @@ def train_and_test(options: argparse.Namespace) -> int:
     """Train the selected and the paper's configuration, and test them; return the exit code."""
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
-    data = load_search_data(options.dataset, options.data_dir)
+    data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
     deliver_waiting_for(options.storage, uri)
-    trials = read_trials(uri, source.name, options.study)
+    trials = read_trials(uri, data.name, options.study)
     selection = select(trials, study=options.study, data_digest=data.digest, model=options.model)
     print(selection.why, flush=True)
     chosen = _configurations(selection)
@@ -58,7 +58,7 @@ def _connect(
     chosen: dict[str, RecordedTrial],
 ) -> Setup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
-    test = load_test_parts(options.dataset, options.data_dir)
+    test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
     where = cluster.connect()
     seeds = range(options.seeds)
     trainings = len(seeds) * len(chosen)

@@ -31,7 +31,7 @@ def write_report(options: argparse.Namespace) -> int:
         InputError: There is no such study, or the page cannot be written.
         RecordingError: The page is written, but the tracking store does not take it.
     """
-    dataset = find_dataset(recorded_name(options.dataset))
+    dataset = find_dataset(recorded_name(options.dataset, options.data_dir))
     uri = tracking_uri(options)
     deliver_waiting_for(options.storage, uri)
     study = read_study(uri, dataset.name, options.study)

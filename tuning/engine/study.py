@@ -184,6 +184,7 @@ def describe_study(
             "seed": study.seed,
             "unseen_share": UNSEEN_SHARE,
             "heldout_share": HELDOUT_SHARE,
+            **({"class_embedding": data.class_embedding} if data.class_embedding else {}),
         },
         settings={
             "model": study.model,

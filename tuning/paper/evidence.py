@@ -84,6 +84,7 @@ class Setup:
         epochs: Length of every training.
         seeds: One training of every arm for each.
         source_run_id: The recorded trial that the configuration is from; empty for none.
+        class_embedding: What describes the classes instead of the data set's own attributes.
     """
 
     dataset: str
@@ -95,13 +96,15 @@ class Setup:
     epochs: int
     seeds: tuple[int, ...]
     source_run_id: str = ""
+    class_embedding: str = ""
 
     @property
     def caption(self) -> str:
         """Return data set, configuration and budget in a line."""
         seeds = f"{len(self.seeds)} seed" + ("s" if len(self.seeds) > 1 else "")
         epochs = f"{self.epochs} epoch" + ("s" if self.epochs > 1 else "")
-        return f"{self.title}; {self.origin}; {epochs}, {seeds}"
+        described = self.class_embedding and f", classes described by {self.class_embedding}"
+        return f"{self.title}{described}; {self.origin}; {epochs}, {seeds}"
 
     def arm(self, name: str) -> Hyperparameters:
         """Return the configuration of an arm."""

@@ -68,6 +68,7 @@ def resolve(wish: Wish, data: SearchData, unseen_classes: int) -> Setup:
     return Setup(
         dataset=data.name,
         title=f"synthetic {dataset.title}" if dataset.synthetic else dataset.title,
+        class_embedding=data.class_embedding,
         unseen_classes=unseen_classes,
         role=wish.role,
         origin=origin,

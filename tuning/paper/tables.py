@@ -271,6 +271,12 @@ def _other_features(ours: pd.DataFrame) -> list[str]:
     ]
 
 
+def _comparable(verdict: str, class_embedding: str, features_fit: bool) -> str:
+    if not features_fit:
+        return f"{NOT_COMPARABLE} (other features)"
+    return f"{NOT_COMPARABLE} (another class embedding)" if class_embedding else verdict
+
+
 def _claim(evidence: Evidence, metric: str, value: float) -> Claim:
     """Compare a figure with the paper's own."""
     seeds = {seed: percent / 100 for seed, percent in evidence.values("full", metric).items()}
@@ -280,5 +286,5 @@ def _claim(evidence: Evidence, metric: str, value: float) -> Claim:
     return Claim(
         f"{FIGURES[metric]} of MIANet is {value:.1f}%",
         f"{Spread.of([100 * seed for seed in seeds.values()])}%",
-        verdict if width == spec.feature_dim else f"{NOT_COMPARABLE} (other features)",
+        _comparable(verdict, evidence.setup.class_embedding, width == spec.feature_dim),
     )

@@ -88,6 +88,12 @@ class Subject:
         return MODELS[self.model].title
 
     @property
+    def data_notes(self) -> list[str]:
+        """Return what a reader must know of the data beside their name."""
+        embedding = self.study.settings.get("protocol.class_embedding")
+        return [f"Classes are described by {embedding}."] if embedding else []
+
+    @property
     def objective(self) -> Objective:
         """Return what was maximised."""
         return OBJECTIVES[self.study.objective]
