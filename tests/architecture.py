@@ -15,6 +15,7 @@ BASE = {"mianet.errors", "mianet.config", "mianet.addresses"}
 """Modules of mianet that everything may import; they import nothing but each other."""
 
 _DATA = {"base", "mianet.data"}
+_EXTRACTION = _DATA | {"mianet.extraction"}
 _MODEL = _DATA | {"mianet", "mianet.inference"}  # training ends with a classifier
 _REFERENCE = _MODEL | {"mianet.reference"}
 _SPEC = _REFERENCE | {"tuning.spec"}
@@ -24,12 +25,13 @@ _COMPUTE = _SPEC | {"tuning.compute"}
 _ENGINE = _COMPUTE | _EVENTS | _ANALYSIS | {"tuning.engine"}
 _TRACKING = _EVENTS | _ANALYSIS | {"tuning.tracking"}
 _BOTH = _ENGINE | _TRACKING
-_CLI = _BOTH | {"tuning.finals", "tuning.paper", "tuning.report", "tuning.cli"}
+_CLI = _BOTH | _EXTRACTION | {"tuning.finals", "tuning.paper", "tuning.report", "tuning.cli"}
 
 ALLOWED = {
     "base": {"base"},
     "mianet.data": _DATA,
-    "mianet": _MODEL,
+    "mianet.extraction": _EXTRACTION,
+    "mianet": _MODEL | _EXTRACTION,
     "mianet.inference": _MODEL,
     "mianet.reference": _REFERENCE,
     "tuning.spec": _SPEC,

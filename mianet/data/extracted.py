@@ -1,0 +1,175 @@
+"""What is recorded of features that a network made of images: beside them, and in a package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mianet.errors import InputError
+
+BACKBONE_FILE = "backbone.json"
+"""The file of a package that says how its features were made."""
+IMAGENET = "ImageNet-1k"
+"""What the unseen classes of the proposed splits were chosen to be no part of."""
+MAX_RECORD_BYTES = 2**16
+_SHOWN = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneRecord:
+    """The network that made features, as it is recorded.
+
+    Attributes:
+        name: A name of ``BACKBONES`` of ``mianet.extraction.backbones``.
+        trained_on: Which images it was trained on, in words.
+        weights: Where its weights are from.
+        weights_sha256: Digest of the weights, whatever file they were in, in hex.
+        preprocessing: What was done to an image before.
+        versions: Library → its version.
+        warning: What to beware of in figures on these features; empty for nothing.
+    """
+
+    name: str
+    trained_on: str
+    weights: str
+    weights_sha256: str
+    preprocessing: Mapping[str, Any]
+    versions: Mapping[str, str]
+    warning: str = ""
+
+    @property
+    def words(self) -> str:
+        """Return the network and its weights for a line of text."""
+        return f"{self.name} (weights {self.weights_sha256[:_SHOWN]})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is recorded, for JSON and for MLflow."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
+
+    @classmethod
+    def of(cls, values: Any, origin: str) -> BackboneRecord:
+        """Return the record of what ``as_dict`` returned.
+
+        Raises:
+            InputError: It is something else.
+        """
+        try:
+            record = cls(**values)
+            texts = (record.name, record.trained_on, record.weights, record.weights_sha256)
+            is_sound = all(isinstance(text, str) for text in (*texts, record.warning)) and all(
+                isinstance(of, Mapping) for of in (record.preprocessing, record.versions)
+            )
+        except TypeError:
+            is_sound = False
+        if not is_sound:
+            raise InputError(
+                f"{origin} must say which network made the features, as `python -m mianet.extract` "
+                "writes it, but does not; extract them again, or remove the file"
+            )
+        return record
+
+
+def exposure(record: BackboneRecord, published_split: str | None) -> str:
+    """Return the warning that a network may have seen the unseen classes; empty where it has not.
+
+    Args:
+        record: The network.
+        published_split: The data set whose proposed split it is; None for another split.
+    """
+    if record.trained_on == IMAGENET and published_split:
+        return ""
+    return (
+        f"{record.name} was trained on {record.trained_on}, where images of the unseen classes may "
+        "be; if they are, figures on these classes are not of zero-shot recognition"
+    )
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What stands beside a file of features.
+
+    Attributes:
+        backbone: The network that made them.
+        images: The images' files, a row of the features each.
+        labels: The images' classes; None where they were not in folders by class.
+        sha256: Digest of the file of features, in hex.
+        broken: Files that are no images and were left out.
+    """
+
+    backbone: BackboneRecord
+    images: Sequence[str]
+    labels: Sequence[str] | None
+    sha256: str
+    broken: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def text(self) -> str:
+        """Return it as JSON."""
+        values = {**vars(self), "backbone": self.backbone.as_dict(), "broken": dict(self.broken)}
+        return json.dumps(values, ensure_ascii=False)
+
+
+def record_of(features: Path) -> Path:
+    """Return the file that says how a file of features was made."""
+    return features.with_name(f"{features.name}.json")
+
+
+def read_extracted(features: Path) -> Extracted | None:
+    """Return what stands beside a file of features; None for nothing.
+
+    Raises:
+        InputError: It cannot be read, or is of another file of features.
+    """
+    path = record_of(features)
+    if not path.is_file():
+        return None
+    values = _read_json(path, path.stat().st_size)
+    try:
+        found = Extracted(
+            **{**values, "backbone": BackboneRecord.of(values["backbone"], str(path))}
+        )
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} must be as `python -m mianet.extract` writes it, but is not ({error}); "
+            "extract the features again, or remove it"
+        ) from error
+    with features.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != found.sha256:
+        raise InputError(
+            f"{path} must be of {features}, but its digest is of another file; extract the "
+            "features again, or remove it"
+        )
+    return found
+
+
+def write_backbone(folder: Path, record: BackboneRecord) -> None:
+    """Write how a package's features were made."""
+    text = json.dumps(record.as_dict(), ensure_ascii=False, indent=1)
+    (folder / BACKBONE_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_backbone(folder: Path | None) -> BackboneRecord | None:
+    """Return how a package's features were made; None where it does not say.
+
+    Raises:
+        InputError: It says it in another way than ``write_backbone``.
+    """
+    if folder is None or not (folder / BACKBONE_FILE).is_file():
+        return None
+    path = folder / BACKBONE_FILE
+    return BackboneRecord.of(_read_json(path, MAX_RECORD_BYTES), str(path))
+
+
+def _read_json(path: Path, most: int) -> Any:
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.read(most))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} must be readable JSON, but is not ({error}); remove it"
+        ) from error

@@ -1,0 +1,129 @@
+"""Makes features of images: ``python -m mianet.extract IMAGES --backbone resnet101 --out f.npy``.
+
+IMAGES is a folder with a folder for each class, or a list of files. What is made goes to
+``python -m mianet.package build``. With --classes instead, the names of classes become vectors for
+--class-embedding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mianet.errors import InputError, one_line
+from mianet.extraction.backbones import BACKBONES
+
+DEFAULT_PROMPT = "a photo of a {}."
+_BATCH = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 2 for the user to do something first, 130 if interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _classes(options) if options.classes else _images(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _images(options: argparse.Namespace) -> int:
+    # Loads PyTorch, which --help need not wait for.
+    from mianet.extraction.features import extract, left_out
+    from mianet.extraction.photos import find_photos
+    from mianet.extraction.towers import open_tower
+
+    photos = find_photos(options.images)
+    if photos.others:
+        print(
+            f"left out: {len(photos.others):,} files that do not end as images do, such as "
+            f"{one_line(photos.others[0])}",
+            file=sys.stderr,
+        )
+    tower = open_tower(options.backbone, options.weights, options.device)
+    started = time.monotonic()
+    found = extract(
+        photos, tower, options.out, batch=options.batch, skip_broken=options.skip_broken
+    )
+    seconds = time.monotonic() - started
+    if found.broken:
+        print(one_line(f"left out: {left_out(found.broken)}"), file=sys.stderr)
+    classes = f" of {len(set(found.labels)):,} classes" if found.labels else ""
+    each = 1000 * seconds / len(photos.files)
+    print(
+        f"{one_line(str(options.out))}: {len(found.images):,} images{classes}, "
+        f"{tower.dimensions:,} features each by {found.backbone.words} "
+        f"on {tower.device} in {seconds:.1f} s ({each:.1f} ms an image)"
+    )
+    return 0
+
+
+def _classes(options: argparse.Namespace) -> int:
+    from mianet.extraction.names import write_class_vectors
+    from mianet.extraction.towers import open_tower
+
+    tower = open_tower(options.backbone, options.weights, options.device)
+    names = write_class_vectors(options.classes, tower, options.prompt, options.out, options.batch)
+    print(
+        f"{one_line(str(options.out))}: vectors of {len(names):,} classes by {tower.record.words}, "
+        f'such as of "{one_line(names[0])}"'
+    )
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m mianet.extract", description=__doc__, allow_abbrev=False)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "images", nargs="?", type=Path, help="folder of images, or a list of them: .txt or .csv"
+    )
+    what.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of classes, one a line, or the folder of a package: make vectors of them",
+    )
+    parser.add_argument(
+        "--backbone",
+        choices=BACKBONES,
+        default="resnet101",
+        help="; ".join(f"{name}: {one.summary}" for name, one in BACKBONES.items())
+        + " (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to make: .npy, of names .csv")
+    parser.add_argument("--weights", type=Path, help="file of the network's weights")
+    parser.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
+    parser.add_argument(
+        "--batch", type=_count, default=_BATCH, help="images at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out files that are no whole images"
+    )
+    parser.add_argument(
+        "--prompt",
+        default=DEFAULT_PROMPT,
+        help="text around a class's name, which stands for {} (default: %(default)s)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) < 2**20):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Features of images, and of classes' names, by networks that others trained."""

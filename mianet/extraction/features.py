@@ -1,0 +1,253 @@
+"""Makes features of images, batch by batch, into a file that an interrupted run goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from mianet.data.extracted import Extracted, record_of
+from mianet.errors import InputError
+from mianet.extraction.photos import Photos, check_header, read_photo
+from mianet.extraction.towers import Tower
+
+BATCHES_AHEAD = 2
+"""Batches that are read while one is computed."""
+SHOWN = 5
+"""Broken images that a message names."""
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The features of a few images.
+
+    Attributes:
+        features: One row an image; NaN for what is no image.
+        broken: Row → why it is no image.
+    """
+
+    features: Float32[np.ndarray, "images dimensions"]
+    broken: Mapping[int, str]
+
+
+def extract(
+    photos: Photos, tower: Tower, out: Path, *, batch: int, skip_broken: bool = False
+) -> Extracted:
+    """Make a ``.npy`` file of features, and beside it what is recorded of them.
+
+    What was computed is kept in ``<out>.part`` until all is: the same call goes on with it.
+
+    Args:
+        photos: The images.
+        tower: The network.
+        out: The file to make; must not be there yet.
+        batch: Images that are computed at once.
+        skip_broken: Leave out what is no image.
+
+    Raises:
+        InputError: A file is no image, or the features cannot be written.
+    """
+    if out.suffix.lower() != ".npy" or out.exists():
+        raise InputError(f"--out must be a new .npy file, but got {out}; give another name")
+    broken = _broken_at_sight(photos)
+    _refuse(broken, photos, skip_broken)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        with FileLock(part / "lock", timeout=0):
+            _complete(part, photos, tower, batch)
+            extracted = _finish(part, photos, tower, out, skip_broken)
+        shutil.rmtree(part, ignore_errors=True)
+    except Timeout as error:
+        raise InputError(f"another process must not write {out}, but one does; wait for it") from (
+            error
+        )
+    except OSError as error:
+        raise InputError(
+            f"--out must be where there is enough space, but {out} cannot be written ({error}); "
+            "give another"
+        ) from error
+    return extracted
+
+
+def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterator[Batch]:
+    """Yield the features of images, in order.
+
+    Args:
+        photos: The images.
+        tower: The network.
+        batch: Images that are computed at once.
+        first: The image to start with.
+
+    Raises:
+        InputError: The network gives no finite features, or the device's memory is too small.
+    """
+    paths = [photos.root / name for name in photos.files]
+    waiting: deque[list[Future[np.ndarray]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for start in range(first, len(paths), batch):
+                waiting.append(
+                    [
+                        pool.submit(read_photo, path, tower.preprocessing)
+                        for path in paths[start : start + batch]
+                    ]
+                )
+                if len(waiting) > BATCHES_AHEAD:
+                    yield _encode(waiting.popleft(), tower)
+            while waiting:
+                yield _encode(waiting.popleft(), tower)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def left_out(broken: Mapping[str, str]) -> str:
+    """Return which files are no images, the first few by name."""
+    named = [f"{name} ({reason})" for name, reason in list(broken.items())[:SHOWN]]
+    more = f" and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
+    return ", ".join(named) + more
+
+
+def _encode(read: list[Future[np.ndarray]], tower: Tower) -> Batch:
+    images, rows, broken = [], [], {}
+    for row, one in enumerate(read):
+        try:
+            images.append(torch.from_numpy(one.result()))
+            rows.append(row)
+        except Exception as error:  # damaged and hostile files raise almost anything
+            broken[row] = _reason(error)
+    features = np.full((len(read), tower.dimensions), np.nan, np.float32)
+    if images:
+        features[rows] = _features(torch.stack(images), tower)
+    return Batch(features, broken)
+
+
+def _features(images: torch.Tensor, tower: Tower) -> Float32[np.ndarray, "images dimensions"]:
+    try:
+        with torch.inference_mode():
+            found = tower.encode(images.to(tower.device)).float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"a batch must fit into the memory of {tower.device}, but {len(images)} images do not; "
+            "give a smaller --batch"
+        ) from error
+    if found.shape[1] != tower.dimensions or not np.isfinite(found).all():
+        raise InputError(
+            f"{tower.record.name} must give {tower.dimensions} finite features, but gives "
+            f"{found.shape[1]}, maybe not finite; its weights are damaged or another network's"
+        )
+    return np.asarray(found)
+
+
+def _broken_at_sight(photos: Photos) -> dict[str, str]:
+    """Return the files that do not even begin as images, with the reasons."""
+
+    def look(name: str) -> str:
+        try:
+            check_header(photos.root / name)
+        except Exception as error:  # as above
+            return _reason(error)
+        return ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = zip(photos.files, pool.map(look, photos.files), strict=True)
+        return {name: reason for name, reason in found if reason}
+
+
+def _refuse(broken: Mapping[str, str], photos: Photos, skip: bool) -> None:
+    if len(broken) == len(photos.files):
+        raise InputError(f"some files must be images, but none is: {left_out(broken)}")
+    if broken and not skip:
+        raise InputError(
+            f"files must be whole images, but {len(broken):,} of {len(photos.files):,} are not: "
+            f"{left_out(broken)}; remove them, or leave them out by --skip-broken"
+        )
+
+
+def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
+    """Compute the rows that the part does not have yet."""
+    key = _key(photos, tower)
+    rows, noted, width = part / "rows", part / "broken.json", 4 * tower.dimensions
+    if not (part / "key").is_file() or (part / "key").read_text() != key:
+        rows.write_bytes(b"")
+        noted.write_text("{}")
+        (part / "key").write_text(key)
+    done = rows.stat().st_size // width
+    os.truncate(rows, done * width)
+    if done:
+        print(f"going on after {done:,} of {len(photos.files):,} images", file=sys.stderr)
+    broken: dict[str, str] = json.loads(noted.read_text())
+    with (
+        rows.open("ab") as file,
+        tqdm(total=len(photos.files), initial=done, unit="image", disable=None) as bar,
+    ):
+        for one in batches(photos, tower, batch, done):
+            if one.broken:
+                broken |= {photos.files[done + row]: why for row, why in one.broken.items()}
+                noted.write_text(json.dumps(broken))
+            file.write(one.features.tobytes())
+            file.flush()
+            done += len(one.features)
+            bar.update(len(one.features))
+
+
+def _key(photos: Photos, tower: Tower) -> str:
+    """Return a digest of all that the rows follow from."""
+    states = [
+        (name, (status := (photos.root / name).stat()).st_size, status.st_mtime_ns)
+        for name in photos.files
+    ]
+    text = json.dumps([tower.record.as_dict(), str(photos.root.absolute()), states], default=list)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> Extracted:
+    """Put the complete rows in place, with their record."""
+    broken = json.loads((part / "broken.json").read_text())
+    _refuse(broken, photos, skip)
+    kept = np.array([name not in broken for name in photos.files])
+    rows = np.memmap(part / "rows", np.float32, "r", shape=(len(kept), tower.dimensions))
+    _write_rows(part / "features.npy", rows, np.flatnonzero(kept))
+    with (part / "features.npy").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    extracted = Extracted(
+        tower.record,
+        list(compress(photos.files, kept)),
+        None if photos.labels is None else list(compress(photos.labels, kept)),
+        digest,
+        broken,
+    )
+    (part / "record").write_text(extracted.text(), encoding="utf-8")
+    (part / "record").replace(record_of(out))
+    (part / "features.npy").replace(out)
+    return extracted
+
+
+def _write_rows(path: Path, rows: np.ndarray, kept: np.ndarray) -> None:
+    with path.open("wb") as file:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (len(kept), rows.shape[1])}
+        np.lib.format.write_array_header_1_0(file, shape)
+        for start in range(0, len(kept), _ROWS_AT_ONCE):
+            file.write(np.ascontiguousarray(rows[kept[start : start + _ROWS_AT_ONCE]]).data)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no image"
+    return f"{type(error).__name__}: {text[:80]}" if text else type(error).__name__

@@ -1,0 +1,147 @@
+"""Finds image files and reads them as a network wants them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image, ImageOps
+
+from mianet.data.tables import read_lines
+from mianet.errors import InputError
+from mianet.extraction.backbones import Preprocessing
+
+ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"),
+    *(".jp2", ".avif"),
+)
+"""Endings of the files that are taken for images, in lower case."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Image files.
+
+    Attributes:
+        root: The folder that their names start from.
+        files: Their paths below it, with slashes.
+        labels: Their classes; None where they are not by class.
+        others: Files that do not end as images do, and were left out.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    others: tuple[str, ...] = ()
+
+
+def find_photos(path: Path) -> Photos:
+    """Return the images of a folder, or those that a file lists, in a fixed order.
+
+    In a folder that has folders, each of these is a class; images may lie deeper in it. A list is a
+    ``.txt`` file with a path a line, or a ``.csv`` file with the columns image and class; paths
+    start at the list's folder.
+
+    Raises:
+        InputError: There is no image, a listed one is missing, or a name cannot be used.
+    """
+    if path.is_dir():
+        photos = _in_folder(path)
+    elif path.is_file() and path.suffix.lower() in (".txt", ".csv"):
+        photos = _listed(path)
+    else:
+        raise InputError(
+            f"images must be a folder, or a list of files in .txt or .csv, but {path} is neither"
+        )
+    if not photos.files:
+        raise InputError(
+            f"there must be images in {path}, but no file ends in {', '.join(ENDINGS)}; give "
+            "another folder"
+        )
+    for name in (*photos.files, *(photos.labels or ())):
+        if not name.isprintable():
+            raise InputError(f"names must be text that can be printed, but one is {name!r}")
+    return photos
+
+
+def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
+    """Read an image as a network wants it: upright, in colour, scaled, cut and shifted.
+
+    Raises:
+        Exception: Almost any, where the file is no whole image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    scale = how.resize / min(image.size)
+    width, height = (max(how.size, round(scale * side)) for side in image.size)
+    method = Image.Resampling[how.interpolation.upper()]
+    image = image.resize((width, height), method)
+    left, top = (width - how.size) // 2, (height - how.size) // 2
+    image = image.crop((left, top, left + how.size, top + how.size))
+    colours = np.asarray(image, np.float32) / 255
+    shifted = (colours - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    return np.ascontiguousarray(shifted.transpose(2, 0, 1))
+
+
+def check_header(path: Path) -> None:
+    """Look whether a file begins as an image; quick.
+
+    Raises:
+        Exception: Almost any, where it does not.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path):
+            pass
+
+
+def _in_folder(root: Path) -> Photos:
+    found = sorted(_walk(root))
+    images = [name for name in found if name.lower().endswith(ENDINGS)]
+    others = tuple(name for name in found if not name.lower().endswith(ENDINGS))
+    classes = [name.partition("/") for name in images]
+    flat = [name for name, slash, _ in classes if not slash]
+    if flat and len(flat) < len(images):
+        raise InputError(
+            f"images must lie in folders by class, all or none, but {flat[0]} of {root} lies "
+            "beside the folders; move it into one"
+        )
+    labels = None if flat else tuple(name for name, _, _ in classes)
+    return Photos(root, tuple(images), labels, others)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Yield the files below a folder, without hidden ones."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(folder).relative_to(root)
+        yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _listed(path: Path) -> Photos:
+    files, labels = _rows(path) if path.suffix.lower() == ".csv" else (read_lines(path), None)
+    for name in files:
+        if not (path.parent / name).is_file():
+            raise InputError(
+                f"{path} must list files, as paths from its folder, but there is no {name!r}"
+            )
+    return Photos(path.parent, tuple(files), None if labels is None else tuple(labels))
+
+
+def _rows(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return [row["image"].strip() for row in rows], [row["class"].strip() for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} must be a table with the columns image and class, but is not ({error!r})"
+        ) from error

