@@ -113,7 +113,7 @@ def test_a_file_of_another_format_says_so(trained, tmp_path):
     trained.save(tmp_path / "model.pt")
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.save({**saved, "format": 99}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="of format 1, but is of 99"):
+    with pytest.raises(InputError, match="of format 2, but is of 99"):
         Classifier.load(tmp_path / "model.pt")
 
 

@@ -1,7 +1,8 @@
 """Name the classes of many images: ``python tuning/predict.py --model … features.npy out.csv``.
 
 The model is one that a final training registered, or a folder or file of such a model. The
-features may be more than fit into memory. No code that comes with a model is run.
+features may be more than fit into memory. No code that comes with a model is run. With --images
+instead of features, those are made first, as they were for the model's data set.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import argparse
 from typing import NoReturn
 
 from tuning.cli.command_line import Parser, run
-from tuning.cli.options import absolute_path, add_tracking_option, finite, positive_int
+from tuning.cli.options import (
+    absolute_path,
+    add_images_options,
+    add_tracking_option,
+    finite,
+    positive_int,
+)
 from tuning.spec.choices import PREDICTION_MODES
 
 
@@ -30,7 +37,7 @@ def predict() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="predict.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("features", type=absolute_path, help=".mat, .npy or .parquet")
+    add_images_options(parser)
     parser.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
     parser.add_argument(
         "--model",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import scipy.io
 from jaxtyping import Float32, Float64, Int64
 
 from mianet.data.class_vectors import nearest, read_class_vectors
+from mianet.data.extracted import Extracted, exposure, read_extracted, write_backbone
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, unit_length
+from mianet.data.image_files import VARIABLE
 from mianet.data.images import PARTS, ImageSet, check_images
+from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
 
@@ -33,7 +36,8 @@ class Ingredients:
     """What a package is made of.
 
     Attributes:
-        features: File of the features, and of the labels unless ``labels`` is given.
+        features: File of the features; of the labels too unless ``labels`` is given or
+            `python -m mianet.extract` wrote them beside it.
         key: The array or column of the features in it.
         labels: File with a class's name, or its number from 0, for each image.
         attributes: File with a vector for each class.
@@ -67,7 +71,8 @@ def build(ingredients: Ingredients, folder: Path) -> ImageSet:
     """
     if folder.exists():
         raise InputError(f"the package must go to a new folder, but {folder} is there already")
-    features, labels, names, vectors = _read(ingredients)
+    extracted = read_extracted(ingredients.features)
+    features, labels, names, vectors = _read(ingredients, extracted)
     parts = (
         _given_parts(ingredients.split, len(labels))
         if ingredients.split
@@ -83,12 +88,12 @@ def build(ingredients: Ingredients, folder: Path) -> ImageSet:
     )
     _check_seen(images)
     check_images(images, None, str(folder))
-    _write(images, vectors[used], folder, ingredients.seed)
+    _write(images, vectors[used], folder, ingredients.seed, extracted)
     return images
 
 
 def _read(
-    ingredients: Ingredients,
+    ingredients: Ingredients, extracted: Extracted | None
 ) -> tuple[
     Float32[np.ndarray, "images features"],
     Int64[np.ndarray, " images"],
@@ -99,6 +104,8 @@ def _read(
     features, labels = read_images(ingredients.features, ingredients.key)
     if ingredients.labels:
         labels = read_labels(ingredients.labels)
+    elif labels is None and extracted and extracted.labels:
+        labels = np.array(extracted.labels)
     if labels is None:
         raise InputError(
             f"the images of {ingredients.features} must have labels, but the file has none; give "
@@ -229,22 +236,26 @@ def _check_seen(images: ImageSet) -> None:
         )
 
 
-def _write(images: ImageSet, vectors: np.ndarray, folder: Path, seed: int) -> None:
-    names = np.empty((len(images.class_names), 1), dtype=object)
-    names[:, 0] = images.class_names
+def _write(
+    images: ImageSet, vectors: np.ndarray, folder: Path, seed: int, extracted: Extracted | None
+) -> None:
     train, validation = _train_and_validation(images, seed)
     rows = {**{part: getattr(images, part) for part in PARTS}, "train": train, "val": validation}
     splits: dict[str, Any] = {
         "att": images.class_attributes.T.astype(np.float64),
         "original_att": vectors.T,
-        "allclasses_names": names,
+        "allclasses_names": _cells(images.class_names),
         **{f"{part}_loc": (found + 1.0)[:, None] for part, found in rows.items()},
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _save_images(work / FEATURES_FILE, images)
+            _save_images(work / FEATURES_FILE, images, extracted)
+            if extracted:
+                backbone = extracted.backbone
+                warning = exposure(backbone, published_split(images))
+                write_backbone(work, replace(backbone, warning=warning))
             scipy.io.savemat(work / SPLITS_FILE, splits, do_compression=True)
             work.chmod(0o755)
             work.rename(folder)
@@ -257,11 +268,22 @@ def _write(images: ImageSet, vectors: np.ndarray, folder: Path, seed: int) -> No
         ) from error
 
 
-def _save_images(path: Path, images: ImageSet) -> None:
-    """Write features and labels; as v7.3, which is HDF5, where the older format has no room."""
+def _cells(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as a column of cells."""
+    cells = np.empty((len(texts), 1), dtype=object)
+    cells[:, 0] = list(texts)
+    return cells
+
+
+def _save_images(path: Path, images: ImageSet, extracted: Extracted | None) -> None:
+    """Write features and labels; as v7.3, which is HDF5, where the older format has no room.
+
+    The older one has the images' files too, where they are known.
+    """
     variables = {"features": images.features.T, "labels": (images.labels + 1.0)[:, None]}
     if images.features.nbytes < LARGEST_V5:
-        scipy.io.savemat(path, variables, do_compression=True)
+        files = {VARIABLE: _cells(extracted.images)} if extracted else {}
+        scipy.io.savemat(path, {**variables, **files}, do_compression=True)
         return
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, array in variables.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mianet.data.extracted import exposure, read_backbone
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_whole, without_unused
 from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images
 from mianet.data.matfiles import read_arrays
@@ -37,7 +38,12 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
     }
     warnings = list(_warnings(images, attributes, others))
     check_images(without_unused(images), None, str(folder))
-    return _contents(folder, images, others), warnings
+    contents = _contents(folder, images, others)
+    if backbone := read_backbone(folder):
+        contents.append(f"backbone:   {backbone.words}, trained on {backbone.trained_on}")
+        if warning := exposure(backbone, published_split(images)):
+            warnings.append(warning)
+    return contents, warnings
 
 
 def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) -> list[str]:
@@ -58,12 +64,17 @@ def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) 
     ]
 
 
-def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
-    """Name the published split that the index sets are, or say that they are of nobody's."""
+def published_split(images: ImageSet) -> str | None:
+    """Return the data set whose proposed split the index sets are; None for another split."""
     digest = hashlib.sha256()
     for part in PARTS:
         digest.update(np.sort(getattr(images, part)).astype("<u4").tobytes() + b"|")
-    dataset = PUBLISHED.get(digest.hexdigest()[:32])
+    return PUBLISHED.get(digest.hexdigest()[:32])
+
+
+def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
+    """Name the published split that the index sets are, or say that they are of nobody's."""
+    dataset = published_split(images)
     if dataset is None:
         return "own"
     if not others:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from mianet.config import Hyperparameters
 from mianet.data.class_vectors import open_embedding
 from mianet.data.datasets import DATASETS, find_dataset
+from mianet.data.extracted import BackboneRecord, read_backbone
 from mianet.data.images import DatasetSpec
 from mianet.data.sources import find_own_folder, open_source
 from mianet.data.store import open_part
@@ -35,6 +36,7 @@ class SearchData:
         class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
         class_embedding: What describes the classes instead of the data set's own attributes; empty
             for those.
+        backbone: The network that made the features; None where the data set does not say.
     """
 
     name: str
@@ -45,6 +47,7 @@ class SearchData:
     class_names: tuple[str, ...]
     class_ids: Int64[np.ndarray, " seen"]
     class_embedding: str = ""
+    backbone: BackboneRecord | None = None
 
 
 def load_search_data(
@@ -76,6 +79,7 @@ def load_search_data(
         digest=digest,
         class_names=names,
         class_embedding=described,
+        backbone=read_backbone(source.folder),
         **arrays,
     )
 

@@ -116,6 +116,36 @@ def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterato
             pool.shutdown(cancel_futures=True)
 
 
+def whole_batches(
+    photos: Photos, tower: Tower, batch: int, broken: dict[str, str], *, skip_broken: bool
+) -> Iterator[tuple[Float32[np.ndarray, "images dimensions"], list[str]]]:
+    """Yield the features of the images that are whole, with their files.
+
+    Args:
+        photos: The images.
+        tower: The network.
+        batch: Images that are computed at once.
+        broken: Is filled with the files that are no images, and the reasons.
+        skip_broken: Leave those out.
+
+    Raises:
+        InputError: A file is no image; and as ``batches``.
+    """
+    broken |= _broken_at_sight(photos)
+    _refuse(broken, photos, skip_broken)
+    with tqdm(total=len(photos.files), unit="image", disable=None) as bar:
+        first = 0
+        for one in batches(photos, tower, batch):
+            files = photos.files[first : first + len(one.features)]
+            first += len(files)
+            bar.update(len(files))
+            broken |= {files[row]: why for row, why in one.broken.items()}
+            _refuse(broken, photos, skip_broken)
+            kept = [row for row in range(len(files)) if row not in one.broken]
+            if kept:
+                yield one.features[kept], [files[row] for row in kept]
+
+
 def left_out(broken: Mapping[str, str]) -> str:
     """Return which files are no images, the first few by name."""
     named = [f"{name} ({reason})" for name, reason in list(broken.items())[:SHOWN]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
+from mianet.data.extracted import BackboneRecord
 from mianet.errors import InputError
 from mianet.model import MIANet
 from mianet.scaling import FeatureScaler
@@ -22,7 +24,7 @@ GZSL, ZSL = "gzsl", "zsl"
 MODES = (GZSL, ZSL)
 """Which classes an image can be of: all (generalized), or those without training images."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file that a classifier is saved in."""
 
 LENGTH_TOLERANCE = 1e-3
@@ -105,6 +107,7 @@ class Classifier:
         unseen: Which classes had no training images.
         calibration: What is subtracted from the scores of seen classes when all classes compete
             (see ``mianet.calibration``); 0 for plain cosines.
+        backbone: The network that made the features; None where that is not known.
     """
 
     model: MIANet
@@ -113,6 +116,7 @@ class Classifier:
     class_names: tuple[str, ...]
     unseen: Bool[np.ndarray, " classes"]
     calibration: float = 0.0
+    backbone: BackboneRecord | None = None
 
     def __repr__(self) -> str:
         """Return what it is in a line, since its weights fill pages."""
@@ -250,6 +254,7 @@ class Classifier:
                 "class_names": list(self.class_names),
                 "unseen": torch.tensor(self.unseen),
                 "calibration": float(self.calibration),
+                "backbone": json.dumps(self.backbone.as_dict()) if self.backbone else "",
             },
             path,
         )
@@ -289,6 +294,7 @@ class Classifier:
             tuple(saved["class_names"]),
             saved["unseen"].numpy(),
             saved["calibration"],
+            BackboneRecord.of(json.loads(saved["backbone"]), "it") if saved["backbone"] else None,
         )
 
     def _cosines(

@@ -20,15 +20,22 @@ SCHEMA = pa.schema(
     [("image", pa.int64()), ("rank", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
 )
 """One row for each image and rank: the image is its row in the input, from 0; ranks are from 1."""
+FILES_SCHEMA = SCHEMA.set(0, pa.field("image", pa.string()))
+"""The same where images are files: the image is its path."""
 
 Write = Callable[[pa.RecordBatch], None]
+Writer = Callable[[BinaryIO, pa.Schema], contextlib.AbstractContextManager[Write]]
 
 
 @contextlib.contextmanager
-def open_predictions(path: Path) -> Iterator[Write]:
-    """Yield a function that appends a batch of ``SCHEMA`` to the file.
+def open_predictions(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[Write]:
+    """Yield a function that appends a batch to the file.
 
     The file is put in place when the block ends; if anything fails, an existing file is kept.
+
+    Args:
+        path: The file.
+        schema: What its rows are: ``SCHEMA`` or ``FILES_SCHEMA``.
 
     Raises:
         InputError: The suffix is unknown, or the file cannot be written.
@@ -36,7 +43,7 @@ def open_predictions(path: Path) -> Iterator[Write]:
     writer = _writer(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file, writer(file) as write:
+        with temporary.open("wb") as file, writer(file, schema) as write:
             yield write
         temporary.replace(path)
     except OSError as error:
@@ -57,19 +64,19 @@ def check_suffix(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _csv(file: BinaryIO) -> Iterator[Write]:
-    with pa.csv.CSVWriter(file, SCHEMA) as writer:
+def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+    with pa.csv.CSVWriter(file, schema) as writer:
         yield writer.write_batch
 
 
 @contextlib.contextmanager
-def _parquet(file: BinaryIO) -> Iterator[Write]:
-    with pq.ParquetWriter(file, SCHEMA) as writer:
+def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+    with pq.ParquetWriter(file, schema) as writer:
         yield writer.write_batch
 
 
 @contextlib.contextmanager
-def _json_lines(file: BinaryIO) -> Iterator[Write]:
+def _json_lines(file: BinaryIO, _: pa.Schema) -> Iterator[Write]:
     def write(batch: pa.RecordBatch) -> None:
         lines = (json.dumps(row, ensure_ascii=False) for row in batch.to_pylist())
         file.writelines(f"{line}\n".encode() for line in lines)
@@ -77,13 +84,13 @@ def _json_lines(file: BinaryIO) -> Iterator[Write]:
     yield write
 
 
-def _writer(path: Path) -> Callable[[BinaryIO], contextlib.AbstractContextManager[Write]]:
+def _writer(path: Path) -> Writer:
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"predictions must go to {', '.join(_WRITERS)}, but got {path}")
     return writer
 
 
-_WRITERS: Mapping[str, Callable[[BinaryIO], contextlib.AbstractContextManager[Write]]] = (
-    MappingProxyType({".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines})
+_WRITERS: Mapping[str, Writer] = MappingProxyType(
+    {".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines}
 )

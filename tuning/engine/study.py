@@ -196,6 +196,7 @@ def describe_study(
             "time_budget_seconds": study.time_budget or "none",
             "fixed": dict(study.fixed),
             **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
+            **({"backbone": data.backbone.as_dict()} if data.backbone else {}),
             "workers": share.workers,
             "cpus_per_trial": share.cpus,
             "gpus_per_trial": share.gpus,

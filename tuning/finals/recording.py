@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | No
         uri,
         run_id=tested.run_id,
         dataset=data.name,
-        classifier=tested.classifier,
+        classifier=replace(tested.classifier, backbone=data.backbone),
         example=data.features[:2],
     )
 
@@ -154,6 +154,7 @@ def _describe(role: str, trial: RecordedTrial, setup: Setup) -> FinalDescription
             "cpus": setup.share.cpus,
             "gpus": setup.share.gpus,
             "calibration": trial.calibration,
+            **({"backbone": setup.data.backbone.as_dict()} if setup.data.backbone else {}),
         },
         device=setup.share.device,
         objective=trial.objective,

@@ -90,8 +90,18 @@ class Subject:
     @property
     def data_notes(self) -> list[str]:
         """Return what a reader must know of the data beside their name."""
-        embedding = self.study.settings.get("protocol.class_embedding")
-        return [f"Classes are described by {embedding}."] if embedding else []
+        settings = self.study.settings
+        notes = []
+        if embedding := settings.get("protocol.class_embedding"):
+            notes.append(f"Classes are described by {embedding}.")
+        if backbone := settings.get("backbone.name"):
+            notes.append(
+                f"Features are by {backbone}, trained on {settings['backbone.trained_on']}; "
+                f"weights {settings['backbone.weights_sha256'][:12]}."
+            )
+        if warning := settings.get("backbone.warning"):
+            notes.append(f"Beware: {warning}.")
+        return notes
 
     @property
     def objective(self) -> Objective:
