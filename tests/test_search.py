@@ -1,5 +1,6 @@
 """A search as a user runs it, to the registered model, on a real Ray and a real MLflow store."""
 
+import json
 import math
 import sqlite3
 import time
@@ -8,6 +9,7 @@ from collections import Counter
 import mlflow
 import numpy as np
 import optuna
+import pyarrow.parquet as pq
 import pytest
 from commands import SMALL, run, start
 from optuna.storages import JournalStorage
@@ -87,7 +89,7 @@ def test_the_final_training_keeps_the_confusion_and_the_curve_of_its_test(search
         assert np.mean(areas) == pytest.approx(final.figures["test_ausuc_mean"])
 
 
-def test_the_record_is_whole_and_nested(searched):
+def test_the_record_is_whole_and_nested(searched, tmp_path):
     folder, _ = searched
     runs = runs_of(folder)
     parent = runs.pop("first")
@@ -97,14 +99,23 @@ def test_the_record_is_whole_and_nested(searched):
     assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
     assert {r.info.status for r in [parent, *runs.values()]} == {"FINISHED"}
     client = mlflow.MlflowClient(store_of(folder))
+    table = pq.read_table(
+        client.download_artifacts(parent.info.run_id, "executions.parquet", str(tmp_path))
+    ).to_pylist()
     for name, trial in ((n, r) for n, r in runs.items() if n.startswith("trial")):
         curve = client.get_metric_history(trial.info.run_id, "val_ausuc_smoothed")
         steps = [point.step for point in curve]
         assert steps == list(range(1, len(steps) + 1)), name
         assert trial.data.metrics["score"] == max(point.value for point in curve)
         assert math.isfinite(float(trial.data.params["alpha"]))
-        executions = [m for m in trial.data.metrics if m.startswith("val_ausuc_execution")]
-        assert len(executions) == 2
+        executions = json.loads(trial.data.tags["executions"])
+        rows = [row for row in table if row["trial"] == int(trial.data.tags["number"])]
+        assert [(row["epoch"], row["execution"]) for row in rows] == [
+            (step, execution) for step in steps for execution in (0, 1)
+        ]
+        best = int(trial.data.metrics["best_epoch"])
+        at_best = {str(r["execution"]): r["val_ausuc"] for r in rows if r["epoch"] == best}
+        assert executions == at_best
 
 
 def test_the_optuna_study_agrees_with_the_record(searched):
@@ -121,9 +132,8 @@ def test_the_optuna_study_agrees_with_the_record(searched):
         assert trial.user_attrs["status"] == known.status
         assert trial.user_attrs["best_epoch"] == known.best_epoch
         assert {n: str(v) for n, v in trial.params.items()}.items() <= known.hyperparameters.items()
-        for execution, value in known.per_execution.items():
-            name = f"best_val_ausuc_execution_{execution}"
-            assert trial.user_attrs[name] == value
+        for name, value in known.metrics.items():
+            assert trial.user_attrs[f"best_{name}"] == value
 
 
 def test_the_last_of_few_trials_is_the_papers_and_runs_to_its_end(searched):

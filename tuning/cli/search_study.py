@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts
+from tuning.engine.execution_table import ExecutionTable
 from tuning.engine.optuna_file import OptunaFile
 from tuning.engine.study import (
     Study,
@@ -51,8 +53,10 @@ from tuning.spec.models import MODELS
 from tuning.spec.records import StudyDescription
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import WarmPoint, warm_points
+from tuning.tracking.artifacts import record_files
 from tuning.tracking.recording import (
     JOURNAL_FOLDER,
+    Links,
     StudyRecorder,
     check_new_study,
     deliver_waiting_for,
@@ -219,6 +223,7 @@ def _run(plan: _Plan, connected: _Cluster, ledger: Ledger) -> StudyOutcome:
     deliver_waiting_for(plan.storage, uri)
     description = describe_study(study, plan.data, plan.data_source, share, connected.where)
     journal = ledger.folder / JOURNAL_FOLDER
+    executions = ExecutionTable()
     with (
         interrupts.watching(resume_command(plan.storage, study.name)) as interrupt,
         begun(ledger, kept_settings(plan.options, study, plan.data, uri)),
@@ -233,7 +238,7 @@ def _run(plan: _Plan, connected: _Cluster, ledger: Ledger) -> StudyOutcome:
         ) as optuna_file,
     ):
         print(_first_words(study, description, connected), flush=True)
-        print(f"to look at it: {recorder.location}", flush=True)
+        print(*_where(recorder.links), sep="\n", flush=True)
         with StatusLine() as line:
             outcome = run_study(
                 study,
@@ -244,10 +249,19 @@ def _run(plan: _Plan, connected: _Cluster, ledger: Ledger) -> StudyOutcome:
                 ledger,
                 interrupt,
                 line,
-                [optuna_file.take],
+                [optuna_file.take, executions.take],
             )
         recorder.close("interrupted" if outcome.interrupted else "finished")
+    with tempfile.TemporaryDirectory() as folder:
+        executions.write(Path(folder))
+        record_files(uri, recorder.study_run_id, Path(folder))
     return outcome
+
+
+def _where(links: Links) -> list[str]:
+    """Return the lines that say how to look at a study in MLflow."""
+    served = [f"to look at it, start: {links.command}", "then open:"]
+    return [*(served if links.command else ["to look at it, open:"]), links.trials]
 
 
 def _first_words(study: Study, description: StudyDescription, connected: _Cluster) -> str:

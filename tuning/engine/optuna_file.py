@@ -218,7 +218,7 @@ class _Writer:
             **({"epochs": last.epoch} if last else {}),
         }
         if best:
-            figures = best_figures(best.metrics, self._objective.name)
+            figures = best_figures(best.metrics)
             attributes |= {"score": best.score, "best_epoch": best.epoch, **figures}
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial, name, value)

@@ -29,8 +29,15 @@ SPACE_TAG = "space"
 OBJECTIVE_TAG = "objective"
 """The tag that says what a run's score is of."""
 
+EXECUTIONS_TAG = "executions"
+"""The tag of a trial that keeps, as JSON, the objective of each execution at its best epoch."""
+
 FRONT_TAG = "pareto_front"
 """The tag of a study of several objectives that names the trials of its Pareto front."""
+
+LOG10_PREFIX = "log10."
+"""The metric of a hyperparameter that is searched on a log scale, before the hyperparameter's name:
+MLflow's charts have linear axes."""
 
 PAPER = "paper"
 """The origin of a trial of the paper's configuration."""
@@ -200,24 +207,27 @@ class RecordedTrial:
         return protocol_key(self.protocol)
 
 
-def per_execution(
-    metrics: Mapping[str, float], objective: str, prefix: str = ""
-) -> dict[int, float]:
-    """Return number of the execution → the objective, from metrics named ``prefix`` and that."""
-    start = prefix + OBJECTIVES[objective].execution_prefix
-    return {int(n.removeprefix(start)): v for n, v in metrics.items() if n.startswith(start)}
+def per_execution(metrics: Mapping[str, float], objective: str) -> dict[int, float]:
+    """Return number of the execution → the objective, where it is a number."""
+    start = OBJECTIVES[objective].execution_prefix
+    return {
+        int(name.removeprefix(start)): value
+        for name, value in metrics.items()
+        if name.startswith(start) and math.isfinite(value)
+    }
 
 
-def best_figures(metrics: Mapping[str, float], objective: str) -> dict[str, float]:
-    """Return what is recorded of a trial's best epoch, from that epoch's metrics.
+def means(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return those of an epoch's figures that are no single execution's."""
+    return {name: value for name, value in metrics.items() if "_execution_" not in name}
 
-    Those are the means of all validation accuracies, and the objective of each execution.
-    """
+
+def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what is recorded of a trial's best epoch: the means of all validation accuracies."""
     return {
         f"{BEST_PREFIX}{name}": value
-        for name, value in metrics.items()
-        if name.startswith(OBJECTIVES[objective].execution_prefix)
-        or (name.startswith("val_") and "_execution_" not in name)
+        for name, value in means(metrics).items()
+        if name.startswith("val_")
     }
 
 

@@ -1,4 +1,4 @@
-"""Texts as artifacts of a run that has been recorded."""
+"""Files as artifacts of a run that has been recorded."""
 
 from __future__ import annotations
 
@@ -26,14 +26,30 @@ def record_texts(uri: str, run_id: str, texts: Mapping[str, str], folder: str) -
         InputError: The store does not answer.
         RecordingError: The store does not accept them.
     """
-    store = open_store(uri, must_exist=True)
     with tempfile.TemporaryDirectory() as temporary:
         for name, text in texts.items():
             Path(temporary, name).write_text(text, encoding="utf-8", errors="replace")
-        try:
-            store.client.log_artifacts(run_id, temporary, folder)
-        except (MlflowException, OSError) as error:
-            raise RecordingError(
-                f"{without_credentials(store.uri)} must accept artifacts and does not "
-                f"({reason_of(error)})"
-            ) from error
+        record_files(uri, run_id, Path(temporary), folder)
+
+
+def record_files(uri: str, run_id: str, files: Path, folder: str | None = None) -> None:
+    """Make files artifacts of a run.
+
+    Args:
+        uri: The tracking store.
+        run_id: The run.
+        files: The folder that they are in.
+        folder: The folder of the run's artifacts that they are put into; None for no folder.
+
+    Raises:
+        InputError: The store does not answer.
+        RecordingError: The store does not accept them.
+    """
+    store = open_store(uri, must_exist=True)
+    try:
+        store.client.log_artifacts(run_id, str(files), folder)
+    except (MlflowException, OSError) as error:
+        raise RecordingError(
+            f"{without_credentials(store.uri)} must accept artifacts and does not "
+            f"({reason_of(error)})"
+        ) from error

@@ -16,6 +16,7 @@ from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import (
     BEST_PREFIX,
     CONFIRMATION,
+    EXECUTIONS_TAG,
     OBJECTIVE_TAG,
     Confirmation,
     RecordedTrial,
@@ -222,7 +223,8 @@ def objective_of(run: Run) -> str:
 def trial_of(run: Run, study: Run) -> RecordedTrial:
     """Return what a trial's run says, beside what its study's run does."""
     tags, metrics = run.data.tags, run.data.metrics
-    protocol, objective = json.loads(study.data.tags["protocol"]), objective_of(study)
+    protocol = json.loads(study.data.tags["protocol"])
+    executions = {int(k): v for k, v in json.loads(tags.get(EXECUTIONS_TAG, "{}")).items()}
     return RecordedTrial(
         run_id=run.info.run_id,
         study=tags["study"],
@@ -237,10 +239,10 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
         metrics={
             name.removeprefix(BEST_PREFIX): value
             for name, value in metrics.items()
-            if name.startswith(f"{BEST_PREFIX}val_") and "_execution_" not in name
+            if name.startswith(f"{BEST_PREFIX}val_")
         },
-        per_execution=per_execution(metrics, objective, BEST_PREFIX),
-        executions=len(per_execution(metrics, objective)),
+        per_execution=executions,
+        executions=len(executions),
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,
         data_digest=tags["data_digest"],
@@ -250,5 +252,5 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
         epochs=int(metrics.get("epochs", 0)),
         seconds=metrics.get("duration_seconds", math.nan),
         device=tags.get("device", ""),
-        objective=objective,
+        objective=objective_of(study),
     )

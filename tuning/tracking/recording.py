@@ -12,6 +12,7 @@ final trainings (``final_recording``), late delivery (``redelivery``) and the mo
 from __future__ import annotations
 
 import atexit
+import json
 import math
 import uuid
 from collections import Counter
@@ -27,7 +28,9 @@ from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import (
     BEST_PREFIX,
+    EXECUTIONS_TAG,
     FRONT_TAG,
+    LOG10_PREFIX,
     NOTE_TAG,
     PAPER,
     SPACE_TAG,
@@ -36,6 +39,8 @@ from tuning.spec.records import (
     StudyDescription,
     canonical_json,
     is_candidate,
+    means,
+    per_execution,
 )
 from tuning.spec.space import space_to_json
 from tuning.tracking import descriptions
@@ -62,11 +67,13 @@ from tuning.tracking.run_writer import (
 )
 from tuning.tracking.store import default_tracking_uri, open_store
 from tuning.tracking.study_memory import StudyMemory, TrialMemory, new_figures
+from tuning.tracking.views import Links, links_to, save_view
 
 __all__ = [
     "JOURNAL_FOLDER",
     "FinalDescription",
     "FinalRecorder",
+    "Links",
     "RecordedTrial",
     "RecordingError",
     "RegisteredModel",
@@ -83,9 +90,6 @@ __all__ = [
 ]
 
 
-HYPERPARAMETER_METRIC = "hp."
-"""Before a searched hyperparameter's name as a metric: MLflow compares parameters as strings."""
-
 _CUT_OFF = ("running", "interrupted")
 _BEGINNING = 3
 """Messages that a new study begins with: its run, its data, its parameters."""
@@ -99,13 +103,19 @@ class StudyRecorder(Closing):
 
     Attributes:
         study_run_id: MLflow's run of the study.
+        links: Where a person finds the study.
     """
 
     def __init__(
-        self, writer: RunWriter, description: StudyDescription, recorded: Sequence[RunMessage]
+        self,
+        writer: RunWriter,
+        description: StudyDescription,
+        recorded: Sequence[RunMessage],
+        links: Links,
     ) -> None:
         """Take over a run that has been created or found again; use ``open``."""
         self.study_run_id = writer.run_id
+        self.links = links
         self._writer = writer
         self._key = recorded[0].run
         self._description = description
@@ -146,19 +156,16 @@ class StudyRecorder(Closing):
         try:
             recorded = _recorded(kept, resume=resume) if kept else []
             start = _start_of(recorded, kept) if kept and recorded else _study_start(description)
+            save_view(store, experiment, description)
             writer = RunWriter(store, experiment, start, kept)
         except BaseException:
             if kept:
                 kept.give_up()
             raise
-        recorder = cls(writer, description, recorded or [start])
+        links = links_to(store, experiment, description.name)
+        recorder = cls(writer, description, recorded or [start], links)
         recorder._begin(is_new=len(recorded) < _BEGINNING)
         return recorder
-
-    @property
-    def location(self) -> str:
-        """Return where a person finds the study: an address, or the command that shows it."""
-        return self._writer.location
 
     def run_of(self, number: int) -> str:
         """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
@@ -214,6 +221,8 @@ class StudyRecorder(Closing):
     def epoch_finished(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch's metrics; epochs count from 1.
 
+        Of single executions only the objective at the best epoch so far is, as a tag.
+
         An epoch that the trial has recorded already is passed over: a trial that was set back to
         a checkpoint repeats itself. NaN and infinity are not recorded as metrics, since they
         break charts and comparisons; the tag ``nonfinite_metrics`` names them.
@@ -228,8 +237,10 @@ class StudyRecorder(Closing):
         ]
         list_them = broken and len(record.nonfinite) < _MAX_NONFINITE_LISTED
         tags = record.with_nonfinite(broken) if list_them else {}
+        if record.is_best(epoch, metrics):
+            tags |= {EXECUTIONS_TAG: json.dumps(per_execution(metrics, record.objective))}
         self._go_on(record)
-        self._put(values(record.key, metrics=metrics, tags=tags, step=epoch))
+        self._put(values(record.key, metrics=means(metrics), tags=tags, step=epoch))
 
     def trial_ended(
         self, trial: str, status: str, *, reason: str = "", summary: Mapping[str, float] = _NOTHING
@@ -348,7 +359,7 @@ class StudyRecorder(Closing):
             "epochs": record.last_epoch,
             "duration_seconds": record.time.seconds(now_ms()),
             **summary,
-            **self._as_metrics(record),  # the last: MLflow's charts begin with the first
+            **self._logarithms(record),
         }
         new = new_figures(record.figures, figures)
         outcome = descriptions.outcome_line(
@@ -366,20 +377,11 @@ class StudyRecorder(Closing):
         space = self._description.space
         return {name: value for name, value in record.hyperparameters.items() if name in space}
 
-    def _as_metrics(self, record: TrialMemory) -> dict[str, float]:
-        numbers = {
-            name: float(value)
-            for name, value in self._searched(record).items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        logarithms = {
-            f"log10_{name}": math.log10(numbers[name])
-            for name, distribution in self._description.space.items()
-            if getattr(distribution, "log", False) and numbers.get(name, 0) > 0
-        }
+    def _logarithms(self, record: TrialMemory) -> dict[str, float]:
         return {
-            f"{HYPERPARAMETER_METRIC}{name}": value
-            for name, value in (numbers | logarithms).items()
+            f"{LOG10_PREFIX}{name}": math.log10(value)
+            for name, value in self._searched(record).items()
+            if getattr(self._description.space[name], "log", False) and value > 0
         }
 
     def _end_study(self, status: str, summary: Mapping[str, float], note: str) -> None:

@@ -6,13 +6,14 @@ the one before it knew.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, best_figures
+from tuning.spec.records import EXECUTIONS_TAG, NOTE_TAG, OBJECTIVE_TAG, best_figures
 from tuning.tracking.run_messages import EndRun, LogValues, Point, ResumeRun, RunMessage, StartRun
 
 SUMMARY_STEP = 0
@@ -67,7 +68,7 @@ class TrialMemory:
         epochs: Those that have a recorded figure.
         score: The best objective; of equal bests the first epoch's.
         best_epoch: Its epoch; 0 for none.
-        executions: How many executions that epoch has.
+        executions: How many executions that epoch has a figure of.
         best: The figures of that epoch, by the names they are recorded under.
         figures: What was recorded of the whole trial.
         nonfinite: The figures that were none, in words.
@@ -115,6 +116,8 @@ class TrialMemory:
         if isinstance(message, LogValues):
             self.hyperparameters = {**self.hyperparameters, **message.params}
             self.status = message.tags.get("status", self.status)
+            if EXECUTIONS_TAG in message.tags:
+                self.executions = len(json.loads(message.tags[EXECUTIONS_TAG]))
             if NONFINITE_TAG in message.tags:
                 self.nonfinite = message.tags[NONFINITE_TAG].split(_BETWEEN_NONFINITE)
             for step, points in _by_step(message.points).items():
@@ -133,15 +136,17 @@ class TrialMemory:
             return {}
         return {"score": self.score, "best_epoch": self.best_epoch, **self.best}
 
+    def is_best(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Say whether an epoch is better than all before it; of equal ones the first is."""
+        score = metrics.get(OBJECTIVES[self.objective].value, -math.inf)
+        best = (self.score, -self.best_epoch) if self.best_epoch else (-math.inf, 0)
+        return math.isfinite(score) and (score, -epoch) > best
+
     def _learn_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.add(epoch)
-        objective = OBJECTIVES[self.objective]
-        score = metrics.get(objective.value, -math.inf)
-        if (score, -epoch) <= (self.score if self.best_epoch else -math.inf, -self.best_epoch):
-            return
-        self.score, self.best_epoch = score, epoch
-        self.executions = sum(name.startswith(objective.execution_prefix) for name in metrics)
-        self.best = best_figures(metrics, self.objective)
+        if self.is_best(epoch, metrics):
+            self.score, self.best_epoch = metrics[OBJECTIVES[self.objective].value], epoch
+            self.best = best_figures(metrics)
 
 
 @dataclass
