@@ -27,6 +27,7 @@ from recorded import (
 
 from mianet.errors import InputError
 from tuning.events.journal import JOURNAL_FOLDER, Journal, JournalBusyError, undelivered_in
+from tuning.spec.records import means
 from tuning.tracking.recording import FinalRecorder, StudyRecorder, deliver_waiting, read_trials
 
 SCORES = [0.1, 0.4, 0.3]
@@ -271,7 +272,7 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, journal
     runs = runs_of(uri)
     for number in range(5):
         run = runs[f"trial {number:03d}"]
-        for name in epoch_metrics(0, 20):
+        for name in means(epoch_metrics(0, 20)):
             wanted = [(e, epoch_metrics(0.01 * e * (number + 1), 20)[name]) for e in range(1, 7)]
             assert curve(uri, run, name) == wanted
         assert run.data.metrics["best_epoch"] == 6
