@@ -74,6 +74,7 @@ def test_on_the_cpu_nothing_is_asked_of_cuda(monkeypatch):
         (0.25, 1 * GIB, 5 * GIB, True),  # what was left of the share was there
         (0.25, 1 * GIB, 1 * GIB, False),  # others have taken it
         (1.0, 10 * GIB, 5 * GIB, False),
+        (1.0, 1 * GIB, 22 * GIB, True),
     ],
 )
 def test_an_exceeded_share_is_told_from_a_device_that_others_fill(
@@ -83,8 +84,12 @@ def test_an_exceeded_share_is_told_from_a_device_that_others_fill(
     reason = exceeded(gpus)
     assert bool(reason) == is_exceeded
     if reason:
-        assert "needs more than 0.25 of 24.0 GiB" in reason
-        assert reason.endswith("give a larger --gpus-per-trial")
+        needed, advice = {
+            0.25: ("0.25 of 24.0 GiB", "give a larger --gpus-per-trial"),
+            1.0: ("its 24.0 GiB", "search a smaller model"),
+        }[gpus]
+        assert f"needs more than {needed}" in reason
+        assert reason.endswith(advice)
 
 
 class TestATrial:
@@ -104,19 +109,26 @@ class TestATrial:
         device.reserved = 5 * GIB
         return device
 
-    def run(self, folder):
+    def run(self, folder, **handed):
         shared = plan(folder, gpus=0.25)
         with pytest.raises(torch.OutOfMemoryError):
-            module.objective(config(), small_search_data(), shared)
+            module.objective(config() | handed, small_search_data(), shared)
 
     def test_it_is_held_to_its_share(self, reports, tmp_path, too_large):
         self.run(tmp_path)
         assert too_large.fraction == pytest.approx((6 * GIB - CONTEXT_BYTES) / (24 * GIB))
 
-    def test_one_that_exceeds_it_is_reported_as_broken_with_the_reason(self, reports, tmp_path):
+    def test_one_that_exceeds_it_is_reported_as_too_large(self, reports, tmp_path):
         self.run(tmp_path)
         assert reports[-1]["epoch"] == 2
-        assert reports[-1]["broken"].startswith("a training must fit its share of the GPU")
+        assert reports[-1]["too_large"].startswith("a training must fit its share of the GPU")
+        assert "broken" not in reports[-1]
+
+    def test_one_that_exceeds_a_whole_gpu_is_broken(self, reports, tmp_path, too_large):
+        too_large.free, too_large.reserved = GIB, 22 * GIB
+        self.run(tmp_path, whole_gpu=True)
+        assert too_large.fraction == 1.0
+        assert reports[-1]["broken"].startswith("a training must fit a GPU")
 
     def test_one_that_found_the_memory_taken_may_try_again(self, reports, tmp_path, too_large):
         too_large.free = GIB // 2

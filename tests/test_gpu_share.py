@@ -158,6 +158,10 @@ class TestTheDevices:
         driver("23028", "81559")
         assert memory_of_gpus() == [23028 * 2**20, 81559 * 2**20]
 
+    def test_of_instances_it_does_not_say_the_memory(self, driver):
+        driver("81559, Enabled", "24564, Disabled", "23028, [N/A]")
+        assert memory_of_gpus() == [24564 * 2**20, 23028 * 2**20]
+
     @pytest.mark.parametrize("line", ["No devices were found", "[N/A]"])
     def test_a_driver_that_does_not_say_is_no_error(self, driver, line):
         driver(line)

@@ -61,7 +61,7 @@ def test_of_a_trial_that_ended_the_last_values_are_forgotten():
     standings.take(Proposed(0, {}, "qmc"))
     standings.take(EpochDone(0, 9, 0.5, 9, {}))
     progress = SearchProgress(
-        told.append, standings, 1, 9, told.append, 2, StatusLine(), Pace(1)
+        told.append, standings, 1, 9, None, 2, StatusLine(), Pace(1)
     )  # fmt: skip
     metadata = _TrainingRunMetadata()
     metadata.update_metric("score", 0.5)

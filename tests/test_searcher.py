@@ -143,6 +143,18 @@ def test_a_search_is_not_over_while_a_trial_may_come_back():
     assert searcher.suggest("e") == Searcher.FINISHED
 
 
+def test_none_is_handed_out_while_one_waits_for_a_whole_gpu():
+    first, second = (Proposed(number, {"alpha": 1.0}, "tpe") for number in range(2))
+    new = iter([second])
+    searcher = StudySearcher([], lambda: next(new), lambda: True)
+    searcher.with_whole_gpu(first)
+    handed = {"number": 0, "hyperparameters": {"alpha": 1.0}, "whole_gpu": True}
+    assert searcher.suggest("a") == handed
+    assert searcher.suggest("b") is None
+    searcher.started(0)
+    assert searcher.suggest("c") == {"number": 1, "hyperparameters": {"alpha": 1.0}}
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sixteen_parallel_proposals_do_not_pile_up(sampler):
     source = proposer(sampler)

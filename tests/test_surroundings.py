@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import resource
+import shlex
 import shutil
 import stat
 import sys
@@ -12,10 +13,15 @@ import tempfile
 import pytest
 import ray
 import sqlalchemy
+from ray.train._internal.storage import get_fs_and_path
+from tiny_package import tiny_variables, write_package
 
+from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
 from tuning.cli import after_search, command_line, search_study
 from tuning.cli.options import study_name
+from tuning.cli.resumption import resume_command
+from tuning.cli.search_options import parse_search_options
 from tuning.compute import local_ray
 from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri, open_store
 
@@ -78,6 +84,35 @@ def test_the_record_is_in_the_folder_where_one_started(name, tmp_path, monkeypat
 def test_a_path_that_no_address_can_have_is_refused(uri, message):
     with pytest.raises(InputError, match=message):
         absolute_tracking_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "linked"), [*((name, False) for name in FOLDERS), ("what?", True), ("new\nline", True)]
+)
+def test_data_and_cache_may_be_in_folders_of_any_name(
+    name, linked, tmp_path, monkeypatch, forked_readers
+):
+    package = write_package(tmp_path / "plain", *tiny_variables())
+    expected = load_search_data(str(package)).digest
+    folder = tmp_path / name
+    if linked:
+        (tmp_path / "real").mkdir()
+        folder.symlink_to(tmp_path / "real")
+    shutil.copytree(package, folder, dirs_exist_ok=True)
+    monkeypatch.setenv("MIANET_CACHE_DIR", str(folder / name))
+    assert load_search_data(str(folder)).digest == expected
+    assert any((folder / name).iterdir())
+    assert sorted(os.listdir(tmp_path)) == sorted({"plain", name, *["real"] * linked})
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_study_may_be_in_a_storage_of_any_name(name, tmp_path, monkeypatch):
+    """The line that goes on with it names it, and Ray Tune finds it."""
+    storage = tmp_path / name
+    words = shlex.split(resume_command(storage, "s"))
+    monkeypatch.setattr(sys, "argv", words[1:])
+    assert parse_search_options("") == {"resume": "s", "storage": storage}
+    assert get_fs_and_path(str(storage))[1] == str(storage)
 
 
 WRONG = ("mianet/__init__.py", "tuning/__init__.py", "random.py", "types.py", "ray.py", "torch.py")

@@ -19,6 +19,7 @@ from ray.exceptions import AuthenticationError
 from mianet.data.search_data import SearchData
 from mianet.errors import InputError
 from tuning.compute import local_ray
+from tuning.compute.gpu_check import check_usable, hidden
 from tuning.compute.gpu_share import Need, asked_for, choose, smallest_gpu
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
@@ -36,7 +37,7 @@ class Share:
         workers: Trials at once.
         cpus: CPU cores of a trial; a fraction where GPUs hold more trials than there are cores.
         gpus: GPUs of a trial, possibly a fraction.
-        reason: Why a trial gets these GPUs, for a person; empty on CPUs.
+        reason: Why a trial gets these GPUs, for a person; empty where there are none.
     """
 
     workers: int
@@ -129,7 +130,7 @@ def share_resources(
         What each trial gets.
 
     Raises:
-        InputError: No node can ever run such a trial.
+        InputError: No node can ever run such a trial, or PyTorch cannot use its GPUs.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     planned = _planned_nodes()
@@ -139,6 +140,9 @@ def share_resources(
         smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
         wanted = min(workers or max(_total(nodes, "GPU"), trials // 4), trials)
         gpus, reason = _gpu_share(gpus_per_trial, nodes, wanted, need, smallest)
+        check_usable(alive)
+    elif gpus_per_trial is None:
+        reason = hidden()
     slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(

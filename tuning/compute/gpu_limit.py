@@ -34,17 +34,23 @@ def exceeded(gpus: float) -> str:
     """Return why an allocation failed, if the process needed more than its share; else "".
 
     If the process had not used up its share, other processes had taken the memory, and trying again
-    may help.
+    may help. On a whole GPU it is the same but for what CUDA takes itself, up to twice what is
+    assumed.
 
     Args:
         gpus: GPUs that Ray has assigned to the process.
     """
-    if not 0 < gpus < 1:
+    if not gpus:
         return ""
     free, total = torch.cuda.mem_get_info()
     limit, reserved = _limit(gpus, total), torch.cuda.memory_reserved()
-    if free < limit - reserved:
+    if free < limit - reserved - (2 * CONTEXT_BYTES if gpus >= 1 else 0):
         return ""
+    if gpus >= 1:
+        return (
+            f"a training must fit a GPU, but needs more than its {total / GIB:.1f} GiB; lower "
+            "--executions, or search a smaller model"
+        )
     return (
         f"a training must fit its share of the GPU, but needs more than {gpus:g} of "
         f"{total / GIB:.1f} GiB, of which {limit / GIB:.1f} GiB are for tensors; give a larger "

@@ -179,8 +179,8 @@ def choose(
         return 1.0, "no estimate exists of the GPU memory that this model needs"
     if device_bytes is None:
         return 1.0, (
-            "the memory of the GPUs is unknown: none has started yet, and the cluster's file does "
-            f"not give {MEMORY_RESOURCE}"
+            "the memory of the GPUs is unknown (none has started yet, or MIG splits them), and the "
+            f"cluster's file does not give {MEMORY_RESOURCE}"
         )
     needed = f"a trial needs {need} of the {device_bytes / GIB:.1f} GiB of the smallest GPU"
     bounds = {
@@ -248,14 +248,17 @@ def _answer(reference: ray.ObjectRef) -> list[int]:
 def memory_of_gpus() -> list[int]:
     """Return the bytes of each GPU of this machine, as the driver reports them.
 
+    Of GPUs that are split by MIG it reports what the instances have together: they are left out.
     CUDA is not initialised, because that would take memory of a GPU that trials fill.
     """
-    query = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    asked = "--query-gpu=memory.total,mig.mode.current"
+    query = ("nvidia-smi", asked, "--format=csv,noheader,nounits")
     try:
         output = subprocess.run(
             query, capture_output=True, text=True, timeout=30, check=True
         ).stdout
-        return [int(line) * 2**20 for line in output.splitlines()]
+        gpus = [line.split(", ") for line in output.splitlines()]
+        return [int(memory) * 2**20 for memory, *split in gpus if split != ["Enabled"]]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
 

@@ -18,7 +18,8 @@ from mianet.config import Settings
 from mianet.errors import InputError
 from tuning.compute.display import Display, time_words
 from tuning.compute.pace import Pace
-from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, as_event
+from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, TOO_LARGE, as_event
+from tuning.engine.searcher import StudySearcher
 from tuning.events.ledger import Ended, EpochDone, Event, Ledger, Proposed
 from tuning.spec.records import PAPER
 from tuning.tracking.recording import StudyRecorder
@@ -194,7 +195,7 @@ class SearchProgress(Callback):
         standings: How the trials stand.
         trials: Trials of the budget.
         max_epochs: Most epochs of a trial.
-        again: Has a trial handed out once more.
+        searcher: Hands out trials, some of them once more.
         most_retries: How often that is done for a trial whose worker died.
         display: Where a person follows the search.
         pace: Learns how long trials take.
@@ -206,22 +207,26 @@ class SearchProgress(Callback):
     standings: Standings
     trials: int
     max_epochs: int
-    again: Callable[[Proposed], None]
+    searcher: StudySearcher
     most_retries: int
     display: Display
     pace: Pace
     seconds: float | None = None
     symbol: str = "H"
     retries: Counter[int] = field(default_factory=Counter)
+    too_large: dict[int, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled, as Ray Tune pickles its callbacks."""
-        return {**self.__dict__, "publish": None, "standings": None, "again": None, "display": None}
+        unpicklable = ("publish", "standings", "searcher", "display")
+        return {**self.__dict__, **dict.fromkeys(unpicklable)}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take the time of a trial."""
-        self.pace.started(self._of(trial).number)
+        number = self._of(trial).number
+        self.pace.started(number)
+        self.searcher.started(number)
 
     def on_trial_result(
         self,
@@ -237,6 +242,8 @@ class SearchProgress(Callback):
             self._end(standing, "infeasible", result[INFEASIBLE])
         elif BROKEN in result:
             self._end(standing, "failed", result[BROKEN])
+        elif TOO_LARGE in result:
+            self.too_large[standing.number] = result[TOO_LARGE]
         elif result[EPOCH] > standing.epoch:
             self.publish(as_event(trial, result))
 
@@ -254,12 +261,16 @@ class SearchProgress(Callback):
         standing, reason = self._of(trial), _reason(trial)
         if standing.status != "running":
             return
+        if too_large := self.too_large.pop(standing.number, ""):
+            self.searcher.with_whole_gpu(standing.proposed)
+            self._say(f"{standing.name} is tried again with a whole GPU: {too_large}")
+            return
         tried = self.retries[standing.number] + (not _was_preempted(trial))
         if tried > self.most_retries:
             self._end(standing, "failed", f"{reason}, {tried} times")
             return
         self.retries[standing.number] = tried
-        self.again(standing.proposed)
+        self.searcher.again(standing.proposed)
         self._say(
             f"{standing.name} goes on from its checkpoint, retry {tried} of {self.most_retries}: "
             f"{reason}"

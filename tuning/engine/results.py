@@ -20,11 +20,15 @@ INFEASIBLE = "infeasible"
 """Why the configuration diverged."""
 BROKEN = "broken"
 """The error that ends the trial."""
+TOO_LARGE = "too_large"
+"""Why the trial does not fit its share of a GPU; it is tried again with a whole one."""
 
 NUMBER = "number"
 """Handed to a worker: the trial's number in the study."""
 CONFIGURATION = "hyperparameters"
 """Handed to a worker: the searched hyperparameters."""
+WHOLE_GPU = "whole_gpu"
+"""Handed to a worker: true where the trial has a GPU for itself, since its share was too small."""
 
 
 def as_event(trial: Any, result: Mapping[str, Any]) -> EpochDone:

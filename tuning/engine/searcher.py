@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
-from tuning.engine.results import CONFIGURATION, NUMBER
+from tuning.engine.results import CONFIGURATION, NUMBER, WHOLE_GPU
 from tuning.engine.samplers import SAMPLERS
 from tuning.events.ledger import Ended, EpochDone, Event, Proposed
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
@@ -172,6 +172,8 @@ class StudySearcher(Searcher):
         self._unfinished = deque(unfinished)
         self._propose = propose
         self._any_running = any_running
+        self._need_whole: set[int] = set()
+        self._waiting: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out who knows the study: Ray Tune pickles, and open files cannot be."""
@@ -181,15 +183,32 @@ class StudySearcher(Searcher):
         """Hand out a trial once more, before any other."""
         self._unfinished.appendleft(proposed)
 
+    def with_whole_gpu(self, proposed: Proposed) -> None:
+        """Hand out a trial once more, with a whole GPU from now on."""
+        self._need_whole.add(proposed.number)
+        self.again(proposed)
+
+    def started(self, number: int) -> None:
+        """Learn that a trial has its resources."""
+        if number == self._waiting:
+            self._waiting = None
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of a trial and its number in the study.
 
-        None is "not now", and ``Searcher.FINISHED`` is "never again".
+        None is "not now", and ``Searcher.FINISHED`` is "never again". While a trial waits for a
+        whole GPU no other is handed out, since it could take a part of that.
         """
+        if self._waiting is not None:
+            return None
         proposed = self._unfinished.popleft() if self._unfinished else self._propose()
         if proposed is None:
             return None if self._any_running() else str(Searcher.FINISHED)
-        return {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
+        handed = {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
+        if proposed.number in self._need_whole:
+            self._waiting = proposed.number
+            return {**handed, WHOLE_GPU: True}
+        return handed
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

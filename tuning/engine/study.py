@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from tuning.engine.progress import (
     Standings,
     well_ended,
 )
-from tuning.engine.results import SCORE
+from tuning.engine.results import SCORE, WHOLE_GPU
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import SCHEDULERS, Stopping
@@ -393,7 +393,7 @@ def _tuner(
         parts.standings,
         study.trials,
         study.max_epochs,
-        searcher.again,
+        searcher,
         MOST_RETRIES,
         display,
         Pace(share.workers),
@@ -403,7 +403,7 @@ def _tuner(
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(objective, data=data, plan=plan),
-            tune.PlacementGroupFactory([share.resources]),
+            _resources(share),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -423,6 +423,16 @@ def _tuner(
             verbose=0,
         ),
     )
+
+
+def _resources(share: Share) -> Callable[[Mapping[str, Any]], tune.PlacementGroupFactory]:
+    """Return what a trial gets by what it is handed."""
+
+    def of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        whole = {"GPU": 1.0} if config.get(WHOLE_GPU) else {}
+        return tune.PlacementGroupFactory([{**share.resources, **whole}])
+
+    return of
 
 
 def _quieten() -> None:

@@ -28,6 +28,8 @@ from tuning.engine.results import (
     METRICS,
     NUMBER,
     SCORE,
+    TOO_LARGE,
+    WHOLE_GPU,
 )
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES, Objective
@@ -70,11 +72,13 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
 
     A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
     that the sampler learns of it. An error of the code reports its reason first, since it would
-    come again, and so would one that needs more of a GPU than its share: only what kills the
-    process, or finds memory taken by others, is worth another try.
+    come again; so does a trial that needs more of a GPU than its share, which is tried again with a
+    whole GPU. What kills the process, or finds memory taken by others, is worth another try as it
+    is.
     """
     use_threads(plan.threads)
-    limit_to_share(plan.gpus)
+    gpus = 1.0 if config.get(WHOLE_GPU) else plan.gpus
+    limit_to_share(gpus)
     score, best_epoch, number = -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
@@ -87,12 +91,12 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     except MemoryError:
         raise
     except Exception as error:
-        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        kind, reason = BROKEN, " ".join("".join(traceback.format_exception_only(error)).split())
         if isinstance(error, torch.OutOfMemoryError):
-            reason = exceeded(plan.gpus)
+            kind, reason = TOO_LARGE if gpus < 1 else BROKEN, exceeded(gpus)
             if not reason:
                 raise
-        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, BROKEN: reason})
+        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, kind: reason})
         raise  # with it goes the process, whose device may be in any state
 
 
