@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # The first process of a host of the rehearsal, inside its namespaces: gives it files of its own,
 # then an SSH server if it is given a key that may enter.
-#   host.sh NAME PROJECT KEY PATH...    PATHs stay visible, read-only; PROJECT is hidden unless named
+#   host.sh NAME PROJECT KEY SHARED PATH...
+# PATHs stay visible, read-only, and so does SHARED, writable; PROJECT is hidden unless it is named.
 set -euo pipefail
-name=$1 project=$2 key=$3
-shift 3
+name=$1 project=$2 key=$3 shared=$4
+shift 4
 hostname "$name"
 stamp=$({ "$1/bin/python" --version; cat "$project"/{pyproject.toml,constraints.txt}; } | cksum)
 
 mount -t tmpfs tmpfs /mnt
 number=0
-for path in "$@"; do
+for path in "$@" ${shared:+"$shared"}; do
     mkdir "/mnt/$((number += 1))"
     mount --rbind "$path" "/mnt/$number"
 done
@@ -20,10 +21,10 @@ done
 chmod 1777 /tmp /dev/shm
 chmod 700 /root
 number=0
-for path in "$@"; do
+for path in "$@" ${shared:+"$shared"}; do
     mkdir -p "$path"
     mount --rbind "/mnt/$((number += 1))" "$path"
-    mount -o remount,bind,ro "$path"
+    [ "$path" = "$shared" ] || mount -o remount,bind,ro "$path"
 done
 [ ! -d /var/lib/postgresql ] || chown postgres: /var/{lib,log}/postgresql
 printf '127.0.0.1 localhost\n%s %s\n' "$(hostname -I | tr -d ' ')" "$name" > /run/hosts

@@ -155,7 +155,13 @@ class Lan:
     hosts: dict[str, Host] = field(default_factory=dict)
 
     def add(
-        self, name: str, number: int, *, visible: Sequence[Path] = (), ssh: bool = True
+        self,
+        name: str,
+        number: int,
+        *,
+        visible: Sequence[Path] = (),
+        shared: Path | None = None,
+        ssh: bool = True,
     ) -> Host:
         """Start a host; a name that was killed comes back as a new machine at the old address.
 
@@ -163,6 +169,7 @@ class Lan:
             name: Its host name.
             number: The last part of its address.
             visible: Folders of this machine that it sees, beside the Python environment.
+            shared: A folder that all who have it may write to, as a cluster's file server has it.
             ssh: Whether it has an SSH server, and the project's packages installed.
         """
         space, address = f"{self.space}-{name}", str(SUBNET[number])
@@ -185,7 +192,7 @@ class Lan:
                 *("ip", "netns", "exec", space, "unshare", "--pid", "--fork", "--kill-child"),
                 *("--mount-proc", "--mount", "--uts", "--ipc", "bash"),
                 *(str(PROJECT / "tests/rehearsal/host.sh"), name, str(PROJECT)),
-                *(self.key if ssh else "", *seen),
+                *(self.key if ssh else "", str(shared or ""), *seen),
             ],
             stdin=subprocess.DEVNULL,
         )
