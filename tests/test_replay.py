@@ -13,6 +13,7 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
+import compare_objectives
 import compare_selection
 from compare_searches import interval, lines, one
 from curve_table import About
@@ -306,45 +307,60 @@ def test_an_interval_holds_the_mean_as_often_as_it_says():
 
 def test_fresh_draws_and_judges_are_other_draws_than_those_of_the_search():
     curves = invented_curves(draws=15)
-    world, judges = compare_selection.divided(curves, seed=3)
-    whole = np.flatnonzero((curves.lasting == EPOCHS).all(1))
-    row = whole[0]
-    met = {h[0] for h in world.of_draws[row]}
-    of = [
-        {h[0] for h in curves.objectives[row, draws]} for draws in (judges._fresh, judges._judging)
-    ]
-    assert [len(met), *map(len, of)] == [5, 5, 5]
-    assert len(met | of[0] | of[1]) == 15
-    assert judges.truth(row, 1) == pytest.approx(np.mean(list(of[1])))
+    division = compare_selection.Division.of(curves, seed=3)
+    parts = division.met, division.fresh, division.judging
+    assert [len(part) for part in parts] == [5, compare_selection.FRESH, 4]
+    assert len(set(np.concatenate(parts))) == 15
 
 
 def test_where_few_have_further_draws_the_search_meets_the_first_ones():
     curves = invented_curves(draws=15)
     curves.lasting[7:, 5:] = -1
-    curves.objectives[7:, 5:] = np.nan
-    world, judges = compare_selection.divided(curves, seed=3)
-    np.testing.assert_array_equal(world.of_draws, curves.objectives[:, :5])
-    assert judges.truth(4, 1) > 0
+    division = compare_selection.Division.of(curves, seed=3)
+    assert list(division.met) == [0, 1, 2, 3, 4]
+    figure = compare_selection.figure_of(curves, "harmonic_mean", 4, division.judging, 1)
+    assert figure.mean() > 0
     with pytest.raises(compare_selection.UnrecordedError):
-        judges.truth(8, 1)
+        compare_selection.figure_of(curves, "harmonic_mean", 8, division.judging, 1)
 
 
 def test_every_way_of_selecting_keeps_to_the_budget_and_confirming_promises_less():
     curves = invented_curves(configurations=200, draws=15)
     h = curves.objectives
     noise = np.random.default_rng(5).normal(0, 0.3, h.shape[:2])[..., None]
-    noisy = dataclasses.replace(curves, figures={"harmonic_mean": np.clip(h + noise, 0, None)})
+    noisy = np.clip(h + noise, 0, None)
+    figures = dict.fromkeys(compare_selection.JUDGED, noisy)
     budget = 1200
-    found, left_out = compare_selection.compare(noisy, budget, seeds=12)
+    found, left_out = compare_selection.compare(
+        dataclasses.replace(curves, figures=figures), budget, seeds=12
+    )
     assert left_out == 0
     of = {
-        name: {what: np.mean([getattr(f, what) for f in each]) for what in vars(each[0])}
+        name: {
+            what: np.mean([getattr(f, what) for f in each])
+            for what in ("score", "truth", "trials", "confirming")
+        }
         for name, each in found.items()
     }
-    whole, early, confirmed = of.values()
-    assert whole["trials"] < confirmed["trials"] < early["trials"]
+    whole, early, _, confirmed, halved = of.values()
+    assert whole["trials"] < confirmed["trials"] <= halved["trials"] < early["trials"]
     assert budget / EPOCHS / 5 <= whole["trials"]  # more where some diverge
-    assert confirmed["confirmed"] > 1
+    assert 0 < halved["confirming"] < confirmed["confirming"]
     optimism = [each["score"] - each["truth"] for each in (early, confirmed)]
     assert optimism[1] < optimism[0]
-    assert all("against" in line for line in compare_selection.lines(found)[:1])
+    assert all(line.startswith("|") for line in compare_selection.lines(found))
+
+
+def test_the_objective_with_less_noise_tells_configurations_apart():
+    random = np.random.default_rng(2)
+    true = random.uniform(0.2, 0.6, (40, 1, 1)) * np.linspace(0.5, 1, EPOCHS)
+    noises = {"harmonic_mean": 0.2, "calibrated": 0.02, "zsl_accuracy": 0.1, "ausuc": 0.01}
+    figures = {name: true + random.normal(0, noise, (40, 8, 1)) for name, noise in noises.items()}
+    curves = dataclasses.replace(invented_curves(40, 8), figures=figures)
+    found = compare_objectives.compare(curves, met=3, seeds=20)
+    by_noise = sorted(noises, key=noises.get)
+    for place in (0, 1):
+        values = [found[name][place] for name in by_noise]
+        assert values == sorted(values, reverse=True)
+    assert found["ausuc"][2].mean() > found["harmonic_mean"][2].mean()
+    assert len(compare_objectives.lines(found, [0.0] * 4)) == 2 + 4 + 1

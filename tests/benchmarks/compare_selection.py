@@ -1,4 +1,4 @@
-"""Ask on recorded curves what selecting by fresh draws is worth, against the paper's rule.
+"""Ask on recorded curves what this project's way of selecting is worth, against the paper's rule.
 
     python tests/benchmarks/compare_selection.py numbers
     python tests/benchmarks/compare_selection.py awa1
@@ -6,11 +6,12 @@
 Each way has the same budget of epochs of single executions, what it confirms with included:
 
 - *the paper's rule*: random configurations, each trained to its last epoch, and of those the one
-  with the highest mean of five executions (at its best epoch);
-- *stopped early*: Sobol points and ASHA, the project's defaults, with a patience of 10, and the
-  highest mean;
-- *and confirmed*: the same, but the contenders, as ``confirm`` chooses them, meet five fresh draws,
-  and the highest mean on those is selected.
+  with the highest mean H of five executions (at its best epoch);
+- *highest score*: the project's sampler, ASHA and patience, and the highest score by the objective;
+- *fresh draws*: the same, but the contenders, as ``confirm`` chooses them, meet fresh draws, and
+  the highest mean on those is selected;
+- *all draws*: the same, by the mean over searched and fresh draws together;
+- *all draws, halving*: the same, but only the better half of the contenders goes on to more draws.
 
 A seed chooses which recorded draws are met, which are fresh and which judge what was selected, all
 different. Where few configurations have further draws (``--further-for`` of the recorder), all
@@ -18,25 +19,28 @@ seeds meet the first five. A seed in which a contender has none is left out, and
 """
 
 import argparse
-import math
+import dataclasses
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from compare_objectives import JUDGED
 from compare_searches import interval
 from compare_warm_start import as_recorded
 from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
-from tuning.engine.confirmation import contenders
+from tuning.engine.confirmation import contenders, halve
 from tuning.engine.stopping import SCHEDULERS
 from tuning.events.ledger import Ended
+from tuning.spec.objectives import DEFAULT_OBJECTIVE
 
-FRESH = 5
-"""Draws of a confirmation; five more judge."""
-FURTHER = FRESH + 5
+FRESH = 6
+"""Draws of a confirmation; the rest judge."""
+FURTHER = 10
 NO_PATIENCE = 10_000
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -44,113 +48,150 @@ class Found:
     """What a way selected.
 
     Attributes:
-        score: Mean H that it was selected by: of the draws met, or of the fresh ones.
-        truth: Mean H of the judging draws at the same epoch.
+        score: What was said of it: the mean objective of the draws met, or of the fresh ones.
+        truth: The judging draws' mean of that objective.
+        judged: The judging draws' mean of each figure of ``JUDGED``, at the same epoch.
         trials: How many configurations were tried.
-        confirmed: How many were confirmed.
+        confirming: Epochs of single executions spent on fresh draws.
     """
 
     score: float
     truth: float
+    judged: tuple[float, ...]
     trials: int
-    confirmed: int
+    confirming: int
 
 
 class UnrecordedError(Exception):
     """A configuration has no further draws."""
 
 
-class Judges:
-    """The further draws of a seed: some are fresh ones for a confirmation, the others judge."""
+@dataclass(frozen=True)
+class Division:
+    """The draws of a seed: those that a search meets, fresh ones, and those that judge."""
 
-    def __init__(self, curves, fresh, judging):
-        self._curves, self._fresh, self._judging = curves, fresh, judging
+    met: np.ndarray
+    fresh: np.ndarray
+    judging: np.ndarray
 
-    def fresh(self, row, epoch):
-        return self._mean(self._fresh, row, epoch)
-
-    def truth(self, row, epoch):
-        value = self._mean(self._judging, row, epoch)
-        return 0.0 if math.isnan(value) else value
-
-    def _mean(self, draws, row, epoch):
-        """Return mean H; NaN where one of the draws had diverged by then."""
-        if (self._curves.lasting[row, draws] < 0).any():
-            raise UnrecordedError
-        return float(self._curves.objectives[row, draws, epoch - 1].mean())
-
-
-def divided(curves, seed):
-    """Return the world of a search, and the judges of what it selects."""
-    random = np.random.default_rng([seed, 17])
-    everything = (curves.lasting >= 0).all()
-    order = random.permutation(curves.draws)
-    if not everything:
-        order = np.concatenate(
-            [np.arange(EXECUTIONS), EXECUTIONS + random.permutation(curves.draws - EXECUTIONS)]
-        )
-    mine, fresh, judging = map(np.sort, np.split(order, [EXECUTIONS, EXECUTIONS + FRESH]))
-    return World.meeting(curves, mine, judging), Judges(curves, fresh, judging)
+    @classmethod
+    def of(cls, curves, seed):
+        random = np.random.default_rng([seed, 17])
+        if (curves.lasting >= 0).all():
+            order = random.permutation(curves.draws)
+        else:
+            further = random.permutation(curves.draws - EXECUTIONS)
+            order = np.concatenate([np.arange(EXECUTIONS), EXECUTIONS + further])
+        return cls(*map(np.sort, np.split(order, [EXECUTIONS, EXECUTIONS + FRESH])))
 
 
-def searched(world, seed, search):
-    """Return a search's trials in the order of their ends, each with what was computed by then."""
-    history = Replay(world, search, seed).run()
-    trials = {t.number: t for t in as_recorded(world, history, "replayed").trials}
-    ends = zip(history.events, history.executions, strict=True)
-    spent = {e.number: done for e, done in ends if isinstance(e, Ended)}
-    return history.rows, [(trials[n], done) for n, done in spent.items() if n in trials]
+def figure_of(curves, name, row, draws, epoch):
+    """Return a configuration's figure of each draw at an epoch; 0 where a draw had diverged.
+
+    Raises:
+        UnrecordedError: A draw was not recorded.
+    """
+    if (curves.lasting[row, draws] < 0).any():
+        raise UnrecordedError
+    return np.nan_to_num(curves.figures[name][row, draws, epoch - 1])
 
 
-def ranked(ended):
+class Studied:
+    """A replayed search, and what can be selected from it."""
+
+    def __init__(self, curves, division, search, seed):
+        self.curves, self.division, self.search = curves, division, search
+        self.objective = curves.objective
+        world = World.meeting(curves, division.met, division.judging)
+        history = Replay(world, search, seed).run()
+        trials = {t.number: t for t in as_recorded(world, history, "replayed").trials}
+        ends = zip(history.events, history.executions, strict=True)
+        spent = {e.number: done for e, done in ends if isinstance(e, Ended)}
+        self.rows = history.rows
+        self.ended = [(trials[n], done) for n, done in spent.items() if n in trials]
+
+    def by_score(self):
+        best = _ranked(self.ended)[0]
+        return self._found(best, best.score, len(self.ended), 0)
+
+    def confirmed(self, all_at_once, searched_too):
+        """Select by fresh draws, which the budget pays for: the search ends so much earlier.
+
+        Args:
+            all_at_once: Whether all contenders meet all fresh draws, rather than as ``halve`` says.
+            searched_too: Whether the searched draws count as well.
+        """
+        ended = list(self.ended)
+        while True:
+            best, cost = self._chosen(contenders(_ranked(ended)), all_at_once, searched_too)
+            if ended[-1][1] + cost <= self.search.budget:
+                break
+            ended.pop()
+        return self._found(best, float(self._fresh(best, FRESH).mean()), len(ended), cost)
+
+    def _chosen(self, chosen, all_at_once, searched_too):
+        """Return the best contender, and the epochs of single executions that finding it took."""
+        met, ranked = {}, []
+
+        def meet(left, count):
+            met.update((t.number, count * t.best_epoch) for t in left)
+            means = {t.number: self._mean(t, count, searched_too) for t in left}
+            ranked[:] = sorted(left, key=lambda t: -means[t.number])
+            return ranked
+
+        if all_at_once:
+            meet(chosen, FRESH)
+        else:
+            list(halve(chosen, FRESH, meet))
+        return ranked[0], sum(met.values())
+
+    def _mean(self, trial, draws, searched_too):
+        fresh = self._fresh(trial, draws)
+        searched = list(trial.per_execution.values()) if searched_too else []
+        return float(np.mean([*searched, *fresh]))
+
+    def _fresh(self, trial, draws):
+        row = self.rows[trial.number]
+        those = self.division.fresh[:draws]
+        return figure_of(self.curves, self.objective, row, those, trial.best_epoch)
+
+    def _found(self, trial, score, tried, cost):
+        row, judging = self.rows[trial.number], self.division.judging
+
+        def truth(name):
+            return float(figure_of(self.curves, name, row, judging, trial.best_epoch).mean())
+
+        return Found(score, truth(self.objective), tuple(map(truth, JUDGED)), tried, cost)
+
+
+def _ranked(ended):
     """Return those that may be selected, the best first."""
     able = [trial for trial, _ in ended if trial.is_candidate]
     return sorted(able, key=lambda trial: (-trial.score, trial.number))
 
 
-def by_score(world, judges, seed, search):
-    """Select by the score alone."""
-    rows, ended = searched(world, seed, search)
-    best = ranked(ended)[0]
-    return Found(best.score, judges.truth(rows[best.number], best.best_epoch), len(ended), 0)
-
-
-def confirmed(world, judges, seed, search):
-    """Select by fresh draws, which the budget pays for: the search ends so much earlier."""
-    rows, ended = searched(world, seed, search)
-    while True:
-        chosen = contenders(ranked(ended))
-        if ended[-1][1] + FRESH * sum(t.best_epoch for t in chosen) <= search.budget:
-            break
-        ended.pop()
-    scores = {t.number: judges.fresh(rows[t.number], t.best_epoch) for t in chosen}
-    best = max(chosen, key=lambda t: np.nan_to_num(scores[t.number], nan=-1))
-    truth = judges.truth(rows[best.number], best.best_epoch)
-    return Found(scores[best.number], truth, len(ended), len(chosen))
-
-
-def ways(budget, configurations):
-    """Return name → how it selects, and its search."""
-    of = {"trials": configurations, "budget": budget}
+def selected(curves, division, budget, seed, sampler):
+    """Return way → what it selects."""
+    of = {"trials": len(curves.values), "budget": budget}
     whole = Search(sampler="random", scheduler=SCHEDULERS["none"], patience=NO_PATIENCE, **of)
-    ours = Search(sampler="qmc", scheduler=SCHEDULERS["asha"], **of)
+    ours = Search(sampler=sampler, scheduler=SCHEDULERS["asha"], patience=PATIENCE, **of)
+    plain = dataclasses.replace(curves, objective="harmonic_mean")
+    study = Studied(curves, division, ours, seed)
     return {
-        "the paper's rule": (by_score, whole),
-        "stopped early": (by_score, ours),
-        "and confirmed": (confirmed, ours),
+        "the paper's rule": Studied(plain, division, whole, seed).by_score(),
+        "highest score": study.by_score(),
+        "fresh draws": study.confirmed(all_at_once=True, searched_too=False),
+        "all draws": study.confirmed(all_at_once=True, searched_too=True),
+        "all draws, halving": study.confirmed(all_at_once=False, searched_too=True),
     }
 
 
-def compare(curves, budget, seeds):
+def compare(curves, budget, seeds, sampler="qmc"):
     """Return way → what it selected for each seed, in the same order, and the seeds left out."""
     found, left_out = {}, 0
     for seed in range(seeds):
-        world, judges = divided(curves, seed)
         try:
-            of = {
-                name: select(world, judges, seed, search)
-                for name, (select, search) in ways(budget, len(curves.values)).items()
-            }
+            of = selected(curves, Division.of(curves, seed), budget, seed, sampler)
         except UnrecordedError:
             left_out += 1
             continue
@@ -159,40 +200,54 @@ def compare(curves, budget, seeds):
     return found, left_out
 
 
+def lines(found):
+    """Return a table in Markdown: the paper's rule, and in points how the others differ from it."""
+    told = [
+        "| | said | true | " + " | ".join(JUDGED.values()) + " | tried | confirming |",
+        "|---|---|---|" + "---|" * len(JUDGED) + "---|---|",
+    ]
+    base = 100 * np.array([one.judged for one in next(iter(found.values()))])
+    for place, (name, of) in enumerate(found.items()):
+        score, truth, trials, cost = (
+            np.mean([getattr(one, what) for one in of])
+            for what in ("score", "truth", "trials", "confirming")
+        )
+        difference = 100 * np.array([one.judged for one in of]) - base
+        cells = (
+            [
+                f"{mean:+.1f} ({low:+.1f} … {high:+.1f})"
+                for mean, low, high in zip(difference.mean(0), *interval(difference), strict=True)
+            ]
+            if place
+            else [f"{mean:.1f}" for mean in base.mean(0)]
+        )
+        told.append(
+            f"| {name} | {100 * score:.1f} | {100 * truth:.1f} | {' | '.join(cells)} "
+            f"| {trials:.0f} | {cost:.0f} |"
+        )
+    return told
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", help="name of a recorded table")
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--budgets", type=int, nargs="+", default=[3000, 9000])
+    parser.add_argument("--objective", default=DEFAULT_OBJECTIVE)
+    parser.add_argument("--sampler", default="qmc")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    curves = load_curves(FOLDER / f"{arguments.table}.parquet", EXECUTIONS, further=FURTHER)
+    path = FOLDER / f"{arguments.table}.parquet"
+    curves = load_curves(path, EXECUTIONS, FURTHER, arguments.objective)
     for budget in arguments.budgets:
-        found, left_out = compare(curves, budget, arguments.seeds)
+        found, left_out = compare(curves, budget, arguments.seeds, arguments.sampler)
         print(
-            f"\n{arguments.table}, {len(curves.values)} configurations, {budget} epochs of single "
-            f"executions, {arguments.seeds - left_out} seeds ({left_out} left out)",
+            f"\n{arguments.table}, {len(curves.values)} configurations, objective "
+            f"{arguments.objective}, {arguments.sampler}, {budget} epochs of single executions, "
+            f"{arguments.seeds - left_out} seeds ({left_out} left out)",
             *lines(found), sep="\n", flush=True,
         )  # fmt: skip
-
-
-def lines(found):
-    """Return a line a way: what it promised, what the judges say, and against the paper's rule."""
-    first = np.array([one.truth for one in next(iter(found.values()))])
-    told = [f"{'':20}{'promised':>9}{'H':>8}{'against':>9}{'95%':>16}{'tried':>7}{'confirmed':>11}"]
-    for name, of in found.items():
-        truth = np.array([one.truth for one in of])
-        low, high = 100 * interval((truth - first)[:, None])[:, 0]
-        score, trials, count = (
-            np.mean([getattr(one, what) for one in of]) for what in ("score", "trials", "confirmed")
-        )
-        told.append(
-            f"{name:20}{100 * score:9.2f}{100 * truth.mean():8.2f}"
-            f"{100 * (truth - first).mean():+9.2f}{low:+8.2f} …{high:+6.2f}"
-            f"{trials:7.1f}{count:11.1f}"
-        )
-    return told
 
 
 if __name__ == "__main__":

@@ -171,15 +171,23 @@ def _fitting(
 
 
 def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return the trials that most fresh draws are shared by, the best on all their draws first."""
-    draws = Counter(
-        frozenset(trial.confirmation.per_draw) for trial in ranked if trial.confirmation
-    )
-    if not draws:
+    """Return the trials that met fresh draws: the best of those that met most, then the others.
+
+    The others are ordered by how near they come to it on the draws that both met: a confirmation
+    gives more draws to what is better.
+    """
+    confirmed = [trial for trial in ranked if trial.confirmation]
+    if not confirmed:
         return []
-    shared = max(draws, key=lambda these: (draws[these], len(these)))
-    chosen = [t for t in ranked if t.confirmation and t.confirmation.per_draw.keys() == shared]
-    return sorted(chosen, key=lambda trial: -statistics.fmean(trial.all_draws.values()))
+    best = max(
+        confirmed,
+        key=lambda trial: (len(trial.all_draws), statistics.fmean(trial.all_draws.values())),
+    )
+    others = sorted(
+        (trial for trial in confirmed if trial is not best),
+        key=lambda trial: -paired_difference(trial.all_draws, best.all_draws).mean,
+    )
+    return [best, *others]
 
 
 def _rank(trial: RecordedTrial) -> tuple[float, int, int, str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import ray
 from scipy import stats
@@ -34,8 +35,19 @@ from tuning.tracking.recording import FinalDescription, FinalRecorder
 
 MOST_CONTENDERS = 6
 """Configurations that are confirmed at most, beside the paper's."""
+FEWEST_DRAWS = 2
+"""Fresh draws that every contender meets."""
 RISK = 0.05
 """Of leaving out, of all others together, one that is as good as the best."""
+
+
+class _MayBePapers(Protocol):
+    @property
+    def is_paper(self) -> bool: ...
+
+
+_C = TypeVar("_C", bound=_MayBePapers)
+"""A contender."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,37 @@ def fresh_draws(
     return Draws(data=data, source=source, first=first, count=count, seed=seed)
 
 
+def halve(
+    left: list[_C], most: int, meet: Callable[[list[_C], int], list[_C]]
+) -> Iterator[list[_C]]:
+    """Let contenders meet fresh draws, of which the better half goes on to twice as many.
+
+    The paper's configuration always goes on, so that the best can be compared with it.
+
+    Args:
+        left: The contenders.
+        most: Fresh draws that the last of them meet.
+        meet: Has contenders meet that many draws in all, and returns those that did not diverge,
+            the best first.
+
+    Yields:
+        After each round, those that go no further.
+    """
+    count = min(FEWEST_DRAWS, most)
+    while left:
+        able = meet(left, count)
+        going_on = _better_half(able) if count < most else []
+        yield [each for each in left if each not in going_on]
+        left = going_on
+        count = min(2 * count, most) if len(_better_half(left)) < len(left) else most
+
+
+def _better_half(ranked: list[_C]) -> list[_C]:
+    others = [each for each in ranked if not each.is_paper]
+    half = others[: (len(others) + 1) // 2]
+    return [each for each in ranked if each.is_paper or each in half]
+
+
 def confirm(
     trials: Sequence[RecordedTrial],
     draws: Draws,
@@ -119,7 +162,10 @@ def confirm(
     storage: Path,
     display: Display,
 ) -> None:
-    """Run every contender among the trials on fresh draws; record each in a run of its own.
+    """Run the contenders among the trials on fresh draws; record each in a run of its own.
+
+    After two draws, and whenever that number has doubled, the better half goes on, by the mean over
+    searched and fresh draws. What an earlier confirmation recorded is not run again.
 
     Args:
         trials: Comparable trials, the best first.
@@ -129,32 +175,116 @@ def confirm(
         storage: Folder of studies, where what is recorded waits until it is delivered.
         display: Where a person follows it.
     """
-    chosen = [trial for trial in contenders(trials) if not _is_confirmed(trial, draws)]
+    chosen = [_Contender(trial) for trial in contenders(trials)]
     display.say(
-        f"confirming {len(chosen)} configurations on {draws.count} fresh draws each, "
+        f"confirming {len(chosen)} configurations on up to {draws.count} fresh draws each, "
         f"{share.workers} at once, {share.each}"
     )
     data, tasks = ray.put(draws.data), Tasks("confirming", share, display)
-    running = [_start(trial, draws, data, share, tasks) for trial in chosen]
-    for trial, references in zip(chosen, running, strict=True):
-        with FinalRecorder.open(uri, _describe(trial, draws, share), storage) as recorder:
-            what = f"trial {trial.number}, {draws.count} fresh draws"
-            timed = [tasks.awaited(reference, what) for reference in references]
-            display.say(f"trial {trial.number}: {_record(trial, draws, timed, recorder)}")
+
+    def meet(left: list[_Contender], count: int) -> list[_Contender]:
+        numbers = draws.numbers[:count]
+        for contender in left:
+            contender.start(numbers, draws, data, share, tasks)
+        for contender in left:
+            contender.wait(tasks)
+        able = [contender for contender in left if not contender.diverged]
+        return sorted(able, key=lambda contender: -contender.mean_over(numbers))
+
+    for out in halve(chosen, draws.count, meet):
+        for contender in out:
+            if contender.timed:
+                numbers = list(contender.timed)
+                describe = _describe(contender.trial, draws, numbers, share)
+                with FinalRecorder.open(uri, describe, storage) as recorder:
+                    display.say(f"trial {contender.trial.number}: {contender.record(recorder)}")
+    if not any(contender.timed for contender in chosen):
+        display.say("nothing to do: they have been confirmed already")
 
 
-def _is_confirmed(trial: RecordedTrial, draws: Draws) -> bool:
-    return trial.confirmation is not None and set(trial.confirmation.per_draw) == set(draws.numbers)
+class _Contender:
+    """A trial that meets fresh draws.
 
+    Attributes:
+        trial: The trial.
+        timed: Number of the draw → what came of it now, an ``Outcome`` or a ``DivergedError``.
+    """
 
-def _start(
-    trial: RecordedTrial, draws: Draws, data: ray.ObjectRef, share: Share, tasks: Tasks
-) -> list[ray.ObjectRef]:
-    settings, epochs = read_settings(trial.hyperparameters), trial.best_epoch
-    return [
-        tasks.start(_score, data, settings, epochs, number, draws.seed, share.threads, share.device)
-        for number in draws.numbers
-    ]
+    def __init__(self, trial: RecordedTrial) -> None:
+        self.trial = trial
+        self.timed: dict[int, Timed] = {}
+        self._recorded = trial.confirmation.per_draw if trial.confirmation else {}
+        self._running: dict[int, ray.ObjectRef] = {}
+
+    @property
+    def is_paper(self) -> bool:
+        """Say whether this is the paper's configuration."""
+        return self.trial.is_paper
+
+    @property
+    def diverged(self) -> list[str]:
+        """Return why draws diverged."""
+        return [str(t.result) for t in self.timed.values() if isinstance(t.result, DivergedError)]
+
+    def start(
+        self, numbers: range, draws: Draws, data: ray.ObjectRef, share: Share, tasks: Tasks
+    ) -> None:
+        """Start the draws that have not been met, unless all were recorded by an earlier run."""
+        if set(numbers) <= self._recorded.keys():
+            return
+        settings, epochs = read_settings(self.trial.hyperparameters), self.trial.best_epoch
+        for number in numbers:
+            if number not in self.timed:
+                self._running[number] = tasks.start(
+                    _score, data, settings, epochs, number, draws.seed, share.threads, share.device
+                )
+
+    def wait(self, tasks: Tasks) -> None:
+        """Wait for the draws that were started."""
+        for number, reference in self._running.items():
+            self.timed[number] = tasks.awaited(reference, f"trial {self.trial.number}")
+        self._running = {}
+
+    def mean_over(self, numbers: range) -> float:
+        """Return the mean of the objective over the searched draws and these fresh ones."""
+        fresh = self._recorded if set(numbers) <= self._recorded.keys() else self._figures()[0]
+        return statistics.fmean(
+            [*self.trial.per_execution.values(), *(fresh[number] for number in numbers)]
+        )
+
+    def _figures(self) -> tuple[dict[int, float], list[dict[str, float]]]:
+        """Return number of the draw → the objective; and all figures of each draw."""
+        objective = OBJECTIVES[self.trial.objective]
+        outcomes = {n: t.result for n, t in self.timed.items() if isinstance(t.result, Outcome)}
+        if not outcomes:
+            return {}, []
+        summary = summarise(list(outcomes.values()))
+        figures = [
+            objective.with_metric(metrics.as_dict("val_")) | {CALIBRATION: summary.calibration}
+            for metrics in summary.executions
+        ]
+        return dict(zip(outcomes, (f[objective.metric] for f in figures), strict=True)), figures
+
+    def record(self, recorder: FinalRecorder) -> str:
+        """Record what the draws gave; return it in words."""
+        prefix = OBJECTIVES[self.trial.objective].execution_prefix
+        scores, figures = self._figures()
+        for one in figures:
+            recorder.seed_finished(one)
+        recorder.close(
+            "failed" if self.diverged else "finished",
+            note="; ".join(self.diverged),
+            summary={
+                **{f"{prefix}{number}": score for number, score in scores.items()},
+                COMPUTE_SECONDS: sum(one.seconds for one in self.timed.values()),
+            },
+        )
+        if self.diverged:
+            return f"diverged on {len(self.diverged)} of its fresh draws, {self.diverged[0]}"
+        return (
+            f"{self.trial.symbol} {100 * self.trial.score:.2f} when searched, "
+            f"{100 * statistics.fmean(scores.values()):.2f} on {len(scores)} fresh draws"
+        )
 
 
 def _score(
@@ -181,37 +311,9 @@ def _score(
         return error
 
 
-def _record(
-    trial: RecordedTrial, draws: Draws, timed: Sequence[Timed], recorder: FinalRecorder
-) -> str:
-    """Record what the draws gave; return it in words."""
-    results = [one.result for one in timed]
-    objective = OBJECTIVES[trial.objective]
-    scores: dict[str, float] = {}
-    outcomes = {n: r for n, r in zip(draws.numbers, results, strict=True) if isinstance(r, Outcome)}
-    if outcomes:
-        summary = summarise(list(outcomes.values()))
-        for number, metrics in zip(outcomes, summary.executions, strict=True):
-            figures = objective.with_metric(metrics.as_dict("val_"))
-            recorder.seed_finished(figures | {CALIBRATION: summary.calibration})
-            scores[f"{objective.execution_prefix}{number}"] = figures[objective.metric]
-    diverged = [str(r) for r in results if isinstance(r, DivergedError)]
-    recorder.close(
-        "failed" if diverged else "finished",
-        note="; ".join(diverged),
-        summary={**scores, COMPUTE_SECONDS: sum(one.seconds for one in timed)},
-    )
-    return _outcome(trial, scores, diverged)
-
-
-def _outcome(trial: RecordedTrial, scores: Mapping[str, float], diverged: Sequence[str]) -> str:
-    if diverged:
-        return f"diverged on {len(diverged)} of its fresh draws, {diverged[0]}"
-    mean = statistics.fmean(scores.values())
-    return f"{trial.symbol} {100 * trial.score:.2f} when searched, {100 * mean:.2f} on fresh draws"
-
-
-def _describe(trial: RecordedTrial, draws: Draws, share: Share) -> FinalDescription:
+def _describe(
+    trial: RecordedTrial, draws: Draws, numbers: list[int], share: Share
+) -> FinalDescription:
     images, feature_dim = draws.data.features.shape
     return FinalDescription(
         kind=CONFIRMATION,
@@ -223,7 +325,7 @@ def _describe(trial: RecordedTrial, draws: Draws, share: Share) -> FinalDescript
         data_shape={"rows": images, "feature_dim": feature_dim},
         hyperparameters=read_settings(trial.hyperparameters).as_dict(),
         epochs=trial.best_epoch,
-        seeds=list(draws.numbers),
+        seeds=numbers,
         study=trial.study,
         study_run_id=trial.study_run_id,
         source_run_id=trial.run_id,
