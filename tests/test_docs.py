@@ -11,7 +11,7 @@ from commands import ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(?:bash|)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-VALUES = {"<name>": "eszsl", "<study>": "s"}
+VALUES = {"<name>": "eszsl", "<study>": "s", "<digest>": "0123456789ab"}
 """Placeholders in command lines, and what may stand there."""
 
 
@@ -40,16 +40,16 @@ def command_lines():
                 block = block.replace(placeholder, value)
             for line in block.replace("\\\n", " ").splitlines():
                 words = re.split(r"[|;&><]", line.partition(" #")[0])[0].strip()
-                if words.startswith("python tuning/"):
+                if re.match(r"python (tuning/|-m mianet\.(extract|package) )", words):
                     yield pytest.param(words, id=f"{page.name}: {words[:60]}")
 
 
 @pytest.mark.parametrize("line", list(command_lines()))
 def test_command_lines_can_be_parsed(line, monkeypatch):
-    _, script, *options = shlex.split(line)
+    _, script, *options = shlex.split(line.replace("python -m ", "python "))
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     monkeypatch.setattr(sys, "argv", [script, *options])
     if script == "tuning/search.py":
         assert module.parse_search_options("")
     else:
-        assert module._parser().parse_args()
+        assert module._parser().parse_args(options)

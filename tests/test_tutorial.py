@@ -1,0 +1,65 @@
+"""The tutorial of docs/data.md: every command, in order, on its own example."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from commands import ROOT, environment
+
+pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra dev")
+TITLE = "## Your own data, from images to predictions"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DIGITS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+
+
+def blocks():
+    """Return the tutorial's blocks: the language and the text of each."""
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (tutorial,) = re.findall(rf"^{re.escape(TITLE)}$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    return BLOCK.findall(tutorial)
+
+
+def words_of(line, digest):
+    """Return a command line of the page as one that runs in another folder."""
+    _, *words = shlex.split(line.replace("<digest>", digest))
+    if words[0].startswith("tuning/"):
+        words[0] = str(ROOT / words[0])
+    return [sys.executable, *words]
+
+
+@pytest.mark.timeout(900)
+def test_every_command_does_what_the_page_says(tmp_path):
+    said, digest = {}, ""
+    for language, text in blocks():
+        lines = text.splitlines() if language == "bash" else []
+        commands = [words_of(line, digest) for line in lines] or [[sys.executable, "-c", text]]
+        for command in commands:
+            ended = subprocess.run(
+                command,
+                cwd=tmp_path,
+                env=environment(PYTHONPATH=str(ROOT)),
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            said[" ".join(command[1:4])] = ended.stdout
+            if found := re.search(r"registered mianet-my-digits-([0-9a-f]{12}) ", ended.stdout):
+                digest = found[1]
+    out = "\n".join(said.values())
+    assert len(said) == 6
+    assert "features.npy: 250 images of 10 classes, 1,280 features each" in out
+    assert "classes:    8 seen, 2 unseen" in out
+    assert "backbone:   efficientnet-lite0" in out
+    assert "50 images, each among 10 classes" in out
+    rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
+    assert len(rows) == 50
+    assert {row["class"] for row in rows} <= DIGITS
+    page = (tmp_path / "ray_results/first/report.html").read_text(encoding="utf-8")
+    assert "Features are by efficientnet-lite0" in page
+    assert "Beware: efficientnet-lite0 was trained on ImageNet-1k" in page
