@@ -15,7 +15,7 @@ from photos import LABELS, PHOTOS, write_photos
 from PIL import Image
 
 from mianet.config import Hyperparameters
-from mianet.data.class_vectors import read_class_vectors
+from mianet.data.class_vectors import open_embedding, read_class_vectors
 from mianet.data.extracted import BackboneRecord, exposure, read_extracted
 from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data
@@ -378,6 +378,9 @@ def test_names_become_vectors_for_a_class_embedding(here, tower):
     (here / "n.txt").write_text("001.Black_footed_Albatross\ngrizzly+bear\nété, a b", "utf-8")
     names = class_names.write_class_vectors(here / "n.txt", able, "a {}.", here / "n.csv", 2)
     table = read_class_vectors(here / "n.csv")
+    (record,) = open_embedding([str(here / "n.csv")]).backbones
+    assert record.weights_sha256 == tower.record.weights_sha256
+    assert record.warning
     assert table.names == names == ("001.Black_footed_Albatross", "grizzly+bear", "été, a b")
     texts = ["a Black footed Albatross.", "a grizzly bear.", "a été, a b."]
     expected = letters(texts).numpy()

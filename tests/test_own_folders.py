@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters, rec
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import InputError
+from tuning.engine.study import check_data
 
 pytestmark = pytest.mark.usefixtures("forked_readers")
 
@@ -129,3 +131,14 @@ def test_a_published_folder_by_its_path_is_as_by_its_name(shared_data_dir):
         if isinstance(value, np.ndarray) and name != "class_attributes":
             np.testing.assert_array_equal(value, getattr(by_path, name))
     np.testing.assert_allclose(by_name.class_attributes, by_path.class_attributes, atol=1e-7)
+
+
+def test_a_search_has_enough_classes_and_not_too_many(birds):
+    data = load_search_data(str(birds))
+    check_data(data)
+    for classes, message in ((2, "at least 3 seen classes"), (20_001, "at most 20,000 seen")):
+        vectors, ids = np.ones((classes, 5), np.float32), np.arange(classes)
+        other = replace(data, class_attributes=vectors, class_ids=ids)
+        with pytest.raises(InputError, match=message):
+            check_data(other)
+    check_data(other, "eszsl")

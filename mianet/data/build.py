@@ -15,7 +15,13 @@ import scipy.io
 from jaxtyping import Float32, Float64, Int64
 
 from mianet.data.class_vectors import nearest, read_class_vectors
-from mianet.data.extracted import Extracted, exposure, read_extracted, write_backbone
+from mianet.data.extracted import (
+    BACKBONE_FILE,
+    Extracted,
+    exposure,
+    read_extracted,
+    write_backbone,
+)
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, unit_length
 from mianet.data.image_files import VARIABLE
 from mianet.data.images import PARTS, ImageSet, check_images
@@ -255,7 +261,7 @@ def _write(
             if extracted:
                 backbone = extracted.backbone
                 warning = exposure(backbone, published_split(images))
-                write_backbone(work, replace(backbone, warning=warning))
+                write_backbone(work / BACKBONE_FILE, replace(backbone, warning=warning))
             scipy.io.savemat(work / SPLITS_FILE, splits, do_compression=True)
             work.chmod(0o755)
             work.rename(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from mianet.data.extracted import BackboneRecord, read_backbone, record_of
 from mianet.data.folders import unit_length
 from mianet.data.images import check_attributes
 from mianet.data.matfiles import read_mat
@@ -127,6 +128,16 @@ class ClassEmbedding:
 
     files: tuple[str, ...]
     digest: str
+
+    @property
+    def backbones(self) -> tuple[BackboneRecord, ...]:
+        """The networks that made the files, where `python -m mianet.extract` did.
+
+        Raises:
+            InputError: What stands beside a file cannot be read.
+        """
+        beside = (record_of(_path_and_key(file)[0]) for file in self.files)
+        return tuple(record for path in beside if (record := read_backbone(path)))
 
     @property
     def name(self) -> str:

@@ -147,21 +147,20 @@ def read_extracted(features: Path) -> Extracted | None:
     return found
 
 
-def write_backbone(folder: Path, record: BackboneRecord) -> None:
-    """Write how a package's features were made."""
+def write_backbone(path: Path, record: BackboneRecord) -> None:
+    """Write how a package's features, or vectors of classes, were made."""
     text = json.dumps(record.as_dict(), ensure_ascii=False, indent=1)
-    (folder / BACKBONE_FILE).write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_backbone(folder: Path | None) -> BackboneRecord | None:
-    """Return how a package's features were made; None where it does not say.
+def read_backbone(path: Path) -> BackboneRecord | None:
+    """Return how a package's features, or vectors of classes, were made; None without a file.
 
     Raises:
         InputError: It says it in another way than ``write_backbone``.
     """
-    if folder is None or not (folder / BACKBONE_FILE).is_file():
+    if not path.is_file():
         return None
-    path = folder / BACKBONE_FILE
     return BackboneRecord.of(_read_json(path, MAX_RECORD_BYTES), str(path))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mianet.data.extracted import exposure, read_backbone
+from mianet.data.extracted import BACKBONE_FILE, exposure, read_backbone
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_whole, without_unused
 from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images
 from mianet.data.matfiles import read_arrays
@@ -39,7 +39,7 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
     warnings = list(_warnings(images, attributes, others))
     check_images(without_unused(images), None, str(folder))
     contents = _contents(folder, images, others)
-    if backbone := read_backbone(folder):
+    if backbone := read_backbone(folder / BACKBONE_FILE):
         contents.append(f"backbone:   {backbone.words}, trained on {backbone.trained_on}")
         if warning := exposure(backbone, published_split(images)):
             warnings.append(warning)

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 from mianet.config import Hyperparameters
 from mianet.data.class_vectors import open_embedding
 from mianet.data.datasets import DATASETS, find_dataset
-from mianet.data.extracted import BackboneRecord, read_backbone
+from mianet.data.extracted import BACKBONE_FILE, BackboneRecord, read_backbone
 from mianet.data.images import DatasetSpec
 from mianet.data.sources import find_own_folder, open_source
 from mianet.data.store import open_part
@@ -37,6 +37,7 @@ class SearchData:
         class_embedding: What describes the classes instead of the data set's own attributes; empty
             for those.
         backbone: The network that made the features; None where the data set does not say.
+        embedding_backbones: The networks that made the class embedding, as far as it says.
     """
 
     name: str
@@ -48,6 +49,15 @@ class SearchData:
     class_ids: Int64[np.ndarray, " seen"]
     class_embedding: str = ""
     backbone: BackboneRecord | None = None
+    embedding_backbones: tuple[BackboneRecord, ...] = ()
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """What is recorded of the networks that made the features and the class embedding."""
+        made = {f"class_embedding.{k}": one for k, one in enumerate(self.embedding_backbones, 1)}
+        if self.backbone:
+            made["backbone"] = self.backbone
+        return {name: one.as_dict() for name, one in made.items()}
 
 
 def load_search_data(
@@ -79,7 +89,8 @@ def load_search_data(
         digest=digest,
         class_names=names,
         class_embedding=described,
-        backbone=read_backbone(source.folder),
+        backbone=read_backbone(source.folder / BACKBONE_FILE) if source.folder else None,
+        embedding_backbones=other.backbones if other else (),
         **arrays,
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
 
 import torch
 
+from mianet.data.extracted import exposure, record_of, write_backbone
 from mianet.data.folders import read_splits
 from mianet.data.tables import read_lines
 from mianet.errors import InputError
@@ -18,7 +20,7 @@ from mianet.extraction.towers import Tower, normalised_texts
 def write_class_vectors(
     names_from: Path, tower: Tower, prompt: str, out: Path, batch: int
 ) -> tuple[str, ...]:
-    """Write a line for each class: its name and the vector of its prompt.
+    """Write a line for each class, its name and the vector of its prompt; and beside it the record.
 
     Args:
         names_from: A file with a name a line, or the folder of a package.
@@ -50,6 +52,8 @@ def write_class_vectors(
     try:
         with new.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([heading, *rows])
+        warning = exposure(tower.record, None)
+        write_backbone(record_of(out), dataclasses.replace(tower.record, warning=warning))
         new.replace(out)
     except OSError as error:
         new.unlink(missing_ok=True)

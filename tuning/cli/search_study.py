@@ -170,7 +170,7 @@ def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _
     """Load and check the data; add the configurations of earlier studies to a new study."""
     source = open_source(options.dataset, options.data_dir)
     data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
-    check_data(data)
+    check_data(data, study.model)
     images, features = data.features.shape
     described = data.class_embedding and f", classes described by {data.class_embedding}"
     print(

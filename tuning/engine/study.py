@@ -54,6 +54,8 @@ from tuning.tracking.recording import StudyRecorder
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
+MOST_CLASSES = 20_000
+"""Seen classes that MIANet is searched with: eq. 2 has a number for each pair of them, 1.6 GB."""
 PAPER_AT = 8
 """How many trials begin before the paper's configuration, which no other trial stops: on few
 workers it would keep a search from looking around first."""
@@ -196,7 +198,7 @@ def describe_study(
             "time_budget_seconds": study.time_budget or "none",
             "fixed": dict(study.fixed),
             **({"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}),
-            **({"backbone": data.backbone.as_dict()} if data.backbone else {}),
+            **data.provenance,
             "workers": share.workers,
             "cpus_per_trial": share.cpus,
             "gpus_per_trial": share.gpus,
@@ -207,12 +209,18 @@ def describe_study(
     )
 
 
-def check_data(data: SearchData) -> None:
-    """Check that the protocol can draw pseudo-unseen classes from the data.
+def check_data(data: SearchData, model: str = MIANET) -> None:
+    """Check that the protocol can draw pseudo-unseen classes from the data, and not too many.
 
     Raises:
-        InputError: There are too few seen classes or images.
+        InputError: There are too few seen classes, or more than fit into memory.
     """
+    if model == MIANET and len(data.class_attributes) > MOST_CLASSES:
+        raise InputError(
+            f"a search of MIANet must have at most {MOST_CLASSES:,} seen classes, since its loss "
+            f"compares all pairs of them, but {data.name} has {len(data.class_attributes):,}; "
+            "leave some out, or search another --model"
+        )
     if len(data.class_attributes) < FEWEST_CLASSES:
         raise InputError(
             f"{data.name} must have at least {FEWEST_CLASSES} seen classes to draw pseudo-unseen "

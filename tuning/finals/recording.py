@@ -154,7 +154,7 @@ def _describe(role: str, trial: RecordedTrial, setup: Setup) -> FinalDescription
             "cpus": setup.share.cpus,
             "gpus": setup.share.gpus,
             "calibration": trial.calibration,
-            **({"backbone": setup.data.backbone.as_dict()} if setup.data.backbone else {}),
+            **setup.data.provenance,
         },
         device=setup.share.device,
         objective=trial.objective,

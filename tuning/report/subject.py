@@ -99,9 +99,8 @@ class Subject:
                 f"Features are by {backbone}, trained on {settings['backbone.trained_on']}; "
                 f"weights {settings['backbone.weights_sha256'][:12]}."
             )
-        if warning := settings.get("backbone.warning"):
-            notes.append(f"Beware: {warning}.")
-        return notes
+        warnings = {value: None for name, value in settings.items() if name.endswith(".warning")}
+        return notes + [f"Beware: {warning}." for warning in warnings]
 
     @property
     def objective(self) -> Objective:
