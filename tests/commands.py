@@ -11,7 +11,7 @@ SMALL = (
     *("--set", "hidden_dim=48", "--executions", "2", "--max-epochs", "3"),
     *("--fresh-draws", "0"),
 )
-"""Options that make a search of the digits a matter of seconds."""
+"""Options that make a search of ``numbers`` a matter of seconds."""
 
 
 def environment(**changes):

@@ -38,7 +38,7 @@ NUMBERS = {"laptop": 2, "head": 10, "one": 11, "two": 12, "cloud": 20}
 HEAD, ONE, TWO = (f"10.77.0.{NUMBERS[name]}" for name in ("head", "one", "two"))
 SMALL_STORE = "--object-store-memory=80000000"
 SEARCH = (
-    "python tuning/search.py --dataset digits --study rehearsal --trials 6 --workers 2"
+    "python tuning/search.py --dataset numbers --study rehearsal --trials 6 --workers 2"
     " --max-epochs 60 --patience 60 --executions 3 --set hidden_dim=256 --scheduler none"
     " --sampler random --cpus-per-trial 1 --fresh-draws 0 --no-final"
 )
@@ -148,7 +148,7 @@ class Rehearsal:
 
     def data_is_there_once(self) -> None:
         """Each worker's object store holds the data once, whatever it trains."""
-        size = 1149 * 64 * 4  # the search's part of the digits
+        size = 480 * 128 * 4  # the search's part of numbers
         said = self.head.bash(f"python -c {script_text('stores.py')}")
         used = json.loads(said.splitlines()[-1])
         assert all(size <= used[address] < 2 * size for address in (ONE, TWO)), used
@@ -205,9 +205,9 @@ class Rehearsal:
 
     def best_is_trained(self) -> None:
         """The final training runs on the workers, and registers its model."""
-        entry = "python tuning/final.py --dataset digits --study rehearsal --seeds 2"
+        entry = "python tuning/final.py --dataset numbers --study rehearsal --seeds 2"
         said = self.on_laptop("ray", "job", "submit", "--", *entry.split(), timeout=240)
-        assert "registered mianet-digits version 1 as champion" in said, said
+        assert "registered mianet-numbers version 1 as champion" in said, said
 
     def all_is_recorded(self) -> None:
         """Every trial is recorded once, nested in its study, by the tracking server."""
@@ -225,13 +225,13 @@ class Rehearsal:
         worker = self.network.hosts["two"]
         worker.bash(
             "cd mianet && python -c 'from sklearn.datasets import load_digits as d; import numpy;"
-            ' numpy.save("/root/digits.npy", d().data.astype("float32")[:5])\' &&'
+            ' numpy.save("/root/five.npy", d().data[:10].astype("float32").reshape(5, -1))\' &&'
             f" MLFLOW_TRACKING_URI=http://{HEAD}:5000 python tuning/predict.py"
-            " --model models:/mianet-digits@champion /root/digits.npy /root/answers.csv",
+            " --model models:/mianet-numbers@champion /root/five.npy /root/answers.csv",
             timeout=120,
         )
         assert len(worker.run("cat", "/root/answers.csv").stdout.splitlines()) == 6
-        self.does("MLFLOW_TRACKING_URI=", ("-apy@", "-digits@"), ("-d best", "-d /root/best"))
+        self.does("MLFLOW_TRACKING_URI=", ("-apy@", "-numbers@"), ("-d best", "-d /root/best"))
         assert self.laptop.run("test", "-f", "/root/best/MLmodel").returncode == 0
 
     def down(self) -> None:
@@ -348,7 +348,7 @@ def cluster_of_hosts() -> dict[str, Any]:
     text = (PROJECT / "infra/on_premises.yaml").read_text()
     text = text.replace("ray start --head", f"ray start --head {SMALL_STORE}")
     text = text.replace("ray start --address", f"ray start --num-cpus=1 {SMALL_STORE} --address")
-    text = text.replace("/EDIT/xlsa17/data", "/srv digits")
+    text = text.replace("/EDIT/xlsa17/data", "/srv numbers")
     cluster: dict[str, Any] = yaml.safe_load(text)
     cluster["provider"] |= {"head_ip": HEAD, "worker_ips": [ONE, TWO]}
     cluster["auth"] = {"ssh_user": "root", "ssh_private_key": "/root/key"}

@@ -92,7 +92,7 @@ def begin(folder: Path, server: Server, trials: int) -> subprocess.Popen:
     server.wait()
     options = ("--resume", "soak")
     if not ledger_of(folder, "soak"):
-        options = ("--dataset", "digits", "--study", "soak", "--trials", str(trials))
+        options = ("--dataset", "numbers", "--study", "soak", "--trials", str(trials))
         options += (*TINY, "--no-final", "--fresh-draws", "0", "--tracking-uri", server.uri)
     return start("search", *options, cwd=folder, output=folder / "output", RAY_ADDRESS="local")
 

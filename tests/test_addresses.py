@@ -86,7 +86,7 @@ def test_commands_that_a_search_starts_get_the_address_where_others_cannot_read_
     monkeypatch.setattr(
         after_search.ray, "get_runtime_context", lambda: argparse.Namespace(gcs_address="")
     )
-    arguments = argparse.Namespace(dataset="digits", storage="ray_results")
+    arguments = argparse.Namespace(dataset="numbers", storage="ray_results")
     uri = "postgresql://me:hunter2@host/db"
     after_search._report(arguments, "s", uri)
     assert called["env"]["MLFLOW_TRACKING_URI"] == uri

@@ -69,12 +69,12 @@ def test_a_search_gives_the_same_figures_when_the_test_parts_are_rubbish(tmp_pat
             spoil(cache)
         ended = run(
             "search",
-            *("--dataset", "digits", "--study", study, *options),
+            *("--dataset", "numbers", "--study", study, *options),
             cwd=tmp_path,
             MIANET_CACHE_DIR=str(cache),
         )
         assert ended.returncode == 0, ended.stderr
-        trials = read_trials(f"sqlite:///{tmp_path / 'mlflow.db'}", "digits", study)
+        trials = read_trials(f"sqlite:///{tmp_path / 'mlflow.db'}", "numbers", study)
         scores.append(sorted((t.number, t.score, t.best_epoch) for t in trials))
     assert scores[0] == scores[1]
     assert spoiled_is_still_there(cache)
@@ -102,7 +102,7 @@ def spoiled_is_still_there(cache):
 
 
 def test_search_data_holds_seen_classes_only():
-    data, test = load_search_data("digits"), load_test_parts("digits")
+    data, test = load_search_data("numbers"), load_test_parts("numbers")
     assert set(data.class_ids) == set(test.seen_classes)
     assert not set(data.class_names) & {test.class_names[i] for i in test.unseen_classes}
     for attributes in test.class_attributes[test.unseen_classes]:

@@ -21,50 +21,54 @@ BAD = [
     (SEARCH, "--dataset imagenet", "the data set must be one of sun, cub, awa1"),
     (SEARCH, "--dataset synthetic:", "the data set must be one of"),
     (SEARCH, "--dataset apy", "aPY"),
-    (SEARCH, "--dataset digits --trials 0", "--trials: must be a whole number of at least 1"),
-    (SEARCH, "--dataset digits --trials 1e3", "--trials: must be a whole number of at least 1"),
-    (SEARCH, "--dataset digits --max-epochs 99999", "--max-epochs must be from 1 to 10000"),
-    (SEARCH, "--dataset digits --executions 101", "--executions must be from 1 to 100"),
-    (SEARCH, "--dataset digits --time-budget soon", "must be a time such as 90s, 30m or 2h"),
-    (SEARCH, "--dataset digits --time-budget 0m", "must be a time such as 90s, 30m or 2h"),
-    (SEARCH, "--dataset digits --seed -1", "--seed"),
-    (SEARCH, "--dataset digits --sampler best", "--sampler: invalid choice: 'best'"),
-    (SEARCH, "--dataset digits --scheduler pbt", "--scheduler: invalid choice: 'pbt'"),
-    (SEARCH, "--dataset digits --variant half", "--variant: invalid choice: 'half'"),
-    (SEARCH, "--dataset digits --search depth", "'depth' cannot be searched"),
-    (SEARCH, "--dataset digits --search ,", "at least one hyperparameter"),
-    (SEARCH, "--dataset digits --range alpha=5", "must be name=low:high"),
-    (SEARCH, "--dataset digits --range alpha=5:1", "must go from low to high"),
-    (SEARCH, "--dataset digits --range alpha=nan:1", "must go from low to high"),
-    (SEARCH, "--dataset digits --set hidden_dim", "must be name=value"),
-    (SEARCH, "--dataset digits --set hidden_dim=many", "hidden_dim must be a whole number"),
-    (SEARCH, "--dataset digits --set width=3", "'width' is no hyperparameter"),
-    (SEARCH, "--dataset digits --set alpha=1", "alpha is both"),
-    (SEARCH, "--dataset digits --sampler cmaes --search latent_activation", "numbers only"),
-    (SEARCH, "--dataset digits --warm-start a b/", "--warm-start: must be up to 100 letters"),
-    (SEARCH, "--dataset digits --warm-start /a", "must be STUDY or DATASET/STUDY, but got '/a'"),
+    (SEARCH, "--dataset numbers --trials 0", "--trials: must be a whole number of at least 1"),
+    (SEARCH, "--dataset numbers --trials 1e3", "--trials: must be a whole number of at least 1"),
+    (SEARCH, "--dataset numbers --max-epochs 99999", "--max-epochs must be from 1 to 10000"),
+    (SEARCH, "--dataset numbers --executions 101", "--executions must be from 1 to 100"),
+    (SEARCH, "--dataset numbers --time-budget soon", "must be a time such as 90s, 30m or 2h"),
+    (SEARCH, "--dataset numbers --time-budget 0m", "must be a time such as 90s, 30m or 2h"),
+    (SEARCH, "--dataset numbers --seed -1", "--seed"),
+    (SEARCH, "--dataset numbers --sampler best", "--sampler: invalid choice: 'best'"),
+    (SEARCH, "--dataset numbers --scheduler pbt", "--scheduler: invalid choice: 'pbt'"),
+    (SEARCH, "--dataset numbers --variant half", "--variant: invalid choice: 'half'"),
+    (SEARCH, "--dataset numbers --search depth", "'depth' cannot be searched"),
+    (SEARCH, "--dataset numbers --search ,", "at least one hyperparameter"),
+    (SEARCH, "--dataset numbers --range alpha=5", "must be name=low:high"),
+    (SEARCH, "--dataset numbers --range alpha=5:1", "must go from low to high"),
+    (SEARCH, "--dataset numbers --range alpha=nan:1", "must go from low to high"),
+    (SEARCH, "--dataset numbers --set hidden_dim", "must be name=value"),
+    (SEARCH, "--dataset numbers --set hidden_dim=many", "hidden_dim must be a whole number"),
+    (SEARCH, "--dataset numbers --set width=3", "'width' is no hyperparameter"),
+    (SEARCH, "--dataset numbers --set alpha=1", "alpha is both"),
+    (SEARCH, "--dataset numbers --sampler cmaes --search latent_activation", "numbers only"),
+    (SEARCH, "--dataset numbers --warm-start a b/", "--warm-start: must be up to 100 letters"),
+    (SEARCH, "--dataset numbers --warm-start /a", "must be STUDY or DATASET/STUDY, but got '/a'"),
     (SEARCH, "--resume s --warm-start a", "--resume keeps the settings that the study was started"),
-    (SEARCH, "--dataset digits --objective speed", "--objective: invalid choice: 'speed'"),
-    (SEARCH, "--dataset digits --objective both --sampler cmaes", "sampler of several objectives"),
+    (SEARCH, "--dataset numbers --objective speed", "--objective: invalid choice: 'speed'"),
+    (SEARCH, "--dataset numbers --objective both --sampler cmaes", "sampler of several objectives"),
     (SEARCH, "--resume s --objective both", "--resume keeps the settings that the study was"),
-    (SEARCH, "--dataset digits --study ../up", "--study: must be up to 100 letters"),
-    (SEARCH, "--dataset digits --gpus-per-trial 1.5", "--gpus-per-trial: must be a fraction"),
-    (SEARCH, "--dataset digits --gpus-per-trial 64", "a trial must fit a node"),
-    (SEARCH, "--dataset digits --cpus-per-trial 4096", "a trial must fit a node"),
-    (SEARCH, "--dataset digits --tracking-uri gopher://x", "gopher://x"),
-    (SEARCH, "--dataset digits --tracking-uri http://[::1", "the tracking store must answer"),
-    (SEARCH, "--dataset digits --tracking-uri http://", "the tracking store must answer"),
-    (SEARCH, "--dataset digits --tracking-uri x:y", "the tracking URI must start with one of http"),
-    (SEARCH, "--dataset digits --tracking-uri sqlite:///", "must name a file"),
-    (SEARCH, "--dataset digits --tracking-uri http://127.0.0.1:9", "http://127.0.0.1:9"),
-    (SEARCH, "--dataset digits --tracking-uri sqlite:////proc/none/x.db", "/proc/none"),
-    (SEARCH, "--dataset digits --storage /proc/none", "/proc/none"),
+    (SEARCH, "--dataset numbers --study ../up", "--study: must be up to 100 letters"),
+    (SEARCH, "--dataset numbers --gpus-per-trial 1.5", "--gpus-per-trial: must be a fraction"),
+    (SEARCH, "--dataset numbers --gpus-per-trial 64", "a trial must fit a node"),
+    (SEARCH, "--dataset numbers --cpus-per-trial 4096", "a trial must fit a node"),
+    (SEARCH, "--dataset numbers --tracking-uri gopher://x", "gopher://x"),
+    (SEARCH, "--dataset numbers --tracking-uri http://[::1", "the tracking store must answer"),
+    (SEARCH, "--dataset numbers --tracking-uri http://", "the tracking store must answer"),
+    (
+        SEARCH,
+        "--dataset numbers --tracking-uri x:y",
+        "tracking URI must start with one of http",
+    ),
+    (SEARCH, "--dataset numbers --tracking-uri sqlite:///", "must name a file"),
+    (SEARCH, "--dataset numbers --tracking-uri http://127.0.0.1:9", "http://127.0.0.1:9"),
+    (SEARCH, "--dataset numbers --tracking-uri sqlite:////proc/none/x.db", "/proc/none"),
+    (SEARCH, "--dataset numbers --storage /proc/none", "/proc/none"),
     (SEARCH, "--resume nothing", "--resume must name a study of the storage, but nothing is not"),
     (SEARCH, "--resume ../up", "--resume: must be up to 100 letters"),
     (SEARCH, "--resume s --sampler tpe", "--resume keeps the settings that the study was started"),
-    (SEARCH, "--resume s --dataset digits --seed 1", "but got --dataset, --seed; only"),
-    (FINAL, "--dataset digits", "run a search first"),
-    (FINAL, "--dataset digits --seeds 0", "--seeds: must be a whole number of at least 1"),
+    (SEARCH, "--resume s --dataset numbers --seed 1", "but got --dataset, --seed; only"),
+    (FINAL, "--dataset numbers", "run a search first"),
+    (FINAL, "--dataset numbers --seeds 0", "--seeds: must be a whole number of at least 1"),
 ]
 
 
@@ -139,7 +143,7 @@ ODD = [
 
 @pytest.mark.parametrize(("options", "message"), ODD, ids=lambda value: ascii(value)[:50])
 def test_an_odd_option_gets_one_line(options, message, elsewhere, monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["search.py", "--dataset", "digits", *options])
+    monkeypatch.setattr(sys, "argv", ["search.py", "--dataset", "numbers", *options])
     # No work before the options are checked.
     monkeypatch.delattr("tuning.cli.search_study.load_search_data")
     with pytest.raises(SystemExit) as ended:
@@ -159,7 +163,7 @@ def test_an_odd_option_gets_one_line(options, message, elsewhere, monkeypatch, c
 def test_a_hostile_study_gets_one_line_from_the_final_training(
     study, elsewhere, monkeypatch, capfd
 ):
-    monkeypatch.setattr(sys, "argv", ["final.py", "--dataset", "digits", "--study", study])
+    monkeypatch.setattr(sys, "argv", ["final.py", "--dataset", "numbers", "--study", study])
     with pytest.raises(SystemExit) as ended:
         FINAL()
     (line,) = capfd.readouterr().err.splitlines()
@@ -186,7 +190,7 @@ ODD_DATA_FOLDERS = [
 
 @pytest.mark.parametrize(
     ("dataset", "variables", "message"),
-    [("digits", *case) for case in ODD_ENVIRONMENTS]
+    [("numbers", *case) for case in ODD_ENVIRONMENTS]
     + [("apy", *case) for case in ODD_DATA_FOLDERS],
     ids=lambda value: ascii(value)[:50],
 )
@@ -208,11 +212,11 @@ def test_an_odd_environment_gets_one_line(
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A store that has the digits: the first conversion says so in a line of its own."""
+    """A store that has the numbers: the first conversion says so in a line of its own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIANET_CACHE_DIR", str(folder))
-        load_search_data("digits")
+        load_search_data("numbers")
     return folder
 
 
@@ -262,7 +266,7 @@ def test_it_is_so_in_a_process_of_its_own(elsewhere, converted):
         reserved.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
         ended = subprocess.run(
-            [sys.executable, ROOT / "tuning" / "search.py", "--dataset", "digits"],
+            [sys.executable, ROOT / "tuning" / "search.py", "--dataset", "numbers"],
             cwd=elsewhere,
             env=environment(RAY_ADDRESS=address, MIANET_CACHE_DIR=str(converted)),
             capture_output=True,
@@ -293,7 +297,7 @@ PROCESSES = [
         [],
         "error: RAY_ADDRESS must name a running cluster, but nonsense",
     ),
-    ({"MIANET_CACHE_DIR": "/etc/passwd"}, [], "error: the store of digits must be writable"),
+    ({"MIANET_CACHE_DIR": "/etc/passwd"}, [], "error: the store of numbers must be writable"),
     ({"PYTHONIOENCODING": "ascii"}, ["--study", "🐍"], "error: argument --study: must be up to"),
     ({"OMP_NUM_THREADS": "abc"}, ["--study", "../../x"], "error: argument --study: must be up to"),
     ({}, ["--set", "hidden_dim=nan"], "error: hidden_dim must be a whole number"),
@@ -304,7 +308,7 @@ PROCESSES = [
 def test_odd_input_to_a_real_process(elsewhere, tmp_path, variables, options, message):
     ended = run(
         "search",
-        *("--dataset", "digits", "--trials", "1", *options),
+        *("--dataset", "numbers", "--trials", "1", *options),
         cwd=elsewhere,
         **{"MIANET_CACHE_DIR": str(tmp_path / "cache"), **variables},
     )

@@ -122,7 +122,7 @@ def test_who_diverges_leaves_its_place_to_the_next():
 
 
 def test_a_fresh_execution_is_what_a_longer_validation_would_have_met():
-    data = load_search_data("digits")
+    data = load_search_data("numbers")
     settings = Hyperparameters(hidden_dim=32)
     *_, last = validate(data, settings, epochs=2, executions=3, seed=1)
     alone = score_execution(data, settings, epochs=2, execution=2, seed=1)
@@ -135,14 +135,14 @@ def test_a_fresh_execution_is_what_a_longer_validation_would_have_met():
 @pytest.mark.timeout(300)
 def test_a_finished_study_is_confirmed_by_a_command_once(tmp_path):
     options = ("--trials", "3", "--study", "s", "--no-final", *SMALL)
-    assert run("search", "--dataset", "digits", *options, cwd=tmp_path).returncode == 0
+    assert run("search", "--dataset", "numbers", *options, cwd=tmp_path).returncode == 0
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert all(t.confirmation is None for t in read_trials(uri, "digits"))
-    assert not select(read_trials(uri, "digits")).confirmed
-    ended = run("confirm", "--dataset", "digits", "--draws", "3", cwd=tmp_path)
+    assert all(t.confirmation is None for t in read_trials(uri, "numbers"))
+    assert not select(read_trials(uri, "numbers")).confirmed
+    ended = run("confirm", "--dataset", "numbers", "--draws", "3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "fresh draws" in ended.stdout
-    trials = read_trials(uri, "digits")
+    trials = read_trials(uri, "numbers")
     fresh = [t for t in trials if t.confirmation]
     assert {t.origin for t in fresh} >= {"paper"}
     met = sorted(tuple(sorted(t.confirmation.per_draw)) for t in fresh)
@@ -158,6 +158,6 @@ def test_a_finished_study_is_confirmed_by_a_command_once(tmp_path):
         recorded = client.get_run(trial.confirmation.run_id)
         assert recorded.data.tags["mlflow.parentRunId"] == trial.study_run_id
         assert recorded.info.status == "FINISHED"
-    again = run("confirm", "--dataset", "digits", "--draws", "3", cwd=tmp_path)
+    again = run("confirm", "--dataset", "numbers", "--draws", "3", cwd=tmp_path)
     assert "nothing to do" in again.stdout
-    assert select(read_trials(uri, "digits")).confirmed
+    assert select(read_trials(uri, "numbers")).confirmed

@@ -21,8 +21,8 @@ UNITS = [(c, draws) for c in (0, 2) for draws in (range(2), range(6, 7))]
 
 @pytest.fixture(scope="module")
 def about():
-    data = load_search_data("digits")
-    return curve_table.About("digits", data.digest, 1.0, 2, 0, tuple(search_space()))
+    data = load_search_data("numbers")
+    return curve_table.About("numbers", data.digest, 1.0, 2, 0, tuple(search_space()))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def rows(about):
 
 
 def test_an_execution_is_that_of_a_search_and_of_its_confirmation(about, rows):
-    data = load_search_data("digits")
-    settings = paper_hyperparameters("digits").replace(
+    data = load_search_data("numbers")
+    settings = paper_hyperparameters("numbers").replace(
         **dict(zip(about.names, rows[2, 0].values, strict=True))
     )
     searched = list(validate(data, settings, epochs=2, executions=2))
@@ -63,7 +63,7 @@ def test_a_diverging_execution_is_recorded_up_to_there(about):
 
 
 def test_what_a_kill_leaves_goes_on(about, rows, tmp_path):
-    path = tmp_path / "digits.parquet"
+    path = tmp_path / "numbers.parquet"
     units = [[rows[c, draw] for draw in draws] for c, draws in UNITS]
 
     def killed_after(count):
@@ -86,7 +86,7 @@ def test_what_a_kill_leaves_goes_on(about, rows, tmp_path):
 
 
 def test_another_table_is_not_gone_on_with(about, rows, tmp_path):
-    path = tmp_path / "digits.parquet"
+    path = tmp_path / "numbers.parquet"
     curve_table.write_rows(path, about, rows)
     with pytest.raises(SystemExit, match="use --out"):
         Recorder(path, dataclasses.replace(about, seed=1))
@@ -102,7 +102,7 @@ def test_configurations_do_not_depend_on_their_number(about):
 
 
 def test_a_share_is_stratified():
-    whole, part = load_search_data("digits"), shared_data("digits", None, 0.25, 0)
+    whole, part = load_search_data("numbers"), shared_data("numbers", None, 0.25, 0)
     for label in range(len(whole.class_names)):
         assert (part.labels == label).sum() == round(0.25 * (whole.labels == label).sum())
     assert part.class_names == whole.class_names

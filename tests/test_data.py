@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 import zlib
@@ -16,9 +15,8 @@ from tiny_package import TINY, tiny_variables, write_package
 from mianet.config import Hyperparameters
 from mianet.data import datasets
 from mianet.data.datasets import find_dataset
-from mianet.data.digits import UNSEEN_DIGITS, digit_attributes, read_digits
 from mianet.data.images import check_images
-from mianet.data.numbers import read_numbers
+from mianet.data.numbers import digit_attributes, read_numbers
 from mianet.data.search_data import DATASETS, load_search_data, paper_hyperparameters
 from mianet.data.sources import open_source
 from mianet.data.synthetic import synthetic_images
@@ -55,9 +53,9 @@ def test_a_name_is_found_in_any_case(spec, prefix):
     [
         ("awa", "did you mean 'awa"),
         ("AYP", "did you mean 'apy'"),
-        ("digit", "did you mean 'digits'"),
+        ("number", "did you mean 'numbers'"),
         ("synthetic:cup", "did you mean 'synthetic:cub'"),
-        ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, flo, digits"),
+        ("synthetic:synthetic:cub", "must be one of sun, cub, awa1, awa2, apy, flo, numbers"),
         ("", "must be one of sun, cub, awa1, .*, numbers, or synthetic: and one of them"),
     ],
 )
@@ -101,11 +99,11 @@ class TestSynthetic:
     def test_is_the_same_in_another_process(self):
         code = (
             "from mianet.data.search_data import *; import zlib\n"
-            "d = load_search_data('synthetic:digits')\n"
+            "d = load_search_data('synthetic:numbers')\n"
             "print(d.digest, zlib.crc32(d.labels), float(d.features.sum(dtype='float64')))"
         )
         digest, labels, total = run(code).split()
-        data = load_search_data("synthetic:digits")
+        data = load_search_data("synthetic:numbers")
         expected = summary(data)
         assert (digest, int(labels)) == expected[:2]
         assert float(total) == pytest.approx(expected[2], rel=1e-6)
@@ -126,53 +124,8 @@ class TestSynthetic:
         assert 3 / len(unseen) < correct.mean() < 0.95
 
 
-class TestDigits:
-    """The embedded data set."""
-
-    def test_is_what_the_table_says(self):
-        images = read_digits()
-        check_images(images, DATASETS["digits"], "a test")
-        assert images.features.shape[1] == DATASETS["digits"].feature_dim
-
-    def test_unseen_digits_follow_the_documented_rule(self):
-        attributes = digit_attributes().astype(float)
-
-        def shown_by_two_others(pair, others):
-            needed = (attributes[list(pair)] > 0).any(axis=0)
-            return ((attributes[others] > 0).sum(axis=0) >= 2)[needed].all()
-
-        def worst_distance(pair, others):
-            basis = attributes[others].T
-            targets = attributes[list(pair)].T
-            rest = targets - basis @ np.linalg.lstsq(basis, targets, rcond=None)[0]
-            return np.linalg.norm(rest, axis=0).max()
-
-        distances = {}
-        for pair in itertools.combinations(range(10), 2):
-            others = [digit for digit in range(10) if digit not in pair]
-            if shown_by_two_others(pair, others):
-                distances[pair] = worst_distance(pair, others)
-        assert min(distances, key=distances.__getitem__) == UNSEEN_DIGITS
-
-    def test_no_two_digits_share_a_code(self):
-        similarity = digit_attributes() @ digit_attributes().T
-        assert (similarity - np.eye(10)).max() < 0.95
-
-    def test_a_fifth_of_each_seen_class_is_test(self):
-        images = read_digits()
-        for digit in set(range(10)) - set(UNSEEN_DIGITS):
-            tested = np.sum(images.labels[images.test_seen] == digit)
-            assert tested == round(0.2 * np.sum(images.labels == digit))
-
-    def test_needs_no_files(self, tmp_path):
-        data = load_search_data("Digits", tmp_path / "none")
-        assert data.features.shape == (1152, 64)
-        assert data.class_names == tuple("12345678")
-        assert data.digest == open_source("digits").digest()
-
-
 class TestNumbers:
-    """The embedded data set of two-digit numbers."""
+    """The embedded data set."""
 
     def test_is_what_the_table_says(self):
         images = read_numbers()
@@ -200,6 +153,16 @@ class TestNumbers:
         digits, numbers = digit_attributes(), read_numbers().class_attributes
         np.testing.assert_allclose(np.linalg.norm(numbers, axis=1), 1, atol=1e-6)
         np.testing.assert_allclose(numbers[37] * np.sqrt(2), [*digits[3], *digits[7]], atol=1e-6)
+
+    def test_no_two_digits_share_a_code(self):
+        similarity = digit_attributes() @ digit_attributes().T
+        assert (similarity - np.eye(10)).max() < 0.95
+
+    def test_needs_no_files(self, tmp_path):
+        data = load_search_data("Numbers", tmp_path / "none")
+        assert data.features.shape == (480, 128)
+        assert len(data.class_names) == 80
+        assert data.digest == open_source("numbers").digest()
 
 
 def run(code):

@@ -21,7 +21,7 @@ from tuning.events.ledger import hold
 
 pytestmark = pytest.mark.timeout(600)
 
-SEARCH_ALONE = ("--dataset", "digits", "--no-final", "--fresh-draws", "0")
+SEARCH_ALONE = ("--dataset", "numbers", "--no-final", "--fresh-draws", "0")
 ONE_BY_ONE = (*SEARCH_ALONE, "--workers", "1", "--cpus-per-trial", "1")
 TINY = ("--set", "hidden_dim=32", "--executions", "1", "--max-epochs", "6", "--patience", "6")
 OWN_RAY = {"RAY_ADDRESS": "local"}
@@ -318,7 +318,7 @@ def test_a_second_driver_of_a_study_is_refused(tmp_path):
 def test_searches_at_once_on_one_machine_all_finish(tmp_path):
     """Two of the same data set and one of another, all begun at once, in one SQLite file."""
     shared = ("--workers", "1", "--cpus-per-trial", "1", *SEARCH_ALONE[2:], *TINY, "--trials", "2")
-    datasets = {"one": "digits", "two": "digits", "other": "synthetic:apy"}
+    datasets = {"one": "numbers", "two": "numbers", "other": "synthetic:apy"}
     all_of_them = {
         name: search(tmp_path, "--dataset", dataset, *shared, "--study", name, **OWN_RAY)
         for name, dataset in datasets.items()

@@ -46,7 +46,7 @@ def test_the_wrong_number_of_names_is_refused(tiny):
         unseen_image_names("tiny", folder)
 
 
-@pytest.mark.parametrize("name", ["digits", "synthetic:apy"])
+@pytest.mark.parametrize("name", ["numbers", "synthetic:apy"])
 def test_a_data_set_without_files_counts_its_images(name):
     names = unseen_image_names(name)
     assert len(names) == len(set(names)) == datasets.find_dataset(name).spec.test_unseen_images

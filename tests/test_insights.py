@@ -4,7 +4,6 @@ import itertools
 import math
 import statistics
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +14,6 @@ from tuning.analysis.insights import (
     bands,
     doubling,
     edges,
-    importance_words,
     infeasible_words,
     sentences,
 )
@@ -108,14 +106,6 @@ def test_every_trial_is_in_one_band_that_holds_its_value(pairs):
         inside = [s for v, s in pairs if band.low - slack <= v <= band.high + slack]
         assert set(band.scores) <= set(inside)
         assert list(band.scores) == sorted(band.scores, reverse=True)
-
-
-def test_the_importances_are_said_from_twenty_trials_on():
-    rates = np.logspace(-5, -1, 24)
-    trials = tried(rates.tolist(), [0.1 + 0.02 * i for i in range(24)])
-    said = importance_words(trials, {"learning_rate": RATE})
-    assert said == "importance for the score, by fANOVA: learning_rate 100%"
-    assert importance_words(trials[:12], {"learning_rate": RATE}) == ""
 
 
 def test_sentences_are_those_that_apply():

@@ -30,7 +30,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def world():
-    return load_search_data("digits"), load_test_parts("digits")
+    return load_search_data("numbers"), load_test_parts("numbers")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_it_trains_and_scores_as_the_final_training_does(world, measured):
     final = train_final(*world, SETTINGS, epochs=3, seed=4)
     assert measured.curve[-1] == final.metrics
     assert len(measured.curve) == 3
-    assert measured.steps == -(-1152 // SETTINGS.batch_images)
+    assert measured.steps == -(-480 // SETTINGS.batch_images)
 
 
 def test_its_figures_agree_with_the_model_that_it_keeps(world, measured):

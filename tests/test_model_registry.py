@@ -31,7 +31,7 @@ from tuning.tracking.store import open_store
 
 pytestmark = pytest.mark.timeout(400)
 
-MODEL = "models:/mianet-digits@champion"
+MODEL = "models:/mianet-numbers@champion"
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def registered(tmp_path_factory):
     """A store with a registered model; its address, the run, and the classifier."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
     store = open_store(uri)
-    experiment = store.client.create_experiment("mianet-digits", store.artifact_root)
+    experiment = store.client.create_experiment("mianet-numbers", store.artifact_root)
     run_id = store.client.create_run(experiment).info.run_id
     classifier = small_classifier(calibration=0.05)
     register_model(
-        uri, run_id=run_id, dataset="digits", classifier=classifier, example=some_features()
+        uri, run_id=run_id, dataset="numbers", classifier=classifier, example=some_features()
     )
     return uri, run_id, classifier
 
@@ -172,7 +172,7 @@ def test_every_reference_leads_to_the_same_classifier(registered, saved):
     uri, run_id, classifier = registered
     expected = classifier.predict(some_features())
     references = [
-        *(MODEL, "models:/mianet-digits/1", f"runs:/{run_id}", f"runs:/{run_id}/model"),
+        *(MODEL, "models:/mianet-numbers/1", f"runs:/{run_id}", f"runs:/{run_id}/model"),
         *(str(saved), f"{saved}/artifacts/classifier.pt"),
     ]
     for reference in references:
@@ -185,8 +185,8 @@ def test_every_reference_leads_to_the_same_classifier(registered, saved):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("models:/mianet-digits@runner-up", "must be in the store, but models:/mianet-digits@"),
-        ("models:/mianet-digits/99", "must be in the store"),
+        ("models:/mianet-numbers@runner-up", "must be in the store, but models:/mianet-numbers@"),
+        ("models:/mianet-numbers/99", "must be in the store"),
         ("models:/mianet-none/1", "must be in the store"),
         ("models:/", "must be in the store"),
         ("runs:/0123456789abcdef", "must be in the store"),

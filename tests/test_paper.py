@@ -32,9 +32,9 @@ from tuning.paper.tables import write_combined
 from tuning.spec.records import RecordedTrial
 
 SETUP = Setup(
-    dataset="digits",
-    title="digits",
-    unseen_classes=2,
+    dataset="numbers",
+    title="numbers",
+    unseen_classes=20,
     role="selected",
     origin="configuration selected by the search (trial 7 of study demo)",
     settings=Hyperparameters(hidden_dim=12, learning_rate=3e-3, alpha=1.0),
@@ -48,7 +48,7 @@ def evidence():
     """Every training of every experiment, the smallest that there can be."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    data, test = load_search_data("digits"), load_test_parts("digits")
+    data, test = load_search_data("numbers"), load_test_parts("numbers")
     outcomes = {
         one: measure(
             data,
@@ -62,7 +62,7 @@ def evidence():
         for one in SETUP.trainings(ARMS)
     }
     torch.set_num_threads(before)
-    return Evidence(SETUP, test, outcomes, unseen_image_names("digits"))
+    return Evidence(SETUP, test, outcomes, unseen_image_names("numbers"))
 
 
 def with_diverged(evidence, arm, seeds):
@@ -150,7 +150,7 @@ def test_a_table_has_the_mean_and_the_sample_deviation_of_the_seeds(evidence):
 
 def test_a_heading_is_wrapped_evenly():
     text = (
-        "digits; configuration selected by the search (trial 34 of study digits); 3 epochs, 5 seeds"
+        "numbers; configuration selected by the search (trial 34 of study first); 3 epochs, 5 seeds"
     )
     assert evenly_wrapped(text, 100) == [text]
     lines = evenly_wrapped(text, 80)
@@ -288,7 +288,7 @@ def test_the_papers_bars_are_drawn_where_it_has_numbers(evidence):
 
     assert heights("figure4", "awa1") == [[], [53.4, 51.2], [53.4, 45.8]]
     assert heights("figure5", "sun") == [[], [57.9, 56.3], [57.9, 56.5]]
-    assert heights("figure4", "digits") == [[], [], []]
+    assert heights("figure4", "numbers") == [[], [], []]
 
 
 def test_the_published_figures_are_installed_with_the_package():
@@ -320,7 +320,9 @@ def test_the_tables_of_all_data_sets_are_joined(evidence, tmp_path):
     experiment = EXPERIMENTS["table3"]
     for role in ("selected", "paper"):
         of_role = replace(evidence, setup=replace(SETUP, role=role))
-        write(experiment, of_role, experiment.find(of_role), tmp_path / f"digits-{role}" / "table3")
+        write(
+            experiment, of_role, experiment.find(of_role), tmp_path / f"numbers-{role}" / "table3"
+        )
     assert write_combined(tmp_path) == [tmp_path / "table3.md"]
     joined = (tmp_path / "table3.md").read_text()
     assert "this code (selected)" in joined
@@ -330,7 +332,7 @@ def test_the_tables_of_all_data_sets_are_joined(evidence, tmp_path):
 @pytest.fixture
 def recorded(monkeypatch):
     """Two recorded trials: the paper's configuration, and a better one."""
-    data = load_search_data("digits")
+    data = load_search_data("numbers")
 
     def trial(number, origin, score, epoch, **changes):
         values = Hyperparameters(**changes).as_dict()

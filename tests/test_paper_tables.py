@@ -123,11 +123,11 @@ def test_a_table_has_all_rows_in_the_papers_order_and_ours_last(name):
 @pytest.mark.parametrize(("name", "averaged"), [("table2", 0), ("table3", 1), ("table4", 1)])
 def test_a_table_is_over_all_data_sets_that_were_reproduced(name, averaged):
     figures = LAYOUTS[name].figures
-    table = table_of(name, ours(["apy", "sun", "digits"], figures))
-    titles = ["SUN", "aPY", "digits", *["average"] * averaged]
+    table = table_of(name, ours(["apy", "sun", "numbers"], figures))
+    titles = ["SUN", "aPY", "numbers", *["average"] * averaged]
     assert table.heading == ("method", *(f"{t} {f}" for t in titles for f in figures))
-    of_digits = {row[f"digits {figures[0]}"] for row in list(cells(table).values())[:-1]}
-    assert of_digits == {UNKNOWN}
+    of_numbers = {row[f"numbers {figures[0]}"] for row in list(cells(table).values())[:-1]}
+    assert of_numbers == {UNKNOWN}
 
 
 def test_the_average_of_ours_is_shown_once_all_of_the_papers_data_sets_are_there():
@@ -136,7 +136,7 @@ def test_the_average_of_ours_is_shown_once_all_of_the_papers_data_sets_are_there
         ("table4", "mAP", ("sun", "cub", "awa1", "apy")),
     ):
         for count in (len(datasets) - 1, len(datasets)):
-            table = table_of(name, ours([*datasets[:count], "digits"], [figure]))
+            table = table_of(name, ours([*datasets[:count], "numbers"], [figure]))
             shown = cells(table)[f"{OURS} (paper)"][f"average {figure}"]
             complete = count == len(datasets)
             assert shown == (f"{10 + (count - 1) / 2:.1f}" if complete else UNKNOWN)

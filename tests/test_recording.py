@@ -813,7 +813,7 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
 PREDICT = """
 import sys, numpy as np, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/mianet-digits@champion")
+model = mlflow.pyfunc.load_model("models:/mianet-numbers@champion")
 features = np.load(sys.argv[2])
 for mode in ("gzsl", "zsl"):
     print(*model.predict(features, params={"mode": mode})["class"])
@@ -829,10 +829,10 @@ def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
     classifier, features = small_classifier(), some_features()
     np.save(tmp_path / "features.npy", features)
-    with FinalRecorder.open(uri, dataclasses.replace(FINAL, dataset="digits")) as final:
+    with FinalRecorder.open(uri, dataclasses.replace(FINAL, dataset="numbers")) as final:
         pass
     register_model(
-        uri, run_id=final.run_id, dataset="digits", classifier=classifier, example=features
+        uri, run_id=final.run_id, dataset="numbers", classifier=classifier, example=features
     )
     assert capfd.readouterr() == ("", ""), "MLflow's chatter is no news to a user"
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///other.db"

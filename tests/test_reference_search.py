@@ -14,7 +14,7 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eszsl")
     budget = ("--trials", "4", "--executions", "2", "--fresh-draws", "2", "--final-seeds", "2")
     options = ("--study", "first", "--seed", "0", *budget)
-    return folder, run("search", "--dataset", "digits", "--model", "eszsl", *options, cwd=folder)
+    return folder, run("search", "--dataset", "numbers", "--model", "eszsl", *options, cwd=folder)
 
 
 def store_of(folder):
@@ -33,7 +33,7 @@ def test_it_is_searched_tested_and_compared_with_its_published_configuration(sea
 
 def test_its_trials_say_what_they_are_of_and_have_one_epoch(searched):
     folder, _ = searched
-    trials = read_trials(store_of(folder), "digits")
+    trials = read_trials(store_of(folder), "numbers")
     assert {t.model for t in trials} == {"eszsl"}
     assert {n for t in trials if t.confirmation for n in t.confirmation.per_draw} == {2, 3}
     assert [(t.status, t.best_epoch, t.executions) for t in trials] == [("finished", 1, 2)] * 4
@@ -50,7 +50,7 @@ def test_the_model_that_people_use_stays_mianet(searched):
 @pytest.mark.parametrize("command", ["confirm", "final"])
 def test_no_model_is_taken_for_another(searched, command):
     folder, _ = searched
-    ended = run(command, "--dataset", "digits", cwd=folder)
+    ended = run(command, "--dataset", "numbers", cwd=folder)
     assert ended.returncode == 2
     assert "trials of the model mianet are needed" in ended.stderr
     assert "there are only those of eszsl; give --model" in ended.stderr
@@ -61,5 +61,5 @@ def test_a_resumed_study_keeps_its_model(searched):
     more = ("--trials", "4", "--fresh-draws", "0", "--no-final")
     ended = run("search", "--resume", "first", *more, cwd=folder)
     assert ended.returncode == 0, ended.stderr
-    trials = read_trials(store_of(folder), "digits")
+    trials = read_trials(store_of(folder), "numbers")
     assert sorted((t.number, t.model) for t in trials) == [(n, "eszsl") for n in range(4)]

@@ -38,7 +38,7 @@ TRIALS, EPOCHS, PATIENCE = 20, 12, 4
 
 def invented_curves(configurations=60, draws=9):
     """Curves that rise and fall at different paces; some configurations diverge."""
-    about = About("digits", "", 1.0, EPOCHS, 0, tuple(search_space()))
+    about = About("numbers", "", 1.0, EPOCHS, 0, tuple(search_space()))
     random = np.random.default_rng(7)
     shape = (configurations, draws, EPOCHS)
     peaks = random.uniform(1, 1.5 * EPOCHS, (configurations, 1, 1))
@@ -115,10 +115,10 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         scheduler=scheduler,
     )
     with hold(tmp_path / "replayed") as ledger:
-        ledger.begin({"dataset": "digits"})
-        data = ray.put(load_search_data("digits"))
+        ledger.begin({"dataset": "numbers"})
+        data = ray.put(load_search_data("numbers"))
         study.run_study(
-            settings, "digits", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt(), StatusLine()
+            settings, "numbers", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt(), StatusLine()
         )
     with hold(tmp_path / "replayed") as ledger:
         return ledger.events

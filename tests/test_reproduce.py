@@ -16,13 +16,13 @@ ONLY = ("table2", "figure5", "figure11")
 
 @pytest.mark.timeout(420)
 def test_tables_and_figures_are_written_and_recorded(tmp_path):
-    options = ("--dataset", "digits", *SMALL, "--only", ",".join(ONLY))
+    options = ("--dataset", "numbers", *SMALL, "--only", ",".join(ONLY))
     ended = run("reproduce", *options, cwd=tmp_path, timeout=400)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     # full and three ablations, two seeds each, although three experiments want the first.
     assert "3 tables and figures from 8 trainings" in ended.stdout
-    folder = tmp_path / "paper" / "digits-paper"
+    folder = tmp_path / "paper" / "numbers-paper"
     assert {child.name for child in folder.iterdir()} == {*ONLY, "README.md", "claims.md"}
     assert "MIANet, this code (paper)" in (tmp_path / "paper" / "table2.md").read_text()
     index = (folder / "README.md").read_text()
@@ -33,7 +33,7 @@ def test_tables_and_figures_are_written_and_recorded(tmp_path):
         assert f"({name}/{name}.png)" in index
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (experiment,) = (e for e in client.search_experiments() if e.name == "mianet-digits")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "mianet-numbers")
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     parent = runs.pop("paper (paper)")
     assert set(runs) == set(ONLY)
@@ -53,13 +53,16 @@ def test_tables_and_figures_are_written_and_recorded(tmp_path):
 
 BAD = [
     ("", "the following arguments are required: --dataset"),
-    ("--dataset digits --only figure3", "an experiment must be one of table2"),
-    ("--dataset digits --config best", "--config: invalid choice: 'best'"),
-    ("--dataset digits --seeds 0", "--seeds: must be a whole number of at least 1"),
-    ("--dataset digits", "run a search first"),
-    ("--dataset digits --config paper", "must come with --epochs or from a search"),
-    ("--dataset digits --config paper --epochs 1 --set width=3", "'width' is no hyperparameter"),
-    ("--dataset digits --config paper --epochs 1 --output /proc/none", "--output must be a folder"),
+    ("--dataset numbers --only figure3", "an experiment must be one of table2"),
+    ("--dataset numbers --config best", "--config: invalid choice: 'best'"),
+    ("--dataset numbers --seeds 0", "--seeds: must be a whole number of at least 1"),
+    ("--dataset numbers", "run a search first"),
+    ("--dataset numbers --config paper", "must come with --epochs or from a search"),
+    ("--dataset numbers --config paper --epochs 1 --set width=3", "'width' is no hyperparameter"),
+    (
+        "--dataset numbers --config paper --epochs 1 --output /proc/none",
+        "--output must be a folder",
+    ),
 ]
 
 

@@ -34,7 +34,7 @@ def path(tmp_path):
         *(row(1, k, (100.0, 1e-2), (1000 * k,) * 4) for k in range(5)),
         *(row(2, k, (100.0, 1e-4), (1000,), "not finite") for k in range(5)),
     ]
-    about = curve_table.About("digits", "0" * 64, 1.0, 4, 0, NAMES)
+    about = curve_table.About("numbers", "0" * 64, 1.0, 4, 0, NAMES)
     curve_table.write_rows(tmp_path / "c.parquet", about, {row.key: row for row in rows})
     return tmp_path / "c.parquet"
 

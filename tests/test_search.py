@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -33,7 +34,7 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     options = ("--trials", "3", "--study", "first", "--final-seeds", "2", *SMALL)
     options += ("--fresh-draws", "3")
-    return folder, run("search", "--dataset", "Digits", *options, cwd=folder)
+    return folder, run("search", "--dataset", "Numbers", *options, cwd=folder)
 
 
 def store_of(folder):
@@ -59,11 +60,16 @@ def test_it_ends_well_and_prints_both_configurations(searched):
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
-def test_it_says_once_what_it_selected_and_ends_with_the_report(searched):
+def test_it_ends_with_what_was_found_and_where_it_is(searched):
     folder, process = searched
-    assert process.stdout.count("fresh draws at epoch") == 1
     path = folder / "ray_results" / "first" / "report.html"
-    assert process.stdout.splitlines()[-1] == f"report: {path}"
+    block, table = process.stdout[process.stdout.index("\nfound   ") :].split("\n\n")
+    labels = re.findall(r"^(\w+) +", block, flags=re.MULTILINE)
+    assert labels == ["found", "against", "model", "report", "MLflow", "next"]
+    assert f"report  {path}" in block.splitlines()
+    assert table.startswith("paper: trial ")
+    long = [line for line in process.stdout.splitlines() if len(line) > 100]
+    assert all("http://" in line or "/" in line for line in long), long
     page = Page(path.read_text(encoding="utf-8"))
     assert "on the test parts" in page.heading
     assert all(page.count(name, "svg") for name in ("history", "curves", "confusion", "bias"))
@@ -71,8 +77,8 @@ def test_it_says_once_what_it_selected_and_ends_with_the_report(searched):
 
 
 def test_the_final_training_keeps_the_confusion_and_the_curve_of_its_test(searched):
-    parts = load_test_parts("digits")
-    for final in read_study(store_of(searched[0]), "digits").finals.values():
+    parts = load_test_parts("numbers")
+    for final in read_study(store_of(searched[0]), "numbers").finals.values():
         classes, unseen = final.confusion, np.array(final.confusion.unseen)
         labels = np.concatenate([parts.test_seen_labels, parts.test_unseen_labels])
         counts = np.bincount(labels, minlength=len(parts.class_names))
@@ -124,8 +130,8 @@ def test_the_optuna_study_agrees_with_the_record(searched):
     study = optuna.load_study(
         study_name="first", storage=JournalStorage(JournalFileBackend(str(file)))
     )
-    assert study.user_attrs["mlflow_run_id"] == read_study(store_of(folder), "digits").run_id
-    recorded = read_trials(store_of(folder), "digits", "first")
+    assert study.user_attrs["mlflow_run_id"] == read_study(store_of(folder), "numbers").run_id
+    recorded = read_trials(store_of(folder), "numbers", "first")
     for trial, known in zip(study.get_trials(), recorded, strict=True):
         assert trial.user_attrs["mlflow_run_id"] == known.run_id
         assert (trial.number, trial.value) == (known.number, known.score)
@@ -137,43 +143,43 @@ def test_the_optuna_study_agrees_with_the_record(searched):
 
 
 def test_the_last_of_few_trials_is_the_papers_and_runs_to_its_end(searched):
-    last = max(read_trials(store_of(searched[0]), "digits"), key=lambda t: t.number)
+    last = max(read_trials(store_of(searched[0]), "numbers"), key=lambda t: t.number)
     assert (last.number, last.origin, last.status) == (2, "paper", "finished")
     assert float(last.hyperparameters["alpha"]) == 1000
     assert float(last.hyperparameters["latent_multiplier"]) == 2
 
 
-def test_the_registered_model_loads_and_names_digits(searched):
+def test_the_registered_model_loads_and_names_numbers(searched):
     folder, _ = searched
     mlflow.set_tracking_uri(store_of(folder))
-    model = mlflow.pyfunc.load_model("models:/mianet-digits@champion")
-    features = np.array(load_search_data("digits").features[:7])
+    model = mlflow.pyfunc.load_model("models:/mianet-numbers@champion")
+    features = np.array(load_search_data("numbers").features[:7])
     answers = model.predict(features)
     assert len(answers) == 7
-    assert set(answers["class"]) <= set("0123456789")
+    assert set(answers["class"]) <= {f"{number:02}" for number in range(100)}
 
 
 def test_final_alone_works_later_elsewhere_with_the_constant_of_the_search(searched, tmp_path):
     folder, _ = searched
     uri = store_of(folder)
     options = ("--tracking-uri", uri, "--seeds", "1")
-    ended = run("final", "--dataset", "digits", *options, cwd=tmp_path)
+    ended = run("final", "--dataset", "numbers", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "version 2 as champion" in ended.stdout
     assert "calibrated H" in ended.stdout
     assert list(tmp_path.iterdir()) == []
 
     client = mlflow.MlflowClient(uri)
-    version = client.get_model_version_by_alias("mianet-digits", "champion")
+    version = client.get_model_version_by_alias("mianet-numbers", "champion")
     final = client.get_run(version.run_id).data
     constant = float(final.params["calibration"])
-    trial = {t.run_id: t for t in read_trials(uri, "digits")}[final.tags["source_run_id"]]
+    trial = {t.run_id: t for t in read_trials(uri, "numbers")}[final.tags["source_run_id"]]
     assert trial.confirmation is not None
     assert constant == pytest.approx(trial.confirmation.calibration)
-    classifier = load_classifier("models:/mianet-digits@champion", uri)
+    classifier = load_classifier("models:/mianet-numbers@champion", uri)
     assert classifier.calibration == pytest.approx(constant)
 
-    parts = load_test_parts("digits")
+    parts = load_test_parts("numbers")
     accuracies = [
         np.mean([np.mean(found[labels == c] == c) for c in set(labels.tolist())])
         for found, labels in (
@@ -192,20 +198,20 @@ def test_final_alone_works_later_elsewhere_with_the_constant_of_the_search(searc
 
 def test_it_begins_with_what_an_earlier_study_found(searched, tmp_path):
     uri = store_of(searched[0])
-    options = ("--tracking-uri", uri, "--study", "warm", "--warm-start", "digits/first")
+    options = ("--tracking-uri", uri, "--study", "warm", "--warm-start", "numbers/first")
     options += ("--trials", "3", "--no-final", "--fresh-draws", "0", "--objective", "both", *SMALL)
-    ended = run("search", "--dataset", "digits", *options, cwd=tmp_path)
+    ended = run("search", "--dataset", "numbers", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "Pareto front when searched: trial" in ended.stdout
-    first = {t.number: t.hyperparameters for t in read_trials(uri, "digits", "first")}
-    trials = read_trials(uri, "digits", "warm")
+    first = {t.number: t.hyperparameters for t in read_trials(uri, "numbers", "first")}
+    trials = read_trials(uri, "numbers", "warm")
     assert {t.objective for t in trials} == {"both"}
     assert trials[2].origin == "paper"
     for trial in trials[:2]:
         study, number = trial.origin.split(" trial ")
-        assert study == "digits/first"
+        assert study == "numbers/first"
         assert trial.hyperparameters == first[int(number)]
-    recorded = read_study(uri, "digits", "warm").settings["warm_start"]
+    recorded = read_study(uri, "numbers", "warm").settings["warm_start"]
     assert all(trial.origin in recorded for trial in trials[:2])
 
 
@@ -213,14 +219,14 @@ def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
     options = ("--trials", "4", "--workers", "1", "--cpus-per-trial", "1", "--seed", "5")
     options += ("--no-final", *SMALL)
     both = {
-        name: start("search", "--dataset", "digits", "--study", name, *options, cwd=tmp_path)
+        name: start("search", "--dataset", "numbers", "--study", name, *options, cwd=tmp_path)
         for name in ("a", "b")
     }
     outcomes = []
     for name, process in both.items():
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
-        trials = sorted(read_trials(store_of(tmp_path), "digits", name), key=lambda t: t.number)
+        trials = sorted(read_trials(store_of(tmp_path), "numbers", name), key=lambda t: t.number)
         outcomes.append([(t.hyperparameters, t.score, t.best_epoch, t.status) for t in trials])
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0]) == 4
@@ -228,20 +234,20 @@ def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
 
 def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_path):
     options = ("--range", "learning_rate=1e15:1e30", "--search", "learning_rate", "--trials", "3")
-    ended = run("search", "--dataset", "digits", *options, *SMALL, cwd=tmp_path)
+    ended = run("search", "--dataset", "numbers", *options, *SMALL, cwd=tmp_path)
     assert ended.returncode == 1
     assert "error: no trial ended well" in ended.stderr
-    trials = read_trials(store_of(tmp_path), "digits")
+    trials = read_trials(store_of(tmp_path), "numbers")
     assert [t.status for t in trials] == ["infeasible"] * 3
 
 
 def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
     options = ("--trials", "5000", "--time-budget", "25s", "--final-seeds", "1", *SMALL)
     begun = time.monotonic()
-    ended = run("search", "--dataset", "digits", *options, cwd=tmp_path)
+    ended = run("search", "--dataset", "numbers", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert time.monotonic() - begun < 120
-    assert "registered mianet-digits" in ended.stdout
+    assert "registered mianet-numbers" in ended.stdout
     assert still_running(tmp_path) == 0
 
 
@@ -253,11 +259,11 @@ def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
         cluster.wait_for_nodes()
         options = ("--trials", "8", "--no-final", *SMALL)
         ended = run(
-            "search", "--dataset", "digits", *options, cwd=tmp_path, RAY_ADDRESS=cluster.address
+            "search", "--dataset", "numbers", *options, cwd=tmp_path, RAY_ADDRESS=cluster.address
         )
         assert ended.returncode == 0, ended.stderr
         assert f"2 at once on the Ray cluster at {cluster.address}" in ended.stdout
-        assert len(read_trials(store_of(tmp_path), "digits")) == 8
+        assert len(read_trials(store_of(tmp_path), "numbers")) == 8
     finally:
         cluster.shutdown()
 

@@ -90,7 +90,7 @@ def test_a_source_is_converted_once_and_says_so(tiny, conversions, capsys):
     assert first.digest == again.digest
 
 
-@pytest.mark.parametrize("name", ["tiny", "synthetic:tiny", "synthetic:digits"])
+@pytest.mark.parametrize("name", ["tiny", "synthetic:tiny", "synthetic:numbers"])
 def test_arrays_lie_on_the_mapped_file(tiny, cache, name):
     data = load_search_data(name, tiny)
     file = next(cache.glob(f"{name.replace(':', '-')}*/*/search/features.npy"))
@@ -308,15 +308,15 @@ def test_a_disk_that_is_full_while_converting(small_disk, monkeypatch, lacking):
     """Wherever it ends, in the record itself too, nothing is left; room is all it needs."""
     monkeypatch.setenv("MIANET_CACHE_DIR", str(small_disk))
     before = shutil.disk_usage(small_disk).used
-    load_search_data("synthetic:digits")
+    load_search_data("synthetic:numbers")
     needed = shutil.disk_usage(small_disk).used - before
     shutil.rmtree(small_disk / "store")
     fill(small_disk / "ballast", needed - lacking)
     with pytest.raises(InputError, match=r"must be writable.*No space left.*enough space"):
-        load_search_data("synthetic:digits")
+        load_search_data("synthetic:numbers")
     assert {path.name for path in small_disk.rglob("*") if path.is_file()} <= {"ballast", "lock"}
     (small_disk / "ballast").unlink()
-    assert load_search_data("synthetic:digits").features.shape == (1152, 64)
+    assert load_search_data("synthetic:numbers").features.shape == (480, 128)
 
 
 def fill(path, free):
@@ -354,18 +354,18 @@ def test_a_limit_of_file_size_while_converting(cache):
         "import resource, sys; from mianet.data.search_data import load_search_data\n"
         "from mianet.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 10**9))\n"
-        "try: load_search_data('synthetic:digits')\n"
+        "try: load_search_data('synthetic:numbers')\n"
         "except InputError as error: print(error)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))\n"
         f"import pathlib; print(len(list(pathlib.Path({str(cache)!r}).rglob('*.npy'))))\n"
-        "print(load_search_data('synthetic:digits').features.shape)"
+        "print(load_search_data('synthetic:numbers').features.shape)"
     )
     out, err = start(code).communicate(timeout=120)
     line, left, shape = out.splitlines()
     assert "must be writable" in line, err
     assert "File too large" in line
     assert left == "0"
-    assert shape == "(1152, 64)"
+    assert shape == "(480, 128)"
 
 
 def test_processes_that_meet_one_data_file_for_the_first_time_convert_it_once(tiny, cache):
@@ -400,16 +400,16 @@ def test_what_a_killed_conversion_leaves_is_harmless_and_swept(cache, tmp_path):
         "import time; from mianet.data import store\n"
         "from mianet.data.search_data import load_search_data\n"
         "def stall(*_): print('written', flush=True); time.sleep(100)\n"
-        "store._write_record = stall; load_search_data('synthetic:digits')"
+        "store._write_record = stall; load_search_data('synthetic:numbers')"
     )
     with start(code) as killed:
         assert killed.stdout.readline() == "written\n"
         killed.send_signal(signal.SIGKILL)
-    home = home_of(cache, "synthetic-digits")
+    home = home_of(cache, "synthetic-numbers")
     assert not (home / "current.json").exists()
     (leftover,) = generations(home)
-    data = load_search_data("synthetic:digits")
-    assert data.features.shape == (1152, 64)
+    data = load_search_data("synthetic:numbers")
+    assert data.features.shape == (480, 128)
     assert leftover not in generations(home)
     assert len(generations(home)) == 1
 

@@ -27,7 +27,7 @@ import json, pathlib, sys
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from mianet.data.search_data import load_search_data
-data = load_search_data("digits")
+data = load_search_data("numbers")
 total = float(data.features.sum(dtype="float64"))
 modules = sorted(sys.modules)
 maps = pathlib.Path("/proc/self/maps").read_text()
@@ -66,7 +66,7 @@ def test_parts_are_those_of_the_file(tiny):
         assert isinstance(array, tuple) or array.flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", ["digits", "synthetic:digits", "tiny"])
+@pytest.mark.parametrize("name", ["numbers", "synthetic:numbers", "tiny"])
 def test_parts_and_search_share_no_image_and_agree_on_classes(tiny, name):
     search, parts = load_search_data(name, tiny), load_test_parts(name, tiny)
     np.testing.assert_array_equal(search.class_ids, parts.seen_classes)
@@ -94,24 +94,24 @@ def search_in_another_process():
 
 
 def test_a_search_opens_and_imports_nothing_of_the_test_parts(cache):
-    expected = float(load_search_data("digits").features.sum(dtype=np.float64))
+    expected = float(load_search_data("numbers").features.sum(dtype=np.float64))
     told, _ = search_in_another_process()
     assert told["total"] == expected
     ours = [path for path in told["opened"] if str(cache) in path]
     assert any(path.endswith("search/features.npy") for path in ours)  # the hook does see them
     assert [path for path in ours if "/search/" not in path] == [
-        str(cache / "digits" / "current.json")
+        str(cache / "numbers" / "current.json")
     ]
     assert "search/features.npy" in told["maps"]
-    assert str(cache) + "/digits" in told["maps"]
+    assert str(cache) + "/numbers" in told["maps"]
     assert "/test/" not in told["maps"]
     assert "mianet.data.test_parts" not in told["modules"]
     assert not [path for path in told["opened"] if "digits.csv" in path]
 
 
 def test_a_search_needs_no_test_file(cache):
-    load_search_data("digits")
-    (folder,) = cache.glob("digits/*/test")
+    load_search_data("numbers")
+    (folder,) = cache.glob("numbers/*/test")
     shutil.rmtree(folder)
     _, err = search_in_another_process()
     assert "converting" not in err

@@ -157,7 +157,7 @@ def test_it_comes_first_wherever_the_papers_configuration_is(paper_at, places):
 @pytest.mark.parametrize("sampler", ["qmc", "random"])
 def test_the_same_seed_does_not_propose_the_earlier_study_again(sampler):
     cold = [e for e in history(sampler, warm=()) if isinstance(e, Proposed)]
-    best = [WarmPoint(e.configuration, "digits/cold") for e in cold[3:6]]
+    best = [WarmPoint(e.configuration, "numbers/cold") for e in cold[3:6]]
     warm = [e for e in history(sampler, warm=best) if isinstance(e, Proposed)]
     assert [e.configuration for e in warm[1:4]] == [point.configuration for point in best]
     again = [
@@ -177,7 +177,7 @@ def test_what_is_left_of_it_comes_also_after_a_proposal_that_was_another():
 def store(tmp_path_factory):
     """Return a store with the study `same` of two data sets, and `own` of one."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('warm')}/mlflow.db"
-    for dataset, name in (("digits", "same"), ("awa1", "same"), ("awa1", "own")):
+    for dataset, name in (("numbers", "same"), ("awa1", "same"), ("awa1", "own")):
         description = dataclasses.replace(
             STUDY,
             name=name,
@@ -195,9 +195,9 @@ def store(tmp_path_factory):
 @pytest.mark.parametrize(
     ("asked", "dataset", "found"),
     [
-        ("own", "digits", "awa1/own"),
-        ("same", "digits", "digits/same"),
-        ("awa1/same", "digits", "awa1/same"),
+        ("own", "numbers", "awa1/own"),
+        ("same", "numbers", "numbers/same"),
+        ("awa1/same", "numbers", "awa1/same"),
     ],
 )
 def test_a_study_of_any_data_set_is_found(store, asked, dataset, found):
@@ -212,8 +212,8 @@ def test_a_study_of_any_data_set_is_found(store, asked, dataset, found):
     ("asked", "message"),
     [
         ("none", "recorded in .*, but none is not"),
-        ("digits/own", "but digits/own is not"),
-        ("same", "one of several data sets: awa1/same, digits/same"),
+        ("numbers/own", "but numbers/own is not"),
+        ("same", "one of several data sets: awa1/same, numbers/same"),
     ],
 )
 def test_a_study_that_is_not_there_or_could_be_several_is_one_clear_line(store, asked, message):

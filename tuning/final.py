@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     add_model_option(parser)
     add_storage_option(parser)
     parser.add_argument("--seeds", type=positive_int, default=5, help="trainings to average over")
+    parser.add_argument(
+        "--brief", action="store_true", help="do not print which trial is chosen, nor the table"
+    )
     return parser
 
 

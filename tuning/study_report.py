@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         type=absolute_path,
         help="file to write (default: <storage>/<study>/report.html)",
     )
+    parser.add_argument("--brief", action="store_true", help="do not print where the page is")
     return parser
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mianet.data.digits import DIGITS
 from mianet.data.images import DatasetSpec
 from mianet.data.numbers import NUMBERS
 from mianet.errors import InputError
@@ -93,19 +92,6 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType(
                 test_seen_images=1_403,
                 test_unseen_images=1_155,
                 lenient=True,  # its sentence embeddings come in several scales
-            ),
-            DatasetSpec(
-                name="digits",
-                title="digits",
-                folder=None,
-                feature_dim=64,
-                attribute_dim=20,
-                seen_classes=8,
-                unseen_classes=2,
-                trainval_images=1_152,
-                test_seen_images=287,
-                test_unseen_images=358,
-                embedded=DIGITS,
             ),
             DatasetSpec(
                 name="numbers",

@@ -18,7 +18,7 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     """Return what each unseen test image is called, in the order of ``TestParts``.
 
     A name is the path in ``image_files`` of ``res101.mat``. Where the file has none it is
-    ``image 17``, the 1-based column of ``features``; where there is no file at all (``digits`` and
+    ``image 17``, the 1-based column of ``features``; where there is no file at all (``numbers`` and
     synthetic data), the position among the unseen test images.
 
     Raises:

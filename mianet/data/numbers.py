@@ -9,25 +9,59 @@ A number is unseen where its second digit follows its first by 3 or 7 (modulo 10
 which every digit stands twice in either place, while the 80 seen ones show every digit eight times
 in either place. The rule is a pattern of the class names, and was fixed before any training.
 
-The attributes of a class are those of its ideal digits (``digits.digit_attributes`` for either
-place): seven-segment code and properties of the drawn figure, known without looking at a scan.
+The attributes of a class are those of its *ideal* digits, first and second, and are known without
+looking at a scan: the seven-segment code, and properties of the drawn figure such as holes, open
+ends, symmetry and strokes. Each is divided by its largest value, and each vector by its length, as
+the field's files have it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float32
 
-from mianet.data.digits import digit_attributes
 from mianet.data.images import EmbeddedSource, ImageSet
 
 UNSEEN_DIFFERENCES = (3, 7)
 IMAGES_PER_CLASS = 8
 TEST_IMAGES_PER_CLASS = 2
 PAIRING_SEED = 20211016
+SEGMENTS = ("abcdef", "bc", "abdeg", "abcdg", "bcfg", "acdfg", "acdefg", "abc", "abcdefg", "abcdfg")
+"""Lit segments of each digit: a top, b and c right, d bottom, e and f left, g middle."""
+
+FIGURE: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        # digit:              0    1    2    3    4    5    6    7    8    9
+        "holes":             (1.0, 0.0, 0.0, 0.0, 0.5, 0.0, 1.0, 0.0, 2.0, 1.0),
+        "upper loop":        (0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0, 1.0),
+        "lower loop":        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0),
+        "open ends":         (0.0, 2.0, 2.0, 2.0, 3.0, 2.0, 1.0, 2.0, 0.0, 1.0),
+        "mirrors sideways":  (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "mirrors upright":   (1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "half-turn":         (1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0),
+        "curve":             (1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0),
+        "straight line":     (0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.5),
+        "slanted line":      (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0),
+        "corner":            (0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0),
+        "second stroke":     (0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
+        "junction":          (0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0),
+    }
+)  # fmt: skip
+"""Properties of the drawn figure; a half is for what writers do either way, such as a closed 4."""
+
+
+def digit_attributes() -> Float32[np.ndarray, "10 attributes"]:
+    """Return the attribute vector of each digit, of length 1."""
+    lit = [[float(segment in segments) for segment in "abcdefg"] for segments in SEGMENTS]
+    table = np.concatenate([np.array(lit), np.array(list(FIGURE.values())).T], axis=1)
+    table /= table.max(axis=0)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    return table.astype(np.float32)
 
 
 def number_attributes() -> Float32[np.ndarray, "100 attributes"]:

@@ -1,7 +1,7 @@
 """What a worker spends between epochs: on reporting one, and on checkpoints.
 
     python tests/benchmarks/reporting.py --dataset AWA1 --data-dir DIR --workers 1 --max-epochs 10
-    python tests/benchmarks/reporting.py --dataset digits
+    python tests/benchmarks/reporting.py --dataset numbers
 
 Takes the options of ``tuning/search.py`` and runs that search, in a folder of its own. The baseline
 is the epochs themselves, trained and scored, in the same processes.

@@ -11,7 +11,6 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from scipy import stats
 
-from tuning.analysis.importances import importances
 from tuning.analysis.selection import front_of, front_words
 from tuning.spec.records import SELECTABLE, RecordedTrial
 from tuning.spec.space import describe
@@ -133,22 +132,6 @@ def sentences(
         infeasible_words(trials, space),
     ]
     return [str(what) for what in found if what]
-
-
-def importance_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
-    """Return a sentence on the importance of each hyperparameter; "" for too few trials."""
-    good = [trial for trial in trials if trial.is_candidate]
-    numbers = {n: isinstance(d, FloatDistribution | IntDistribution) for n, d in space.items()}
-    shares = importances(
-        [
-            {n: float(v) if numbers[n] else v for n in space if (v := t.hyperparameters[n])}
-            for t in good
-        ],
-        [trial.score for trial in good],
-        logarithmic=frozenset(n for n, d in space.items() if getattr(d, "log", False)),
-    )
-    words = ", ".join(f"{n} {statistics.fmean(of):.0%}" for n, of in shares.items())
-    return f"importance for the score, by fANOVA: {words}" if words else ""
 
 
 def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Edge]:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import ray
 
 from mianet.data.search_data import recorded_name
-from tuning.analysis.insights import importance_words, sentences
 from tuning.cli.command_line import FAILED, INTERRUPTED
+from tuning.cli.outcome import outcome as ending
 from tuning.cli.resumption import resume_command
+from tuning.cli.write_report import page_of
 from tuning.engine.study import Study, StudyOutcome
 from tuning.events.ledger import Ledger
-from tuning.tracking.recording import read_trials
+from tuning.tracking.recorded_studies import read_study
 from tuning.tracking.store import URI_VARIABLE
 
 
@@ -58,13 +59,13 @@ def finish(
         return FAILED
     if outcome.nothing_tried:
         print(f"study {study.name} was searched before; what follows is left", flush=True)
-    _print_insights(recorded_name(options.dataset, options.data_dir), study, uri)
     try:
         code = _confirm_and_train(options, study.name, uri)
-        report = _report(options, study.name, uri)
+        report = _report(options, study.name, uri, "--brief")
     except KeyboardInterrupt:
         print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
         return INTERRUPTED
+    _print_end(options, study, uri)
     if code == 0:
         ledger.add_complete()
     return code or report
@@ -77,11 +78,11 @@ def _print_outcome(outcome: StudyOutcome, resume: str) -> None:
         print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
 
 
-def _print_insights(dataset: str, study: Study, uri: str) -> None:
-    trials = read_trials(uri, dataset, study.name)
-    importance = importance_words(trials, study.space)
-    lines = [*sentences(trials, study.space), *([importance] if importance else [])]
-    print(*lines, sep="\n", flush=True)
+def _print_end(options: argparse.Namespace, study: Study, uri: str) -> None:
+    dataset = recorded_name(options.dataset, options.data_dir)
+    recorded = read_study(uri, dataset, study.name)
+    page = page_of(options.storage, study.name)
+    print(f"\n{ending(recorded, dataset, page, study.model)}", flush=True)
 
 
 def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
@@ -95,11 +96,10 @@ def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int
     }
     if options.fresh_draws:
         more = {**shared, "--draws": options.fresh_draws}
-        brief = () if options.no_final else ("--brief",)  # the final training says it too
-        code = _command("tuning.confirm", options, study, uri, more, *embedding, *brief)
+        code = _command("tuning.confirm", options, study, uri, more, *embedding, "--brief")
     if code == 0 and not options.no_final:
         more = {**shared, "--seeds": options.final_seeds}
-        code = _command("tuning.final", options, study, uri, more, *embedding)
+        code = _command("tuning.final", options, study, uri, more, *embedding, "--brief")
     return code
 
 
@@ -108,9 +108,10 @@ def _embedding(options: argparse.Namespace) -> list[str]:
     return [text for file in options.class_embedding for text in ("--class-embedding", file)]
 
 
-def _report(options: argparse.Namespace, study: str, uri: str) -> int:
+def _report(options: argparse.Namespace, study: str, uri: str, *flags: str) -> int:
     """Write the study's page, whatever there is to show."""
-    return _command("tuning.study_report", options, study, uri, {"--data-dir": options.data_dir})
+    more = {"--data-dir": options.data_dir}
+    return _command("tuning.study_report", options, study, uri, more, *flags)
 
 
 def _command(

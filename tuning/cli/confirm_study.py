@@ -7,7 +7,7 @@ import argparse
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
 from tuning.analysis.selection import candidates, select
-from tuning.cli.terminal import StatusLine
+from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
@@ -38,5 +38,6 @@ def confirm_study(options: argparse.Namespace) -> int:
         confirm(ranked, draws, share, uri, options.storage, line)
     if not options.brief:
         trials = read_trials(uri, data.name, options.study)
-        print(select(trials, data_digest=data.digest, model=options.model).why)
+        why = select(trials, data_digest=data.digest, model=options.model).why
+        print(*wrapped(why), sep="\n", flush=True)
     return 0

@@ -23,7 +23,7 @@ def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool
     parser.add_argument(
         "--dataset",
         required=dataset_required,
-        help="SUN, CUB, AWA1, AWA2, aPY, FLO, digits, …, or a folder with res101.mat and "
+        help="SUN, CUB, AWA1, AWA2, aPY, FLO, numbers, …, or a folder with res101.mat and "
         "att_splits.mat",
     )
     parser.add_argument(

@@ -32,7 +32,7 @@ from tuning.cli.resumption import (
     resume_command,
 )
 from tuning.cli.search_options import DEFAULTS
-from tuning.cli.terminal import StatusLine
+from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
@@ -237,7 +237,7 @@ def _run(plan: _Plan, connected: _Cluster, ledger: Ledger) -> StudyOutcome:
             run_of=recorder.run_of,
         ) as optuna_file,
     ):
-        print(_first_words(study, description, connected), flush=True)
+        print(*wrapped(_first_words(study, description, connected)), sep="\n", flush=True)
         print(*_where(recorder.links), sep="\n", flush=True)
         with StatusLine() as line:
             outcome = run_study(

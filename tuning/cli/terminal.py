@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from typing import Any, Self
 
@@ -12,9 +13,19 @@ from tqdm import tqdm
 HEARTBEAT_SECONDS = 10.0
 """Where there is no status line, the output is never quiet for longer than this."""
 
+COLUMNS = 100
+"""Lines of ours are no longer, except for addresses and paths."""
+
 _REFRESH_SECONDS = 0.5
 _NO_TERMINAL = ("", "dumb")
 """Values of ``TERM`` that promise no control characters."""
+
+
+def wrapped(text: str) -> list[str]:
+    """Return a text as lines that fit a terminal, those after the first indented."""
+    return textwrap.wrap(
+        text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 class StatusLine:

@@ -10,7 +10,7 @@ from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from tuning.analysis.selection import Selection, select
 from tuning.cli.command_line import FAILED
-from tuning.cli.terminal import StatusLine
+from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
 from tuning.finals.recording import Tested, record, register
@@ -29,7 +29,8 @@ def train_and_test(options: argparse.Namespace) -> int:
     deliver_waiting_for(options.storage, uri)
     trials = read_trials(uri, data.name, options.study)
     selection = select(trials, study=options.study, data_digest=data.digest, model=options.model)
-    print(selection.why, flush=True)
+    if not options.brief:
+        print(*wrapped(selection.why), sep="\n", flush=True)
     chosen = _configurations(selection)
     setup = _connect(options, data, source.origin, chosen)
     tested = {}
@@ -38,7 +39,9 @@ def train_and_test(options: argparse.Namespace) -> int:
         for role, trial in chosen.items():
             results = trainings.results(role)
             tested[role] = record(role, trial, results, setup, uri, options.storage)
-    print(table(tested, seeds=len(setup.seeds)), flush=True)
+    if not options.brief:
+        figures = {role: (one.trial, one.figures) for role, one in tested.items()}
+        print(table(figures, seeds=len(setup.seeds)), flush=True)
     if options.model == MIANET:
         return _register(tested["selected"], uri, data)
     return FAILED if tested["selected"].diverged else 0

@@ -37,15 +37,21 @@ def write_report(options: argparse.Namespace) -> int:
     study = read_study(uri, dataset.name, options.study)
     subject = Subject(study, dataset.title)
     page = document(subject)
-    path = options.output or options.storage / _folder_name(study.name) / REPORT_FILE
+    path = options.output or page_of(options.storage, study.name)
     _write(page, path)
-    print(f"report: {path}", flush=True)
+    if not options.brief:
+        print(f"report: {path}", flush=True)
     texts = {REPORT_FILE: page, **picture_data(subject)}
     try:
         record_texts(uri, study.run_id, texts, ARTIFACT_FOLDER)
     except RecordingError as error:
         raise RecordingError(f"the report is written, but {error}; report again") from error
     return 0
+
+
+def page_of(storage: Path, study: str) -> Path:
+    """Return where the page of a study is unless another place is asked for."""
+    return storage / _folder_name(study) / REPORT_FILE
 
 
 def _folder_name(study: str) -> str:

@@ -54,7 +54,8 @@ class Share:
     def each(self) -> str:
         """Return in words what a trial gets, and why."""
         why = f" ({self.reason})" if self.reason else ""
-        return f"{self.cpus:g} CPU and {self.gpus:g} GPU each{why}"
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.cpus:g} CPU{gpus} each{why}"
 
     @property
     def device(self) -> str:

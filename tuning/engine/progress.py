@@ -307,7 +307,7 @@ class SearchProgress(Callback):
         self.pace.ended(standing.number)
         done = len(self.standings.trials) - len(self.standings.running)
         outcome = (
-            f"{self.symbol} {100 * standing.score:5.2f} at epoch {standing.best_epoch}"
+            f"{self.symbol} {100 * standing.score:5.2f}"
             if status in ("finished", "stopped_early") and standing.best_epoch
             else reason
         )
@@ -321,7 +321,7 @@ class SearchProgress(Callback):
 
     def _best_words(self) -> str:
         best = self.standings.best
-        return f" | best {self.symbol} {100 * best.score:.2f} (trial {best.number})" if best else ""
+        return f", best {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
         seconds = int(time.monotonic() - self.started)

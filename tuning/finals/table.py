@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuning.analysis.outcome_table import Row, comparison_table
-from tuning.finals.recording import Tested
 from tuning.spec.records import RecordedTrial
 
 
-def table(tested: Mapping[str, Tested], *, seeds: int) -> str:
+def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int) -> str:
     """Return validation and test of each configuration as lines of text.
 
     Args:
-        tested: Role → configuration after its final training; one is ``selected``.
+        tested: Role → the trial that the configuration is from, and ``test_<figure>_mean`` and
+            ``_sd`` over the seeds; one role is ``selected``.
         seeds: How many trainings the test figures are averaged over.
     """
     rows = []
-    for role, one in tested.items():
+    for role, (trial, figures) in tested.items():
         rows.append(
             Row(
                 name=role,
-                detail=f"trial {one.trial.number}, {_epochs(one.trial.best_epoch)}",
-                validation=_renamed(one.trial.metrics, "val_"),
-                fresh=_fresh(one.trial),
-                test=_renamed(one.figures, "test_"),
+                detail=f"trial {trial.number}, {_epochs(trial.best_epoch)}",
+                validation=_renamed(trial.metrics, "val_"),
+                fresh=_fresh(trial),
+                test=_renamed(figures, "test_"),
             )
         )
-    selected = tested["selected"].trial
+    selected, _ = tested["selected"]
     return comparison_table(
         rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
     )

@@ -25,8 +25,8 @@ TOP = 5
 PICTURE_HEIGHT, NAME_HEIGHT = 1.45, 0.75
 """Inches of a row of pictures, and of a row where only their names are known."""
 
-PIXELS: Mapping[str, tuple[int, int]] = MappingProxyType({"digits": (8, 8)})
-"""Data sets whose features are the image itself: name → (height, width)."""
+PIXELS: Mapping[str, tuple[int, int, int]] = MappingProxyType({"numbers": (2, 8, 8)})
+"""Data sets whose features are the image itself: name → (parts side by side, height, width)."""
 
 
 def find(evidence: Evidence) -> Findings:
@@ -121,7 +121,7 @@ def _has_pictures(evidence: Evidence) -> bool:
 def _picture(evidence: Evidence, one: Any) -> np.ndarray | None:
     if shape := PIXELS.get(evidence.setup.dataset):
         pixels: np.ndarray = evidence.test.test_unseen_features[one["test_unseen_row"]]
-        return pixels.reshape(shape)
+        return np.hstack(list(pixels.reshape(shape)))
     if evidence.image_folder is None:
         return None
     path = find_image(one["image"], evidence.image_folder)

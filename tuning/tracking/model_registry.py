@@ -77,6 +77,11 @@ def model_name(dataset: str) -> str:
     return EXPERIMENT_PREFIX + re.sub(r"[^a-z0-9_-]+", "-", dataset.lower())
 
 
+def champion_of(dataset: str) -> str:
+    """Return the address of the newest model of a data set, as MLflow writes it."""
+    return f"models:/{model_name(dataset)}@{ALIAS}"
+
+
 def register_model(
     tracking_uri: str, *, run_id: str, dataset: str, classifier: SavesItself, example: np.ndarray
 ) -> RegisteredModel:

@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 
 from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
+from tuning.analysis.outcome_table import FIGURES
 from tuning.spec.final_files import (
     CONFUSION_FILE,
     CURVE_FILE,
@@ -37,6 +38,7 @@ from tuning.tracking.recorded_trials import (
 )
 from tuning.tracking.run_writer import location_of, refused_by
 from tuning.tracking.store import open_store
+from tuning.tracking.views import Links, links_to
 
 T = TypeVar("T")
 
@@ -59,6 +61,7 @@ class FinalTraining:
             where that was not asked for.
         confusion: Which classes are taken for which; None where it is not recorded.
         curves: Seed → tr and ts at every constant; empty where that is not recorded.
+        per_seed: Figure → position of the seed → its value; those that ended well.
     """
 
     role: str
@@ -70,6 +73,7 @@ class FinalTraining:
     constant: float
     confusion: Confusion | None
     curves: Mapping[int, SeenUnseenCurve]
+    per_seed: Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,7 @@ class RecordedStudy:
         name: What a person calls it.
         run_id: Its run.
         location: Where a person finds that: an address, or the command that shows it.
+        links: Addresses of its pages in MLflow.
         status: How it ended, or ``running``.
         started: When it started, in milliseconds since 1970.
         seconds: How long it was searched; NaN while it runs.
@@ -95,6 +100,7 @@ class RecordedStudy:
     name: str
     run_id: str
     location: str
+    links: Links
     status: str
     started: int
     seconds: float
@@ -132,12 +138,15 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         run = max(chosen, key=lambda r: r.info.start_time)
         nested = list(runs_of(store, experiment, parent=run.info.run_id))
         where = location_of(store, experiment, run.info.run_id)
-        return _study(store.client, run, nested, where)
+        links = links_to(store, experiment, run.data.tags["study"])
+        return _study(store.client, run, nested, where, links)
     except (MlflowException, OSError) as error:
         raise refused_by(store, "a search for runs", error) from error
 
 
-def _study(client: MlflowClient, run: Run, nested: Sequence[Run], location: str) -> RecordedStudy:
+def _study(
+    client: MlflowClient, run: Run, nested: Sequence[Run], location: str, links: Links
+) -> RecordedStudy:
     kinds = {kind: _of_kind(nested, kind) for kind in ("trial", CONFIRMATION, "final")}
     confirmations = confirmations_of(kinds[CONFIRMATION])
     trials = [
@@ -152,6 +161,7 @@ def _study(client: MlflowClient, run: Run, nested: Sequence[Run], location: str)
         name=run.data.tags["study"],
         run_id=run.info.run_id,
         location=location,
+        links=links,
         status=run.data.tags["status"],
         started=run.info.start_time,
         seconds=run.data.metrics.get("duration_seconds", math.nan),
@@ -175,11 +185,16 @@ def _curves(
     client: MlflowClient, trials: Sequence[RecordedTrial]
 ) -> dict[int, Mapping[int, float]]:
     def curve(trial: RecordedTrial) -> dict[int, float]:
-        history = client.get_metric_history(trial.run_id, OBJECTIVES[trial.objective].metric)
-        return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
+        return _history(client, trial.run_id, OBJECTIVES[trial.objective].metric)
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         return dict(zip((t.number for t in trials), threads.map(curve, trials), strict=True))
+
+
+def _history(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
+    """Return step → value of a metric."""
+    history = client.get_metric_history(run_id, metric)
+    return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
 
 
 def _final(client: MlflowClient, run: Run) -> FinalTraining:
@@ -196,6 +211,9 @@ def _final(client: MlflowClient, run: Run) -> FinalTraining:
         constant=float(params.get("calibration", "nan")),
         confusion=_file(client, run, CONFUSION_FILE, read_confusion),
         curves=_file(client, run, CURVE_FILE, read_curves) or {},
+        per_seed={
+            figure: _history(client, run.info.run_id, f"test_{figure}") for figure in FIGURES
+        },
     )
 
 
