@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 """Of the intervals that are told to a person."""
@@ -101,7 +101,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
         return Difference(mean, math.nan, -math.inf, math.inf, 1)
     # By hand: scipy's ttest_rel warns of results it calls unreliable where differences are equal.
     error = standard_error(differences)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
+    reach = float(special.stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2)) * error
     return Difference(mean, error, mean - reach, mean + reach, len(differences))
 
 

@@ -77,12 +77,14 @@ def _table(study: RecordedStudy) -> str:
 
 def _short(value: str) -> str:
     try:
-        return f"{float(value):.3g}"
+        return f"{float(value):.4g}"
     except ValueError:
         return value
 
 
 def _wrapped(label: str, text: str) -> str:
+    if " " not in text:  # an address or a path
+        return f"{label:{_LABEL}}{text}"
     return textwrap.fill(
         f"{label:{_LABEL}}{text}",
         COLUMNS,

@@ -7,6 +7,7 @@ import dataclasses
 import secrets
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,6 @@ import ray
 from mianet.config import VARIANTS
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import is_path, open_source
-from tuning.cli.after_search import finish
 from tuning.cli.options import once, writable_folder
 from tuning.cli.resumption import (
     as_started,
@@ -48,6 +48,7 @@ from tuning.engine.study import (
     paper_point,
     run_study,
 )
+from tuning.engine.trial import objective
 from tuning.events.ledger import Ledger
 from tuning.spec.models import MODELS
 from tuning.spec.records import StudyDescription
@@ -62,6 +63,7 @@ from tuning.tracking.recording import (
     deliver_waiting_for,
     read_earlier_study,
 )
+from tuning.tracking.store import open_store
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,18 @@ def search_study(given: Mapping[str, Any]) -> int:
             print(f"study {study.name} is complete; nothing is left to do", flush=True)
             return 0
         plan = _plan(options, study, ledger)
-        connected, plan = _connect(plan)
+        with ThreadPoolExecutor(1) as aside:
+            tables = aside.submit(open_store, plan.uri)  # makes a new database while Ray starts
+            connected, plan = _connect(plan)
+            tables.result()
         if not ledger:
             check_new_study(plan.uri, plan.data.name, plan.study.name)
             writable_folder(plan.storage)
             ledger = stack.enter_context(new_ledger(plan.storage, plan.study.name))
         outcome = _run(plan, connected, ledger)
+        # Loads what tables and reports need, which the first trial need not wait for.
+        from tuning.cli.after_search import finish
+
         return finish(outcome, plan.options, plan.study, ledger, plan.uri)
 
 
@@ -214,6 +222,7 @@ def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
         gpus_per_trial=options.gpus_per_trial,
         need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
     )
+    cluster.import_ahead(objective.__module__, share)
     return _Cluster(where, kept, share), dataclasses.replace(plan, data=data)
 
 

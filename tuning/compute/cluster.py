@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
@@ -103,6 +104,22 @@ def connect() -> str:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
+
+
+def import_ahead(module: str, share: Share) -> None:
+    """Have as many workers as there will be trials at once import a module, without waiting.
+
+    Ray hands an idle worker to the next trial, which then need not load what it has. A worker that
+    had a GPU ends with its task, so where there are GPUs this would be in vain.
+    """
+    if not share.gpus:
+        load = ray.remote(_import).options(num_cpus=share.cpus)
+        for _ in range(share.workers):
+            load.remote(module)
+
+
+def _import(module: str) -> None:
+    importlib.import_module(module)
 
 
 def share_resources(
