@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+# PyTorch's wrappers of these two load its compiler, a second of work, to keep it from them.
+_step = inspect.unwrap(torch.optim.Adam.step)
+_add = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+setattr(_add, "__dynamo_disable", _add)
 
 _ALIGNMENT = 16
 """Weights begin at multiples of this many numbers: of a cache line, in single precision."""
@@ -63,7 +69,8 @@ class Weights:
         """Move the first models by their gradients; the others are as if they were not there."""
         for number, (row, gradient) in enumerate(zip(self._rows, self._gradient, strict=True)):
             row.grad = gradient if number < models else None
-        self.optimizer.step()
+        with torch.no_grad():
+            _step(self.optimizer)
         self._round(slice(models))
 
     def state(self, model: int) -> dict[str, Any]:
