@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mianet.data.datasets import find_dataset, is_known
+from mianet.data.extracted import BACKBONE_FILE
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import data_root, is_path
@@ -90,7 +91,7 @@ def fetch(
         source: Where from.
         folder: The folder in it.
         target: Where to.
-        names: The files.
+        names: The files; with what stands beside them about how they were made.
 
     Raises:
         InputError: The source has no such file, or what came is not what its SHA256SUMS says.
@@ -100,9 +101,11 @@ def fetch(
         home = f"{root}/{folder}".rstrip("/")
         sums = _sums(files, f"{home}/{SUMS_FILE}")
         target.mkdir(parents=True, exist_ok=True)
-        for name in names:
+        for name in (*names, *(f"{file}.json" for file in names), BACKBONE_FILE):
             info = files.get_file_info(f"{home}/{name}")
             if info.type != fs.FileType.File:
+                if name not in names:  # what says how features were made may be missing
+                    continue
                 raise InputError(
                     f"the source must have {folder}/{name}, but {source} has not; give the folder "
                     "that holds the data sets' folders"

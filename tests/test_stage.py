@@ -10,6 +10,8 @@ from commands import ROOT
 from tiny_package import TINY, tiny_variables, write_package
 
 from mianet.data import datasets
+from mianet.data.extracted import BackboneRecord, write_backbone
+from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
 
 spec = importlib.util.spec_from_file_location("stage", ROOT / "infra/stage.py")
@@ -83,10 +85,18 @@ def test_class_embeddings_come_with_it(source, monkeypatch, tmp_path, capsys):
     (source / "TINY" / "words.json").write_text(
         json.dumps({name: [k, 1] for k, name in enumerate(["ant", "bee", "cat", "dog", "eel"])})
     )
+    record = BackboneRecord(
+        name="n", trained_on="t", weights="w", weights_sha256="0", preprocessing={}, versions={}
+    )
+    write_backbone(source / "TINY" / "words.json.json", record)
+    write_backbone(source / "TINY" / "backbone.json", record)
     options = ("tiny", "--class-embedding", "TINY/words.json")
     assert bring(monkeypatch, source, *options) == 0
     assert "classes described by words.json (" in capsys.readouterr().out
-    assert (tmp_path / "node" / "TINY" / "words.json").is_file()
+    words = str(tmp_path / "node" / "TINY" / "words.json")
+    data = load_search_data("tiny", embedding=[words])
+    assert data.backbone == record
+    assert data.embedding_backbones == (record,)
     for wrong in ("../words.json", "/words.json", "none.npy"):
         with pytest.raises(InputError, match=r"must be a path in the source|must have"):
             bring(monkeypatch, source, "tiny", "--class-embedding", wrong)
