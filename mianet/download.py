@@ -136,6 +136,11 @@ def fetch(url: str, part: Path) -> None:
 def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
     """Check an archive, and put some of its members below a folder, all of them or none.
 
+    Args:
+        archive: The zip file.
+        root: The folder to put them below.
+        members: Their names in the archive.
+
     Returns:
         The files that were added.
 

@@ -168,7 +168,13 @@ class Scored:
 
 
 def score(model: Scorer, scaler: FeatureScaler, task: Task) -> Scored:
-    """Score the held-out parts of a task, validation or test alike."""
+    """Score the held-out parts of a task, validation or test alike.
+
+    Args:
+        model: What scores.
+        scaler: The feature scaling in front of it.
+        task: The world; its training images are not read.
+    """
 
     def scored(part: Part) -> Tensor:
         return class_scores(model, scaler, part.features[part.rows], task.class_attributes)

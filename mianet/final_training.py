@@ -39,7 +39,13 @@ class FinalResult:
 
 
 def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
-    """Return the true task: all of trainval to train on, the test parts to score."""
+    """Return the true task: all of trainval to train on, the test parts to score.
+
+    Args:
+        data: All of trainval.
+        test: The test parts, and all classes.
+        device: Where the tensors go.
+    """
 
     def whole(
         features: Float32[np.ndarray, "images features"], labels: Int64[np.ndarray, " images"]
@@ -103,7 +109,14 @@ def train_final(
 def classifier_of(
     model: MIANet, scaler: FeatureScaler, test: TestParts, calibration: float = 0.0
 ) -> Classifier:
-    """Return a trained model as a classifier of all classes; both parts move to the CPU."""
+    """Return a trained model as a classifier of all classes; both parts move to the CPU.
+
+    Args:
+        model: The trained model.
+        scaler: The feature scaling in front of it.
+        test: All classes, with names and attributes.
+        calibration: What the classifier subtracts from seen classes' scores.
+    """
     return Classifier(
         model.cpu().eval(),
         scaler.cpu(),

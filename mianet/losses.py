@@ -38,6 +38,14 @@ def matching(
     """Return ``L_orf``, the cross-entropy of matched and unmatched pairs, and its derivatives.
 
     ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs (eq. 1).
+
+    Args:
+        positive_cosines: Of each image with its own class.
+        negative_cosines: Of each image with another class.
+        weights: 1 for an image, 0 for a row that fills up.
+
+    Returns:
+        The loss of each execution, and its derivatives by the two kinds of cosines.
     """
     share = weights / (2 * weights.sum(1, keepdim=True))
     logs, slopes = log_with_linear_tail(torch.stack([positive_cosines, 1 - negative_cosines]))

@@ -103,7 +103,13 @@ def measure(
 def draw_new_classes(
     unseen_classes: Int64[np.ndarray, " unseen"], count: int, seed: int
 ) -> tuple[int, ...]:
-    """Return the unseen classes that are new; a seed's larger draws contain its smaller ones."""
+    """Return the unseen classes that are new; a seed's larger draws contain its smaller ones.
+
+    Args:
+        unseen_classes: Ids to draw from.
+        count: How many to draw.
+        seed: Of the draw.
+    """
     order = np.random.default_rng(seed).permutation(unseen_classes)
     return tuple(order[:count].tolist())
 

@@ -114,6 +114,13 @@ def build_model(
 
     The weights are drawn on the CPU, so every device starts from the same ones; the process's own
     random state is left as it was.
+
+    Args:
+        hyperparameters: The widths and the activation.
+        feature_dim: Width of the features.
+        attribute_dim: Width of the class attributes.
+        classes: How many classes the latent dimension is a multiple of.
+        seed: Of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

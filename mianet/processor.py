@@ -46,6 +46,11 @@ def product(
 
     Where a factor is in bfloat16 the other is rounded to it as well. Sums are of single precision,
     and so is what is returned; on a CPU it has been rounded as well.
+
+    Args:
+        left: The left factors.
+        right: The right factors.
+        out: Where to write the products; by default new memory.
     """
     if torch.bfloat16 not in (left.dtype, right.dtype):
         return _product(left, right, out)
@@ -62,7 +67,14 @@ def add_product(
     right: Float[Tensor, "executions inner columns"],
     scale: float | int = 1,
 ) -> None:
-    """Add ``scale`` times the ``product`` to ``into``."""
+    """Add ``scale`` times the ``product`` to ``into``.
+
+    Args:
+        into: What is added to, in place.
+        left: The left factors.
+        right: The right factors.
+        scale: What the product is multiplied by.
+    """
     if torch.bfloat16 in (left.dtype, right.dtype):
         left, right = left.bfloat16(), right.bfloat16()
         if left.is_cuda:
@@ -79,7 +91,14 @@ def affine(
     bias: Float[Tensor, "executions columns"],
     out: Float[Tensor, "executions rows columns"] | None = None,
 ) -> Float[Tensor, "executions rows columns"]:
-    """Return the ``product`` of rows and matrix plus the bias, written to ``out`` if given."""
+    """Return the ``product`` of rows and matrix plus the bias, written to ``out`` if given.
+
+    Args:
+        rows: The left factors.
+        matrix: The right factors.
+        bias: Added to each row.
+        out: Where to write the result; by default new memory.
+    """
     if torch.bfloat16 in (rows.dtype, matrix.dtype):
         rows, matrix = rows.bfloat16(), matrix.bfloat16()
         if not rows.is_cuda:

@@ -114,7 +114,15 @@ def draw_validation(
 def validation_tasks(
     data: SearchData, *, executions: int, seed: int, device: torch.device, first: int = 0
 ) -> list[Task]:
-    """Return the tasks of some executions, from ``first`` on; they share one copy of the images."""
+    """Return the tasks of some executions, from ``first`` on; they share one copy of the images.
+
+    Args:
+        data: What a search may see.
+        executions: How many.
+        seed: Of the draws.
+        device: Where the tensors go.
+        first: Number of the first execution.
+    """
     features = as_tensor(data.features, device)
     labels = as_tensor(data.labels, device)
     attributes = as_tensor(data.class_attributes, device)

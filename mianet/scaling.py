@@ -68,7 +68,14 @@ def scaled(
     shift: Float[Tensor, "*#rows features"],
     factor: Float[Tensor, "*#rows features"],
 ) -> Float[Tensor, "*executions images features"]:
-    """Return scaled features, of several executions too: see ``FeatureScaler``."""
+    """Return scaled features, of several executions too: see ``FeatureScaler``.
+
+    Args:
+        kind: One of ``FeatureScaling``.
+        features: Unscaled features.
+        shift: Subtracted from each feature.
+        factor: What the difference is multiplied by.
+    """
     if kind == "none":
         return features
     if kind == "l2":

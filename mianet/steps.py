@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,10 @@ from mianet.model import LATENT_EPS, MIANet
 from mianet.processor import add_product, affine, product
 from mianet.protocol import Task
 from mianet.weights import Weights
+
+Loss: TypeAlias = Float[Tensor, " executions"]
+Unit: TypeAlias = Float[Tensor, "executions rows latent"]
+"""As ``Forward.unit``: images, then seen classes."""
 
 LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 """The losses in the order that a step returns them: eq. 1, 2, 5 and 4."""
@@ -128,6 +132,26 @@ class RebuiltFeatures(Rebuilt):
     by_hidden: Float[Tensor, "executions rows hidden"]
 
 
+class Workspace(NamedTuple):
+    """Memory where factors of the visual weights' gradients are written in place.
+
+    Each weight embeds the images and rebuilds features, so its gradient is a product over the rows
+    of both. Written one below the other from the start, they need not be copied, and stay in the
+    processor's cache.
+
+    Attributes:
+        for_latent: The images' hidden layer; below it, the gradient by the hidden layer that
+            features are rebuilt through. With the latents' gradients it gives that of
+            ``visual_latent.weight``.
+        for_hidden: The gradient by the images' hidden layer; below it, the hidden layer that
+            features are rebuilt through. With the features it gives the gradient of
+            ``visual_hidden.weight``.
+    """
+
+    for_latent: Float[Tensor, "executions rows hidden"]
+    for_hidden: Float[Tensor, "executions rows hidden"]
+
+
 class Stepper:
     """Models of some executions, their optimisers, and the steps that they take together.
 
@@ -155,7 +179,7 @@ class Stepper:
         names = [name for name, _ in models[0].named_parameters()]
         judging = [name for name in names if name.startswith("discriminator.")]
         embedding = [name for name in names if name not in judging]
-        self.stacks: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.workspaces: dict[tuple[int, ...], Workspace] = {}
         self.embedding = Weights(
             models, embedding, settings.learning_rate, rounded=settings.precision == "bf16"
         )
@@ -204,7 +228,7 @@ class Step:
     def forward(self) -> Forward:
         """Return the embedded images and classes."""
         w, batch, seen = self.weights, self.batch, self.stepper.seen
-        hidden = self._stacks[0][:, : self._images]
+        hidden = self._workspace.for_latent[:, : self._images]
         _affine(batch.features, w, "visual_hidden", out=hidden).relu_()
         visual = self._activated(_affine(hidden, w, "visual_latent"))
         constrained = self._activated(_affine(self.attributes, w, "semantic_latent"))
@@ -261,11 +285,24 @@ class Step:
         return torch.stack([matched, orthogonal, rebuilt, judgement.loss if judgement else none], 1)
 
     def rebuild_attributes(
-        self, rows: slice, weights: Tensor, sums: Tensor, by_unit: Tensor
-    ) -> tuple[Tensor, Rebuilt]:
+        self,
+        rows: slice,
+        weights: Float[Tensor, "executions rebuilt"],
+        sums: Float[Tensor, "executions rebuilt attributes"],
+        by_unit: Unit,
+    ) -> tuple[Loss, Rebuilt]:
         """Rebuild attributes from some rows of ``forward.unit`` (``R_s``); see ``reconstruction``.
 
         The gradient by those rows is added to ``by_unit``.
+
+        Args:
+            rows: Which rows of ``forward.unit``.
+            weights: How often each row is to be rebuilt.
+            sums: The sums of the attributes that each row is to be rebuilt as.
+            by_unit: The gradient by the unit latents so far; added to in place.
+
+        Returns:
+            The loss of each execution, and what the weights' gradients need.
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
@@ -276,15 +313,26 @@ class Step:
         return loss, Rebuilt(latents, by_rebuilt)
 
     def rebuild_features(
-        self, latents: Tensor, weights: Tensor, sums: Tensor
-    ) -> tuple[Tensor, Tensor, RebuiltFeatures]:
+        self,
+        latents: Float[Tensor, "executions rebuilt latent"],
+        weights: Float[Tensor, "executions rebuilt"],
+        sums: Float[Tensor, "executions rebuilt features"],
+    ) -> tuple[Loss, Float[Tensor, "executions rebuilt latent"], RebuiltFeatures]:
         """Rebuild features from unit latents (``R_f``); see ``reconstruction``.
 
-        Returns the loss, the gradient by the latents, and what the weights' gradients need.
+        Args:
+            latents: What to rebuild from, at unit length.
+            weights: How many images each row stands for.
+            sums: The sums of those images' features.
+
+        Returns:
+            The loss of each execution, its gradient by the latents, and what the gradients of the
+            weights need.
         """
         w = self.weights
         below = slice(self._images, self._images + latents.shape[1])
-        by_hidden, hidden = (stack[:, below] for stack in self._stacks)
+        by_hidden = self._workspace.for_latent[:, below]
+        hidden = self._workspace.for_hidden[:, below]
         affine(latents, w["visual_latent.weight"], w["rebuilt_hidden_bias"], out=hidden).relu_()
         rebuilt = affine(hidden, w["visual_hidden.weight"], w["rebuilt_features_bias"])
         squares = self.batch.features.square().sum((1, 2))
@@ -295,7 +343,7 @@ class Step:
         by_latents = product(by_hidden, w["visual_latent.weight"].mT)
         return loss, by_latents, RebuiltFeatures(latents, by_rebuilt, by_hidden)
 
-    def cross_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
+    def cross_reconstruction(self, by_unit: Unit) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5, each modality rebuilt from the other's latents.
 
         Features are rebuilt for each class that has an image in the batch. Where those are not
@@ -322,7 +370,7 @@ class Step:
             add_product(by_unit[:, self._semantic], at.members.mT, by_latents)
         return loss + more, of_attributes, of_features
 
-    def self_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, Rebuilt, RebuiltFeatures]:
+    def self_reconstruction(self, by_unit: Unit) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5 with each modality rebuilt from its own latents (figures 4c, 5c)."""
         at, batch = self.forward, self.batch
         counts = at.rows[:, self._semantic]
@@ -334,11 +382,11 @@ class Step:
         by_unit[:, : at.images].add_(by_latents)
         return loss + more, of_attributes, of_features
 
-    def no_reconstruction(self, by_unit: Tensor) -> tuple[Tensor, None, None]:
+    def no_reconstruction(self, by_unit: Unit) -> tuple[Loss, None, None]:
         """Return 0 (figures 4b, 5b)."""
         return by_unit.new_zeros(self.executions), None, None
 
-    def _match(self, by_unit: Tensor) -> Tensor:
+    def _match(self, by_unit: Unit) -> Loss:
         """Return eq. 1, and add its gradient by the unit latents."""
         at, batch = self.forward, self.batch
         cosines = product(at.visual, at.semantic.mT)
@@ -353,7 +401,9 @@ class Step:
         add_product(by_unit[:, self._semantic], by_cosines.mT, at.visual)
         return loss
 
-    def _set_semantic(self, by_constrained: Tensor, rebuilt: Rebuilt | None) -> None:
+    def _set_semantic(
+        self, by_constrained: Float[Tensor, "executions classes latent"], rebuilt: Rebuilt | None
+    ) -> None:
         """Set the gradients of the semantic network, and of what is tied to it."""
         _affine_gradient(self.gradients, "semantic_latent", by_constrained, self.attributes)
         if rebuilt:
@@ -362,75 +412,81 @@ class Step:
             )
             torch.sum(rebuilt.by_rebuilt, 1, out=self.gradients["rebuilt_attributes_bias"])
 
-    def _set_visual(self, by_visual: Tensor, rebuilt: RebuiltFeatures | None) -> None:
+    def _set_visual(
+        self,
+        by_visual: Float[Tensor, "executions images latent"],
+        rebuilt: RebuiltFeatures | None,
+    ) -> None:
         """Set the gradients of the visual network, and of what is tied to it.
 
         Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
         """
         into, features = self.gradients, self.batch.features
-        embedded = self._stacks[1][:, : self._images]
-        product(by_visual, self.weights["visual_latent.weight"], out=embedded)
-        _through_relu(embedded, self.forward.hidden)
+        by_hidden = self._workspace.for_hidden[:, : self._images]
+        product(by_visual, self.weights["visual_latent.weight"], out=by_hidden)
+        _through_relu(by_hidden, self.forward.hidden)
         torch.sum(by_visual, 1, out=into["visual_latent.bias"])
-        torch.sum(embedded, 1, out=into["visual_hidden.bias"])
+        torch.sum(by_hidden, 1, out=into["visual_hidden.bias"])
         if rebuilt:
             torch.sum(rebuilt.by_hidden, 1, out=into["rebuilt_hidden_bias"])
             torch.sum(rebuilt.by_rebuilt, 1, out=into["rebuilt_features_bias"])
             by_visual = torch.cat([by_visual, rebuilt.latents], 1)
             features = torch.cat([features, rebuilt.by_rebuilt], 1)
-        hidden, by_hidden = (stack[:, : by_visual.shape[1]] for stack in self._stacks)
+        hidden, by_hidden = (factor[:, : by_visual.shape[1]] for factor in self._workspace)
         if self.settings.precision == "bf16":
             by_visual, by_hidden = by_visual.bfloat16(), by_hidden.bfloat16()
         product(by_visual.mT, hidden, out=into["visual_latent.weight"])
         product(by_hidden.mT, features, out=into["visual_hidden.weight"])
 
     @cached_property
-    def _stacks(self) -> tuple[Tensor, Tensor]:
-        """Return where hidden layers and gradients by hidden layers are written, and some more.
-
-        The first holds the hidden layer of the images, and below it the gradient by that of the
-        rebuilt rows; the second the gradient by the one, and below it the other. So they are the
-        factors of the weights' gradients, without being copied, and stay in the cache.
-        """
+    def _workspace(self) -> Workspace:
         images, seen = self._images, self.stepper.seen
         rebuilt = {"cross": min(images, seen), "self": images, "none": 0}  # at most
         rows = images + rebuilt[self.settings.reconstruction]
         shape = (self.executions, rows, self.settings.hidden_dim)
-        if shape not in self.stepper.stacks:
+        if shape not in self.stepper.workspaces:
             features = self.batch.features
-            self.stepper.stacks[shape] = (features.new_empty(shape), features.new_empty(shape))
-        return self.stepper.stacks[shape]
+            self.stepper.workspaces[shape] = Workspace(
+                features.new_empty(shape), features.new_empty(shape)
+            )
+        return self.stepper.workspaces[shape]
 
     @property
     def _semantic(self) -> slice:
         return slice(self.forward.images, None)
 
     @property
-    def _attribute_squares(self) -> Tensor:
+    def _attribute_squares(self) -> Float[Tensor, "executions seen"]:
         return self.stepper.attribute_squares[: self.executions]
 
     @cached_property
-    def _signs(self) -> Tensor:
+    def _signs(self) -> Float[Tensor, " rows"]:
         """Return 1 for the rows of ``forward.unit`` that are visual, -1 for the others."""
         signs = self.forward.unit.new_ones(self.forward.unit.shape[1])
         signs[self._semantic].fill_(-1)
         return signs
 
     @cached_property
-    def _share(self) -> Tensor:
+    def _share(self) -> Float[Tensor, "executions rows"]:
         """Return which share of the latents of positive pairs each row of ``forward.unit`` is."""
         return self.forward.rows / self.forward.rows.sum(1, keepdim=True)
 
-    def _activated(self, latents: Tensor) -> Tensor:
+    def _activated(
+        self, latents: Float[Tensor, "executions rows latent"]
+    ) -> Float[Tensor, "executions rows latent"]:
         return latents.relu_() if self.settings.latent_activation == "relu" else latents
 
-    def _through_activation(self, gradient: Tensor, activated: Tensor) -> Tensor:
+    def _through_activation(
+        self,
+        gradient: Float[Tensor, "executions rows latent"],
+        activated: Float[Tensor, "executions rows latent"],
+    ) -> Float[Tensor, "executions rows latent"]:
         if self.settings.latent_activation == "linear":
             return gradient
         return _through_relu(gradient, activated)
 
 
-def iterative(step: Step) -> Tensor:
+def iterative(step: Step) -> Float[Tensor, "executions losses"]:
     """Take the step of eq. 6, then that of eq. 7 against the discriminator that it left.
 
     Eq. 6 leaves the embeddings alone, so its forward pass serves eq. 7 as well.
@@ -441,7 +497,7 @@ def iterative(step: Step) -> Tensor:
     return step.embed(step.judge())
 
 
-def simultaneous(step: Step) -> Tensor:
+def simultaneous(step: Step) -> Float[Tensor, "executions losses"]:
     """Take the steps of eq. 6 and eq. 7 from the same weights, by two optimisers."""
     if not step.settings.discriminator:
         return step.embed(None)
@@ -451,7 +507,7 @@ def simultaneous(step: Step) -> Tensor:
     return losses
 
 
-def joint(step: Step) -> Tensor:
+def joint(step: Step) -> Float[Tensor, "executions losses"]:
     """Update all weights by eq. 7, the discriminator's among them.
 
     Adam treats every weight by itself, so two optimisers of equal settings are one.
@@ -464,12 +520,12 @@ def joint(step: Step) -> Tensor:
     return losses
 
 
-STRATEGIES: Mapping[str, Callable[[Step], Tensor]] = MappingProxyType(
+STRATEGIES: Mapping[str, Callable[[Step], Float[Tensor, "executions losses"]]] = MappingProxyType(
     {"iterative": iterative, "simultaneous": simultaneous, "joint": joint}
 )
 """Optimisation strategies (figure 7): name → one step."""
 
-Reconstruct = Callable[[Step, Tensor], tuple[Tensor, Rebuilt | None, RebuiltFeatures | None]]
+Reconstruct = Callable[[Step, Unit], tuple[Loss, Rebuilt | None, RebuiltFeatures | None]]
 
 RECONSTRUCTIONS: Mapping[str, Reconstruct] = MappingProxyType(
     {
@@ -482,29 +538,41 @@ RECONSTRUCTIONS: Mapping[str, Reconstruct] = MappingProxyType(
 
 
 def _affine(
-    rows: Tensor, weights: Mapping[str, Tensor], layer: str, *, out: Tensor | None = None
-) -> Tensor:
+    rows: Float[Tensor, "executions rows inputs"],
+    weights: Mapping[str, Tensor],
+    layer: str,
+    *,
+    out: Float[Tensor, "executions rows outputs"] | None = None,
+) -> Float[Tensor, "executions rows outputs"]:
     return affine(rows, weights[f"{layer}.weight"].mT, weights[f"{layer}.bias"], out)
 
 
-def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, rows: Tensor) -> None:
+def _affine_gradient(
+    into: Mapping[str, Tensor],
+    layer: str,
+    by_out: Float[Tensor, "executions rows outputs"],
+    rows: Float[Tensor, "executions rows inputs"],
+) -> None:
     product(by_out.mT, rows, out=into[f"{layer}.weight"])
     torch.sum(by_out, 1, out=into[f"{layer}.bias"])
 
 
-def _through_relu(gradient: Tensor, activated: Tensor) -> Tensor:
+def _through_relu(
+    gradient: Float[Tensor, "executions rows width"],
+    activated: Float[Tensor, "executions rows width"],
+) -> Float[Tensor, "executions rows width"]:
     """Make it the gradient before a ReLU; a product with a mask would take nine times as long."""
     torch.ops.aten.threshold_backward.grad_input(gradient, activated, 0, grad_input=gradient)
     return gradient
 
 
-def _through_norm(by_unit: Tensor, at: Forward) -> Tensor:
+def _through_norm(by_unit: Unit, at: Forward) -> Unit:
     """Return the gradient by latents from that by the same at unit length."""
     along = (by_unit * at.unit).sum(-1, keepdim=True)
     return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)
 
 
-def _seen_first(task: Task, settings: Hyperparameters) -> Tensor:
+def _seen_first(task: Task, settings: Hyperparameters) -> Int64[Tensor, " classes"]:
     """Return the classes whose attributes take part in training, the seen ones first."""
     if settings.withhold_unseen_attributes:
         return task.seen_classes

@@ -121,6 +121,11 @@ class Steps:
 
     It knows nothing of whoever captures ``take``: a circle of references would keep a training's
     memory on the GPU after its end.
+
+    Args:
+        stepper: The models, and how they take a step.
+        features: All images, as rows.
+        scalers: The feature scaling of each execution.
     """
 
     def __init__(
@@ -157,6 +162,11 @@ class Batched:
     Each is what ``Training`` of its task and seed is, to rounding: an execution of fewer images
     takes fewer steps, and its last step of an epoch has the images that are left. The tasks are
     draws over the same images: their features are one array.
+
+    Args:
+        tasks: The executions, in any order.
+        settings: Their hyperparameters.
+        seeds: A seed for each: of its weights, its pairs and their order.
     """
 
     def __init__(
@@ -251,6 +261,11 @@ class Training:
 
     The same task, settings, seed and device give the same epochs; every random number is drawn
     from generators of the training's own. Only the task's ``train`` part is read.
+
+    Args:
+        task: The images and classes.
+        settings: The hyperparameters.
+        seed: Of the weights, the pairs and their order.
     """
 
     def __init__(self, task: Task, settings: Hyperparameters, *, seed: int) -> None:
@@ -285,6 +300,12 @@ def begin_together(
 
     A GPU waits for the next small product more than it computes. On a CPU, several models leave
     the cache that one fits in (docs/performance.md, ``BATCHED_WEIGHTS``).
+
+    Args:
+        begin: The model's training.
+        tasks: The executions.
+        settings: The hyperparameters, of the model's own kind.
+        seeds: A seed for each execution.
     """
     if begin is Training:
         task = tasks[0]
@@ -301,6 +322,12 @@ def train(
     task: Task, settings: Hyperparameters, *, epochs: int, seed: int
 ) -> Iterator[Epoch[MIANet]]:
     """Train MIANet from the beginning, yielding after each epoch; see ``Training``.
+
+    Args:
+        task: The images and classes.
+        settings: The hyperparameters.
+        epochs: How many.
+        seed: Of the weights, the pairs and their order.
 
     Raises:
         DivergedError: A loss of an epoch is NaN or infinite, or the latents are all zero.

@@ -99,6 +99,15 @@ def validate(
 ) -> Iterator[ValidationEpoch]:
     """Train and score all executions of a configuration from the beginning; see ``Validation``.
 
+    Args:
+        data: What a search may see.
+        settings: The configuration.
+        epochs: How many.
+        executions: How many draws of pseudo-unseen classes.
+        seed: Of the draws and of their trainings.
+        device: Where to train.
+        begin: The model's training.
+
     Raises:
         DivergedError: An execution left the finite numbers, or its latents are all zero.
     """

@@ -166,6 +166,11 @@ def check_splits(
 def check_labels(images: ImageSet, spec: DatasetSpec | None, origin: str) -> None:
     """Check the labels' range, and which classes each part of the split has.
 
+    Args:
+        images: The images, their labels and parts.
+        spec: The published sizes; None for a folder of one's own.
+        origin: What messages call the source.
+
     Raises:
         InputError: The first thing that is not so.
     """
@@ -206,6 +211,12 @@ def check_attributes(
 ) -> None:
     """Check that each class has a name and a finite attribute vector of length 1.
 
+    Args:
+        attributes: (classes, attributes).
+        names: A name a class.
+        spec: The published sizes; None for a folder of one's own.
+        origin: What messages call the source.
+
     Raises:
         InputError: The first thing that is not so.
     """
@@ -241,6 +252,12 @@ def check_shape(
 ) -> None:
     """Check that there are a vector and a name for each class.
 
+    Args:
+        attributes: (classes, attributes).
+        names: A name a class.
+        origin: What messages call the source.
+        spec: The published sizes; None for a folder of one's own.
+
     Raises:
         InputError: There are more or fewer.
     """
@@ -260,6 +277,11 @@ def check_shape(
 
 def check_features(features: Float32[np.ndarray, "_ _"], images: int, origin: str) -> None:
     """Check that there is one finite feature vector per image.
+
+    Args:
+        features: (images, features).
+        images: How many images there are labels for.
+        origin: What messages call the source.
 
     Raises:
         InputError: The first thing that is not so.

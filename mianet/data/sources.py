@@ -145,6 +145,11 @@ def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
 
     The folder's name may be in upper or lower case.
 
+    Args:
+        title: What messages call the data set.
+        name: The folder's name.
+        data_dir: Where to look; by default ``$MIANET_DATA_DIR``, else ``./data``.
+
     Raises:
         InputError: There is none with both files.
     """

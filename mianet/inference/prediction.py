@@ -63,6 +63,12 @@ def class_scores(
     """Return the model's score of every image for every class; for MIANet, their cosine.
 
     The best class is the prediction: among all classes for GZSL, among the unseen for ZSL.
+
+    Args:
+        model: What scores.
+        scaler: The feature scaling in front of it.
+        features: Unscaled features.
+        class_attributes: Of the classes to score.
     """
     return torch.cat(
         [model.scores(scaler(chunk), class_attributes) for chunk in features.split(_IMAGES_AT_ONCE)]

@@ -45,6 +45,11 @@ def top_images(
     """Return the rows of the best images for each query, the best first (figure 11).
 
     Of equal scores the earlier row comes first.
+
+    Args:
+        scores: Of every image for every class.
+        classes: The columns to ask for.
+        count: How many images a query.
     """
     order = scores[:, classes].argsort(dim=0, descending=True, stable=True)
     return order[:count].T

@@ -67,6 +67,11 @@ class ConSE:
 def train(task: Task, settings: ConSESettings, *, seed: int) -> Iterator[Epoch[ConSE]]:
     """Yield the converged classifier as the only epoch; there is nothing random in it.
 
+    Args:
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Not used.
+
     Raises:
         DivergedError: The classifier is not finite.
     """

@@ -78,6 +78,11 @@ class DAP:
 def train(task: Task, settings: DAPSettings, *, seed: int) -> Iterator[Epoch[DAP]]:
     """Yield the converged classifiers as the only epoch; there is nothing random in them.
 
+    Args:
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Not used.
+
     Raises:
         DivergedError: A classifier is not finite, or there is nothing to classify: every class has
             the same attributes.

@@ -44,6 +44,11 @@ class ESZSLSettings(Settings):
 def train(task: Task, settings: ESZSLSettings, *, seed: int) -> Iterator[Epoch[Bilinear]]:
     """Yield the solution as the only epoch; there is nothing random in it.
 
+    Args:
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Not used.
+
     Raises:
         DivergedError: The solution is not finite.
     """
@@ -64,6 +69,11 @@ def solve(
     It minimises ``‖X W Sᵀ − Y‖² + γ‖W Sᵀ‖² + λ‖X W‖² + γλ‖W‖²``. The targets Y are 1 for an
     image's class and 0 for the others: with those the published evaluation is reproduced, where
     the publication writes 1 and −1.
+
+    Args:
+        of: ``XᵀX``, ``XᵀY`` and S.
+        feature_weight: γ.
+        attribute_weight: λ.
     """
     left = of.gram.clone()
     left.diagonal().add_(feature_weight)

@@ -126,6 +126,11 @@ def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch
 
     The seed decides the order of the images, the only random thing.
 
+    Args:
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Of the order of the images.
+
     Raises:
         DivergedError: The loss of the epoch is NaN or infinite.
     """

@@ -23,6 +23,12 @@ class Repeated:
 
     The same task, settings, seed and device give the same epochs, so those that are done are
     trained again.
+
+    Args:
+        train: How the model is trained.
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Of the training.
     """
 
     def __init__(self, train: Train, task: Task, settings: Any, *, seed: int) -> None:

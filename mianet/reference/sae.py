@@ -53,6 +53,11 @@ class SAESettings(Settings):
 def train(task: Task, settings: SAESettings, *, seed: int) -> Iterator[Epoch[Scorer]]:
     """Yield the solution as the only epoch; there is nothing random in it.
 
+    Args:
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Not used.
+
     Raises:
         DivergedError: The solution is not finite.
     """
