@@ -118,6 +118,11 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
 def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None = None) -> Tower:
     """Load the network that some features were made with.
 
+    Args:
+        record: What the features were made with.
+        weights: A file of its weights; by default those of its library.
+        device: Where to run it; by default a GPU where there is one.
+
     Raises:
         InputError: It is not to be had with the same weights and the same preprocessing.
     """

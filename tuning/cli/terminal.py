@@ -39,7 +39,13 @@ class StatusLine:
         self._last_line = time.monotonic()
 
     def show(self, done: int, total: int, words: str) -> None:
-        """Replace the status, at most twice a second."""
+        """Replace the status, at most twice a second.
+
+        Args:
+            done: How many are done.
+            total: Of how many.
+            words: What to say beside the bar.
+        """
         if self._bar is None:  # tqdm shows its bar as soon as it is made
             self._bar = tqdm(
                 initial=done,

@@ -109,6 +109,12 @@ def fresh_draws(
 ) -> Draws:
     """Return the draws that follow those of the trials' study.
 
+    Args:
+        trials: Comparable trials.
+        data: What the study searched on.
+        source: Where that came from.
+        count: How many draws.
+
     Raises:
         InputError: The study's record does not say what its draws were.
     """

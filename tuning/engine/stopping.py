@@ -53,6 +53,14 @@ def median(history: History, event: EpochDone, *, grace: int) -> bool:
     """Stop a trial whose best is below the median of the other trials' mean scores so far.
 
     The means begin with epoch ``grace`` (Golovin et al., "Google Vizier", 2017, section 3.2.2).
+
+    Args:
+        history: The curves so far.
+        event: The trial's epoch.
+        grace: The first epoch after which a trial may be stopped.
+
+    Returns:
+        Whether the trial is stopped.
     """
     if event.epoch < grace:
         return False

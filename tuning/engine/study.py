@@ -166,7 +166,15 @@ class StudyOutcome:
 def describe_study(
     study: Study, data: SearchData, source: str, share: Share, cluster: str
 ) -> StudyDescription:
-    """Return what is recorded of a study before its first trial."""
+    """Return what is recorded of a study before its first trial.
+
+    Args:
+        study: The study.
+        data: What it searches on.
+        source: Where that came from.
+        share: What each trial gets.
+        cluster: The cluster, in words.
+    """
     images, feature_dim = data.features.shape
     seen, attribute_dim = data.class_attributes.shape
     return StudyDescription(

@@ -75,6 +75,11 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     come again; so does a trial that needs more of a GPU than its share, which is tried again with a
     whole GPU. What kills the process, or finds memory taken by others, is worth another try as it
     is.
+
+    Args:
+        config: The configuration and the trial's number, as Ray Tune hands them on.
+        data: What a search may see.
+        plan: What all trials of the study share.
     """
     use_threads(plan.threads)
     gpus = 1.0 if config.get(WHOLE_GPU) else plan.gpus
@@ -102,6 +107,11 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
 
 def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
     """Yield what is reported of each epoch: those of the checkpoint, then new ones.
+
+    Args:
+        config: The configuration and the trial's number.
+        data: What a search may see.
+        plan: What all trials of the study share.
 
     Raises:
         DivergedError: An execution left the finite numbers, or its latents are all zero.

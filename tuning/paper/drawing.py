@@ -58,7 +58,13 @@ def panels(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]
 
 
 def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
-    """Draw, and write ``<path>.png`` and ``<path>.svg`` below a heading of title and caption."""
+    """Draw, and write ``<path>.png`` and ``<path>.svg`` below a heading of title and caption.
+
+    Args:
+        draw: Returns the figure.
+        path: Of both files, without a suffix.
+        heading: Lines of text; long ones are wrapped.
+    """
     with mpl.rc_context(STYLE):
         figure = draw()
         letters = int(figure.get_figwidth() * LETTERS_PER_INCH)
@@ -90,7 +96,14 @@ def bars(
     per_seed: Sequence[Sequence[float]],
     **options: Any,
 ) -> None:
-    """Draw a bar for each mean, its standard deviation, and a dot for each seed."""
+    """Draw a bar for each mean, its standard deviation, and a dot for each seed.
+
+    Args:
+        axes: Where to draw.
+        places: The middle of each bar.
+        per_seed: The values of each bar.
+        options: Of Matplotlib's ``bar``.
+    """
     means = [float(np.mean(values)) for values in per_seed]
     errors = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in per_seed]
     width = options.pop("width", 0.36)

@@ -175,11 +175,22 @@ class Evidence:
         return {seed: 100 * one.figures[figure] for seed, one in self.of(arm).items()}
 
     def difference(self, first: str, second: str, metric: str) -> Difference:
-        """Return how much higher a metric is in one arm than in another, paired by seed."""
+        """Return how much higher a metric is in one arm than in another, paired by seed.
+
+        Args:
+            first: An arm.
+            second: Another.
+            metric: A figure of ``Measured``.
+        """
         return self.paired(first, second, lambda one: one.figures[metric])
 
     def paired(self, first: str, second: str, value: Callable[[Measured], float]) -> Difference:
         """Return how much higher a value is in one arm than in another, paired by seed.
+
+        Args:
+            first: An arm.
+            second: Another.
+            value: What is compared, of one seed.
 
         Raises:
             NothingToShowError: No seed finished in both.

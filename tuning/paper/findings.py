@@ -89,7 +89,14 @@ class Experiment:
 
 
 def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder: Path) -> None:
-    """Write everything into a folder: data, table or picture, and a page that says it all."""
+    """Write everything into a folder: data, table or picture, and a page that says it all.
+
+    Args:
+        experiment: The table or figure.
+        evidence: What was trained for it.
+        findings: What came of it.
+        folder: Where the files go; it is made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = experiment.name
     findings.data.to_csv(folder / f"{name}.csv", index=False)

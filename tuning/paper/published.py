@@ -120,7 +120,13 @@ class Bars:
     arms: Mapping[str, Mapping[str, float]]
 
     def value(self, arm: str, dataset: str, figure: str) -> float | None:
-        """Return the height of a bar in percent, or None where none is printed."""
+        """Return the height of a bar in percent, or None where none is printed.
+
+        Args:
+            arm: Name of an arm.
+            dataset: Canonical name.
+            figure: Name of the figure that the bar shows.
+        """
         return self.arms.get(arm, {}).get(dataset) if figure == self.figure else None
 
 

@@ -27,6 +27,12 @@ def run_trainings(
     """Train all, as many at once as the cluster takes; yield each as it ends.
 
     They start in the given order. A training whose worker dies is started again, twice at most.
+
+    Args:
+        trainings: What to train, the first first.
+        data: All of trainval.
+        test: The test parts.
+        share: What each training gets.
     """
     data_ref, test_ref = ray.put(data), ray.put(test)
     task = ray.remote(run_within_share).options(

@@ -96,7 +96,14 @@ class Picture:
         self.marks.append((tag, named, str(text)))
 
     def write(self, x: float, y: float, text: object, **attributes: object) -> None:
-        """Add text at a place."""
+        """Add text at a place.
+
+        Args:
+            x: From the left.
+            y: From the top.
+            text: The text.
+            attributes: As ``draw`` takes them.
+        """
         self.draw("text", text, x=x, y=y, **attributes)
 
     def path(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
@@ -105,11 +112,25 @@ class Picture:
         self.draw("path", d=f"M{corners}", class_=class_, **attributes)
 
     def across(self, y: float, x1: float, x2: float, class_: str) -> None:
-        """Add a horizontal line."""
+        """Add a horizontal line.
+
+        Args:
+            y: From the top.
+            x1: Where it begins.
+            x2: Where it ends.
+            class_: For the style sheet.
+        """
         self.draw("line", x1=x1, x2=x2, y1=y, y2=y, class_=class_)
 
     def upright(self, x: float, y1: float, y2: float, class_: str) -> None:
-        """Add a vertical line."""
+        """Add a vertical line.
+
+        Args:
+            x: From the left.
+            y1: Where it begins.
+            y2: Where it ends.
+            class_: For the style sheet.
+        """
         self.draw("line", x1=x, x2=x, y1=y1, y2=y2, class_=class_)
 
 
@@ -158,7 +179,15 @@ class Chart(Picture):
         self.path((self.place(*point) for point in points), class_, **attributes)
 
     def dot(self, x: float | str, y: float, r: float, class_: str, **attributes: object) -> None:
-        """Add a dot at a point."""
+        """Add a dot at a point.
+
+        Args:
+            x: On the horizontal axis.
+            y: On the vertical axis.
+            r: The radius, in the picture's units.
+            class_: For the style sheet.
+            attributes: As ``draw`` takes them.
+        """
         cx, cy = self.place(x, y)
         self.draw("circle", cx=cx, cy=cy, r=r, class_=class_, **attributes)
 

@@ -113,7 +113,15 @@ def by_value(
     height: float = 230,
     radius: float = 3.0,
 ) -> Chart:
-    """Draw the score of each trial against its value of a hyperparameter."""
+    """Draw the score of each trial against its value of a hyperparameter.
+
+    Args:
+        subject: The study.
+        searched: The hyperparameter.
+        width: Of the picture.
+        height: Of the picture.
+        radius: Of a dot.
+    """
     trials = subject.complete
     axes, titles = (searched.scale, _scores(trials)), (searched.name, subject.axis)
     chart = Chart(f"Score against {searched.name}", *axes, titles, width, height)
@@ -126,6 +134,11 @@ def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Pict
     """Draw score against a hyperparameter: all trials, and mean and best of each part of it.
 
     The mean has a line over ± its standard error where a part has several trials.
+
+    Args:
+        subject: The study.
+        searched: The hyperparameter.
+        bands: The parts of its range.
     """
     chart = by_value(subject, searched, width=560, height=300, radius=2.4)
     count = len(subject.complete)

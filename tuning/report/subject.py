@@ -41,7 +41,13 @@ class Searched:
 
     @classmethod
     def of(cls, name: str, distribution: BaseDistribution, tried: Sequence[str]) -> Self:
-        """Return a searched hyperparameter from its range, and the values that were tried."""
+        """Return a searched hyperparameter from its range, and the values that were tried.
+
+        Args:
+            name: The hyperparameter.
+            distribution: Where its values were drawn from.
+            tried: The values, as recorded.
+        """
         if isinstance(distribution, FloatDistribution | IntDistribution):
             values = [distribution.low, distribution.high, *map(float, tried)]
             is_log = distribution.log and min(values) > 0

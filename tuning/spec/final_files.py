@@ -114,7 +114,13 @@ def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
 def csv_text(
     rows: Sequence[Sequence[object]], columns: Sequence[str], float_format: str | None = None
 ) -> str:
-    """Return rows as CSV below the names of their columns."""
+    """Return rows as CSV below the names of their columns.
+
+    Args:
+        rows: The cells.
+        columns: A name a column.
+        float_format: As pandas takes it.
+    """
     table = pd.DataFrame(rows, columns=list(columns))
     return str(
         table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")

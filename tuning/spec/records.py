@@ -232,7 +232,14 @@ def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def is_candidate(status: str, score: float, executions: int, planned_executions: int) -> bool:
-    """Say whether a search may choose a trial: ended well, with a score of all its executions."""
+    """Say whether a search may choose a trial: ended well, with a score of all its executions.
+
+    Args:
+        status: One of ``STATUSES``, or ``running``.
+        score: Its best mean; NaN where it has none.
+        executions: Executions that have a recorded objective.
+        planned_executions: Executions that make it complete.
+    """
     return status in SELECTABLE and math.isfinite(score) and executions >= planned_executions
 
 
