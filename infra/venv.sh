@@ -21,6 +21,6 @@ fi
     exit 2
 }
 echo "installing into .venv, once; this takes a minute or more" >&2
-.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable ".${extra:+[$extra]}"
 echo "$stamp" > "$done_file"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from graphlib import TopologicalSorter
 
@@ -9,6 +10,7 @@ import architecture
 import pytest
 from commands import ROOT, environment
 
+import tuning.search
 from mianet.inference.prediction import MODES
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.stopping import SCHEDULERS
@@ -72,6 +74,14 @@ def test_no_name_hides_another():
     assert not [name for name, count in names.items() if count > 1]
     hidden = {*sys.stdlib_module_names, "mianet", "mlflow", "optuna", "ray", "torch"}
     assert not names.keys() & hidden
+
+
+def test_a_command_tells_the_version_of_the_package(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["search.py", "--version"])
+    with pytest.raises(SystemExit):
+        tuning.search.main()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"{project['name']} {project['version']}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

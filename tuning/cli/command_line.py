@@ -11,9 +11,10 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mianet.errors import InputError, one_line
+from tuning import __version__
 from tuning.spec.errors import RecordingError
 
 FAILED = 1
@@ -22,7 +23,11 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
+    """An argument parser that says what is wrong in one line, and its version if asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Print the message and the way to help; exit with code 2."""
