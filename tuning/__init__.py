@@ -1,3 +1,5 @@
 """The hyperparameter search: space, engine, recording, selection, and the command lines."""
 
-__version__ = "0.2.0"
+from tuning.spec.version import __version__
+
+__all__ = ["__version__"]

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mianet.errors import InputError, one_line
-from tuning import __version__
 from tuning.spec.errors import RecordingError
+from tuning.spec.version import __version__
 
 FAILED = 1
 BAD_INPUT = 2
