@@ -139,7 +139,7 @@ def test_what_changed_meanwhile_is_computed_anew(here, capsys):
 
 def spoil(folder):
     """Add what is no image, and what is half of one."""
-    (folder / "flower" / "text.jpg").write_text("no image")
+    (folder / "flower" / "text.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     (folder / "flower" / "empty.png").write_bytes(b"")
     png = (folder / "person" / "with a hat.png").read_bytes()
     (folder / "person" / "half.png").write_bytes(png[: len(png) // 2])

@@ -22,6 +22,13 @@ ENDINGS = (
     *(".jp2", ".avif"),
 )
 """Endings of the files that are taken for images, in lower case."""
+Image.init()
+_FORMATS = tuple(
+    name
+    for name in ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+    if name in Image.OPEN
+)
+"""What a file may hold, whatever its ending: of others, PostScript would be executed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size si
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
-        with Image.open(path) as opened:
+        with Image.open(path, formats=_FORMATS) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     scale = how.resize / min(image.size)
     width, height = (max(how.size, round(scale * side)) for side in image.size)
@@ -99,7 +106,7 @@ def check_header(path: Path) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path):
+        with Image.open(path, formats=_FORMATS):
             pass
 
 
@@ -120,10 +127,16 @@ def _in_folder(root: Path) -> Photos:
 
 def _walk(root: Path) -> Iterator[str]:
     """Yield the files below a folder, without hidden ones."""
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(folder).relative_to(root)
         yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"folders of images must be readable, but {error.filename} is not ({error.strerror})"
+    ) from error
 
 
 def _listed(path: Path) -> Photos:

@@ -156,7 +156,7 @@ def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
         backbone.model, pretrained=weights is None, num_classes=0, **backbone.options
     )
     if weights:
-        state = library.models.load_state_dict(str(weights))  # weights alone, no code
+        state = library.models.load_state_dict(str(weights), weights_only=True)
         convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         _fill(model, convert(state, model) if convert else state, weights)
     return _Loaded(model, str(weights.name) if weights else f"timm/{backbone.model}", model)
