@@ -22,7 +22,7 @@ from mianet.errors import InputError, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 where the user has to do something first."""
+    """Run the command; returns 0, 2 for the user to do something first, 130 if interrupted."""
     options = _parser().parse_args(arguments)
     try:
         folder = absolute_path(options.folder, "the package")
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
 
 
 def _build(folder: Path, options: argparse.Namespace) -> int:

@@ -240,7 +240,7 @@ def test_a_library_that_is_not_there_is_one_line(here, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, BACKBONES[name].library, None)
         code, _, err = run(capsys, "my photos", "--backbone", name, "--out", "f.npy")
         assert code == 2
-        assert f"pip install 'mianet-tuning[{extra}]'" in err
+        assert f"bash infra/venv.sh {extra}" in err
 
 
 def written(folder, tower):

@@ -187,6 +187,17 @@ def test_very_many_classes_are_no_trouble(here, capsys):
     assert len(load_search_data("./new").class_names) == 8_000
 
 
+def test_an_interrupted_build_leaves_nothing(here, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    before = sorted(here.rglob("*"))
+    monkeypatch.setattr(building.scipy.io, "savemat", interrupted)
+    code, out, err = run(BUILD, capsys)
+    assert (code, out, err) == (130, "", "interrupted; nothing was written\n")
+    assert sorted(here.rglob("*")) == before
+
+
 def edit(file, old, new):
     def change(folder):
         text = (folder / file).read_text()

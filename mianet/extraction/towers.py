@@ -224,8 +224,8 @@ def _import(module: str, backbone: str) -> Any:
     except Exception as error:  # a package that does not fit PyTorch's raises almost anything
         raise InputError(
             f"{backbone} must have the Python package {_DISTRIBUTIONS[module]}, but it cannot be "
-            f"imported ({' '.join(str(error).split())[:200]}); install it: pip install "
-            f"'mianet-tuning[{BACKBONES[backbone].extra}]'"
+            f"imported ({' '.join(str(error).split())[:200]}); install it with a "
+            f"torchvision that fits PyTorch: bash infra/venv.sh {BACKBONES[backbone].extra}"
         ) from error
 
 
