@@ -47,14 +47,6 @@ class MIANet(nn.Module):
             nn.Linear(latent_dim, discriminator_dim), nn.ReLU(), nn.Linear(discriminator_dim, 2)
         )
 
-    def discriminator_parameters(self) -> list[nn.Parameter]:
-        """Return W_d: what eq. 6 trains."""
-        return list(self.discriminator.parameters())
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """Return W_f and W_s with the reconstructors' biases: what eq. 7 trains."""
-        return [p for name, p in self.named_parameters() if not name.startswith("discriminator.")]
-
     def embed_features(
         self, features: Float[Tensor, "images features"]
     ) -> Float[Tensor, "images latent"]:

@@ -21,10 +21,10 @@ class PairwiseTrainer:
     def __init__(self, model, settings, attributes, seen_classes):
         self.model, self.settings = model, settings
         self.attributes, self.seen = attributes, seen_classes
-        self.embedding = torch.optim.Adam(model.embedding_parameters(), settings.learning_rate)
-        self.discriminator = torch.optim.Adam(
-            model.discriminator_parameters(), settings.learning_rate
-        )
+        judging = list(model.discriminator.parameters())
+        embedding = [p for p in model.parameters() if not any(p is other for other in judging)]
+        self.embedding = torch.optim.Adam(embedding, settings.learning_rate)
+        self.discriminator = torch.optim.Adam(judging, settings.learning_rate)
 
     def step(self, x, y, other):
         images = torch.cat([x, x])

@@ -31,14 +31,14 @@ def test_the_interval_is_that_of_the_paired_t_test():
     got = paired_difference(dict(enumerate(first)), dict(enumerate(second)))
     wanted = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert (got.low, got.high) == pytest.approx(tuple(wanted))
-    assert got.told_apart == (stats.ttest_rel(first, second).pvalue < 0.05)
+    assert bool(got.sign) == (stats.ttest_rel(first, second).pvalue < 0.05)
 
 
 def test_only_shared_draws_count_and_one_of_them_tells_nothing_apart():
     got = paired_difference({0: 0.2, 1: 0.9}, {0: 0.1, 2: 0.9})
     assert (got.mean, got.draws) == (pytest.approx(0.1), 1)
     assert math.isnan(got.standard_error)
-    assert not got.told_apart
+    assert not got.sign
     with pytest.raises(ValueError, match="share"):
         paired_difference({0: 0.2}, {1: 0.2})
 

@@ -62,11 +62,6 @@ class Difference:
         return int(self.low > 0) - int(self.high < 0)
 
     @property
-    def told_apart(self) -> bool:
-        """Say whether the interval leaves out zero."""
-        return self.sign != 0
-
-    @property
     def in_points(self) -> str:
         """Return points of percent with the interval: ``+1.2 [0.3, 2.1]``."""
         if math.isnan(self.standard_error):

@@ -33,7 +33,6 @@ class Selection:
 
     Attributes:
         trial: The best.
-        runner_up: The second best, if there is one.
         confirmed: Whether the choice is by fresh draws.
         paper: The newest trial of the paper's configuration among the candidates, if any.
         candidates: How many trials were compared.
@@ -47,7 +46,6 @@ class Selection:
     """
 
     trial: RecordedTrial
-    runner_up: RecordedTrial | None
     paper: RecordedTrial | None
     confirmed: bool
     candidates: int
@@ -143,7 +141,6 @@ def select(
     )
     return Selection(
         trial=best,
-        runner_up=order[1] if len(order) > 1 else None,
         paper=paper,
         confirmed=bool(confirmed),
         candidates=len(ranked),
