@@ -20,14 +20,17 @@ SMALL = (
 """Options that make a search of ``numbers`` a matter of seconds."""
 
 
+RAY = {"RAY_ADDRESS": "local"}
+"""Each command has a Ray of its own, unless the fixture ``one_ray`` changes this."""
+
+
 def environment(**changes):
     """Return this environment without what would point a command elsewhere.
 
-    Ray is the command's own: a cluster that happens to run on the machine is left alone.
+    A cluster that happens to run on the machine is left alone.
     """
     hidden = ("MLFLOW_TRACKING_URI", "MIANET_DATA_DIR", "MIANET_CACHE_DIR")
-    own = {"RAY_ADDRESS": "local"}
-    return {k: v for k, v in os.environ.items() if k not in hidden} | own | changes
+    return {k: v for k, v in os.environ.items() if k not in hidden} | RAY | changes
 
 
 def start(script, *options, cwd, output=None, **changes):

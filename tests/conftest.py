@@ -39,6 +39,21 @@ def shared_data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_ray():
+    """Let the commands of a module share a Ray: each start of one takes seconds."""
+    import commands
+    from ray._raylet import AuthenticationTokenLoader
+    from ray.cluster_utils import Cluster
+
+    AuthenticationTokenLoader.instance().reset_cache()  # another test may have had another token
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    commands.RAY["RAY_ADDRESS"] = cluster.address
+    yield cluster.address
+    commands.RAY["RAY_ADDRESS"] = "local"
+    cluster.shutdown()
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a database that MLflow has made (seconds of migrations, once)."""

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import numpy as np
+import pytest
 from commands import ROOT, SMALL, run
 
 from mianet.data.search_data import load_search_data
@@ -60,6 +61,7 @@ def test_the_check_above_would_find_it():
     assert reachable(["tuning.final"]) >= FORBIDDEN
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_search_gives_the_same_figures_when_the_test_parts_are_rubbish(tmp_path):
     cache = tmp_path / "cache"
     options = ("--trials", "2", "--workers", "1", "--no-final", *SMALL)

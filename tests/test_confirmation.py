@@ -133,6 +133,7 @@ def test_a_fresh_execution_is_what_a_longer_validation_would_have_met():
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("one_ray")
 def test_a_finished_study_is_confirmed_by_a_command_once(tmp_path):
     options = ("--trials", "3", "--study", "s", "--no-final", *SMALL)
     assert run("search", "--dataset", "numbers", *options, cwd=tmp_path).returncode == 0

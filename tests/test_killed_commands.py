@@ -10,16 +10,8 @@ import mlflow
 import pytest
 from commands import SMALL, fork
 from processes import workers_of
-from ray.cluster_utils import Cluster
 
 MODEL = "mianet-numbers"
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    yield made
-    made.shutdown()
 
 
 def die(*_, **__):
@@ -42,13 +34,13 @@ def as_by_nohup():
 
 
 class Commands:
-    """Runs commands on one study, in one folder and on one cluster."""
+    """Runs commands on one study, in one folder."""
 
-    def __init__(self, folder, cluster):
-        self.folder, self.address = folder, cluster.address
+    def __init__(self, folder):
+        self.folder = folder
 
     def start(self, name, *options, before=None):
-        return fork(name, *options, cwd=self.folder, before=before, RAY_ADDRESS=self.address)
+        return fork(name, *options, cwd=self.folder, before=before)
 
     def until(self, condition, process):
         """Wait until something holds while a command runs."""
@@ -93,8 +85,8 @@ class Commands:
 
 
 @pytest.mark.timeout(900)
-def test_each_command_ends_well_when_it_is_given_again(cluster, tmp_path):
-    commands = Commands(tmp_path, cluster)
+def test_each_command_ends_well_when_it_is_given_again(one_ray, tmp_path):
+    commands = Commands(tmp_path)
     shared = ("--dataset", "numbers", "--study", "s")
     assert commands.run("search", *shared, "--trials", "3", "--no-final", *SMALL) == 0
 
@@ -128,11 +120,19 @@ def test_each_command_ends_well_when_it_is_given_again(cluster, tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(cluster, tmp_path):
+def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(one_ray, tmp_path):
     """Under nohup it is also stopped for a while, as when a laptop's lid is closed."""
-    commands = Commands(tmp_path, cluster)
+    commands = Commands(tmp_path)
     long = ("--max-epochs", "150", "--patience", "150", "--executions", "1", "--scheduler", "none")
-    options = ("--set", "hidden_dim=32", "--fresh-draws", "0", "--no-final", "--workers", "1")
+    options = (
+        "--set",
+        "hidden_dim=32",
+        "--fresh-draws",
+        "0",
+        "--no-final",
+        "--cpus-per-trial",
+        "2",
+    )
     options += ("--dataset", "numbers", "--study", "s", "--trials", "1", *long)
     process = commands.start("search", *options)
     commands.until(lambda: workers_of(os.getpid()), process)
@@ -140,7 +140,8 @@ def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(cluster, tmp_pa
     process.join(30)
     assert process.exitcode == -signal.SIGHUP
 
-    process = commands.start("search", "--resume", "s", before=as_by_nohup)
+    resumed = ("--resume", "s", "--cpus-per-trial", "1", "--workers", "2")
+    process = commands.start("search", *resumed, before=as_by_nohup)
     commands.until(lambda: "to look at it" in commands.told().split("study s:")[-1], process)
     commands.until(lambda: workers_of(os.getpid()), process)
     os.kill(process.pid, signal.SIGHUP)

@@ -6,7 +6,7 @@ from commands import run
 
 from tuning.tracking.recording import read_trials
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.timeout(420), pytest.mark.usefixtures("one_ray")]
 
 
 @pytest.fixture(scope="module")
