@@ -5,4 +5,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/infra/venv.sh"
 exec "$root/.venv/bin/python" "$root/tuning/search.py" \
-    --dataset numbers --trials 32 --max-epochs 30 --fresh-draws 10 "$@"
+    --dataset numbers --trials 32 --max-epochs 30 "$@"

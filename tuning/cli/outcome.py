@@ -19,7 +19,7 @@ FIGURES: Mapping[str, str] = {"zsl_accuracy": "T1", "calibrated_harmonic_mean": 
 """Test figures that a search is judged by → their symbols."""
 
 _LABEL = 8
-_VERDICTS = {1: "higher by", 0: "not told apart,", -1: "lower by"}
+_VERDICTS = {1: "higher", 0: "not told apart", -1: "lower"}
 
 
 def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
@@ -60,9 +60,9 @@ def _against(finals: Mapping[str, FinalTraining]) -> str:
             return "the paper's configuration: no seed of both ended well"
         difference = paired_difference(selected[figure], paper[figure])
         seeds = difference.draws
-        said.append(f"{symbol} {_VERDICTS[difference.sign]} {difference.in_points} points")
+        said.append(f"{symbol} {difference.in_points} points, {_VERDICTS[difference.sign]}")
     return (
-        f"the paper's configuration, on test images: {', '.join(said)} "
+        f"the paper's configuration, on test images: {'; '.join(said)} "
         f"({CONFIDENCE:.0%} intervals, {seeds} seeds)"
     )
 

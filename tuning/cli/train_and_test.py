@@ -72,11 +72,11 @@ def _connect(
         gpus_per_trial=options.gpus_per_trial,
         need=need_of_trainings(chosen.values(), data, test),
     )
-    print(
+    first = (
         f"final training on all trainval images: {' and '.join(chosen)}, {len(seeds)} seeds each, "
-        f"{share.workers} at once on {where}, {share.each}",
-        flush=True,
+        f"{share.workers} at once on {where}, {share.each}"
     )
+    print(*wrapped(first), sep="\n", flush=True)
     return Setup(data, test, data_source, seeds, share)
 
 
