@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from recorded import FINAL, STUDY, epoch_metrics
+from recorded import FINAL, STUDY, StudyRecorder, epoch_metrics, final_recording
 from test_calibration import gaps_of, some_scores
 
 from mianet.calibration import seen_unseen_curve
 from tuning import study_report
+from tuning.events.event import SeedDone, TextAdded
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
-from tuning.spec.records import COMPUTE_SECONDS
+from tuning.spec.records import COMPUTE_SECONDS, mean_and_sd
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recording import FinalRecorder, StudyRecorder
 
 DATASET = STUDY.dataset
 HOSTILE = "</title><script>alert('x')</script><img src=http://example.org/x>&\"'"
@@ -64,14 +64,14 @@ def record_study(
 ) -> str:
     """Record a study of which trials 3, 9, … were stopped early, 5 diverged and 7 failed."""
     description = dataclasses.replace(DESCRIPTION, name=name)
-    with StudyRecorder.open(uri, description) as recorder:
+    with StudyRecorder(uri, description, device="cuda") as recorder:
         for number in range(trials):
             status = {5: "infeasible", 7: "failed"}.get(
                 number, "stopped_early" if number % 6 == 3 else "finished"
             )
             trial = f"t{number}"
             origin = "paper" if number == 0 else "tpe"
-            recorder.trial_started(trial, number, values_of(number), origin=origin, device="cuda")
+            recorder.trial_started(trial, number, values_of(number), origin=origin)
             if status in ("finished", "stopped_early"):
                 length = epochs if status == "finished" else max(1, epochs // 2)
                 for epoch, score in enumerate(curve_of(number, length), 1):
@@ -89,12 +89,12 @@ def record_multipliers(uri: str) -> None:
         name="multipliers",
         space={name: FloatDistribution(0.5, 4.0, log=True)},
     )
-    with StudyRecorder.open(uri, description) as recorder:
+    with StudyRecorder(uri, description) as recorder:
         for number in range(24):
             value = 0.5 * 8 ** (number / 24)
             hyperparameters = {"model": "mianet", name: value}
             trial = f"t{number}"
-            recorder.trial_started(trial, number, hyperparameters, origin="qmc", device="cpu")
+            recorder.trial_started(trial, number, hyperparameters, origin="qmc")
             if number < 20:
                 recorder.epoch_finished(trial, 1, epoch_metrics(0.4 - number / 100))
             recorder.trial_ended(trial, "finished" if number < 20 else "infeasible", reason="")
@@ -114,10 +114,10 @@ def record_confirmations(uri: str, numbers: list[int], name: str = "reported") -
             source_run_id=trial.run_id,
             settings={"cpus": 2, "gpus": 0.5},
         )
-        with FinalRecorder.open(uri, description) as recorder:
+        with final_recording(uri, description) as recorder:
             draws = {f"val_harmonic_mean_execution_{k}": 0.3 - place / 50 + k / 100 for k in (2, 3)}
             for value in draws.values():
-                recorder.seed_finished({"val_harmonic_mean": value})
+                recorder.append(SeedDone({"val_harmonic_mean": value}))
             recorder.close(summary={**draws, COMPUTE_SECONDS: 30.0})
 
 
@@ -137,10 +137,11 @@ def record_final(
     counts = np.random.default_rng(number).integers(0, 9, (classes, classes))
     names = [f"class {c} {hostile}" for c in range(classes)]
     curves = {seed: seen_unseen_curve(gaps_of(some_scores(seed + number))) for seed in range(3)}
-    with FinalRecorder.open(uri, description) as recorder:
+    with final_recording(uri, description) as recorder:
+        seeds = []
         for curve in curves.values():
             tr, ts = (float(a[0]) for a in curve.at(np.array([0.0])))
-            recorder.seed_finished(
+            seeds.append(
                 {
                     "test_unseen_accuracy": ts,
                     "test_seen_accuracy": tr,
@@ -150,12 +151,12 @@ def record_final(
                     "test_calibrated_harmonic_mean": 0.3,
                 }
             )
-        recorder.add_file(
-            CONFUSION_FILE,
-            confusion_text(counts, names, [c >= classes - 2 for c in range(classes)]),
-        )
-        recorder.add_file(CURVE_FILE, curves_text(curves))
-        return recorder.close(summary={COMPUTE_SECONDS: 60.0})
+            recorder.append(SeedDone(seeds[-1]))
+        unseen = [c >= classes - 2 for c in range(classes)]
+        recorder.append(TextAdded(CONFUSION_FILE, confusion_text(counts, names, unseen)))
+        recorder.append(TextAdded(CURVE_FILE, curves_text(curves)))
+        recorder.close(summary={COMPUTE_SECONDS: 60.0})
+        return mean_and_sd(seeds)
 
 
 def record_everything(uri: str) -> tuple[dict[str, dict[str, float]], int]:

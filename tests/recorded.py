@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import math
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tuning.spec.records import means
+from tuning.events.event import Ended, EpochDone, Opened, Proposed
+from tuning.events.log import hold
+from tuning.spec.records import FinalDescription, StudyDescription, means
 from tuning.spec.space import search_space
-from tuning.tracking.recording import FinalDescription, StudyDescription, StudyRecorder
+from tuning.tracking.recording import Recording, recorded_final
+from tuning.tracking.views import Links
 
 PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
 STUDY = StudyDescription(
@@ -52,7 +58,75 @@ FINAL = FinalDescription(
 )
 
 
+OPENED = Opened(key="a key", description=STUDY)
+
 TRIALS, EPOCHS = 3, 12
+
+
+class StudyRecorder:
+    """A study that is logged and recorded as a search does it, told what happens by name of trial.
+
+    What the log has already is passed over.
+    """
+
+    def __init__(self, uri, description, folder=None, **more):
+        self._numbers: dict[str, int] = {}
+        with ExitStack() as stack:
+            self.log = stack.enter_context(hold(folder or Path(tempfile.mkdtemp())))
+            self.recording = Recording.of_study(uri, self.log, description, **more)
+            self._held = stack.pop_all()
+
+    @property
+    def study_run_id(self) -> str:
+        return self.recording.run_id
+
+    @property
+    def links(self) -> Links:
+        return self.recording.links
+
+    def trial_started(self, trial, number, hyperparameters, *, origin) -> None:
+        self._numbers[trial] = number
+        if number not in self.log.state.trials:
+            self.log.append(Proposed(number, hyperparameters, origin))
+
+    def epoch_finished(self, trial, epoch, metrics) -> None:
+        known = self.log.state.trials[self._numbers[trial]]
+        if epoch <= known.epoch:
+            return
+        value = metrics.get(self.log.state.objective.value, -1.0)
+        best, at = (known.score, known.best_epoch) if known.best_epoch else (-1.0, 0)
+        if math.isfinite(value) and value > best:
+            best, at = value, epoch
+        self.log.append(EpochDone(known.number, epoch, best, at, metrics))
+
+    def trial_ended(self, trial, status, *, reason="") -> None:
+        known = self.log.state.trials[self._numbers[trial]]
+        if known.status == "running" and status != "interrupted":
+            self.log.append(Ended(known.number, status, reason))
+
+    def close(self, status="finished", **more) -> None:
+        try:
+            self.recording.close(status, **more)
+        finally:
+            self._held.close()
+
+    def abandon(self) -> None:
+        """Leave as a killed process does: all that was told is delivered, nothing has ended."""
+        atexit.unregister(self.recording._close_at_exit)
+        self.recording._projector.close(60)
+        self._held.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        with self._held:
+            self.recording.__exit__(kind, error, traceback)
+
+
+def final_recording(uri: str, description: FinalDescription) -> AbstractContextManager[Recording]:
+    """Return the recording of a final training whose log is nowhere in particular."""
+    return recorded_final(uri, description, Path(tempfile.mkdtemp()))
 
 
 def epoch_metrics(score: float, extra: int = 0) -> dict[str, float]:
@@ -67,11 +141,11 @@ def epoch_metrics(score: float, extra: int = 0) -> dict[str, float]:
 
 
 def record_trial(
-    recorder: StudyRecorder, number: int, scores: list[float], status: str = "finished", **more: Any
+    recorder: StudyRecorder, number: int, scores: list[float], status: str = "finished"
 ) -> None:
     trial = f"t{number}"
     values = {"alpha": 10.0 ** (number - 2), "beta": 0.01, "strategy": "iterative"}
-    recorder.trial_started(trial, number, values, origin="tpe", **more)
+    recorder.trial_started(trial, number, values, origin="tpe")
     for epoch, score in enumerate(scores, start=1):
         recorder.epoch_finished(trial, epoch, epoch_metrics(score))
     recorder.trial_ended(trial, status)

@@ -289,8 +289,8 @@ class Rehearsal:
 
     def ended(self) -> int:
         """Return how many trials have ended for good."""
-        ledger = self.head.bash("cat mianet/ray_results/rehearsal/ledger.jsonl")
-        return sum(json.loads(line)["event"] == "ended" for line in ledger.splitlines())
+        log = self.head.bash("cat mianet/ray_results/rehearsal/events.jsonl")
+        return sum(json.loads(line)["event"] == "ended" for line in log.splitlines())
 
     def goes_on(self) -> bool:
         """Tell whether the search still runs, or has ended well."""

@@ -2,10 +2,10 @@
 
     python tests/soak.py --trials 500 --folder /tmp/soak
 
-A search is started, and whenever its ledger has grown by a random number of lines one of the three
+A search is started, and whenever its log has grown by a random number of lines one of the three
 gets SIGKILL, in turn (a driver that has no worker yet dies in its place); a killed driver is
 resumed, a killed server started again after a few seconds. At the end every trial must be in
-the ledger and in MLflow once, and the driver's memory and open files must not have grown with the
+the log and in MLflow once, and the driver's memory and open files must not have grown with the
 number of trials. Prints the counts; exits with 1 where one is wrong.
 """
 
@@ -23,12 +23,12 @@ from pathlib import Path
 
 from commands import environment, start
 from processes import workers_of
-from studies import check_whole, ledger_of
+from studies import check_whole, events_of
 
 TINY = ("--set", "hidden_dim=16", "--executions", "1", "--max-epochs", "3", "--scheduler", "none")
 KINDS = ("worker", "driver", "server")
 WARM_UP_LINES = 50
-"""Lines of the ledger after which a driver's memory should be what it stays."""
+"""Lines of the log after which a driver's memory should be what it stays."""
 DEADLINE_SECONDS = 300
 """The longest that nothing may happen."""
 
@@ -91,7 +91,7 @@ def begin(folder: Path, server: Server, trials: int) -> subprocess.Popen:
     """Start the search, or go on with it."""
     server.wait()
     options = ("--resume", "soak")
-    if not ledger_of(folder, "soak"):
+    if not events_of(folder, "soak"):
         options = ("--dataset", "numbers", "--study", "soak", "--trials", str(trials))
         options += (*TINY, "--no-final", "--fresh-draws", "0", "--tracking-uri", server.uri)
     return start("search", *options, cwd=folder, output=folder / "output", RAY_ADDRESS="local")
@@ -108,7 +108,7 @@ def soak(folder: Path, trials: int, kills: int, seed: int) -> int:
     try:
         while True:
             server.tend()
-            grown = len(ledger_of(folder, "soak"))
+            grown = len(events_of(folder, "soak"))
             if grown > lines:
                 lines, last_growth = grown, time.monotonic()
             assert time.monotonic() - last_growth < DEADLINE_SECONDS * 3, "nothing happens"
@@ -148,7 +148,7 @@ def _kill(kind: str, chance: random.Random, process: subprocess.Popen, server: S
 
 
 def _report(folder: Path, done: Counter, samples: list) -> int:
-    ends = Counter(x["status"] for x in ledger_of(folder, "soak") if x["event"] == "ended")
+    ends = Counter(x["status"] for x in events_of(folder, "soak") if x["event"] == "ended")
     print(f"killed: {dict(done)}; trials: {dict(ends)}; none missing, none twice, none running")
     longest = Counter(pid for pid, *_ in samples).most_common(1)[0][0]
     mine = [sample[1:] for sample in samples if sample[0] == longest]
@@ -159,7 +159,7 @@ def _report(folder: Path, done: Counter, samples: list) -> int:
     settled, last = mine[0], mine[-1]
     for name, place, unit in (("memory", 1, "MB"), ("open files", 2, "")):
         print(
-            f"the driver that lived longest, from line {settled[0]} to {last[0]} of the ledger: "
+            f"the driver that lived longest, from line {settled[0]} to {last[0]} of the log: "
             f"{name} {settled[place]:.0f} to {last[place]:.0f} {unit}"
         )
     lost = ends["failed"]

@@ -1,13 +1,13 @@
-"""What a study left behind: its ledger and its record, checked against each other."""
+"""What a study left behind: its event log and its record, checked against each other."""
 
 import json
 import sqlite3
 from pathlib import Path
 
 
-def ledger_of(folder, study):
-    """Return the lines of a study's ledger in the default storage."""
-    path = Path(folder) / "ray_results" / study / "ledger.jsonl"
+def events_of(folder, study):
+    """Return the lines of a study's event log in the default storage."""
+    path = Path(folder) / "ray_results" / study / "events.jsonl"
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
@@ -15,7 +15,7 @@ def ledger_of(folder, study):
 
 def curves_of(folder, study):
     """Return number → (configuration, curve of all metrics, how it ended)."""
-    lines = ledger_of(folder, study)
+    lines = events_of(folder, study)
     trials = {
         x["number"]: [x["configuration"], [], None] for x in lines if x["event"] == "proposed"
     }
@@ -28,8 +28,8 @@ def curves_of(folder, study):
 
 
 def check_whole(folder, study, trials):
-    """Check that every trial is in the ledger and in MLflow once, ended, with the same curve."""
-    lines = ledger_of(folder, study)
+    """Check that every trial is in the log and in MLflow once, ended, with the same curve."""
+    lines = events_of(folder, study)
     of = lambda event: [line for line in lines if line["event"] == event]  # noqa: E731
     assert [line["number"] for line in of("proposed")] == list(range(trials))
     assert sorted(line["number"] for line in of("ended")) == list(range(trials))

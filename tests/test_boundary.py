@@ -9,7 +9,7 @@ from commands import ROOT, SMALL, run
 
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
-from tuning.tracking.recording import read_trials
+from tuning.tracking.recorded_trials import read_trials
 
 FORBIDDEN = {
     "mianet.data.test_parts",

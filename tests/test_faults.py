@@ -15,9 +15,10 @@ import pytest
 from commands import SMALL, environment, run, start
 from processes import workers_of
 from ray.cluster_utils import Cluster
-from studies import check_whole, curves_of, ledger_of, recorded_trials, running_in
+from recorded import OPENED
+from studies import check_whole, curves_of, events_of, recorded_trials, running_in
 
-from tuning.events.ledger import hold
+from tuning.events.log import hold
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -89,11 +90,11 @@ def test_a_driver_killed_ten_times_leaves_the_study_of_an_undisturbed_one(cluste
     folder = tmp_path / "b"
     kills = 0
     while kills < 10:
-        before = len(ledger_of(folder, "s"))
+        before = len(events_of(folder, "s"))
         again = ("--resume", "s") if before else options
         process = search(folder, *again, **cold)
         growth = chance.choice([0, 1, 2, 3, 5])
-        wait_for(lambda: len(ledger_of(folder, "s")) > before + growth, process)  # noqa: B023
+        wait_for(lambda: len(events_of(folder, "s")) > before + growth, process)  # noqa: B023
         time.sleep(chance.random() * 0.1)
         assert process.exitcode is None, told(folder)
         process.kill()
@@ -104,7 +105,7 @@ def test_a_driver_killed_ten_times_leaves_the_study_of_an_undisturbed_one(cluste
     check_whole(tmp_path / "a", "s", 16)
     check_whole(folder, "s", 16)
     assert curves_of(folder, "s") == curves_of(tmp_path / "a", "s")
-    repeated = sum(x["event"] == "opened" for x in ledger_of(folder, "s"))
+    repeated = sum(x["event"] == "opened" for x in events_of(folder, "s"))
     assert repeated >= 8
     assert not list((folder / "ray_results" / "s" / "checkpoints").iterdir())
 
@@ -113,13 +114,13 @@ def test_with_several_workers_a_killed_driver_loses_and_doubles_nothing(cluster,
     options = (*SEARCH_ALONE, *TINY, "--trials", "8", "--study", "s")
     where = {"RAY_ADDRESS": cluster.address}
     for growth in (3, 12, None):
-        again = ("--resume", "s") if ledger_of(tmp_path, "s") else (*options, "--workers", "2")
+        again = ("--resume", "s") if events_of(tmp_path, "s") else (*options, "--workers", "2")
         process = search(tmp_path, *again, **where)
         if growth is None:
             assert ended(process) == 0
             break
-        before = len(ledger_of(tmp_path, "s"))
-        wait_for(lambda: len(ledger_of(tmp_path, "s")) > before + growth, process)  # noqa: B023
+        before = len(events_of(tmp_path, "s"))
+        wait_for(lambda: len(events_of(tmp_path, "s")) > before + growth, process)  # noqa: B023
         process.kill()
         process.join(30)
     check_whole(tmp_path, "s", 8)
@@ -130,7 +131,7 @@ def test_a_killed_worker_costs_an_epoch_and_not_the_trial(cluster, tmp_path):
     process = search(
         tmp_path, *options, "--trials", "1", "--study", "s", RAY_ADDRESS=cluster.address
     )
-    wait_for(lambda: len(ledger_of(tmp_path, "s")) > 6, process)
+    wait_for(lambda: len(events_of(tmp_path, "s")) > 6, process)
     os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
     assert ended(process) == 0
     check_whole(tmp_path, "s", 1)
@@ -144,7 +145,7 @@ def test_a_worker_killed_between_two_trials_costs_neither(cluster, tmp_path):
     process = search(
         tmp_path, *options, "--trials", "12", "--study", "s", RAY_ADDRESS=cluster.address
     )
-    ends = lambda: sum(x["event"] == "ended" for x in ledger_of(tmp_path, "s"))  # noqa: E731
+    ends = lambda: sum(x["event"] == "ended" for x in events_of(tmp_path, "s"))  # noqa: E731
     for _ in range(5):
         before = ends()
         wait_for(lambda: ends() > before, process)  # noqa: B023
@@ -201,7 +202,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
         RAY_memory_usage_threshold=f"{full:.4f}",
         RAY_memory_monitor_refresh_ms="50",
     )
-    wait_for(lambda: len(ledger_of(tmp_path, "s")) > 6, process)
+    wait_for(lambda: len(events_of(tmp_path, "s")) > 6, process)
     worker = workers_of(process.pid)[0]
     # Bit by bit, and past the mark if need be: what else runs here takes and frees memory as well.
     bits = "import time; x = [(b'1' * 250_000_000, time.sleep(0.02)) for _ in range(32)]; input()"
@@ -243,7 +244,7 @@ def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
             *("--workers", "2", *options),
             RAY_ADDRESS=cluster.address,
         )
-        both = lambda: {x.get("number") for x in ledger_of(tmp_path, "s") if "epoch" in x} >= {0, 1}  # noqa: E731
+        both = lambda: {x.get("number") for x in events_of(tmp_path, "s") if "epoch" in x} >= {0, 1}  # noqa: E731
         wait_for(both, process)
         cluster.remove_node(node, allow_graceful=False)
         assert ended(process, 300) == 0, told(tmp_path)
@@ -259,7 +260,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
     options = (*TINY[:-4], "--max-epochs", "80", "--patience", "80", "--scheduler", "none")
     process = start("search", *ONE_BY_ONE, *options, "--trials", "1", "--study", "s", cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while len(ledger_of(tmp_path, "s")) < 4:
+    while len(events_of(tmp_path, "s")) < 4:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -306,8 +307,8 @@ def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
 
 
 def test_a_second_driver_of_a_study_is_refused(tmp_path):
-    with hold(tmp_path / "ray_results" / "s") as ledger:
-        ledger.begin({"options": {}})
+    with hold(tmp_path / "ray_results" / "s") as log:
+        log.begin(OPENED)
         second = run("search", "--resume", "s", cwd=tmp_path)
     assert second.returncode == 2
     assert second.stderr.startswith("error: a study must be searched by one process at a time")

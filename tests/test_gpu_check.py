@@ -3,6 +3,7 @@
 import pytest
 import ray
 import torch
+from recorded import OPENED
 
 from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
@@ -12,7 +13,8 @@ from tuning.compute.cluster import Share
 from tuning.compute.gpu_check import trouble
 from tuning.engine import results, study
 from tuning.engine.interrupts import Interrupt
-from tuning.events.ledger import Ended, EpochDone, hold
+from tuning.events.event import Ended, EpochDone
+from tuning.events.log import hold
 from tuning.spec.space import search_space
 
 
@@ -73,14 +75,6 @@ def test_gpus_that_the_environment_hides_are_spoken_of(monkeypatch, given, gpus,
     assert ("hides the GPUs of this machine" in share.each) == is_hidden
 
 
-class _Nowhere:
-    """Stands for the recorder."""
-
-    def trial_started(self, *_, **__): ...
-    def epoch_finished(self, *_): ...
-    def trial_ended(self, *_, **__): ...
-
-
 def trials_that_need(gpus_of):
     """Return a trainable: each trial needs so much of a GPU, and tells of an epoch if it has it."""
     names = ("EPOCH", "SCORE", "BEST_EPOCH", "METRICS", "TOO_LARGE", "BROKEN", "NUMBER")
@@ -116,16 +110,17 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
         sampler="random",
         scheduler="none",
     )
-    with hold(tmp_path / "s") as ledger:
-        ledger.begin({"dataset": "numbers"})
+    with hold(tmp_path / "s") as log:
+        log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
         study.run_study(
-            *(settings, "numbers", data, Share(2, 0.5, 0.5), _Nowhere(), ledger),
+            *(settings, "numbers", data, Share(2, 0.5, 0.5), log),
             *(Interrupt(), StatusLine()),
         )
-    with hold(tmp_path / "s") as ledger:
-        ends = {event.number: event for event in ledger.events if isinstance(event, Ended)}
-        scores = {e.number: e.score for e in ledger.events if isinstance(e, EpochDone)}
+    with hold(tmp_path / "s") as log:
+        events = [event for event, _ in log.read()]
+    ends = {event.number: event for event in events if isinstance(event, Ended)}
+    scores = {e.number: e.score for e in events if isinstance(e, EpochDone)}
     assert [ends[number].status for number in range(2)] == ["finished", "failed"]
     assert ends[1].reason == "it is too large"
     assert scores == {0: 1.0}

@@ -11,25 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from recorded import STUDY
+from recorded import STUDY, StudyRecorder
 from test_selection import a_trial
 
 from mianet.errors import InputError
 from mianet.evaluation import Metrics, mean_metrics
 from tuning.analysis.front import pareto_front
 from tuning.analysis.selection import select
-from tuning.engine.optuna_file import OptunaFile
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
 from tuning.engine.study import Study
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Opened, Proposed
+from tuning.events.log import hold
+from tuning.events.projector import Projector
 from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import OBJECTIVE_TAG, Confirmation
 from tuning.spec.space import search_space
+from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recording import StudyRecorder, read_trials
+from tuning.tracking.recorded_trials import read_trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -61,7 +63,7 @@ def figures(h, t1):
 
 def record(uri, objective):
     description = dataclasses.replace(STUDY, name=objective, objective=objective)
-    with StudyRecorder.open(uri, description) as recorder:
+    with StudyRecorder(uri, description) as recorder:
         for number, curve in CURVES.items():
             origin = "paper" if number == 0 else "tpe"
             recorder.trial_started(f"t{number}", number, {"alpha": 1.0 + number}, origin=origin)
@@ -261,11 +263,12 @@ def test_optuna_has_both_values(tmp_path):
         else e
         for e in events
     ]
-    with OptunaFile(
-        tmp_path, description, SPACE, patience=3, run_id="", run_of=lambda number: "run"
-    ) as file:
-        for event in events:
-            file.take(event)
+    with hold(tmp_path) as log:
+        log.begin(Opened(key="k", description=dataclasses.replace(description, space=SPACE)))
+        file = OptunaProjection(log, patience=3, run_id="", run_of=lambda number: "run")
+        with Projector(log, file):
+            for event in events:
+                log.append(event)
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log")))
     shown = optuna.load_study(study_name=STUDY.name, storage=storage)
     assert shown.metric_names == ["best_val_harmonic_mean", "best_val_zsl_accuracy"]

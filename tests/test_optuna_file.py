@@ -9,9 +9,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from recorded import STUDY, epoch_metrics
 
-from tuning.engine.optuna_file import OPTUNA_FILE, OptunaFile
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
+from tuning.events.log import LOG_FILE, hold
+from tuning.events.projector import Projector
 from tuning.spec.space import search_space
+from tuning.tracking.optuna_projection import OPTUNA_FILE, OptunaProjection
 
 WIDE = {"alpha": (1e-5, 1e4), "learning_rate": (1e-5, 1.0)}
 SPACE = search_space(("alpha", "learning_rate", "latent_activation"), WIDE)
@@ -42,12 +44,17 @@ def events():
     return [first[0], second[0], *first[1:], *second[1:], *(e for t in told[2:] for e in t)]
 
 
-def write(folder, happened, run_of="run {}".format):
-    with OptunaFile(
-        folder, DESCRIPTION, SPACE, patience=PATIENCE, run_id="the study's", run_of=run_of
-    ) as file:
-        for event in happened:
-            file.take(event)
+def write(folder, happened, run_of="run {}".format, *, kill=False):
+    """Search until all of it has happened, then end, or be killed."""
+    with hold(folder) as log:
+        known = sum(not isinstance(event, Opened | Closed) for event, _ in log.read())
+        log.begin(Opened(key="k", description=DESCRIPTION))
+        file = OptunaProjection(log, patience=PATIENCE, run_id="the study's", run_of=run_of)
+        with Projector(log, file):
+            for event in happened[known:]:
+                log.append(event)
+            if not kill:
+                log.append(Closed("finished"))
 
 
 def read(folder):
@@ -107,9 +114,24 @@ def test_a_study_that_goes_on_anywhere_has_everything_once(whole, tmp_path):
     for place in range(1, len(happened), 7):
         folder = tmp_path / str(place)
         folder.mkdir()
-        write(folder, happened[:place])
+        write(folder, happened[:place], kill=place % 2)
         write(folder, happened)
         assert seen(read(folder)) == wanted, place
+
+
+def test_a_deleted_file_is_made_anew_from_the_log(whole, tmp_path):
+    (tmp_path / LOG_FILE).write_bytes((whole / LOG_FILE).read_bytes())
+    write(tmp_path, events())
+    assert seen(read(tmp_path)) == seen(read(whole))
+
+
+def test_what_the_file_has_is_not_written_again(whole, tmp_path):
+    for name in (LOG_FILE, OPTUNA_FILE):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    before = (tmp_path / OPTUNA_FILE).read_bytes().count(b"\n")
+    write(tmp_path, events())
+    added = (tmp_path / OPTUNA_FILE).read_bytes().splitlines()[before:]
+    assert len(added) <= 5, "the trial that goes on and is interrupted, and how far it has come"
 
 
 def test_a_file_that_a_crash_cut_anywhere_is_made_whole(whole, tmp_path):

@@ -14,12 +14,22 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
-from recorded import STUDY, Server, check_whole, free_port, record_trial, runs_of, search
+from recorded import (
+    STUDY,
+    Server,
+    StudyRecorder,
+    check_whole,
+    free_port,
+    record_trial,
+    runs_of,
+    search,
+)
 
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
-from tuning.events.journal import JOURNAL_FOLDER, undelivered_in
-from tuning.tracking.recording import StudyRecorder, deliver_waiting, read_trials
+from tuning.events.log import CURSOR_FILE, LOG_FILE, waiting_in
+from tuning.tracking.backlog import deliver_waiting
+from tuning.tracking.recorded_trials import read_trials
 from tuning.tracking.store import open_store
 
 pytest.importorskip("psycopg2", reason="the driver is not installed: pip install psycopg2-binary")
@@ -104,20 +114,19 @@ def named(name: str, uri: str):
 @either_way
 def test_a_study_is_recorded_gone_on_with_and_delivered_again_once(uri, tmp_path):
     study = named("whole", uri)
-    journal = tmp_path / "study" / JOURNAL_FOLDER
-    first = StudyRecorder.open(uri, study, journal)
+    folder = tmp_path / "study"
+    first = StudyRecorder(uri, study, folder)
     search(first, 2)
-    first._writer._outbox.close(120)
-    first._writer.closed = True
-    with StudyRecorder.open(uri, study, journal, resume=True) as second:
+    first.abandon()
+    with StudyRecorder(uri, study, folder) as second:
         search(second, 3)
     check_whole(uri, study.name)
-    (journal / "delivered").unlink()
+    (folder / CURSOR_FILE).unlink()
     (line,) = deliver_waiting(
         tmp_path, lambda recorded: uri if recorded == without_credentials(uri) else ""
     )
     assert not line.reason
-    assert "secret" not in str(line) + (journal / "about.json").read_text()
+    assert "secret" not in str(line) + (folder / LOG_FILE).read_text()
     check_whole(uri, study.name)
     assert [trial.number for trial in read_trials(uri, study.dataset)] == [0, 1, 2]
 
@@ -125,7 +134,7 @@ def test_a_study_is_recorded_gone_on_with_and_delivered_again_once(uri, tmp_path
 @either_way
 def test_texts_that_postgresql_does_not_take_break_nothing(uri):
     study = dataclasses.replace(named("texts", uri), data_source="zero \0 and \N{SNOWMAN}")
-    with StudyRecorder.open(uri, study) as recorder:
+    with StudyRecorder(uri, study) as recorder:
         recorder.trial_started("t", 0, {"alpha": 1.0, "name": "a\0b" * 5000}, origin="tpe")
         recorder.trial_ended("t", "failed", reason="\0" + "x\N{SNOWMAN}" * 9000)
     runs = runs_of(uri, study=study.name)
@@ -136,8 +145,8 @@ def test_texts_that_postgresql_does_not_take_break_nothing(uri):
 @either_way
 def test_a_database_that_crashes_in_the_middle_gets_everything_once(postgres, uri, tmp_path):
     study = named("crash", uri)
-    journal = tmp_path / "study" / JOURNAL_FOLDER
-    recorder = StudyRecorder.open(uri, study, journal)
+    folder = tmp_path / "study"
+    recorder = StudyRecorder(uri, study, folder)
     crash = threading.Thread(target=lambda: (postgres.stop(), time.sleep(2), postgres.start()))
     crash.start()
     waits = search(recorder, pause=0.05)
@@ -145,14 +154,14 @@ def test_a_database_that_crashes_in_the_middle_gets_everything_once(postgres, ur
     recorder.close()
     assert max(waits) < 2
     check_whole(uri, study.name)
-    assert undelivered_in(journal) == 0
+    assert waiting_in(folder) == 0
 
 
 @either_way
 def test_two_writers_lose_nothing(uri):
     studies = [named(name, uri) for name in ("left", "right")]
     shared = [dataclasses.replace(study, dataset=studies[0].dataset) for study in studies]
-    recorders = [StudyRecorder.open(uri, study) for study in shared]
+    recorders = [StudyRecorder(uri, study) for study in shared]
     for number in range(10):
         for recorder in recorders:
             record_trial(recorder, number, [0.1, 0.2])
@@ -166,5 +175,5 @@ def test_two_writers_lose_nothing(uri):
 def test_a_wrong_password_is_an_error_that_does_not_tell_the_right_one(postgres):
     wrong = postgres.uri.replace("secret", "guess")
     with pytest.raises(InputError, match=r"must answer, but .*me:\*\*\*@127") as error:
-        StudyRecorder.open(wrong, STUDY)
+        StudyRecorder(wrong, STUDY)
     assert "guess" not in str(error.value)

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.trainable.metadata import _TrainingRunMetadata
+from recorded import OPENED
 
 from tuning.cli.terminal import StatusLine
 from tuning.compute.pace import Pace
-from tuning.engine.progress import SearchProgress, Standings
+from tuning.engine.progress import SearchProgress
 from tuning.engine.results import NUMBER
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Proposed
+from tuning.events.state import State
 
 STATUSES = ("finished", "stopped_early", "infeasible", "failed")
 SCORES = st.sampled_from([math.nan, 0.0, 0.1, 0.2, 0.2, 0.3])
@@ -41,9 +43,10 @@ def events(steps):
 
 @given(STEPS)
 def test_they_are_what_counting_anew_says(steps):
-    standings = Standings()
+    standings = State()
+    standings.apply(OPENED)
     for event in events(steps):
-        standings.take(event)
+        standings.apply(event)
         everyone = list(standings.trials.values())
         assert standings.counts == Counter(s.status for s in everyone)
         assert standings.running == [s for s in everyone if s.status == "running"]
@@ -57,9 +60,9 @@ def test_they_are_what_counting_anew_says(steps):
 
 def test_of_a_trial_that_ended_the_last_values_are_forgotten():
     """Ray Tune keeps the trials of a study as long as it runs."""
-    standings, told = Standings(), []
-    standings.take(Proposed(0, {}, "qmc"))
-    standings.take(EpochDone(0, 9, 0.5, 9, {}))
+    standings, told = State(), []
+    for event in (OPENED, Proposed(0, {}, "qmc"), EpochDone(0, 9, 0.5, 9, {})):
+        standings.apply(event)
     progress = SearchProgress(
         told.append, standings, 1, 9, None, 2, StatusLine(), Pace(1)
     )  # fmt: skip

@@ -30,36 +30,45 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.rest_utils import verify_rest_response
-from recorded import FINAL, PROTOCOL, STUDY, Server, curve, epoch_metrics, record_trial, runs_of
+from recorded import (
+    FINAL,
+    PROTOCOL,
+    STUDY,
+    Server,
+    StudyRecorder,
+    curve,
+    epoch_metrics,
+    final_recording,
+    record_trial,
+    runs_of,
+)
 
 from mianet.config import Hyperparameters
 from mianet.errors import InputError
 from tuning.analysis.selection import select
+from tuning.events import projector
+from tuning.events.event import SeedDone
 from tuning.spec import provenance
-from tuning.spec.records import STATUSES, means, protocol_key
-from tuning.tracking import delivery
-from tuning.tracking.delivery import Delivery
-from tuning.tracking.model_registry import load_classifier
-from tuning.tracking.recording import (
-    FinalRecorder,
-    RecordingError,
-    StudyRecorder,
-    default_tracking_uri,
-    experiment_name,
-    read_trials,
-    register_model,
-)
-from tuning.tracking.run_messages import (
+from tuning.spec.errors import RecordingError
+from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
+from tuning.tracking import unlogged
+from tuning.tracking.experiments import experiment_name
+from tuning.tracking.model_registry import load_classifier, register_model
+from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.requests import (
+    MLFLOW_STATUS,
     EndRun,
     LogValues,
     Point,
     Runs,
     StartRun,
     compact,
+    ended,
     is_passing,
+    values,
 )
-from tuning.tracking.run_writer import MLFLOW_STATUS
-from tuning.tracking.store import open_store, short_requests
+from tuning.tracking.store import default_tracking_uri, open_store, short_requests
+from tuning.tracking.unlogged import UnloggedRuns
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +90,16 @@ def server(server_here: Server) -> Server:
 
 
 def test_trials_are_nested_and_keep_their_own_values(uri):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY, device="cpu") as recorder:
         for number in (0, 1):  # side by side, as in a search
             origin = ["paper", "tpe"][number]
             values = {"alpha": [1000.0, 1e-5][number], "orthogonal": True, "strategy": "joint"}
-            recorder.trial_started(f"t{number}", number, values, origin=origin, device="cpu")
+            recorder.trial_started(f"t{number}", number, values, origin=origin)
         for epoch, number in itertools.product((1, 2, 3), (0, 1)):
             recorder.epoch_finished(f"t{number}", epoch, epoch_metrics(0.1 * epoch + number))
         time.sleep(0.01)
         for number in (0, 1):
-            recorder.trial_ended(f"t{number}", "finished", summary={"train_seconds": 1.5})
+            recorder.trial_ended(f"t{number}", "finished")
 
     study = runs_of(uri, "study")["a study"]
     trials = runs_of(uri, "trial")
@@ -106,14 +115,13 @@ def test_trials_are_nested_and_keep_their_own_values(uri):
         assert trial.data.metrics["score"] == pytest.approx(0.3 + number)
         assert trial.data.metrics["best_epoch"] == 3
         assert trial.data.metrics["best_val_zsl_accuracy"] == pytest.approx((0.3 + number) / 2)
-        assert trial.data.metrics["train_seconds"] == 1.5
         assert trial.data.metrics["duration_seconds"] > 0
         assert trial.data.tags["device"] == "cpu"
 
 
 def test_a_trial_that_is_started_again_goes_on(uri):
     """Tune restarts a trial from its checkpoint under the same name."""
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         recorder.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
         for epoch in (1, 2):
             recorder.epoch_finished("t", epoch, epoch_metrics(0.1 * epoch))
@@ -128,7 +136,7 @@ def test_a_trial_that_is_started_again_goes_on(uri):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_end_has_its_status(uri, status):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         record_trial(recorder, 0, [0.1], status)
     (trial,) = runs_of(uri, "trial").values()
     assert trial.data.tags["status"] == status
@@ -144,7 +152,7 @@ def test_each_end_has_its_status(uri, status):
     ("error", "status"), [(RuntimeError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_no_run_is_left_running_by_an_exception(uri, error, status):
-    with pytest.raises(type(error)), StudyRecorder.open(uri, STUDY) as recorder:  # noqa: PT012
+    with pytest.raises(type(error)), StudyRecorder(uri, STUDY) as recorder:  # noqa: PT012
         recorder.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
         recorder.epoch_finished("t", 1, epoch_metrics(0.25))
         raise error
@@ -160,8 +168,8 @@ def test_no_run_is_left_running_by_an_exception(uri, error, status):
 def test_no_run_is_left_running_by_a_process_that_forgets_to_close(uri):
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "import test_recording as t\n"
-        "recorder = t.StudyRecorder.open(sys.argv[1], t.STUDY)\n"
+        "import recorded as t\n"
+        "recorder = t.StudyRecorder(sys.argv[1], t.STUDY)\n"
         "recorder.trial_started('t', 0, {'alpha': 1.0}, origin='tpe')\n"
         "sys.exit(3)\n"
     )
@@ -182,7 +190,7 @@ def test_the_given_store_is_used_wherever_the_process_is(empty_database, tmp_pat
     shutil.copy(empty_database, start / "given.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{elsewhere}/other.db")
     monkeypatch.chdir(start)
-    with StudyRecorder.open("sqlite:///given.db", STUDY) as recorder:
+    with StudyRecorder("sqlite:///given.db", STUDY) as recorder:
         monkeypatch.chdir(elsewhere)
         record_trial(recorder, 0, [0.1])
     assert len(runs_of(f"sqlite:///{start}/given.db")) == 2
@@ -195,12 +203,12 @@ def test_the_given_store_is_used_wherever_the_process_is(empty_database, tmp_pat
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_breaks_nothing(uri, value):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         recorder.trial_started("t", 0, {"alpha": 1.0, "beta": value}, origin="tpe")
         recorder.epoch_finished("t", 1, epoch_metrics(0.2))
         recorder.epoch_finished("t", 2, {**epoch_metrics(0.1), "loss": value})
         recorder.epoch_finished("t", 3, epoch_metrics(value))
-        recorder.trial_ended("t", "infeasible", summary={"gap": value})
+        recorder.trial_ended("t", "infeasible")
     (trial,) = runs_of(uri, "trial").values()
     assert curve(uri, trial, "val_harmonic_mean") == [(1, 0.2), (2, 0.1)]
     assert trial.data.metrics["score"] == 0.2
@@ -212,7 +220,7 @@ def test_a_number_that_is_none_breaks_nothing(uri, value):
 
 
 def test_a_study_tells_where_it_comes_from(uri):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         record_trial(recorder, 0, [0.1])
     runs = runs_of(uri)
     for run in runs.values():
@@ -234,7 +242,7 @@ def test_a_study_tells_where_it_comes_from(uri):
 
 
 def test_a_study_ends_with_its_best_trial_which_is_the_one_that_selection_takes(uri):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         record_trial(recorder, 0, [0.1, 0.3, 0.3])
         record_trial(recorder, 1, [0.2, 0.5, 0.4], "stopped_early")
         record_trial(recorder, 2, [0.9], "failed")
@@ -260,7 +268,7 @@ def test_a_study_ends_with_its_best_trial_which_is_the_one_that_selection_takes(
 
 def test_what_is_read_back_is_what_was_recorded(uri):
     wanted = Hyperparameters(alpha=1 / 3, beta=0.0, orthogonal=False, feature_scaling="l2")
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         recorder.trial_started("t", 4, wanted.as_dict(), origin="paper")
         recorder.epoch_finished("t", 1, epoch_metrics(0.4))
         recorder.trial_ended("t", "finished")
@@ -286,7 +294,7 @@ def test_reading_what_is_not_there_says_what_there_is(uri, tmp_path):
     assert not missing.exists()
     with pytest.raises(InputError, match=r"no experiment mianet-awa1 .nor any other"):
         read_trials(uri, "awa1")
-    with StudyRecorder.open(uri, STUDY):
+    with StudyRecorder(uri, STUDY):
         pass
     with pytest.raises(InputError, match=r"mianet-awa1 \(it has: mianet-synthetic-apy"):
         read_trials(uri, "awa1")
@@ -296,40 +304,24 @@ def test_reading_what_is_not_there_says_what_there_is(uri, tmp_path):
 
 
 def test_a_deleted_experiment_is_not_recorded_to(uri):
-    with StudyRecorder.open(uri, STUDY):
+    with StudyRecorder(uri, STUDY):
         pass
     client = MlflowClient(uri)
     client.delete_experiment(client.get_experiment_by_name("mianet-synthetic-apy").experiment_id)
     with pytest.raises(InputError, match="mlflow experiments restore --experiment-id 1"):
-        StudyRecorder.open(uri, STUDY)
-
-
-def test_recording_what_cannot_be_is_a_mistake_that_shows(uri):
-    with StudyRecorder.open(uri, STUDY) as recorder:
-        with pytest.raises(ValueError, match="'t9' was never started"):
-            recorder.epoch_finished("t9", 1, {})
-        record_trial(recorder, 0, [0.1])
-        with pytest.raises(ValueError, match=r"'t0' has ended .finished."):
-            recorder.trial_ended("t0", "failed")
-        recorder.trial_started("t1", 1, {}, origin="tpe")
-        with pytest.raises(ValueError, match="but got 'done'"):
-            recorder.trial_ended("t1", "done")
-    recorder.close()
-    with pytest.raises(RuntimeError, match="after close"):
-        recorder.trial_started("t2", 2, {}, origin="tpe")
+        StudyRecorder(uri, STUDY)
 
 
 def test_a_final_training_is_nested_and_summed_up(uri):
-    with StudyRecorder.open(uri, STUDY) as study:
+    with StudyRecorder(uri, STUDY) as study:
         record_trial(study, 0, [0.1])
     described = dataclasses.replace(
         FINAL, study="a study", study_run_id=study.study_run_id, source_run_id="abc"
     )
     values = [0.5, 0.25, 0.75]
-    with FinalRecorder.open(uri, described) as final:
+    with final_recording(uri, described) as final:
         for value in values:
-            final.seed_finished({"test_harmonic_mean": value, "test_zsl_accuracy": 0.5})
-        figures = final.close()
+            final.append(SeedDone({"test_harmonic_mean": value, "test_zsl_accuracy": 0.5}))
     run = runs_of(uri, "final")["final (selected)"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow.parentRunId"] == study.study_run_id
@@ -337,11 +329,12 @@ def test_a_final_training_is_nested_and_summed_up(uri):
     assert run.data.metrics["test_harmonic_mean_mean"] == pytest.approx(np.mean(values))
     assert run.data.metrics["test_harmonic_mean_sd"] == pytest.approx(np.std(values, ddof=1))
     assert run.data.metrics["test_zsl_accuracy_sd"] == 0
+    figures = mean_and_sd([{"test_harmonic_mean": v, "test_zsl_accuracy": 0.5} for v in values])
     assert figures.items() <= run.data.metrics.items()
     assert run.data.params.items() >= {"alpha": "3.0", "epochs": "7", "seeds": "0, 1, 2"}.items()
     assert read_trials(uri, STUDY.dataset)[0].number == 0, "a final training is no trial"
 
-    with pytest.raises(KeyboardInterrupt), FinalRecorder.open(uri, FINAL):
+    with pytest.raises(KeyboardInterrupt), final_recording(uri, FINAL):
         raise KeyboardInterrupt
     (_, interrupted) = MlflowClient(uri).search_runs(
         [run.info.experiment_id], "tags.kind = 'final'", order_by=["attributes.start_time"]
@@ -433,7 +426,7 @@ def test_an_unusable_store_is_found_at_once(case, tmp_path, monkeypatch):
     make, message = UNUSABLE[case]
     started = time.monotonic()
     with make() as address, pytest.raises(InputError, match=message) as error:
-        StudyRecorder.open(address, STUDY)
+        StudyRecorder(address, STUDY)
     assert time.monotonic() - started < 10
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
@@ -444,12 +437,12 @@ def test_a_file_that_is_no_database_is_found_and_left_alone(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("dear diary\n" * 100)
     with pytest.raises(InputError, match=r"notes.txt is not .file is not a database"):
-        StudyRecorder.open(f"sqlite:///{text}", STUDY)
+        StudyRecorder(f"sqlite:///{text}", STUDY)
     assert text.read_text() == "dear diary\n" * 100
     with pytest.raises(InputError, match="must be in a folder that can be written"):
-        StudyRecorder.open(f"sqlite:///{text}/mlflow.db", STUDY)
+        StudyRecorder(f"sqlite:///{text}/mlflow.db", STUDY)
     with pytest.raises(InputError, match="unable to open database file"):
-        StudyRecorder.open(f"sqlite:///{tmp_path}", STUDY)
+        StudyRecorder(f"sqlite:///{tmp_path}", STUDY)
 
 
 def test_the_default_store_is_in_the_folder_where_one_started(tmp_path, monkeypatch):
@@ -504,84 +497,10 @@ def test_requests_are_short_while_someone_needs_it_and_then_as_before(monkeypatc
     assert [os.environ.get(name) for name in names] == ["7", None]
 
 
-# Delivery
+# Requests
 
 
-class Receiver:
-    """Takes messages, as slowly and as badly as it is told."""
-
-    def __init__(self) -> None:
-        self.got: list[Any] = []
-        self.failures: list[Exception] = []
-        self.open = threading.Event()
-        self.open.set()
-
-    def __call__(self, message: Any) -> None:
-        self.open.wait(30)
-        if self.failures:
-            raise self.failures.pop(0)
-        self.got.append(message)
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Receiver:
-    monkeypatch.setattr(delivery, "INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(delivery, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(delivery, "LONGEST_PAUSE_SECONDS", 0.02)
-    return Receiver()
-
-
-def deliver_to(receiver: Receiver) -> Delivery[Any]:
-    return Delivery(receiver, compact=list, passing=lambda error: isinstance(error, OSError))
-
-
-def test_messages_arrive_in_order_although_some_fail_at_first(receiver):
-    receiver.failures = [OSError("away")] * 7
-    delivering = deliver_to(receiver)
-    for number in range(200):
-        delivering.put(number)
-        if number % 50 == 0:
-            time.sleep(0.02)
-    outcome = delivering.close(10)
-    assert receiver.got == list(range(200))
-    assert (list(outcome.undelivered), list(outcome.refused)) == ([], [])
-
-
-def test_a_blocked_receiver_blocks_nobody_and_is_given_up_at_the_deadline(receiver):
-    receiver.open.clear()
-    delivering = deliver_to(receiver)
-    delivering.put(-1)
-    time.sleep(0.05)  # it hangs in the first message now
-    started = time.monotonic()
-    for number in range(20_000):
-        delivering.put(number)
-    assert time.monotonic() - started < 1
-    started = time.monotonic()
-    outcome = delivering.close(0.3)
-    assert time.monotonic() - started < 5
-    assert list(outcome.undelivered) == list(range(-1, 20_000))
-    receiver.open.set()
-
-
-def test_a_refusal_is_told_and_holds_nothing_up(receiver):
-    receiver.failures = [ValueError("never")]
-    delivering = deliver_to(receiver)
-    delivering.put("bad")
-    delivering.put("good")
-    outcome = delivering.close(10)
-    assert receiver.got == ["good"]
-    assert [(r.message, r.reason) for r in outcome.refused] == [("bad", "never")]
-
-
-def test_what_never_arrives_is_given_back(receiver):
-    receiver.failures = [OSError("away")] * 1000
-    delivering = deliver_to(receiver)
-    delivering.put("lost")
-    outcome = delivering.close(0.1)
-    assert (list(outcome.undelivered), outcome.reason) == (["lost"], "away")
-
-
-MESSAGES = st.lists(
+REQUESTS = st.lists(
     st.one_of(
         st.builds(
             LogValues,
@@ -598,32 +517,32 @@ MESSAGES = st.lists(
 )
 
 
-def replayed(messages: list[Any]) -> dict[str, list[Any]]:
-    """Return, run by run, what a store has after each message that is no value."""
+def replayed(requests: list[Any]) -> dict[str, list[Any]]:
+    """Return, run by run, what a store has after each request that is no value."""
     told: dict[str, list[Any]] = defaultdict(list)
     values: dict[str, tuple[list[Any], dict[str, Any], dict[str, str]]] = defaultdict(
         lambda: ([], {}, {})
     )
-    for message in messages:
-        points, params, tags = values[message.run]
-        if isinstance(message, LogValues):
-            points += message.points
-            params |= message.params
-            tags |= message.tags
+    for request in requests:
+        points, params, tags = values[request.run]
+        if isinstance(request, LogValues):
+            points += request.points
+            params |= request.params
+            tags |= request.tags
         else:
-            told[message.run].append((message, list(points), dict(params), dict(tags)))
+            told[request.run].append((request, list(points), dict(params), dict(tags)))
     for run, final in values.items():
         told[run].append(final)
     return told
 
 
-@given(MESSAGES)
-def test_joining_messages_changes_no_run(messages):
-    joined = compact(messages)
-    assert replayed(joined) == replayed(messages)
-    assert replayed(compact(joined[:3] + joined[3:])) == replayed(messages)
-    starts = [message for message in messages if isinstance(message, StartRun)]
-    assert [message for message in joined if isinstance(message, StartRun)] == starts
+@given(REQUESTS)
+def test_joining_requests_changes_no_run(requests):
+    joined = compact(requests)
+    assert replayed(joined) == replayed(requests)
+    assert replayed(compact(joined[:3] + joined[3:])) == replayed(requests)
+    starts = [request for request in requests if isinstance(request, StartRun)]
+    assert [request for request in joined if isinstance(request, StartRun)] == starts
 
 
 def test_more_than_a_request_takes_is_sent_in_parts(uri):
@@ -661,11 +580,11 @@ class LosesAnswers:
 
 
 def test_requests_whose_answer_is_lost_are_not_recorded_twice(uri, monkeypatch):
-    monkeypatch.setattr(delivery, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(delivery, "LONGEST_CLOSING_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(delivery, "LONGEST_PAUSE_SECONDS", 0.01)
-    recorder = StudyRecorder.open(uri, STUDY)
-    runs = recorder._writer._runs
+    monkeypatch.setattr(projector, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(projector, "LONGEST_CLOSING_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(projector, "LONGEST_PAUSE_SECONDS", 0.01)
+    recorder = StudyRecorder(uri, STUDY)
+    runs = recorder.recording._projection.runs
     runs.client = LosesAnswers(runs.client)  # type: ignore[assignment]
     for number in range(3):
         record_trial(recorder, number, [0.1, 0.2, 0.3])
@@ -701,8 +620,25 @@ def test_a_run_whose_creation_arrives_late_is_deleted(uri):
     assert (only.info.run_id, only.info.status) == (runs.id_of("key"), "FINISHED")
 
 
+def test_runs_without_a_log_are_sent_again_and_what_is_refused_is_said(uri, monkeypatch):
+    monkeypatch.setattr(unlogged, "_PAUSE_SECONDS", 0.01)
+    runs = UnloggedRuns(uri, "digits", StartRun("a", "paper", 1, {"kind": "paper"}))
+    sender = runs._sender
+    sender.runs.client = LosesAnswers(sender.runs.client)  # type: ignore[assignment]
+    runs.put(StartRun("b", "table", 2, {}, parent="a"), values("b", 3, metrics={"x": 0.5}))
+    assert sender.waiting, "it is sent with what follows"
+    runs.put(ended("b", "finished", 5), values("a", 4, metrics={"no/t*good": 1.0}))
+    runs.put(ended("a", "finished", 6))
+    with pytest.raises(RecordingError, match=r"refused a part: .*name"):
+        runs.close()
+    found = runs_of(uri)
+    assert sorted(found) == ["paper", "table"]
+    assert (found["paper"].info.status, found["table"].info.status) == ("FAILED", "FINISHED")
+    assert curve(uri, found["table"], "x") == [(0, 0.5)]
+
+
 def test_a_run_of_which_something_was_refused_is_not_shown_as_finished(uri):
-    recorder = StudyRecorder.open(uri, STUDY)
+    recorder = StudyRecorder(uri, STUDY)
     recorder.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
     recorder.epoch_finished("t", 1, {**epoch_metrics(0.1), "not/a*name": 1.0})
     recorder.trial_ended("t", "finished")
@@ -717,7 +653,7 @@ def test_a_run_of_which_something_was_refused_is_not_shown_as_finished(uri):
 def test_a_server_that_is_killed_in_the_middle_loses_nothing(server, caplog):
     described = dataclasses.replace(STUDY, name="killed", dataset="killed")
     waits = []
-    with StudyRecorder.open(server.uri, described) as recorder:
+    with StudyRecorder(server.uri, described) as recorder:
         assert recorder.links.command == ""
         assert recorder.links.trials.startswith(f"{server.uri}/#/experiments/")
         for number in range(3):
@@ -770,8 +706,8 @@ print(mianet.inference.prediction.__file__)
 def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp_path):
     classifier, features = small_classifier(), some_features()
     np.save(tmp_path / "features.npy", features)
-    with FinalRecorder.open(server.uri, FINAL) as final:
-        final.seed_finished({"test_harmonic_mean": 0.5})
+    with final_recording(server.uri, FINAL) as final:
+        final.append(SeedDone({"test_harmonic_mean": 0.5}))
     for version in (1, 2):
         registered = register_model(
             server.uri,
@@ -829,7 +765,7 @@ def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
     classifier, features = small_classifier(), some_features()
     np.save(tmp_path / "features.npy", features)
-    with FinalRecorder.open(uri, dataclasses.replace(FINAL, dataset="numbers")) as final:
+    with final_recording(uri, dataclasses.replace(FINAL, dataset="numbers")) as final:
         pass
     register_model(
         uri, run_id=final.run_id, dataset="numbers", classifier=classifier, example=features
@@ -855,7 +791,7 @@ def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
 
 def test_a_server_that_stays_away_is_reported_and_nothing_shows_as_finished(server):
     described = dataclasses.replace(STUDY, name="lost", dataset="lost")
-    recorder = StudyRecorder.open(server.uri, described)
+    recorder = StudyRecorder(server.uri, described)
     server.kill()
     record_trial(recorder, 0, [0.1])
     started = time.monotonic()

@@ -20,6 +20,7 @@ from curve_table import About
 from draw_searches import draw
 from optuna.trial import TrialState
 from record_curves import sobol_configurations
+from recorded import OPENED
 from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
 from telling import TELLINGS
 
@@ -29,7 +30,8 @@ from tuning.compute.cluster import Share
 from tuning.engine import results, study
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS
-from tuning.events.ledger import Ended, EpochDone, Proposed, hold
+from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
+from tuning.events.log import hold
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.space import search_space
 
@@ -66,14 +68,6 @@ def local_ray():
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-class _Nowhere:
-    """Stands for the recorder."""
-
-    def trial_started(self, *_, **__): ...
-    def epoch_finished(self, *_): ...
-    def trial_ended(self, *_, **__): ...
 
 
 def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
@@ -114,14 +108,14 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         sampler=sampler,
         scheduler=scheduler,
     )
-    with hold(tmp_path / "replayed") as ledger:
-        ledger.begin({"dataset": "numbers"})
+    with hold(tmp_path / "replayed") as log:
+        log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
-        study.run_study(
-            settings, "numbers", data, Share(1, 1, 0), _Nowhere(), ledger, Interrupt(), StatusLine()
-        )
-    with hold(tmp_path / "replayed") as ledger:
-        return ledger.events
+        study.run_study(settings, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
+    with hold(tmp_path / "replayed") as log:
+        events = [event for event, _ in log.read()]
+    assert (type(events[0]), events[-1]) == (Opened, Closed("finished"))
+    return events[1:-1]
 
 
 def essence(event):

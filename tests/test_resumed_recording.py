@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import math
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from recorded import (
     FINAL,
     STUDY,
+    StudyRecorder,
     curve,
     epoch_metrics,
     record_trial,
@@ -26,38 +29,36 @@ from recorded import (
 )
 
 from mianet.errors import InputError
-from tuning.events.journal import JOURNAL_FOLDER, Journal, JournalBusyError, undelivered_in
+from tuning.events import event as event_module
+from tuning.events.event import Closed, SeedDone
+from tuning.events.log import CURSOR_FILE, LOG_FILE, LogBusyError, hold, waiting_in
 from tuning.spec.records import means
-from tuning.tracking.recording import FinalRecorder, StudyRecorder, deliver_waiting, read_trials
+from tuning.tracking.backlog import deliver_waiting
+from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.recording import Recording, recorded_final
 
 SCORES = [0.1, 0.4, 0.3]
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "storage" / "a study" / JOURNAL_FOLDER
-
-
-def abandon(recorder: StudyRecorder) -> None:
-    """Leave a recorder as a killed process does: everything told is delivered, nothing ended."""
-    recorder._writer._outbox.close(60)
-    recorder._writer.closed = True
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "storage" / "a study"
 
 
 def deliver_all(storage: Path, uri: str) -> list[str]:
-    return [str(redelivery) for redelivery in deliver_waiting(storage, lambda _: uri)]
+    return [str(delivered) for delivered in deliver_waiting(storage, lambda _: uri)]
 
 
-def test_a_study_goes_on_in_its_runs(uri, journal):
-    first = StudyRecorder.open(uri, STUDY, journal)
+def test_a_study_goes_on_in_its_runs(uri, folder):
+    first = StudyRecorder(uri, STUDY, folder)
     record_trial(first, 0, SCORES)
     first.trial_started("t1", 1, {"alpha": 3.0}, origin="tpe")
     first.epoch_finished("t1", 1, epoch_metrics(0.5))
-    abandon(first)
+    first.abandon()
     assert statuses(uri) == {"a study": "RUNNING", "trial 000": "FINISHED", "trial 001": "RUNNING"}
 
     changed = dataclasses.replace(STUDY, settings={"sampler": "tpe", "workers": 3})
-    with StudyRecorder.open(uri, changed, journal, resume=True) as second:
+    with StudyRecorder(uri, changed, folder) as second:
         assert second.study_run_id == first.study_run_id
         second.trial_started("other name", 1, {"alpha": 3.0}, origin="tpe")
         second.epoch_finished("other name", 2, epoch_metrics(0.2))  # the later epoch only
@@ -75,9 +76,9 @@ def test_a_study_goes_on_in_its_runs(uri, journal):
     assert [t.number for t in read_trials(uri, STUDY.dataset)] == [0, 1, 2]
 
 
-def test_what_is_told_again_is_not_recorded_again(uri, journal):
-    for resume in (False, True, True):
-        with StudyRecorder.open(uri, STUDY, journal, resume) as recorder:
+def test_what_is_told_again_is_not_recorded_again(uri, folder):
+    for _ in range(3):
+        with StudyRecorder(uri, STUDY, folder) as recorder:
             for number, status in enumerate(("finished", "stopped_early", "infeasible", "failed")):
                 record_trial(recorder, number, SCORES, status)
             recorder.trial_started("cut", 4, {"alpha": 1.0}, origin="tpe")
@@ -95,25 +96,24 @@ def test_what_is_told_again_is_not_recorded_again(uri, journal):
         assert len(runs[name].inputs.dataset_inputs) == 1
 
 
-def test_an_interrupted_trial_runs_again_and_a_finished_one_only_if_it_goes_on(uri, journal):
-    with StudyRecorder.open(uri, STUDY, journal) as first:
+def test_an_interrupted_trial_runs_again_and_one_that_ended_does_not(uri, folder):
+    with StudyRecorder(uri, STUDY, folder) as first:
         record_trial(first, 0, [0.1])
-        record_trial(first, 1, [0.1])
-        first.trial_started("t2", 2, {"alpha": 1.0}, origin="tpe")
-        first.epoch_finished("t2", 1, epoch_metrics(0.3))
+        for number in (1, 2):
+            first.trial_started(f"t{number}", number, {"alpha": 1.0}, origin="tpe")
+            first.epoch_finished(f"t{number}", 1, epoch_metrics(0.3))
     assert statuses(uri)["trial 002"] == "KILLED"
-    second = StudyRecorder.open(uri, STUDY, journal, resume=True)
-    for number in range(3):
-        second.trial_started(f"x{number}", number, {"alpha": 1.0}, origin="tpe")
+    second = StudyRecorder(uri, STUDY, folder)
+    second.trial_started("x1", 1, {"alpha": 1.0}, origin="tpe")
     second.epoch_finished("x1", 2, epoch_metrics(0.6))
-    abandon(second)
+    second.abandon()
     assert statuses(uri) == {
         "a study": "RUNNING",
         "trial 000": "FINISHED",
         "trial 001": "RUNNING",
         "trial 002": "RUNNING",
     }
-    StudyRecorder.open(uri, STUDY, journal, resume=True).close()
+    StudyRecorder(uri, STUDY, folder).close()
     tags = {name: run.data.tags["status"] for name, run in runs_of(uri).items()}
     assert tags == {
         "a study": "finished",
@@ -122,35 +122,19 @@ def test_an_interrupted_trial_runs_again_and_a_finished_one_only_if_it_goes_on(u
         "trial 002": "interrupted",
     }
     assert runs_of(uri)["trial 001"].data.metrics["score"] == 0.6
+    assert curve(uri, runs_of(uri)["trial 002"], "score") == [(0, 0.3)], "it did nothing since"
 
 
-def test_trials_that_will_not_go_on_can_be_ended(uri, journal):
-    first = StudyRecorder.open(uri, STUDY, journal)
-    for number in range(4):
-        first.trial_started(f"t{number}", number, {"alpha": 1.0}, origin="tpe")
-    first.trial_ended("t0", "finished")
-    abandon(first)
-    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
-        second.trial_started("t2", 2, {"alpha": 1.0}, origin="tpe")
-        assert second.end_left_running("failed", "Its worker is gone.") == [1, 3]
-        assert second.end_left_running() == []
-        second.trial_ended("t2", "finished")
-    tags = {name: run.data.tags["status"] for name, run in runs_of(uri, "trial").items()}
-    assert sorted(tags.values()) == ["failed", "failed", "finished", "finished"]
-    assert runs_of(uri)["trial 003"].data.tags["reason"] == "Its worker is gone."
-
-
-def test_time_between_two_processes_is_not_counted(uri, journal, monkeypatch):
+def test_time_between_two_processes_is_not_counted(uri, folder, monkeypatch):
     clock = [1_000_000]
-    for module in ("run_writer", "recording"):
-        monkeypatch.setattr(f"tuning.tracking.{module}.now_ms", lambda: clock[0])
-    first = StudyRecorder.open(uri, STUDY, journal)
+    monkeypatch.setattr(event_module, "now_ms", lambda: clock[0])
+    first = StudyRecorder(uri, STUDY, folder)
     first.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
     clock[0] += 2_000
     first.epoch_finished("t", 1, epoch_metrics(0.1))
-    abandon(first)
+    first.abandon()
     clock[0] += 3_600_000
-    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
+    with StudyRecorder(uri, STUDY, folder) as second:
         second.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
         clock[0] += 3_000
         second.trial_ended("t", "finished")
@@ -159,12 +143,12 @@ def test_time_between_two_processes_is_not_counted(uri, journal, monkeypatch):
     assert runs["a study"].data.metrics["duration_seconds"] == 5
 
 
-def test_figures_that_were_none_are_still_named_after_going_on(uri, journal):
-    first = StudyRecorder.open(uri, STUDY, journal)
+def test_figures_that_were_none_are_still_named_after_going_on(uri, folder):
+    first = StudyRecorder(uri, STUDY, folder)
     first.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
     first.epoch_finished("t", 1, {**epoch_metrics(0.1), "loss": math.nan})
-    abandon(first)
-    with StudyRecorder.open(uri, STUDY, journal, resume=True) as second:
+    first.abandon()
+    with StudyRecorder(uri, STUDY, folder) as second:
         second.trial_started("t", 0, {"alpha": 1.0}, origin="tpe")
         second.epoch_finished("t", 2, {**epoch_metrics(0.2), "loss": math.inf})
         second.trial_ended("t", "finished")
@@ -172,30 +156,75 @@ def test_figures_that_were_none_are_still_named_after_going_on(uri, journal):
     assert tag == "loss = nan at epoch 1; loss = inf at epoch 2"
 
 
-def test_a_study_is_gone_on_with_only_where_it_fits(uri, journal, empty_database, tmp_path):
-    recorder = StudyRecorder.open(uri, STUDY, journal)
-    with pytest.raises(JournalBusyError):
-        StudyRecorder.open(uri, STUDY, journal, resume=True)
+def test_a_study_is_gone_on_with_only_where_it_fits(uri, folder, empty_database, tmp_path):
+    recorder = StudyRecorder(uri, STUDY, folder)
+    with pytest.raises(LogBusyError):
+        StudyRecorder(uri, STUDY, folder)
     recorder.close()
-    with pytest.raises(InputError, match=r"a new study needs a new journal, but .*resume"):
-        StudyRecorder.open(uri, STUDY, journal)
     shutil.copy(empty_database, tmp_path / "other.db")
+    before = (folder / LOG_FILE).read_bytes()
     with pytest.raises(InputError, match=r"other.db does not have it; give the --tracking-uri"):
-        StudyRecorder.open(f"sqlite:///{tmp_path}/other.db", STUDY, journal, resume=True)
-    StudyRecorder.open(uri, STUDY, journal, resume=True).close()
-    with StudyRecorder.open(uri, STUDY, journal.parent / "new", resume=True) as new:
+        StudyRecorder(f"sqlite:///{tmp_path}/other.db", STUDY, folder)
+    assert (folder / LOG_FILE).read_bytes() == before
+    StudyRecorder(uri, STUDY, folder).close()
+    with StudyRecorder(uri, STUDY, folder.parent / "new") as new:
         assert new.study_run_id != recorder.study_run_id, "nothing to go on with is a new study"
 
 
-def test_a_study_that_is_refused_leaves_no_journal(uri, journal):
-    with StudyRecorder.open(uri, STUDY):
+def test_a_study_that_is_refused_leaves_no_log(uri, folder):
+    with StudyRecorder(uri, STUDY):
         pass
     client = MlflowClient(uri)
     client.delete_experiment(client.get_experiment_by_name("mianet-synthetic-apy").experiment_id)
     with pytest.raises(InputError, match="restore"):
-        StudyRecorder.open(uri, STUDY, journal)
-    assert deliver_all(journal.parent.parent, uri) == []
-    assert not journal.exists()
+        StudyRecorder(uri, STUDY, folder)
+    assert deliver_all(folder.parent, uri) == []
+    assert not (folder / LOG_FILE).exists()
+
+
+def fill_the_disk(log, monkeypatch):
+    """Have the disk take nothing more for a log."""
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(log, "_write", lambda: log._note(full) if log._lines else None)
+
+
+def test_what_a_full_disk_kept_out_of_the_log_is_sent_and_done_again(
+    uri, folder, monkeypatch, caplog
+):
+    first = StudyRecorder(uri, STUDY, folder)
+    record_trial(first, 0, SCORES)
+    first.trial_started("t1", 1, {"alpha": 1.0}, origin="tpe")
+    first.epoch_finished("t1", 1, epoch_metrics(0.5))
+    first.log.sync()
+    fill_the_disk(first.log, monkeypatch)
+    first.epoch_finished("t1", 2, epoch_metrics(0.6))
+    first.trial_ended("t1", "finished")
+    record_trial(first, 2, SCORES)
+    first.close()
+    assert "events could not be kept" in caplog.text
+    assert set(statuses(uri).values()) == {"FINISHED"}, "better sent than lost"
+    before = {name: run.info.run_id for name, run in runs_of(uri).items()}
+    assert len(before) == 4
+
+    second = StudyRecorder(uri, STUDY, folder)
+    assert sorted(second.log.state.trials) == [0, 1]
+    second.trial_started("t1", 1, {"alpha": 1.0}, origin="tpe")
+    for epoch, score in ((2, 0.6), (3, 0.1)):
+        second.epoch_finished("t1", epoch, epoch_metrics(score))
+    second.trial_ended("t1", "finished")
+    second.trial_started("t2", 2, {"alpha": 77.0}, origin="tpe")
+    second.epoch_finished("t2", 1, epoch_metrics(0.2))
+    second.trial_ended("t2", "finished")
+    second.close()
+    runs = runs_of(uri)
+    assert {run for run, *_ in values_twice(uri)} <= {"a study"}, "its own figures, at both ends"
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert [runs[name].info.run_id == before[name] for name in sorted(before)] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert curve(uri, runs["trial 001"], "val_harmonic_mean") == [(1, 0.5), (2, 0.6), (3, 0.1)]
+    assert runs["trial 002"].data.params["alpha"] == "77.0"
+    assert "beyond_the_log" not in runs["a study"].data.tags
 
 
 # Killed in the middle
@@ -205,16 +234,15 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from recorded import STUDY, epoch_metrics
-from tuning.tracking.recording import StudyRecorder
+from recorded import STUDY, StudyRecorder, epoch_metrics
 
-uri, journal, ledger = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+uri, folder, notes = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
 retell, chance = sys.argv[5] == "all again", random.Random(int(sys.argv[6]))
 KILLS, TRIALS, EPOCHS = 6, 5, 6
 
 def search():
-    done = ledger.read_text().splitlines() if ledger.exists() else []
-    with StudyRecorder.open(uri, STUDY, journal, resume=True) as recorder, ledger.open("a") as told:
+    done = notes.read_text().splitlines() if notes.exists() else []
+    with StudyRecorder(uri, STUDY, folder) as recorder, notes.open("a") as told:
         def tell(event, act, *args, **more):
             if retell or event not in done:
                 act(*args, **more)
@@ -238,10 +266,10 @@ for life in range(KILLS + 1):
         search()
         os._exit(0)
     if life < KILLS:
-        before = len(ledger.read_text()) if ledger.exists() else 0
+        before = len(notes.read_text()) if notes.exists() else 0
         deadline = time.monotonic() + 60  # let it come to work, then kill it at a random moment
         while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
-            if ledger.exists() and len(ledger.read_text()) > before:
+            if notes.exists() and len(notes.read_text()) > before:
                 time.sleep(chance.uniform(0, 0.15))
                 os.kill(child, signal.SIGKILL)
                 break
@@ -255,8 +283,8 @@ for life in range(KILLS + 1):
 
 
 @pytest.mark.parametrize("retold", ["all again", "the rest"])
-def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, journal, tmp_path, retold):
-    arguments = [Path(__file__).parent, uri, journal, tmp_path / "ledger", retold, 1]
+def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, folder, tmp_path, retold):
+    arguments = [Path(__file__).parent, uri, folder, tmp_path / "notes", retold, 1]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *map(str, arguments)],
         capture_output=True,
@@ -278,28 +306,27 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, journal
         assert run.data.metrics["best_epoch"] == 6
         assert run.data.params == {"alpha": str(0.5 + number)}
         assert len(run.inputs.dataset_inputs) == 1
-    assert undelivered_in(journal) == 0
+    assert waiting_in(folder) == 0
 
 
 # Delivered later, and again
 
 
-def test_a_journal_that_is_delivered_again_changes_nothing(uri, journal):
-    with StudyRecorder.open(uri, STUDY, journal) as recorder:
+def test_a_log_that_is_delivered_again_changes_nothing(uri, folder):
+    with StudyRecorder(uri, STUDY, folder) as recorder:
         for number in range(3):
             record_trial(recorder, number, SCORES)
-    with StudyRecorder.open(uri, STUDY, journal, resume=True) as recorder:
-        recorder.trial_started("t1", 1, {"alpha": 0.1}, origin="tpe")
-        recorder.epoch_finished("t1", 4, epoch_metrics(0.9))
-        recorder.trial_ended("t1", "finished")
+    with StudyRecorder(uri, STUDY, folder) as recorder:
+        recorder.trial_started("t3", 3, {"alpha": 0.1}, origin="tpe")
+        recorder.epoch_finished("t3", 1, epoch_metrics(0.9))
     before = {name: run.to_dictionary() for name, run in runs_of(uri).items()}
     for _ in range(2):
-        (journal / "delivered").unlink()
-        (line,) = deliver_all(journal.parent.parent, uri)
-        assert "records delivered to sqlite" in line
+        (folder / CURSOR_FILE).unlink()
+        (line,) = deliver_all(folder.parent, uri)
+        assert "events delivered to sqlite" in line
         assert {name: run.to_dictionary() for name, run in runs_of(uri).items()} == before
         assert values_twice(uri) == []
-    assert deliver_all(journal.parent.parent, uri) == []
+    assert deliver_all(folder.parent, uri) == []
 
 
 def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_nothing(
@@ -307,46 +334,49 @@ def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_n
 ):
     described = dataclasses.replace(FINAL, study="a study")
     storage = tmp_path / "storage"
-    with FinalRecorder.open(uri, described, storage) as final:
-        final.seed_finished({"test_harmonic_mean": 0.5})
-    assert not list(storage.rglob("journal.jsonl"))
-    killed = FinalRecorder.open(uri, dataclasses.replace(described, role="paper"), storage)
-    killed.seed_finished({"test_harmonic_mean": 0.25})
-    assert deliver_all(storage, uri) == [], "it is still at work"
-    killed._writer._outbox.close(60)
+    with recorded_final(uri, described, storage) as final:
+        final.append(SeedDone({"test_harmonic_mean": 0.5}))
+    assert not storage.exists()
+    with ExitStack() as stack:
+        key, paper = "a key", dataclasses.replace(described, role="paper")
+        log = stack.enter_context(hold(storage / "a study" / f"final-{key}"))
+        killed = Recording.of_final(uri, log, paper, key)
+        killed.append(SeedDone({"test_harmonic_mean": 0.25}))
+        assert deliver_all(storage, uri) == [], "it is still at work"
+        atexit.unregister(killed._close_at_exit)
+        killed._projector.close(60)
     assert statuses(uri)["final (paper)"] == "RUNNING"
     (line,) = deliver_all(storage, uri)
-    assert line.startswith("final (paper): 2 records delivered")
+    assert line.startswith("final (paper): 1 events delivered")
     run = runs_of(uri)["final (paper)"]
     assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
     assert curve(uri, run, "test_harmonic_mean") == [(0, 0.25)]
-    assert not list(storage.rglob("journal.jsonl"))
+    assert not storage.exists()
 
 
-def test_a_journal_is_never_delivered_to_a_store_without_its_beginning(
-    uri, journal, empty_database, tmp_path
+def test_a_log_is_never_delivered_to_a_store_without_its_beginning(
+    uri, folder, empty_database, tmp_path
 ):
-    recorder = StudyRecorder.open(uri, STUDY, journal)
-    abandon(recorder)
-    more = Journal(journal)
-    more.write([{"kind": "EndRun", "run": recorder._key, "status": "KILLED", "time_ms": 5}])
-    more.close()
+    StudyRecorder(uri, STUDY, folder).abandon()
+    with hold(folder) as log:
+        log.append(Closed("interrupted"))
     shutil.copy(empty_database, tmp_path / "other.db")
     other = f"sqlite:///{tmp_path}/other.db"
-    StudyRecorder.open(other, STUDY).close()
-    (line,) = deliver_all(journal.parent.parent, other)
+    StudyRecorder(other, STUDY).close()
+    (line,) = deliver_all(folder.parent, other)
     assert "must be delivered to the store that has its beginning" in line
-    assert undelivered_in(journal) == 1
-    (line,) = deliver_all(journal.parent.parent, uri)
-    assert "1 records delivered" in line
+    assert waiting_in(folder) == 1
+    (line,) = deliver_all(folder.parent, uri)
+    assert "1 events delivered" in line
     assert statuses(uri) == {"a study": "KILLED"}
 
 
-def test_the_password_of_a_store_is_not_kept(uri, journal):
-    with StudyRecorder.open(uri, STUDY, journal):
+def test_what_is_needed_to_deliver_is_in_the_log_and_no_password(uri, folder):
+    with StudyRecorder(uri, STUDY, folder):
         pass
-    about = json.loads((journal / "about.json").read_text())
-    assert about == {"tracking_uri": uri, "experiment": "mianet-synthetic-apy", "name": "a study"}
+    opened = json.loads((folder / LOG_FILE).read_text().splitlines()[0])
+    assert opened["tracking_uri"] == uri
+    assert opened["experiment"] == "mianet-synthetic-apy"
 
 
 # Two searches, one database
@@ -356,13 +386,12 @@ TOGETHER = """
 import dataclasses, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from recorded import STUDY, record_trial
-from tuning.tracking.recording import StudyRecorder
+from recorded import STUDY, StudyRecorder, record_trial
 
 name, trials = sys.argv[4], int(sys.argv[5])
 time.sleep(max(0, float(sys.argv[6]) - time.time()))
 study = dataclasses.replace(STUDY, name=name, dataset=name)
-with StudyRecorder.open(sys.argv[2], study, Path(sys.argv[3]) / name / "record") as recorder:
+with StudyRecorder(sys.argv[2], study, Path(sys.argv[3]) / name) as recorder:
     for number in range(trials):
         record_trial(recorder, number, [0.1, 0.3, 0.2])
         time.sleep(0.01)

@@ -1,28 +1,31 @@
 """Which study goes on, with which settings, and what is refused."""
 
 import argparse
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recorded import OPENED
 from worlds import small_search_data
 
 from mianet.errors import InputError
 from tuning.cli import resumption
 from tuning.cli.resumption import (
     as_started,
-    begun,
     check_not_started,
     check_unchanged,
     kept_settings,
-    new_ledger,
+    name_left_free,
+    new_log,
     nothing_left,
-    old_ledger,
+    old_log,
     resume_command,
 )
 from tuning.cli.tracking_store import tracking_uri
 from tuning.engine.study import Study
-from tuning.events.ledger import LEDGER_FILE, Ended
+from tuning.events.event import Completed, Ended, Proposed
+from tuning.events.log import LOG_FILE, mark_cursor
 from tuning.spec.space import search_space
 
 DATA = small_search_data()
@@ -40,6 +43,9 @@ STUDY = Study(
 )
 
 
+HAPPENED = (Proposed(0, {}, "tpe"), Ended(0, "finished", ""))
+
+
 def options(**changes):
     values = {
         "dataset": "small",
@@ -54,15 +60,17 @@ def options(**changes):
 
 
 def started(storage, uri="sqlite:////x.db", **changes):
-    with new_ledger(storage, "s") as ledger:
-        ledger.begin(kept_settings(options(**changes), STUDY, DATA, uri))
-        ledger.add(Ended(0, "finished", ""))
+    with new_log(storage, "s") as log:
+        settings = kept_settings(options(**changes), STUDY, DATA, uri)
+        log.begin(dataclasses.replace(OPENED, settings=settings))
+        for event in HAPPENED:
+            log.append(event)
 
 
 def test_the_settings_of_the_start_come_back_changed_by_what_is_given(tmp_path):
     started(tmp_path)
-    with old_ledger(tmp_path, "s") as ledger:
-        again = as_started(ledger, tmp_path, {"trials": 9, "resume": "s", "workers": 2})
+    with old_log(tmp_path, "s") as log:
+        again = as_started(log, tmp_path, {"trials": 9, "resume": "s", "workers": 2})
     assert again.data_dir == Path("/data")
     assert (again.dataset, again.sampler, again.trials, again.workers) == ("small", "tpe", 9, 2)
     assert dict(again.range)["alpha"] == [1.0, 2.0]
@@ -73,16 +81,16 @@ def test_the_settings_of_the_start_come_back_changed_by_what_is_given(tmp_path):
 
 def test_fewer_trials_than_were_asked_for_are_refused(tmp_path):
     started(tmp_path)
-    with old_ledger(tmp_path, "s") as ledger, pytest.raises(InputError, match=r"at least .* 5"):
-        as_started(ledger, tmp_path, {"trials": 4})
+    with old_log(tmp_path, "s") as log, pytest.raises(InputError, match=r"at least .* 5"):
+        as_started(log, tmp_path, {"trials": 4})
 
 
 def test_a_password_is_not_kept_but_asked_for(tmp_path, monkeypatch):
     address = "postgresql://me:secret@host/db"
     started(tmp_path, uri=address)
-    assert "secret" not in (tmp_path / "s" / LEDGER_FILE).read_text()
-    with old_ledger(tmp_path, "s") as ledger:
-        arguments = as_started(ledger, tmp_path, {})
+    assert "secret" not in (tmp_path / "s" / LOG_FILE).read_text()
+    with old_log(tmp_path, "s") as log:
+        arguments = as_started(log, tmp_path, {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("host", "other"))
     with pytest.raises(InputError, match=r"password of postgresql://me:\*\*\*@host/db is not kept"):
         tracking_uri(arguments)
@@ -104,49 +112,52 @@ def test_the_default_storage_is_not_part_of_the_line(tmp_path, monkeypatch):
     assert resume_command(tmp_path / "ray_results", "s") == ("python tuning/search.py --resume s")
 
 
-@pytest.mark.parametrize("left", ["nothing", "an empty ledger", "half a line"])
+@pytest.mark.parametrize("left", ["nothing", "an empty log", "half a line"])
 def test_a_study_that_was_never_begun_cannot_go_on_and_can_begin(tmp_path, left):
     if left != "nothing":
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / LEDGER_FILE).write_text("{" if left == "half a line" else "")
-    with pytest.raises(InputError, match="s is not in"), old_ledger(tmp_path, "s"):
+        (tmp_path / "s" / LOG_FILE).write_text("{" if left == "half a line" else "")
+    with pytest.raises(InputError, match="s is not in"), old_log(tmp_path, "s"):
         pass
     check_not_started(tmp_path, "s")
 
 
 def test_a_start_that_fails_leaves_the_name_free(tmp_path):
     fails = pytest.raises(InputError, match="no server")
-    with new_ledger(tmp_path, "s") as ledger, fails, begun(ledger, {"a": 1}):
+    with new_log(tmp_path, "s") as log, fails, name_left_free(log):
+        log.begin(OPENED)
+        mark_cursor(log.folder, log.end)  # MLflow knows that it has ended
         raise InputError("no server")
     check_not_started(tmp_path, "s")
 
 
 def test_a_failure_later_keeps_what_happened(tmp_path):
     fails = pytest.raises(KeyboardInterrupt)
-    with new_ledger(tmp_path, "s") as ledger, fails, begun(ledger, {"a": 1}):
-        ledger.add(Ended(0, "finished", ""))
+    with new_log(tmp_path, "s") as log, fails, name_left_free(log):
+        log.begin(OPENED)
+        log.append(HAPPENED[0])
         raise KeyboardInterrupt
-    with old_ledger(tmp_path, "s") as ledger:
-        assert ledger.events == (Ended(0, "finished", ""),)
+    with old_log(tmp_path, "s") as log:
+        assert [event for event, _ in log.read()] == [OPENED, HAPPENED[0]]
 
 
 def test_other_data_are_an_error_and_other_code_is_a_warning(tmp_path, monkeypatch, capsys):
     started(tmp_path)
-    with old_ledger(tmp_path, "s") as ledger:
-        check_unchanged(ledger, DATA)
+    with old_log(tmp_path, "s") as log:
+        check_unchanged(log, DATA)
         assert capsys.readouterr().err == ""
         with pytest.raises(InputError, match=r"data it was started with \(000000000000…\)"):
-            check_unchanged(ledger, replace(DATA, digest="f" * 64))
+            check_unchanged(log, replace(DATA, digest="f" * 64))
         monkeypatch.setattr(resumption, "code_digest", lambda: "other")
-        check_unchanged(ledger, DATA)
+        check_unchanged(log, DATA)
         assert "warning: the code has changed" in capsys.readouterr().err
 
 
 def test_a_complete_study_has_something_left_once_more_is_asked_for(tmp_path):
     started(tmp_path)
-    with old_ledger(tmp_path, "s") as ledger:
-        assert not nothing_left(ledger, options())
-        ledger.add_complete()
-        assert nothing_left(ledger, options())
-        assert not nothing_left(ledger, options(trials=6))
-        assert not nothing_left(ledger, options(time_budget=60.0))
+    with old_log(tmp_path, "s") as log:
+        assert not nothing_left(log, options())
+        log.append(Completed())
+        assert nothing_left(log, options())
+        assert not nothing_left(log, options(trials=6))
+        assert not nothing_left(log, options(time_budget=60.0))

@@ -23,7 +23,7 @@ from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from tuning.tracking.model_registry import load_classifier
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recording import read_trials
+from tuning.tracking.recorded_trials import read_trials
 
 pytestmark = pytest.mark.timeout(420)
 

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer, StudySearcher
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Proposed
 from tuning.spec.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from tuning.engine.results import BEST_EPOCH, BROKEN, EPOCH, INFEASIBLE, METRICS, NUMBER, SCORE
 from tuning.engine.stopping import SCHEDULERS, Stopping, never
 from tuning.engine.tune_scheduler import StoppingScheduler
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Proposed
 
 
 @dataclass(frozen=True, eq=False)

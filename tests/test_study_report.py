@@ -23,7 +23,7 @@ from pages import (
     values_of,
     written,
 )
-from recorded import epoch_metrics
+from recorded import StudyRecorder, epoch_metrics
 
 from mianet.errors import InputError
 from tuning import study_report
@@ -34,7 +34,6 @@ from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
 from tuning.spec.space import describe
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recording import StudyRecorder
 
 SECTIONS = [
     *("configuration", "results", "insights", "history", "parallel", "slices", "importances"),
@@ -263,7 +262,7 @@ def test_what_there_is_is_shown_and_the_rest_says_why(uri, study, pictured):
 
 
 def test_where_no_trial_ended_well_the_page_says_so(uri):
-    with StudyRecorder.open(uri, DESCRIPTION) as recorder:
+    with StudyRecorder(uri, DESCRIPTION) as recorder:
         for number, status in enumerate(("infeasible", "failed", "interrupted")):
             recorder.trial_started(f"t{number}", number, values_of(number), origin="tpe")
             recorder.trial_ended(f"t{number}", status, reason="a loss is not finite")
@@ -275,7 +274,7 @@ def test_where_no_trial_ended_well_the_page_says_so(uri):
 
 
 def test_a_study_without_trials_and_one_that_still_runs(uri):
-    recorder = StudyRecorder.open(uri, DESCRIPTION)
+    recorder = StudyRecorder(uri, DESCRIPTION)
     page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
     assert list(page.sections) == SECTIONS
     recorder.trial_started("t0", 0, values_of(0), origin="paper")

@@ -25,6 +25,7 @@ from recorded import (
     STUDY,
     TRIALS,
     Server,
+    StudyRecorder,
     check_whole,
     curve,
     epoch_metrics,
@@ -35,13 +36,10 @@ from recorded import (
 )
 
 from mianet.errors import InputError
-from tuning.events.journal import JOURNAL_FOLDER, undelivered_in
-from tuning.tracking.recording import (
-    RecordingError,
-    StudyDescription,
-    StudyRecorder,
-    deliver_waiting,
-)
+from tuning.events.log import CURSOR_FILE, waiting_in
+from tuning.spec.errors import RecordingError
+from tuning.spec.records import StudyDescription
+from tuning.tracking.backlog import deliver_waiting
 
 
 class Proxy(http.server.ThreadingHTTPServer):
@@ -138,8 +136,8 @@ def server(server_here: Server) -> Server:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have requests given up sooner, and pauses be shorter, than in a long search."""
-    monkeypatch.setattr("tuning.tracking.run_messages.DELIVERY_TIMEOUT_SECONDS", 2)
-    monkeypatch.setattr("tuning.tracking.delivery.LONGEST_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr("tuning.tracking.requests.DELIVERY_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("tuning.events.projector.LONGEST_PAUSE_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -152,8 +150,8 @@ def study(name: str) -> StudyDescription:
     return dataclasses.replace(STUDY, name=name, dataset=name)
 
 
-def journal_of(tmp_path: Path, name: str) -> Path:
-    return tmp_path / "storage" / name / JOURNAL_FOLDER
+def folder_of(tmp_path: Path, name: str) -> Path:
+    return tmp_path / "storage" / name
 
 
 FAULTS = {
@@ -169,7 +167,7 @@ def test_a_server_that_fails_for_a_while_holds_nobody_up_and_gets_everything(
     fault, server, name, tmp_path, quick
 ):
     with Proxy(server.port) as proxy:
-        recorder = StudyRecorder.open(proxy.uri, study(name), journal_of(tmp_path, name))
+        recorder = StudyRecorder(proxy.uri, study(name), folder_of(tmp_path, name))
         proxy.fault = FAULTS[fault]()
         waits = search(recorder, pause=0.05)
         asked = proxy.requests
@@ -179,12 +177,12 @@ def test_a_server_that_fails_for_a_while_holds_nobody_up_and_gets_everything(
         proxy.fault = lambda _: False
         recorder.close()
         check_whole(proxy.uri, name)
-        assert undelivered_in(journal_of(tmp_path, name)) == 0
+        assert waiting_in(folder_of(tmp_path, name)) == 0
         proxy.shutdown()
 
 
 def test_a_server_that_hangs_and_goes_on_gets_everything_once(server, name, tmp_path, quick):
-    recorder = StudyRecorder.open(server.uri, study(name), journal_of(tmp_path, name))
+    recorder = StudyRecorder(server.uri, study(name), folder_of(tmp_path, name))
     server.signal(signal.SIGSTOP)
     waits = search(recorder, pause=0.15)  # longer than a request is waited for
     assert max(waits) < 2
@@ -194,7 +192,7 @@ def test_a_server_that_hangs_and_goes_on_gets_everything_once(server, name, tmp_
 
 
 def test_a_server_that_is_killed_and_starts_again_gets_everything(server, name, tmp_path, quick):
-    recorder = StudyRecorder.open(server.uri, study(name), journal_of(tmp_path, name))
+    recorder = StudyRecorder(server.uri, study(name), folder_of(tmp_path, name))
     restarted = threading.Thread(target=lambda: (server.kill(), time.sleep(2), server.start()))
     restarted.start()
     search(recorder, pause=0.05)
@@ -206,8 +204,8 @@ def test_a_server_that_is_killed_and_starts_again_gets_everything(server, name, 
 def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
     server, name, tmp_path, quick
 ):
-    journal = journal_of(tmp_path, name)
-    recorder = StudyRecorder.open(server.uri, study(name), journal)
+    folder = folder_of(tmp_path, name)
+    recorder = StudyRecorder(server.uri, study(name), folder)
     recorder.trial_started("first", TRIALS - 1, {"alpha": float(TRIALS)}, origin="tpe")
     time.sleep(2)  # a part of it arrives
     server.kill()
@@ -216,10 +214,12 @@ def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
         recorder.epoch_finished("first", epoch, epoch_metrics(0.01 * epoch, 3))
     recorder.trial_ended("first", "finished")
     started = time.monotonic()
-    with pytest.raises(RecordingError, match=r"kept in .*/record.*python tuning/deliver\.py"):
+    with pytest.raises(
+        RecordingError, match=r"kept in .*/events\.jsonl.*python tuning/deliver\.py"
+    ):
         recorder.close(deadline_seconds=2)
     assert time.monotonic() - started < 8
-    assert undelivered_in(journal) > TRIALS * EPOCHS
+    assert waiting_in(folder) > TRIALS * EPOCHS
 
     storage = str(tmp_path / "storage")
     unreached = commands.run("deliver", "--storage", storage, cwd=tmp_path)
@@ -230,30 +230,30 @@ def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
     done = commands.run("deliver", "--storage", storage, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{name}: ")
-    assert f"records delivered to {server.uri}" in done.stdout
+    assert f"events delivered to {server.uri}" in done.stdout
     check_whole(server.uri, name)
     again = commands.run("deliver", "--storage", storage, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, f"nothing waits in {storage}\n")
 
 
 def test_what_is_delivered_twice_through_a_server_is_there_once(server, name, tmp_path):
-    journal = journal_of(tmp_path, name)
-    with StudyRecorder.open(server.uri, study(name), journal) as recorder:
+    folder = folder_of(tmp_path, name)
+    with StudyRecorder(server.uri, study(name), folder) as recorder:
         search(recorder)
-    (journal / "delivered").unlink()
+    (folder / CURSOR_FILE).unlink()
     with Proxy(server.port) as proxy:
         proxy.fault = losing_answers()
         for _ in range(5):  # it may also fail to open the store
             list(deliver_waiting(tmp_path / "storage", lambda _: proxy.uri))
         proxy.shutdown()
-    assert undelivered_in(journal) == 0
+    assert waiting_in(folder) == 0
     check_whole(server.uri, name)
 
 
 def test_a_server_that_is_away_at_the_start_is_an_error_and_leaves_nothing(server, name, tmp_path):
     server.kill()
     with pytest.raises(InputError, match="must answer"):
-        StudyRecorder.open(server.uri, study(name), journal_of(tmp_path, name))
+        StudyRecorder(server.uri, study(name), folder_of(tmp_path, name))
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -284,15 +284,15 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("full", ["database", "journal", "both"])
+@pytest.mark.parametrize("full", ["database", "log", "both"])
 def test_a_full_disk_holds_nobody_up_and_gets_everything_once_there_is_room(
     full, name, small_disk, empty_database, tmp_path, caplog, quick
 ):
-    database = (tmp_path if full == "journal" else small_disk) / "mlflow.db"
+    database = (tmp_path if full == "log" else small_disk) / "mlflow.db"
     shutil.copy(empty_database, database)
-    journal = journal_of(tmp_path if full == "database" else small_disk, name)
+    folder = folder_of(tmp_path if full == "database" else small_disk, name)
     uri = f"sqlite:///{database}"
-    recorder = StudyRecorder.open(uri, study(name), journal)
+    recorder = StudyRecorder(uri, study(name), folder)
     record_trial(recorder, 9, [0.5])
     time.sleep(1.5)
     ballast = fill(small_disk)
@@ -313,10 +313,10 @@ def test_a_full_disk_holds_nobody_up_and_gets_everything_once_there_is_room(
         wanted = [(e, 0.01 * e) for e in range(1, EPOCHS + 1)]
         assert curve(uri, runs[f"trial {number:03d}"], "val_harmonic_mean") == wanted
     assert values_twice(uri) == []
-    assert undelivered_in(journal) == 0
-    with StudyRecorder.open(uri, study(name), journal, resume=True) as again:
+    assert waiting_in(folder) == 0
+    with StudyRecorder(uri, study(name), folder) as again:
         search(again)
-    assert values_twice(uri) == [], "the journal is whole again"
+    assert values_twice(uri) == [], "the log is whole again"
 
 
 def test_a_full_disk_at_the_start_is_an_error_and_leaves_nothing(
@@ -325,8 +325,8 @@ def test_a_full_disk_at_the_start_is_an_error_and_leaves_nothing(
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     ballast = fill(small_disk)
-    with pytest.raises(InputError, match=r"journal of the record.*No space left.*make room"):
-        StudyRecorder.open(uri, study(name), journal_of(small_disk, name))
+    with pytest.raises(InputError, match=r"event log must be .*No space left.*make room"):
+        StudyRecorder(uri, study(name), folder_of(small_disk, name))
     assert not list(small_disk.rglob("*.jsonl"))
     ballast.unlink()
     assert runs_of(uri) == {}

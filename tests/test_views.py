@@ -6,16 +6,15 @@ import subprocess
 
 import pytest
 from mlflow.tracking import MlflowClient
-from recorded import STUDY, Server, record_trial
+from recorded import STUDY, Server, StudyRecorder, record_trial
 
-from tuning.tracking.recording import StudyRecorder
 from tuning.tracking.views import VIEW_TAG
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 def test_a_study_has_a_view_of_its_own_and_two_addresses_that_open_it(uri):
-    with StudyRecorder.open(uri, STUDY) as recorder:
+    with StudyRecorder(uri, STUDY) as recorder:
         pass
     links = recorder.links
     assert links.command.startswith("mlflow ui --backend-store-uri ")
@@ -40,7 +39,7 @@ def test_mlflows_page_opens_as_the_view_says(empty_database, tmp_path):
     server = Server(tmp_path, empty_database)
     server.start()
     try:
-        with StudyRecorder.open(server.uri, STUDY) as recorder:
+        with StudyRecorder(server.uri, STUDY) as recorder:
             for number, score in enumerate((0.2, 0.4, 0.3)):
                 record_trial(recorder, number, [score / 2, score])
         table = _page(recorder.links.trials, tmp_path / "table")

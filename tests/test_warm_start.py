@@ -4,7 +4,7 @@ import dataclasses
 
 import optuna
 import pytest
-from recorded import STUDY, epoch_metrics
+from recorded import STUDY, StudyRecorder, epoch_metrics
 from test_searcher import PAPER, SPACE, TRIALS, resumed, score
 from test_selection import a_trial
 
@@ -12,12 +12,12 @@ from mianet.config import Hyperparameters
 from mianet.errors import InputError
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Proposed
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import Confirmation
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import MOST_POINTS, EarlierStudy, WarmPoint, warm_points
-from tuning.tracking.recording import StudyRecorder, read_earlier_study
+from tuning.tracking.recorded_trials import read_earlier_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -185,7 +185,7 @@ def store(tmp_path_factory):
             settings={"model": "mianet"},
             space=search_space(("alpha",)),
         )
-        with StudyRecorder.open(uri, description) as recorder:
+        with StudyRecorder(uri, description) as recorder:
             recorder.trial_started("t", 0, {"alpha": 3.0, "model": "mianet"}, origin="tpe")
             recorder.epoch_finished("t", 1, epoch_metrics(0.3))
             recorder.trial_ended("t", "finished")

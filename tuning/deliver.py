@@ -23,20 +23,21 @@ def deliver() -> int:
     """Do what the command line says; return the exit code: 1 where something still waits."""
     options = _parser().parse_args()
     # Loads MLflow, which --help need not wait for.
-    from tuning.tracking.recording import default_tracking_uri, deliver_waiting
+    from tuning.tracking.backlog import deliver_waiting
+    from tuning.tracking.store import default_tracking_uri
 
     given, default = options.tracking_uri, default_tracking_uri()
-    redeliveries = list(
+    logs = list(
         deliver_waiting(
             options.storage,
             lambda to: given or (default if to == without_credentials(default) else to),
         )
     )
-    for redelivery in redeliveries:
-        print(redelivery, file=sys.stderr if redelivery.reason else sys.stdout, flush=True)
-    if not redeliveries:
+    for log in logs:
+        print(log, file=sys.stderr if log.reason else sys.stdout, flush=True)
+    if not logs:
         print(f"nothing waits in {options.storage}")
-    return FAILED if any(redelivery.reason for redelivery in redeliveries) else 0
+    return FAILED if any(log.reason for log in logs) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,7 +33,7 @@ from replay import EXECUTIONS, Replay, Search, World, load_curves
 
 from tuning.engine.confirmation import contenders, halve
 from tuning.engine.stopping import SCHEDULERS
-from tuning.events.ledger import Ended
+from tuning.events.event import Ended
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 
 FRESH = 6

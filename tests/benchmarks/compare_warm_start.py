@@ -30,7 +30,7 @@ from replay import (
 from mianet.config import Hyperparameters
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.stopping import SCHEDULERS
-from tuning.events.ledger import Ended, EpochDone
+from tuning.events.event import Ended, EpochDone
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import PAPER, RecordedTrial
 from tuning.spec.warm_start import EarlierStudy, warm_points

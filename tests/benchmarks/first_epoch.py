@@ -57,9 +57,9 @@ def timeline(dataset: str, folder: Path) -> dict[str, tuple[float, float]]:
             while word not in process.stdout.readline():
                 pass
             marks[mark] = (time.time() - started, processors(process.pid))
-        ledger = folder / "ray_results" / "timed" / "ledger.jsonl"
+        log = folder / "ray_results" / "timed" / "events.jsonl"
         for mark, event in zip(MARKS[2:], ("proposed", "epoch"), strict=True):
-            when = awaited(ledger, event)
+            when = awaited(log, event)
             marks[mark] = (when - started, processors(process.pid))
         return marks
     finally:
@@ -69,12 +69,12 @@ def timeline(dataset: str, folder: Path) -> dict[str, tuple[float, float]]:
         process.wait()
 
 
-def awaited(ledger: Path, event: str) -> float:
+def awaited(log: Path, event: str) -> float:
     """Return when the first event of a kind was written."""
     while True:
-        for line in ledger.read_text().splitlines() if ledger.exists() else ():
+        for line in log.read_text().splitlines() if log.exists() else ():
             if f'"event":"{event}"' in line:
-                return json.loads(line)["time"]
+                return json.loads(line)["time_ms"] / 1000
         time.sleep(0.05)
 
 

@@ -19,7 +19,7 @@ from curve_table import FOLDER
 from replay import EXECUTIONS, Replay, Search, World, load_curves
 
 from tuning.engine.stopping import SCHEDULERS
-from tuning.events.ledger import EpochDone
+from tuning.events.event import EpochDone
 
 FEWEST = 2
 FEWEST_AT_RUNG = 6

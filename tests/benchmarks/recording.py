@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recorded import STUDY, epoch_metrics
+from recorded import STUDY, StudyRecorder, epoch_metrics
 
-from tuning.events.journal import JOURNAL_FOLDER, RECORDS_FILE, undelivered_in
-from tuning.tracking.recording import StudyRecorder, deliver_waiting
+from tuning.events.log import CURSOR_FILE, LOG_FILE, waiting_in
+from tuning.tracking.backlog import deliver_waiting
 from tuning.tracking.store import open_store
 
 TRIALS, EPOCHS, EXTRA = 50, 40, 26
@@ -25,37 +25,36 @@ TRIALS, EPOCHS, EXTRA = 50, 40, 26
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder:
-        uri = f"sqlite:///{folder}/mlflow.db"
+    with tempfile.TemporaryDirectory() as root:
+        uri, folder = f"sqlite:///{root}/mlflow.db", Path(root) / "storage" / "study"
         open_store(uri)
-        for journal in (None, Path(folder) / "storage" / "study" / JOURNAL_FOLDER):
-            recorder = StudyRecorder.open(uri, STUDY, journal)
-            waits = []
-            for number in range(TRIALS):
-                recorder.trial_started(f"t{number}", number, {"alpha": 1.0}, origin="tpe")
-                for epoch in range(1, EPOCHS + 1):
-                    figures = epoch_metrics(0.123456789 / epoch, EXTRA)
-                    started = time.perf_counter()
-                    recorder.epoch_finished(f"t{number}", epoch, figures)
-                    waits.append(1e6 * (time.perf_counter() - started))
-                recorder.trial_ended(f"t{number}", "finished")
-            recorder.close()
-            waits.sort()
-            print(
-                f"{'with' if journal else 'without'} a journal, microseconds an epoch: median "
-                f"{statistics.median(waits):.0f}, 99% {waits[int(0.99 * len(waits))]:.0f}"
-            )
-        size = (journal / RECORDS_FILE).stat().st_size
-        print(f"journal: {size / TRIALS / 1000:.0f} kB a trial, {size / 1e6:.1f} MB in all")
-        (journal / "delivered").unlink()
-        other = f"sqlite:///{folder}/other.db"
+        recorder = StudyRecorder(uri, STUDY, folder)
+        waits = []
+        for number in range(TRIALS):
+            recorder.trial_started(f"t{number}", number, {"alpha": 1.0}, origin="tpe")
+            for epoch in range(1, EPOCHS + 1):
+                figures = epoch_metrics(0.123456789 / epoch, EXTRA)
+                started = time.perf_counter()
+                recorder.epoch_finished(f"t{number}", epoch, figures)
+                waits.append(1e6 * (time.perf_counter() - started))
+            recorder.trial_ended(f"t{number}", "finished")
+        recorder.close(deadline_seconds=600)
+        waits.sort()
+        print(
+            f"microseconds an epoch: median {statistics.median(waits):.0f}, "
+            f"99% {waits[int(0.99 * len(waits))]:.0f}"
+        )
+        size = (folder / LOG_FILE).stat().st_size
+        print(f"event log: {size / TRIALS / 1000:.0f} kB a trial, {size / 1e6:.1f} MB in all")
+        (folder / CURSOR_FILE).unlink()
+        other = f"sqlite:///{root}/other.db"
         open_store(other)
-        StudyRecorder.open(other, STUDY).close()  # makes the experiment
-        records, started = undelivered_in(journal), time.perf_counter()
-        list(deliver_waiting(Path(folder) / "storage", lambda _: other))
-        print(f"{records} records delivered later in {time.perf_counter() - started:.1f} s")
+        StudyRecorder(other, STUDY).close()  # makes the experiment
+        events, started = waiting_in(folder), time.perf_counter()
+        list(deliver_waiting(Path(root) / "storage", lambda _: other))
+        print(f"{events} events delivered later in {time.perf_counter() - started:.1f} s")
         started = time.perf_counter()
-        StudyRecorder.open(other, STUDY, journal, resume=True).close()
+        StudyRecorder(other, STUDY, folder).close()
         print(f"opened and closed to go on in {time.perf_counter() - started:.1f} s")
 
 

@@ -26,7 +26,7 @@ from curve_table import FIGURES, UNIT, About, coordinate, harmonic, read_rows
 
 from tuning.engine.searcher import Proposer
 from tuning.engine.stopping import Rule, Stopping
-from tuning.events.ledger import Ended, EpochDone, Proposed
+from tuning.events.event import Ended, EpochDone, Proposed
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
 
@@ -246,7 +246,7 @@ class History:
     """What happened in a replayed search.
 
     Attributes:
-        events: As a ledger would hold them, in their order.
+        events: As a log would hold them, in their order.
         rows: Number of a trial → row of the table.
         seconds: Simulated wall time at each event.
         executions: Epochs of single executions computed until each event.

@@ -3,7 +3,7 @@
     python tests/benchmarks/scale.py --trials 20000 --workers 256 --folder /tmp/scale
 
 Real are Ray's scheduler with many nodes on this machine, a placement group for each running trial,
-Ray Tune's loop, and the study's searcher, scheduler, ledger and recorder (MLflow in SQLite). Epochs
+Ray Tune's loop, and the study's searcher, scheduler, log and record (MLflow in SQLite). Epochs
 take no time: recorded curves are told again, those of the nearest recorded configuration. So what
 is measured is the most that the driver can do. A worker is an object in the one process that each
 node has, since a process of its own takes 110 MB; ``--processes`` gives it one, as a search does.
@@ -11,7 +11,7 @@ node has, since a process of its own takes 110 MB; ``--processes`` gives it one,
 Prints a line for each part of the trials, the first to the last: milliseconds a trial in all; those
 of the driver's main thread by what they went into (each without what it calls of the others), in
 processor time where ``--processor`` says so; processor time of the threads that deliver to MLflow
-and keep the Optuna file; messages that wait for MLflow; the driver's memory.
+and keep the Optuna file; megabytes of the log that wait for MLflow; the driver's memory.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ from mianet.data.search_data import load_search_data
 from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
 from tuning.engine import interrupts, study
-from tuning.engine.optuna_file import OptunaFile, _Writer
-from tuning.engine.progress import Recording, SearchProgress
+from tuning.engine.progress import SearchProgress
 from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import Stopping
-from tuning.events.ledger import Ledger, hold
+from tuning.events.log import EventLog, hold
+from tuning.events.projector import Projector
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
-from tuning.tracking.recording import JOURNAL_FOLDER, StudyRecorder
-from tuning.tracking.run_messages import Runs
+from tuning.tracking.optuna_projection import OptunaProjection
+from tuning.tracking.recording import Recording
 from tuning.tracking.store import open_store
+from tuning.tracking.study_projection import StudyProjection
 
-FILES = ("ledger.jsonl", "optuna.log", "record", "tune")
+FILES = ("events.jsonl", "optuna.log", "tune")
 VALUE = OBJECTIVES[DEFAULT_OBJECTIVE].value
 LINES = 20
 """How many lines are printed at most."""
@@ -194,10 +195,12 @@ class Clock:
         for name in names:
             setattr(owner, name, self._timed(part, getattr(owner, name)))
 
-    def watch_thread(self, part, owner, name):
+    def watch_thread(self, part, owner, *names):
         """Take the processor time of what a thread of its own does."""
-        function = getattr(owner, name)
+        for name in names:
+            setattr(owner, name, self._timed_thread(part, getattr(owner, name)))
 
+    def _timed_thread(self, part, function):
         def timed(*arguments):
             before = time.thread_time()
             try:
@@ -205,7 +208,7 @@ class Clock:
             finally:
                 self.threads[part] += time.thread_time() - before
 
-        setattr(owner, name, timed)
+        return timed
 
     def _timed(self, part, function):
         def timed(*arguments, **named):
@@ -228,7 +231,7 @@ class Clock:
         self._since = now
 
 
-PARTS = ("sampler", "scheduler", "ledger", "recorder", "progress", "snapshot", "waiting", "Tune")
+PARTS = ("sampler", "scheduler", "log", "progress", "snapshot", "waiting", "Tune")
 THREADS = ("MLflow", "Optuna")
 
 
@@ -238,24 +241,23 @@ def watched(clock):
     clock.watch("snapshot", TuneController, "checkpoint")
     clock.watch("sampler", Proposer, "propose", "take")
     clock.watch("scheduler", Stopping, "should_stop", "take")
-    clock.watch("ledger", Ledger, "add")
-    clock.watch("recorder", Recording, "take")
+    clock.watch("log", EventLog, "append")
     clock.watch("progress", StudySearcher, "suggest")
     names = ("start", "result", "complete", "error")
     clock.watch("progress", SearchProgress, *(f"on_trial_{n}" for n in names), "on_step_end")
     clock.watch("waiting", ray, "wait")
-    clock.watch_thread("MLflow", Runs, "send")
-    clock.watch_thread("Optuna", _Writer, "write")
+    clock.watch_thread("MLflow", StudyProjection, "take", "flush")
+    clock.watch_thread("Optuna", OptunaProjection, "take", "mark")
 
 
 class Lines:
     """Prints a line whenever so many more trials have ended."""
 
-    def __init__(self, clock, every, recorder):
-        self.clock, self.every, self.recorder = clock, every, recorder
+    def __init__(self, clock, every, log, recording):
+        self.clock, self.every, self.log, self.recording = clock, every, log, recording
         self.ended, self.before = 0, self._state()
         parts = "".join(part.rjust(10) for part in PARTS)
-        rest = "".join(name.rjust(9) for name in (*THREADS, "queued"))
+        rest = "".join(name.rjust(9) for name in (*THREADS, "MB wait"))
         print(f"{'trials':>13s} {'ms/trial':>8s}{parts}{rest}{'MB':>7s}", flush=True)
 
     def __call__(self, event):
@@ -271,16 +273,15 @@ class Lines:
         cells = "".join(f"{took[part]:10.2f}" for part in PARTS)
         trials = f"{self.ended - self.every:6d}-{self.ended:<7d}{took['all']:9.2f}"
         threads = "".join(f"{took[thread]:9.2f}" for thread in THREADS)
-        print(f"{trials}{cells}{threads}{self._undelivered():9d}{memory_mb():7.0f}", flush=True)
+        print(f"{trials}{cells}{threads}{self.undelivered():9.1f}{memory_mb():7.0f}", flush=True)
 
     def _state(self):
         spent = {part: self.clock.seconds[part] for part in PARTS}
         threads = {thread: self.clock.threads[thread] for thread in THREADS}
         return {**spent, **threads, "all": time.perf_counter()}
 
-    def _undelivered(self):
-        delivery = self.recorder._writer._outbox._delivery
-        return len(delivery._inbox) + len(delivery._backlog)
+    def undelivered(self):
+        return (self.log.end - self.recording._projector.end) / 1e6
 
 
 def memory_mb():
@@ -322,29 +323,27 @@ def search(arguments, curves):
     uri = arguments.tracking_uri or f"sqlite:///{arguments.folder}/mlflow.db"
     clock = Clock(time.thread_time if arguments.processor else time.perf_counter)
     watched(clock)
-    with hold(arguments.folder / "scale") as ledger:
-        ledger.begin({"simulated": True})
+    with hold(arguments.folder / "scale") as log:
         description = study.describe_study(settings, data, "replayed", share, "simulated nodes")
         open_store(uri)
-        recorder = StudyRecorder.open(uri, description, ledger.folder / JOURNAL_FOLDER)
-        lines = Lines(clock, max(1, arguments.trials // LINES), recorder)
+        base = study.base_settings(settings, data.name).as_dict()
+        recording = Recording.of_study(uri, log, description, hyperparameters=base)
+        lines = Lines(clock, max(1, arguments.trials // LINES), log, recording)
         started, cpu = time.perf_counter(), time.process_time()
         SearchProgress._say = lambda self, line: None
         replayed = SimpleNamespace(name=data.name, curves=curves)
         interrupt = interrupts.Interrupt()
-        with OptunaFile(
-            ledger.folder, description, settings.space, patience=settings.patience,
-            run_id=recorder.study_run_id, run_of=recorder.run_of,
-        ) as optuna_file:  # fmt: skip
+        optuna_file = OptunaProjection(
+            log, patience=settings.patience, run_id=recording.run_id, run_of=recording.run_of
+        )
+        with Projector(log, optuna_file):
             outcome = study.run_study(
-                settings, data.name, ray.put(replayed), share, recorder, ledger, interrupt,
-                StatusLine(), [optuna_file.take, lines],
-            )  # fmt: skip
+                settings, data.name, ray.put(replayed), share, log, interrupt, StatusLine(), [lines]
+            )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        waiting = lines._undelivered()
+        waiting = lines.undelivered()
         closing = time.perf_counter()
-        recorder._writer.deadline_of = lambda status: 3600.0
-        recorder.close()
+        recording.close(deadline_seconds=3600)
         closing = time.perf_counter() - closing
     _report(arguments, outcome, seconds, cpu, waiting, closing)
     return outcome
@@ -355,8 +354,8 @@ def _report(arguments, outcome, seconds, cpu, waiting, closing):
     print(
         f"{arguments.trials} trials, {arguments.workers} at once on {arguments.nodes} nodes, "
         f"{arguments.sampler}, {arguments.scheduler}: {seconds:.0f} s, {cpu:.0f} s of processor "
-        f"time of the driver; {dict(outcome.counts)}; {waiting} messages waited at the end and "
-        f"were delivered in {closing:.0f} s; MB of files: {sizes}"
+        f"time of the driver; {dict(outcome.counts)}; {waiting:.1f} MB of the log waited at the "
+        f"end and were delivered in {closing:.0f} s; MB of files: {sizes}"
     )
 
 

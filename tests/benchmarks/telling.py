@@ -9,7 +9,7 @@ import statistics
 from optuna.trial import TrialState
 from replay import TableProposer
 
-from tuning.events.ledger import EpochDone
+from tuning.events.event import EpochDone
 
 PATIENCE = 10
 FEWEST = 5

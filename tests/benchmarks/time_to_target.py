@@ -115,7 +115,7 @@ def mean_seconds(trials, target):
 
 
 def searched(arguments, data, seed, enough):
-    """Return whenever the ledger of our search held a better epoch than before, until enough."""
+    """Return whenever the log of our search held a better epoch than before, until enough."""
     options = [
         "--study", "ours", "--max-epochs", str(arguments.epochs), "--trials", "1000",
         "--time-budget", f"{arguments.seconds:.0f}s", "--seed", str(seed),
@@ -125,14 +125,14 @@ def searched(arguments, data, seed, enough):
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
         search = started([str(SEARCH), *data, *options], folder)
-        ledger = Path(folder, "ray_results", "ours", "ledger.jsonl")
+        log = Path(folder, "ray_results", "ours", "events.jsonl")
         try:
             while (
                 reached[-1].score < enough
                 and search.poll() is None
                 and time.monotonic() - begun < arguments.seconds
             ):
-                best = best_of(ledger)
+                best = best_of(log)
                 if best > reached[-1].score:
                     reached.append(Reached(time.monotonic() - begun, best))
                 time.sleep(0.2)
@@ -172,10 +172,10 @@ def started(command, folder):
     )
 
 
-def best_of(ledger):
-    if not ledger.exists():
+def best_of(log):
+    if not log.exists():
         return 0.0
-    lines = ledger.read_text().split("\n")[:-1]
+    lines = log.read_text().split("\n")[:-1]
     return 100 * max((json.loads(line).get("score", 0.0) for line in lines), default=0.0)
 
 

@@ -17,7 +17,8 @@ from tuning.cli.outcome import outcome as ending
 from tuning.cli.resumption import resume_command
 from tuning.cli.write_report import page_of
 from tuning.engine.study import Study, StudyOutcome
-from tuning.events.ledger import Ledger
+from tuning.events.event import Completed
+from tuning.events.log import EventLog
 from tuning.tracking.recorded_studies import read_study
 from tuning.tracking.store import URI_VARIABLE
 
@@ -26,7 +27,7 @@ def finish(
     outcome: StudyOutcome,
     options: argparse.Namespace,
     study: Study,
-    ledger: Ledger,
+    log: EventLog,
     uri: str,
 ) -> int:
     """Print how a search ended, and do what follows it; return the exit code.
@@ -35,7 +36,7 @@ def finish(
         outcome: How it ended.
         options: All options of the search.
         study: What was searched.
-        ledger: The study's; it is marked complete when everything was done.
+        log: The study's; it is marked complete when everything was done.
         uri: The tracking store.
     """
     resume = resume_command(options.storage, study.name)
@@ -67,7 +68,7 @@ def finish(
         return INTERRUPTED
     _print_end(options, study, uri)
     if code == 0:
-        ledger.add_complete()
+        log.append(Completed())
     return code or report
 
 

@@ -13,7 +13,9 @@ from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings
-from tuning.tracking.recording import deliver_waiting_for, read_trials
+from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.recording import recorded_final
 
 
 def confirm_study(options: argparse.Namespace) -> int:
@@ -35,7 +37,9 @@ def confirm_study(options: argparse.Namespace) -> int:
         need=need_of_any(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
     )
     with StatusLine() as line:
-        confirm(ranked, draws, share, uri, options.storage, line)
+        confirm(
+            ranked, draws, share, lambda about: recorded_final(uri, about, options.storage), line
+        )
     if not options.brief:
         trials = read_trials(uri, data.name, options.study)
         why = select(trials, data_digest=data.digest, model=options.model).why

@@ -46,7 +46,7 @@ def reproduce_paper(options: argparse.Namespace) -> int:
         flush=True,
     )
     evidence = Evidence(setup, test, {}, image_names, options.images)
-    with PaperRecorder.open(uri, _describe(data, setup, source.origin, share.device)) as recorder:
+    with PaperRecorder(uri, _describe(data, setup, source.origin, share.device)) as recorder:
         print(f"to look at it: {recorder.location}", flush=True)
         outcomes = run_trainings(trainings, data, test, share)
         failed = publish_all(experiments, outcomes, evidence, folder, recorder)

@@ -16,7 +16,8 @@ from mianet.data.search_data import SearchData
 from mianet.errors import InputError
 from tuning.cli.search_options import RESUMABLE
 from tuning.engine.study import Study
-from tuning.events.ledger import LEDGER_FILE, Ledger, hold
+from tuning.events.event import Opened
+from tuning.events.log import LOG_FILE, EventLog, hold, waiting_in
 from tuning.spec.choices import MIANET
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import code_digest
@@ -44,56 +45,54 @@ def check_not_started(storage: Path, study: str) -> None:
     Raises:
         InputError: It is; says how to go on with it.
     """
-    if (storage / study / LEDGER_FILE).exists():
-        with new_ledger(storage, study):
+    if (storage / study / LOG_FILE).exists():
+        with new_log(storage, study):
             pass
 
 
 @contextmanager
-def new_ledger(storage: Path, study: str) -> Iterator[Ledger]:
-    """Hold the ledger of a study that begins.
+def new_log(storage: Path, study: str) -> Iterator[EventLog]:
+    """Hold the log of a study that begins.
 
     Raises:
         InputError: It was begun before, or another process has just begun it.
     """
-    with hold(storage / study) as ledger:
-        if ledger.exists:
+    with hold(storage / study) as log:
+        if log.state.opening:
             raise InputError(
                 f"the study {study} was started before; to go on with it: "
                 f"{resume_command(storage, study)} (or give another --study)"
             )
-        yield ledger
+        yield log
 
 
 @contextmanager
-def old_ledger(storage: Path, study: str) -> Iterator[Ledger]:
-    """Hold the ledger of a study that was begun.
+def old_log(storage: Path, study: str) -> Iterator[EventLog]:
+    """Hold the log of a study that was begun.
 
     Raises:
-        InputError: There is no such study; another process is at it; or its ledger is damaged.
+        InputError: There is no such study; another process is at it; or its log is damaged.
     """
     missing = InputError(
         f"--resume must name a study of the storage, but {study} is not in {storage}; say where "
         "it was started with --storage, or start it with --dataset and --study"
     )
-    if not (storage / study / LEDGER_FILE).exists():
+    if not (storage / study / LOG_FILE).exists():
         raise missing
-    with hold(storage / study) as ledger:
-        if not ledger.exists:
+    with hold(storage / study) as log:
+        if not log.state.opening:
             raise missing
-        yield ledger
+        yield log
 
 
 @contextmanager
-def begun(ledger: Ledger, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Note what the study is searched with; a new one that cannot start leaves no ledger."""
-    new = not ledger.exists
-    ledger.begin(settings)
+def name_left_free(log: EventLog) -> Iterator[None]:
+    """Delete the log of a new study that ends with an error before its first trial."""
     try:
         yield
     except BaseException:
-        if new and not ledger.has_events:
-            ledger.discard()
+        if not log.found and not log.state.trials and not waiting_in(log.folder):
+            log.discard()
         raise
 
 
@@ -115,7 +114,7 @@ def kept_settings(
     return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
 
 
-def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
+def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
     """Return the options that a study was started with, changed by those that are given now.
 
     Raises:
@@ -123,7 +122,7 @@ def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argpa
     """
     # There was no choice once.
     once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE, "warm_start": (), "warm_points": ()}
-    options = {**once, **ledger.settings["options"]}
+    options = {**once, **_settings(log)["options"]}
     options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
     if anew.get("trials", options["trials"]) < options["trials"]:
@@ -134,14 +133,16 @@ def as_started(ledger: Ledger, storage: Path, given: Mapping[str, Any]) -> argpa
     return argparse.Namespace(**{**options, **anew, "storage": storage, "resume": options["study"]})
 
 
-def nothing_left(ledger: Ledger, arguments: argparse.Namespace) -> bool:
+def nothing_left(log: EventLog, arguments: argparse.Namespace) -> bool:
     """Tell whether a study is complete and no more of it is asked for."""
-    options = ledger.settings["options"]
+    options = _settings(log)["options"]
     budget = ("trials", "time_budget")
-    return ledger.complete and all(getattr(arguments, name) == options[name] for name in budget)
+    return log.state.is_complete and all(
+        getattr(arguments, name) == options[name] for name in budget
+    )
 
 
-def check_unchanged(ledger: Ledger, data: SearchData) -> None:
+def check_unchanged(log: EventLog, data: SearchData) -> None:
     """Check that the study's trials so far and those to come can be compared.
 
     Other code gives a warning: what ended keeps its result.
@@ -149,7 +150,7 @@ def check_unchanged(ledger: Ledger, data: SearchData) -> None:
     Raises:
         InputError: The data are others.
     """
-    started = ledger.settings
+    started = _settings(log)
     if started["data_digest"] != data.digest:
         raise InputError(
             f"a study must go on with the data it was started with "
@@ -163,3 +164,12 @@ def check_unchanged(ledger: Ledger, data: SearchData) -> None:
             "results, the others go on with the new code",
             file=sys.stderr,
         )
+
+
+def _settings(log: EventLog) -> Mapping[str, Any]:
+    """Return what the study was last searched with."""
+    if not isinstance(log.state.opening, Opened):
+        raise InputError(
+            f"--resume must name a study, but {log.folder} is none; give the folder's name of one"
+        )
+    return log.state.opening.settings

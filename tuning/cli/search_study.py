@@ -22,13 +22,13 @@ from mianet.data.sources import is_path, open_source
 from tuning.cli.options import once, writable_folder
 from tuning.cli.resumption import (
     as_started,
-    begun,
     check_not_started,
     check_unchanged,
     kept_settings,
-    new_ledger,
+    name_left_free,
+    new_log,
     nothing_left,
-    old_ledger,
+    old_log,
     resume_command,
 )
 from tuning.cli.search_options import DEFAULTS
@@ -38,10 +38,10 @@ from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts
 from tuning.engine.execution_table import ExecutionTable
-from tuning.engine.optuna_file import OptunaFile
 from tuning.engine.study import (
     Study,
     StudyOutcome,
+    base_settings,
     check_data,
     describe_study,
     largest_settings,
@@ -49,21 +49,19 @@ from tuning.engine.study import (
     run_study,
 )
 from tuning.engine.trial import objective
-from tuning.events.ledger import Ledger
+from tuning.events.log import EventLog
+from tuning.events.projector import Projector
 from tuning.spec.models import MODELS
 from tuning.spec.records import StudyDescription
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import WarmPoint, warm_points
 from tuning.tracking.artifacts import record_files
-from tuning.tracking.recording import (
-    JOURNAL_FOLDER,
-    Links,
-    StudyRecorder,
-    check_new_study,
-    deliver_waiting_for,
-    read_earlier_study,
-)
+from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.optuna_projection import OptunaProjection
+from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
+from tuning.tracking.recording import Recording
 from tuning.tracking.store import open_store
+from tuning.tracking.views import Links
 
 
 @dataclass(frozen=True)
@@ -116,28 +114,28 @@ def search_study(given: Mapping[str, Any]) -> int:
     """
     with ExitStack() as stack:
         options = argparse.Namespace(**{**DEFAULTS, **given})
-        ledger = None
+        log = None
         if options.resume:
-            ledger = stack.enter_context(old_ledger(options.storage, options.resume))
-            options = as_started(ledger, options.storage, given)
+            log = stack.enter_context(old_log(options.storage, options.resume))
+            options = as_started(log, options.storage, given)
         study = _study(options)
-        if ledger and nothing_left(ledger, options):
+        if log and nothing_left(log, options):
             print(f"study {study.name} is complete; nothing is left to do", flush=True)
             return 0
-        plan = _plan(options, study, ledger)
+        plan = _plan(options, study, log)
         with ThreadPoolExecutor(1) as aside:
             tables = aside.submit(open_store, plan.uri)  # makes a new database while Ray starts
             connected, plan = _connect(plan)
             tables.result()
-        if not ledger:
+        if not log:
             check_new_study(plan.uri, plan.data.name, plan.study.name)
             writable_folder(plan.storage)
-            ledger = stack.enter_context(new_ledger(plan.storage, plan.study.name))
-        outcome = _run(plan, connected, ledger)
+            log = stack.enter_context(new_log(plan.storage, plan.study.name))
+        outcome = _run(plan, connected, log)
         # Loads what tables and reports need, which the first trial need not wait for.
         from tuning.cli.after_search import finish
 
-        return finish(outcome, plan.options, plan.study, ledger, plan.uri)
+        return finish(outcome, plan.options, plan.study, log, plan.uri)
 
 
 def _study(options: argparse.Namespace) -> Study:
@@ -174,7 +172,7 @@ def _new_name(dataset: str) -> str:
     return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _Plan:
+def _plan(options: argparse.Namespace, study: Study, log: EventLog | None) -> _Plan:
     """Load and check the data; add the configurations of earlier studies to a new study."""
     source = open_source(options.dataset, options.data_dir)
     data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
@@ -187,8 +185,8 @@ def _plan(options: argparse.Namespace, study: Study, ledger: Ledger | None) -> _
         flush=True,
     )
     uri = tracking_uri(options)
-    if ledger:
-        check_unchanged(ledger, data)
+    if log:
+        check_unchanged(log, data)
     elif options.warm_start:
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
@@ -226,45 +224,45 @@ def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
     return _Cluster(where, kept, share), dataclasses.replace(plan, data=data)
 
 
-def _run(plan: _Plan, connected: _Cluster, ledger: Ledger) -> StudyOutcome:
+def _run(plan: _Plan, connected: _Cluster, log: EventLog) -> StudyOutcome:
     """Run the trials, and record them."""
     study, uri, share = plan.study, plan.uri, connected.share
     deliver_waiting_for(plan.storage, uri)
     description = describe_study(study, plan.data, plan.data_source, share, connected.where)
-    journal = ledger.folder / JOURNAL_FOLDER
-    executions = ExecutionTable()
     with (
         interrupts.watching(resume_command(plan.storage, study.name)) as interrupt,
-        begun(ledger, kept_settings(plan.options, study, plan.data, uri)),
-        StudyRecorder.open(uri, description, journal, resume=True) as recorder,
-        OptunaFile(
-            ledger.folder,
-            description,
-            study.space,
-            patience=study.patience,
-            run_id=recorder.study_run_id,
-            run_of=recorder.run_of,
-        ) as optuna_file,
+        name_left_free(log),
     ):
-        print(*wrapped(_first_words(study, description, connected)), sep="\n", flush=True)
-        print(*_where(recorder.links), sep="\n", flush=True)
-        with StatusLine() as line:
-            outcome = run_study(
-                study,
-                plan.data.name,
-                connected.data,
-                share,
-                recorder,
-                ledger,
-                interrupt,
-                line,
-                [optuna_file.take, executions.take],
-            )
-        recorder.close("interrupted" if outcome.interrupted else "finished")
+        recording = Recording.of_study(
+            uri,
+            log,
+            description,
+            settings=kept_settings(plan.options, study, plan.data, uri),
+            hyperparameters=base_settings(study, plan.data.name).as_dict(),
+            device=share.device,
+        )
+        optuna_file = OptunaProjection(
+            log, patience=study.patience, run_id=recording.run_id, run_of=recording.run_of
+        )
+        with Projector(log, optuna_file), recording:
+            print(*wrapped(_first_words(study, description, connected)), sep="\n", flush=True)
+            print(*_where(recording.links), sep="\n", flush=True)
+            with StatusLine() as line:
+                outcome = run_study(
+                    study, plan.data.name, connected.data, share, log, interrupt, line
+                )
+    _record_executions(log, recording, uri)
+    return outcome
+
+
+def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
+    """Record the table of all figures of single executions."""
+    executions = ExecutionTable()
+    for event, _ in log.read():
+        executions.take(event)
     with tempfile.TemporaryDirectory() as folder:
         executions.write(Path(folder))
-        record_files(uri, recorder.study_run_id, Path(folder))
-    return outcome
+        record_files(uri, recording.run_id, Path(folder))
 
 
 def _where(links: Links) -> list[str]:

@@ -18,7 +18,8 @@ from tuning.finals.table import table
 from tuning.finals.training import FinalTrainings, Setup, need_of_trainings
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
-from tuning.tracking.recording import deliver_waiting_for, read_trials
+from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.recorded_trials import read_trials
 
 
 def train_and_test(options: argparse.Namespace) -> int:

@@ -16,8 +16,8 @@ from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.errors import RecordingError
 from tuning.tracking.artifacts import record_texts
+from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recording import deliver_waiting_for
 
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"

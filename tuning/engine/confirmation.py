@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import ray
 from scipy import stats
@@ -28,10 +28,19 @@ from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
 from tuning.compute.waiting import Tasks, Timed
+from tuning.events.event import Closed, SeedDone
+from tuning.events.log import Appendable
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.objectives import CALIBRATION, OBJECTIVES
-from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, RecordedTrial
-from tuning.tracking.recording import FinalDescription, FinalRecorder
+from tuning.spec.records import (
+    COMPUTE_SECONDS,
+    CONFIRMATION,
+    FinalDescription,
+    RecordedTrial,
+)
+
+Recorded: TypeAlias = Callable[[FinalDescription], AbstractContextManager[Appendable]]
+"""Opens the log of a confirmation, and sees to it that it is recorded."""
 
 MOST_CONTENDERS = 6
 """Configurations that are confirmed at most, beside the paper's."""
@@ -164,8 +173,7 @@ def confirm(
     trials: Sequence[RecordedTrial],
     draws: Draws,
     share: Share,
-    uri: str,
-    storage: Path,
+    recorded: Recorded,
     display: Display,
 ) -> None:
     """Run the contenders among the trials on fresh draws; record each in a run of its own.
@@ -177,8 +185,7 @@ def confirm(
         trials: Comparable trials, the best first.
         draws: The fresh draws.
         share: How executions share the cluster.
-        uri: The tracking store that the trials were read from.
-        storage: Folder of studies, where what is recorded waits until it is delivered.
+        recorded: Opens the log of a confirmation.
         display: Where a person follows it.
     """
     chosen = [_Contender(trial) for trial in contenders(trials)]
@@ -202,8 +209,8 @@ def confirm(
             if contender.timed:
                 numbers = list(contender.timed)
                 describe = _describe(contender.trial, draws, numbers, share)
-                with FinalRecorder.open(uri, describe, storage) as recorder:
-                    display.say(f"trial {contender.trial.number}: {contender.record(recorder)}")
+                with recorded(describe) as log:
+                    display.say(f"trial {contender.trial.number}: {contender.record(log)}")
     if not any(contender.timed for contender in chosen):
         display.say("nothing to do: they have been confirmed already")
 
@@ -271,20 +278,18 @@ class _Contender:
         ]
         return dict(zip(outcomes, (f[objective.metric] for f in figures), strict=True)), figures
 
-    def record(self, recorder: FinalRecorder) -> str:
+    def record(self, log: Appendable) -> str:
         """Record what the draws gave; return it in words."""
         prefix = OBJECTIVES[self.trial.objective].execution_prefix
         scores, figures = self._figures()
         for one in figures:
-            recorder.seed_finished(one)
-        recorder.close(
-            "failed" if self.diverged else "finished",
-            note="; ".join(self.diverged),
-            summary={
-                **{f"{prefix}{number}": score for number, score in scores.items()},
-                COMPUTE_SECONDS: sum(one.seconds for one in self.timed.values()),
-            },
-        )
+            log.append(SeedDone(one))
+        summary = {
+            **{f"{prefix}{number}": score for number, score in scores.items()},
+            COMPUTE_SECONDS: sum(one.seconds for one in self.timed.values()),
+        }
+        status = "failed" if self.diverged else "finished"
+        log.append(Closed(status, note="; ".join(self.diverged), summary=summary))
         if self.diverged:
             return f"diverged on {len(self.diverged)} of its fresh draws, {self.diverged[0]}"
         return (

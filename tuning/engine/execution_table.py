@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tuning.events.ledger import EpochDone, Event
+from tuning.events.event import EpochDone, Event
 
 TABLE_FILE = "executions.parquet"
 

@@ -1,64 +1,50 @@
-"""What happens in a running search, made known: to the ledger first, then to all who listen."""
+"""What happens in a running search, made known: to the log first, then to all who listen."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.tune import Callback
 
-from mianet.config import Settings
-from mianet.errors import InputError
 from tuning.compute.display import Display, time_words
 from tuning.compute.pace import Pace
 from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, TOO_LARGE, as_event
 from tuning.engine.searcher import StudySearcher
-from tuning.events.ledger import Ended, EpochDone, Event, Ledger, Proposed
+from tuning.events.event import Ended, Event
+from tuning.events.log import EventLog
+from tuning.events.state import State, TrialState
 from tuning.spec.records import PAPER
-from tuning.tracking.recording import StudyRecorder
 
 Listener = Callable[[Event], None]
 
 
-class Events:
-    """Passes on each event of a study, after it is on the disk.
+class Publisher:
+    """Passes on each event of a study, after it is in the log.
 
     Args:
-        ledger: Where events are kept.
+        log: Where events are kept.
         listeners: Who is told, in this order.
-
-    Attributes:
-        failure: Why the disk refused an event, if it did.
     """
 
-    def __init__(self, ledger: Ledger, listeners: Sequence[Listener]) -> None:
-        self._ledger = ledger
+    def __init__(self, log: EventLog, listeners: Sequence[Listener]) -> None:
+        self._log = log
         self._listeners = tuple(listeners)
-        self.failure: InputError | None = None
 
     def replay(self) -> None:
         """Tell the listeners of the past."""
-        for event in self._ledger.events:
+        for event, _ in self._log.read():
             self._tell(event)
 
     def publish(self, event: Event) -> None:
-        """Write an event to the ledger and tell the listeners.
-
-        Raises:
-            InputError: The disk refuses it; nobody was told.
-        """
-        try:
-            self._ledger.add(event)
-        except InputError as error:
-            self.failure = error
-            raise
+        """Append an event to the log and tell the listeners."""
+        self._log.append(event)
         self._tell(event)
 
     def _tell(self, event: Event) -> None:
@@ -67,132 +53,12 @@ class Events:
 
 
 @dataclass
-class Standing:
-    """A trial as the driver sees it.
-
-    Attributes:
-        proposed: What is tried.
-        status: ``running``, or how it ended.
-        epoch: Epochs reported.
-        score: Best so far.
-        best_epoch: Where that was.
-        reason: Why it ended.
-    """
-
-    proposed: Proposed
-    status: str = "running"
-    epoch: int = 0
-    score: float = math.nan
-    best_epoch: int = 0
-    reason: str = ""
-
-    @property
-    def number(self) -> int:
-        """Return the trial's number."""
-        return self.proposed.number
-
-    @property
-    def name(self) -> str:
-        """Return what the terminal calls it."""
-        return f"trial {self.number}" + (" (paper)" if self.proposed.origin == PAPER else "")
-
-
-class Standings:
-    """How the trials of a study stand.
-
-    What is asked after each event costs the same however many they are.
-
-    Attributes:
-        trials: All of them, by number.
-        best: The best so far, of those that did not diverge or break.
-    """
-
-    def __init__(self) -> None:
-        self.trials: dict[int, Standing] = {}
-        self.best: Standing | None = None
-        self._running: dict[int, Standing] = {}
-        self._counts: Counter[str] = Counter()
-
-    def take(self, event: Event) -> None:
-        """Learn what happened."""
-        if isinstance(event, Proposed):
-            standing = self.trials[event.number] = self._running[event.number] = Standing(event)
-            self._counts[standing.status] += 1
-            return
-        standing = self.trials[event.number]
-        if isinstance(event, EpochDone):
-            standing.epoch = event.epoch
-            standing.score, standing.best_epoch = event.score, event.best_epoch
-            self.best = max(filter(_has_score, (self.best, standing)), key=_merit, default=None)
-        else:
-            self._running.pop(event.number, None)
-            self._counts.subtract([standing.status])
-            self._counts[event.status] += 1
-            standing.status, standing.reason = event.status, event.reason
-            if standing is self.best and not _has_score(standing):
-                self.best = max(filter(_has_score, self.trials.values()), key=_merit, default=None)
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Return how many trials have each status."""
-        return +self._counts
-
-    @property
-    def running(self) -> list[Standing]:
-        """Return the trials that have not ended."""
-        return list(self._running.values())
-
-
-def _has_score(standing: Standing | None) -> TypeGuard[Standing]:
-    return (
-        standing is not None
-        and standing.status not in ("infeasible", "failed")
-        and math.isfinite(standing.score)
-    )
-
-
-def _merit(standing: Standing) -> tuple[float, int]:
-    return standing.score, -standing.number
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Tells the recorder what happened; of what it has recorded already it takes no notice.
-
-    Attributes:
-        recorder: Where the study is recorded.
-        settings: The hyperparameters that are not searched.
-        device: Where trials train.
-    """
-
-    recorder: StudyRecorder
-    settings: Settings
-    device: str
-
-    def take(self, event: Event) -> None:
-        """Record what happened."""
-        trial = f"{event.number:05d}"
-        if isinstance(event, Proposed):
-            self.recorder.trial_started(
-                trial,
-                event.number,
-                self.settings.replace(**event.configuration).as_dict(),
-                origin=event.origin,
-                device=self.device,
-            )
-        elif isinstance(event, EpochDone):
-            self.recorder.epoch_finished(trial, event.epoch, event.metrics)
-        else:
-            self.recorder.trial_ended(trial, event.status, reason=event.reason)
-
-
-@dataclass
 class SearchProgress(Callback):
     """Turns what Ray Tune says into events, and shows them: a line a trial, and the status.
 
     Attributes:
         publish: Makes an event known.
-        standings: How the trials stand.
+        state: How the trials stand.
         trials: Trials of the budget.
         max_epochs: Most epochs of a trial.
         searcher: Hands out trials, some of them once more.
@@ -204,7 +70,7 @@ class SearchProgress(Callback):
     """
 
     publish: Listener
-    standings: Standings
+    state: State
     trials: int
     max_epochs: int
     searcher: StudySearcher
@@ -219,7 +85,7 @@ class SearchProgress(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled, as Ray Tune pickles its callbacks."""
-        unpicklable = ("publish", "standings", "searcher", "display")
+        unpicklable = ("publish", "state", "searcher", "display")
         return {**self.__dict__, **dict.fromkeys(unpicklable)}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -237,20 +103,22 @@ class SearchProgress(Callback):
         **info: Any,
     ) -> None:
         """Make an epoch known, unless it is repeated by a worker that took its trial up again."""
-        standing = self._of(trial)
+        known = self._of(trial)
+        if known.status != "running":
+            return
         if INFEASIBLE in result:
-            self._end(standing, "infeasible", result[INFEASIBLE])
+            self._end(known, "infeasible", result[INFEASIBLE])
         elif BROKEN in result:
-            self._end(standing, "failed", result[BROKEN])
+            self._end(known, "failed", result[BROKEN])
         elif TOO_LARGE in result:
-            self.too_large[standing.number] = result[TOO_LARGE]
-        elif result[EPOCH] > standing.epoch:
+            self.too_large[known.number] = result[TOO_LARGE]
+        elif result[EPOCH] > known.epoch:
             self.publish(as_event(trial, result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Make known how a trial ended."""
-        standing = self._of(trial)
-        self._end(standing, *well_ended(standing, self.max_epochs))
+        known = self._of(trial)
+        self._end(known, *well_ended(known, self.max_epochs))
         trial.run_metadata.metric_n_steps.clear()  # 35 kB of the last values that it averaged
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -258,29 +126,29 @@ class SearchProgress(Callback):
 
         A node that its cloud takes back is nothing the trial could be blamed for, and counts not.
         """
-        standing, reason = self._of(trial), _reason(trial)
-        if standing.status != "running":
+        known, reason = self._of(trial), _reason(trial)
+        if known.status != "running":
             return
-        if too_large := self.too_large.pop(standing.number, ""):
-            self.searcher.with_whole_gpu(standing.proposed)
-            self._say(f"{standing.name} is tried again with a whole GPU: {too_large}")
+        if too_large := self.too_large.pop(known.number, ""):
+            self.searcher.with_whole_gpu(known.proposed)
+            self._say(f"{_name(known)} is tried again with a whole GPU: {too_large}")
             return
-        tried = self.retries[standing.number] + (not _was_preempted(trial))
+        tried = self.retries[known.number] + (not _was_preempted(trial))
         if tried > self.most_retries:
-            self._end(standing, "failed", f"{reason}, {tried} times")
+            self._end(known, "failed", f"{reason}, {tried} times")
             return
-        self.retries[standing.number] = tried
-        self.searcher.again(standing.proposed)
+        self.retries[known.number] = tried
+        self.searcher.again(known.proposed)
         self._say(
-            f"{standing.name} goes on from its checkpoint, retry {tried} of {self.most_retries}: "
+            f"{_name(known)} goes on from its checkpoint, retry {tried} of {self.most_retries}: "
             f"{reason}"
         )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Show the status."""
-        counts = self.standings.counts
+        counts = self.state.counts
         done = counts.total() - counts["running"]
-        best = self.standings.best
+        best = self.state.best
         words = [
             f"{done}/{self.trials}",
             f"{counts['running']} running",
@@ -297,30 +165,30 @@ class SearchProgress(Callback):
         budget = max(0.0, self.seconds - (time.monotonic() - self.started))
         return budget if remaining is None else min(budget, remaining)
 
-    def _of(self, trial: Any) -> Standing:
-        return self.standings.trials[trial.config[NUMBER]]
+    def _of(self, trial: Any) -> TrialState:
+        return self.state.trials[trial.config[NUMBER]]
 
-    def _end(self, standing: Standing, status: str, reason: str) -> None:
-        if standing.status != "running":
+    def _end(self, known: TrialState, status: str, reason: str) -> None:
+        if known.status != "running":
             return
-        self.publish(Ended(standing.number, status, reason))
-        self.pace.ended(standing.number)
-        done = len(self.standings.trials) - len(self.standings.running)
+        self.publish(Ended(known.number, status, reason))
+        self.pace.ended(known.number)
+        done = len(self.state.trials) - len(self.state.running)
         outcome = (
-            f"{self.symbol} {100 * standing.score:5.2f}"
-            if status in ("finished", "stopped_early") and standing.best_epoch
+            f"{self.symbol} {100 * known.score:5.2f}"
+            if status in ("finished", "stopped_early") and known.best_epoch
             else reason
         )
         width = len(str(self.trials))  # below each other, lines are read as columns
-        epochs = f"{standing.epoch:{len(str(self.max_epochs))}} epoch{'s' * (standing.epoch != 1)}"
+        epochs = f"{known.epoch:{len(str(self.max_epochs))}} epoch{'s' * (known.epoch != 1)}"
         self._say(
-            f"{done:{width}}/{self.trials} trial {standing.number:{width}}"
-            f"{' (paper)' * (standing.proposed.origin == PAPER)} {status.replace('_', ' ')} "
+            f"{done:{width}}/{self.trials} trial {known.number:{width}}"
+            f"{' (paper)' * (known.proposed.origin == PAPER)} {status.replace('_', ' ')} "
             f"after {epochs}: {outcome}{self._best_words()}"
         )
 
     def _best_words(self) -> str:
-        best = self.standings.best
+        best = self.state.best
         return f", best {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
@@ -328,14 +196,19 @@ class SearchProgress(Callback):
         self.display.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
 
 
-def well_ended(standing: Standing, max_epochs: int) -> tuple[str, str]:
+def _name(trial: TrialState) -> str:
+    """Return what the terminal calls a trial."""
+    return f"trial {trial.number}" + (" (paper)" if trial.proposed.origin == PAPER else "")
+
+
+def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
     """Return status and reason of a trial that ran all its epochs or was stopped before."""
-    if standing.epoch >= max_epochs:
+    if trial.epoch >= max_epochs:
         return "finished", ""
-    stale = standing.epoch - standing.best_epoch
+    stale = trial.epoch - trial.best_epoch
     return (
         "stopped_early",
-        f"stopped after epoch {standing.epoch}, {stale} epochs after its best",
+        f"stopped after epoch {trial.epoch}, {stale} epochs after its best",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tuning.events.ledger import EpochDone
+from tuning.events.event import EpochDone
 
 SCORE = "score"
 """The best of a trial's curve so far, see ``objectives``."""

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from tuning.engine.results import CONFIGURATION, NUMBER, WHOLE_GPU
 from tuning.engine.samplers import SAMPLERS
-from tuning.events.ledger import Ended, EpochDone, Event, Proposed
+from tuning.events.event import Ended, EpochDone, Event, Proposed
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.spec.records import PAPER, SELECTABLE
 from tuning.spec.warm_start import WarmPoint, warm_seed
@@ -88,7 +88,7 @@ class Proposer:
                 self._values[event.number] = self._values_of(event)
         elif isinstance(event, Ended):
             self._tell(event)
-        elif event.number == self._proposed:
+        elif isinstance(event, Proposed) and event.number == self._proposed:
             if event.origin == PAPER:
                 self._paper_at = event.number
             again = self.propose()
@@ -222,14 +222,14 @@ class StudySearcher(Searcher):
         return True
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the ledger holds all."""
+        """Save nothing: the event log holds all."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing: the ledger holds all."""
+        """Restore nothing: the event log holds all."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Save nothing: the ledger holds all."""
+        """Save nothing: the event log holds all."""
 
     def get_state(self) -> dict[str, Any]:
-        """Return nothing: the ledger holds all."""
+        """Return nothing: the event log holds all."""
         return {}

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tuning.events.ledger import EpochDone, Event, Proposed
+from tuning.events.event import Ended, EpochDone, Event, Proposed
 from tuning.spec.records import PAPER
 
 History: TypeAlias = Mapping[int, Sequence[float]]
@@ -144,7 +144,7 @@ class Stopping:
                 self.spared = event.number
         elif isinstance(event, EpochDone):
             self._learn(event)
-        else:
+        elif isinstance(event, Ended):
             self.stopped.discard(event.number)
             self._epochs.pop(event.number, None)
 

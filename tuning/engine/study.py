@@ -28,28 +28,22 @@ from tuning.compute.pace import Pace
 from tuning.engine import deaths
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
-from tuning.engine.progress import (
-    Events,
-    Listener,
-    Recording,
-    SearchProgress,
-    Standings,
-    well_ended,
-)
+from tuning.engine.progress import Listener, Publisher, SearchProgress, well_ended
 from tuning.engine.results import SCORE, WHOLE_GPU
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import SCHEDULERS, Stopping
 from tuning.engine.trial import Plan, objective
 from tuning.engine.tune_scheduler import StoppingScheduler
-from tuning.events.ledger import Ended, Event, Ledger, Proposed
+from tuning.events.event import Closed, Ended, Event, Proposed
+from tuning.events.log import EventLog
+from tuning.events.state import State
 from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 from tuning.spec.records import StudyDescription, listed
 from tuning.spec.space import contains
 from tuning.spec.warm_start import WarmPoint
-from tuning.tracking.recording import StudyRecorder
 
 MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
@@ -241,15 +235,14 @@ def run_study(
     dataset: str,
     data: ray.ObjectRef,
     share: Share,
-    recorder: StudyRecorder,
-    ledger: Ledger,
+    log: EventLog,
     interrupt: Interrupt,
     display: Display,
     listeners: Sequence[Listener] = (),
 ) -> StudyOutcome:
-    """Run a search, or what is left of it, on the connected Ray; record it as it goes.
+    """Run a search, or what is left of it, on the connected Ray; log it as it goes.
 
-    All who take part are first told what the ledger knows. So they stand where they stood when the
+    All who take part are first told what the log knows. So they stand where they stood when the
     last process ended, however that was, and go on from there.
 
     Args:
@@ -257,28 +250,27 @@ def run_study(
         dataset: What it is searched on.
         data: Its ``SearchData``, in Ray's object store: one copy a node.
         share: How trials share the cluster.
-        recorder: Where to record; it is left open.
-        ledger: What happened so far; its folder also keeps checkpoints and Ray Tune's own state.
+        log: What happened so far, this process's opening last; it is closed at the end. Its folder
+            also keeps checkpoints and Ray Tune's own state.
         interrupt: Says when to stop.
         display: Where a person follows the search.
         listeners: Who is told of all that happens, beside those who take part.
-
-    Raises:
-        InputError: The ledger cannot be written.
     """
-    started = time.monotonic()
+    started, seconds_before = time.monotonic(), log.state.seconds
     _quieten()
-    parts = _parts(study, dataset, share, recorder, ledger.folder, listeners)
-    events = _catch_up(study, ledger, parts)
-    counts = parts.standings.counts
+    parts = _parts(study, dataset, log, listeners)
+    publisher = _catch_up(study, parts)
+    counts = log.state.counts
     left = _Left(
         trials=study.trials - counts.total() + counts["running"],
-        seconds=study.time_budget and study.time_budget - ledger.seconds_before,
+        seconds=study.time_budget and study.time_budget - seconds_before,
     )
     if left.trials > 0 and (left.seconds is None or left.seconds > 0):
-        _fit(_tuner(study, data, share, parts, events, left, interrupt, display), events)
-    counts = parts.standings.counts
+        with deaths.for_want_of_memory():
+            _tuner(study, data, share, parts, publisher, left, interrupt, display).fit()
+    counts = log.state.counts
     counts["interrupted"] = counts.pop("running", 0)
+    log.append(Closed("interrupted" if interrupt.asked else "finished"))
     seconds = time.monotonic() - started
     return StudyOutcome(
         counts=+counts,
@@ -294,24 +286,24 @@ class _Parts:
     """Who takes part in a search, beside Ray Tune."""
 
     settings: Settings
-    standings: Standings
+    log: EventLog
     proposer: Proposer
     stopping: Stopping
-    recording: Recording
-    folder: Path
     others: Sequence[Listener]
 
     @property
+    def state(self) -> State:
+        return self.log.state
+
+    @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.log.folder / "checkpoints"
 
     @property
     def listeners(self) -> list[Listener]:
         return [
-            self.standings.take,
             self.proposer.take,
             self.stopping.take,
-            self.recording.take,
             self.clean_up,
             *self.others,
         ]
@@ -333,9 +325,7 @@ class _Left:
 def _parts(
     study: Study,
     dataset: str,
-    share: Share,
-    recorder: StudyRecorder,
-    folder: Path,
+    log: EventLog,
     others: Sequence[Listener],
 ) -> _Parts:
     paper = paper_point(study, dataset)
@@ -351,27 +341,25 @@ def _parts(
     )
     return _Parts(
         settings=settings,
-        standings=Standings(),
+        log=log,
         proposer=proposer,
         stopping=Stopping(
             SCHEDULERS[study.scheduler](study.max_epochs),
             study.patience,
             spared=proposer.paper_at,
         ),
-        recording=Recording(recorder, settings, share.device),
-        folder=folder,
         others=others,
     )
 
 
-def _catch_up(study: Study, ledger: Ledger, parts: _Parts) -> Events:
+def _catch_up(study: Study, parts: _Parts) -> Publisher:
     """Tell all of the past; end the trials that were at their end when the last process ended."""
-    events = Events(ledger, parts.listeners)
-    events.replay()
-    for standing in parts.standings.running:
-        if standing.epoch >= study.max_epochs or standing.number in parts.stopping.stopped:
-            events.publish(Ended(standing.number, *well_ended(standing, study.max_epochs)))
-    return events
+    publisher = Publisher(parts.log, parts.listeners)
+    publisher.replay()
+    for trial in parts.state.running:
+        if trial.epoch >= study.max_epochs or trial.number in parts.stopping.stopped:
+            publisher.publish(Ended(trial.number, *well_ended(trial, study.max_epochs)))
+    return publisher
 
 
 def _tuner(
@@ -379,34 +367,23 @@ def _tuner(
     data: ray.ObjectRef,
     share: Share,
     parts: _Parts,
-    events: Events,
+    publisher: Publisher,
     left: _Left,
     interrupt: Interrupt,
     display: Display,
 ) -> tune.Tuner:
     def propose() -> Proposed | None:
-        if len(parts.standings.trials) >= study.trials:
+        if len(parts.state.trials) >= study.trials:
             return None
         proposed = parts.proposer.propose()
-        events.publish(proposed)
+        publisher.publish(proposed)
         return proposed
 
-    plan = Plan(
-        epochs=study.max_epochs,
-        executions=study.executions,
-        seed=study.seed,
-        settings=parts.settings,
-        threads=share.threads,
-        gpus=share.gpus,
-        device=share.device,
-        checkpoints=parts.checkpoints,
-        objective=study.goal,
-    )
-    unfinished = [standing.proposed for standing in parts.standings.running]
-    searcher = StudySearcher(unfinished, propose, lambda: bool(parts.standings.running))
+    unfinished = [trial.proposed for trial in parts.state.running]
+    searcher = StudySearcher(unfinished, propose, lambda: bool(parts.state.running))
     progress = SearchProgress(
-        events.publish,
-        parts.standings,
+        publisher.publish,
+        parts.state,
         study.trials,
         study.max_epochs,
         searcher,
@@ -418,7 +395,7 @@ def _tuner(
     )
     return tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(objective, data=data, plan=plan),
+            tune.with_parameters(objective, data=data, plan=_plan(study, share, parts)),
             _resources(share),
         ),
         tune_config=tune.TuneConfig(
@@ -433,7 +410,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(parts.folder),
+            storage_path=str(parts.log.folder),
             callbacks=[progress],
             stop=interrupt,
             verbose=0,
@@ -451,22 +428,26 @@ def _resources(share: Share) -> Callable[[Mapping[str, Any]], tune.PlacementGrou
     return of
 
 
+def _plan(study: Study, share: Share, parts: _Parts) -> Plan:
+    return Plan(
+        epochs=study.max_epochs,
+        executions=study.executions,
+        seed=study.seed,
+        settings=parts.settings,
+        threads=share.threads,
+        gpus=share.gpus,
+        device=share.device,
+        checkpoints=parts.checkpoints,
+        objective=study.goal,
+    )
+
+
 def _quieten() -> None:
     """Let nobody but us print."""
     os.environ.update(_TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-def _fit(tuner: tune.Tuner, events: Events) -> None:
-    try:
-        with deaths.for_want_of_memory():
-            tuner.fit()
-    except Exception:
-        if events.failure:  # Ray Tune passes on its text only
-            raise events.failure from None
-        raise
 
 
 def base_settings(study: Study, dataset: str) -> Settings:

@@ -14,16 +14,14 @@ from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult
 from mianet.inference.prediction import Classifier
+from tuning.events.event import Closed, SeedDone, TextAdded
+from tuning.events.log import Appendable
 from tuning.finals.training import SeedResult, Setup
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.spec.models import read_settings
-from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial
-from tuning.tracking.recording import (
-    FinalDescription,
-    FinalRecorder,
-    RegisteredModel,
-    register_model,
-)
+from tuning.spec.records import COMPUTE_SECONDS, FinalDescription, RecordedTrial, mean_and_sd
+from tuning.tracking.model_registry import RegisteredModel, register_model
+from tuning.tracking.recording import recorded_final
 
 
 @dataclass(frozen=True)
@@ -72,23 +70,22 @@ def record(
         RecordingError: Something did not reach the store.
     """
     description = _describe(role, trial, setup)
-    ended = []
-    with FinalRecorder.open(uri, description, storage) as recorder:
+    ended, figures = [], []
+    with recorded_final(uri, description, storage) as recording:
         for result in results:
             ended.append(result)
             if isinstance(result.outcome, FinalResult):
-                recorder.seed_finished(_figures(result.outcome, trial.calibration))
+                figures.append(_figures(result.outcome, trial.calibration))
+                recording.append(SeedDone(figures[-1]))
         trained = {r.seed: r.outcome for r in ended if isinstance(r.outcome, FinalResult)}
         if trained:
-            _add_files(recorder, trained, setup.test)
+            _add_files(recording, trained, setup.test)
         diverged = [str(r.outcome) for r in ended if isinstance(r.outcome, DivergedError)]
-        figures = recorder.close(
-            "failed" if diverged else "finished",
-            note="; ".join(diverged),
-            summary={COMPUTE_SECONDS: sum(one.seconds for one in ended)},
-        )
+        seconds = {COMPUTE_SECONDS: sum(one.seconds for one in ended)}
+        status = "failed" if diverged else "finished"
+        recording.append(Closed(status, note="; ".join(diverged), summary=seconds))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
-    return Tested(trial, figures, recorder.run_id, bool(diverged), classifier)
+    return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
 
 
 def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | None:
@@ -113,16 +110,14 @@ def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | No
     )
 
 
-def _add_files(
-    recorder: FinalRecorder, trained: Mapping[int, FinalResult], test: TestParts
-) -> None:
+def _add_files(log: Appendable, trained: Mapping[int, FinalResult], test: TestParts) -> None:
     """Record the confusion over all seeds, and each seed's seen-unseen curve."""
     names: Sequence[str] = test.class_names
     unseen_classes = set(test.unseen_classes.tolist())
     confusion = np.sum([result.confusion for result in trained.values()], axis=0)
     unseen = [position in unseen_classes for position in range(len(names))]
-    recorder.add_file(CONFUSION_FILE, confusion_text(confusion, names, unseen))
-    recorder.add_file(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()}))
+    log.append(TextAdded(CONFUSION_FILE, confusion_text(confusion, names, unseen)))
+    log.append(TextAdded(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()})))
 
 
 def _figures(result: FinalResult, calibration: float) -> dict[str, float]:

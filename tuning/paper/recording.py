@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
+from tuning.events.event import now_ms
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
+from tuning.spec.errors import RecordingError
+from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG
-from tuning.tracking.closing import Closing
-from tuning.tracking.run_messages import RunMessage, Runs, StartRun, now_ms
-from tuning.tracking.run_writer import (
-    CLOSE_DEADLINE_SECONDS,
-    RunWriter,
+from tuning.tracking.requests import (
+    LogDataset,
+    Request,
+    Runs,
+    StartRun,
     common_tags,
-    dataset_message,
-    end,
-    experiment_for,
+    ended,
     values,
 )
-from tuning.tracking.store import open_store
+from tuning.tracking.unlogged import UnloggedRuns
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LogFolder(RunMessage):
+class LogFolder(Request):
     """All files of a folder become artifacts of a run; sent again, they replace themselves."""
 
     folder: Path
@@ -57,80 +62,96 @@ class PaperDescription:
     device: str
 
 
-class PaperRecorder(Closing):
-    """Records one reproduction. As a context manager it leaves no run running."""
+class PaperRecorder:
+    """Records one reproduction. As a context manager it leaves no run running.
 
-    def __init__(self, writer: RunWriter, key: str, description: PaperDescription) -> None:
-        """Take over a run that has been created; use ``open``."""
-        self.run_id = writer.run_id
-        self._writer = writer
-        self._key = key
+    Args:
+        tracking_uri: The store.
+        description: What is known of the reproduction.
+
+    Attributes:
+        location: Where a person finds the run: an address, or the command that shows it.
+
+    Raises:
+        InputError: The store does not answer or cannot be written to; found in seconds.
+    """
+
+    def __init__(self, tracking_uri: str, description: PaperDescription) -> None:
+        self._key, setup = uuid.uuid4().hex, description.setup
         self._description = description
         self._failed: list[str] = []
-
-    @classmethod
-    def open(cls, tracking_uri: str, description: PaperDescription) -> Self:
-        """Find the store, and create the run ``paper``.
-
-        Raises:
-            InputError: The store does not answer or cannot be written to; found in seconds.
-        """
-        store = open_store(tracking_uri)
-        key, setup = uuid.uuid4().hex, description.setup
+        self._closed = False
         note = (
             "Tables and figures of the paper, each a run nested in this one with its data and its "
             f"pictures as artifacts. {setup.caption}."
         )
         tags = {**_tags(description), "kind": "paper", "status": "running", NOTE_TAG: note}
-        start = StartRun(key, f"paper ({setup.role})", now_ms(), tags)
-        writer = RunWriter(store, experiment_for(store, description.dataset), start)
-        writer.put(dataset_message(key, description, "reproduction"))
-        writer.put(values(key, params=_params(setup)))
-        return cls(writer, key, description)
-
-    @property
-    def location(self) -> str:
-        """Return where a person finds the run: an address, or the command that shows it."""
-        return self._writer.location
+        start = StartRun(self._key, f"paper ({setup.role})", now_ms(), tags)
+        self._runs = UnloggedRuns(tracking_uri, description.dataset, start)
+        self.location = self._runs.location
+        self._runs.put(
+            LogDataset(self._key, description, "reproduction"),
+            values(self._key, now_ms(), params=_params(setup)),
+        )
 
     def found(self, experiment: Experiment, findings: Findings, folder: Path) -> None:
         """Record what an experiment found; the folder's files become its artifacts."""
-        key = self._start(experiment, "\n\n".join(findings.text))
-        self._writer.put(values(key, metrics=findings.metrics, tags={"status": "finished"}))
-        self._writer.put(LogFolder(key, folder))
-        self._writer.put(end(key, "finished"))
+        key, now = self._start(experiment, "\n\n".join(findings.text)), now_ms()
+        self._runs.put(
+            values(key, now, metrics=findings.metrics, tags={"status": "finished"}),
+            LogFolder(key, folder),
+            ended(key, "finished", now),
+        )
 
     def failed(self, experiment: Experiment, reason: str) -> None:
         """Record that an experiment has nothing to show."""
         key = self._start(experiment, reason)
         self._failed.append(experiment.name)
-        self._writer.put(values(key, tags={"status": "failed", "reason": reason}))
-        self._writer.put(end(key, "failed"))
+        self._end(key, "failed", reason)
 
-    def close(
-        self,
-        status: str = "finished",
-        *,
-        note: str = "",
-        deadline_seconds: float = CLOSE_DEADLINE_SECONDS,
-    ) -> None:
-        """End the run, and deliver everything.
+    def close(self, status: str = "finished", *, note: str = "") -> None:
+        """End the run, and deliver everything. A second call does nothing.
 
         Args:
             status: ``finished``, ``failed`` or ``interrupted``.
             note: Why, for a person.
-            deadline_seconds: How long to wait for a store that does not answer.
 
         Raises:
             RecordingError: Something did not reach the store; says what and why.
         """
-        if self._writer.closed:
+        if self._closed:
             return
+        self._closed = True
         if self._failed and status == "finished":
             status, note = "failed", f"nothing to show: {', '.join(self._failed)}"
-        self._writer.put(values(self._key, tags={"status": status, "reason": note}))
-        self._writer.put(end(self._key, status))
-        self._writer.close(deadline_seconds)
+        self._end(self._key, status, note)
+        self._runs.close()
+
+    def __enter__(self) -> Self:
+        """Return the recorder."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close: as failed or interrupted where an exception ends the block."""
+        if error is None:
+            self.close()
+            return
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        try:
+            self.close(status, note=f"Ended by {type(error).__name__}: {error}")
+        except RecordingError as loss:  # what ends the work matters more
+            _logger.error("%s", loss)  # noqa: TRY400
+
+    def _end(self, key: str, status: str, note: str) -> None:
+        now = now_ms()
+        self._runs.put(
+            values(key, now, tags={"status": status, "reason": note}), ended(key, status, now)
+        )
 
     def _start(self, experiment: Experiment, text: str) -> str:
         key, setup = uuid.uuid4().hex, self._description.setup
@@ -140,9 +161,12 @@ class PaperRecorder(Closing):
             "experiment": experiment.name,
             NOTE_TAG: f"**{experiment.title}**\n\n{setup.caption}.\n\n{text}",
         }
-        self._writer.put(StartRun(key, experiment.name, now_ms(), tags, parent=self._key))
-        arms = {"arms": ", ".join(experiment.arms)}
-        self._writer.put(values(key, params={**_params(setup), **arms}))
+        params = {**_params(setup), "arms": ", ".join(experiment.arms)}
+        now = now_ms()
+        self._runs.put(
+            StartRun(key, experiment.name, now, tags, parent=self._key),
+            values(key, now, params=params),
+        )
         return key
 
 
@@ -159,6 +183,7 @@ def _tags(description: PaperDescription) -> dict[str, str]:
             protocol={},
             data_digest=description.data_digest,
         ),
+        **provenance_tags(),
     }
 
 

@@ -13,7 +13,7 @@ from mianet.errors import InputError
 from tuning.analysis.selection import Selection, select
 from tuning.paper.evidence import FULL, Setup
 from tuning.spec.records import RecordedTrial
-from tuning.tracking.recording import read_trials
+from tuning.tracking.recorded_trials import read_trials
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,49 @@ class StudyDescription:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinalDescription:
+    """Everything about a final training, or a confirmation, that is known before it.
+
+    Attributes:
+        kind: ``final``, or ``confirmation``.
+        role: Which configuration it is: ``selected``, ``paper``, or the trial's name.
+        dataset: Canonical name of the data set.
+        dataset_title: The name as it is printed.
+        data_digest: Digest (sha256, hex) of the data set's source.
+        data_source: Path of the source, or ``embedded``.
+        data_shape: Sizes by name, as of ``StudyDescription``.
+        hyperparameters: All of them.
+        epochs: How long each seed is trained.
+        seeds: One training each; of a confirmation the numbers of its draws.
+        study: Name of the study that the configuration is from.
+        study_run_id: That study's run, which this is nested in; empty for none.
+        source_run_id: The trial's run that the configuration is from; empty for none.
+        protocol: The protocol that the configuration was selected under.
+        objective: What the configuration was selected for; a name of ``OBJECTIVES``.
+        settings: What else decides the outcome.
+        device: Where it is trained.
+    """
+
+    role: str
+    kind: str = "final"
+    dataset: str
+    dataset_title: str
+    data_digest: str
+    data_source: str
+    data_shape: Mapping[str, int]
+    hyperparameters: Mapping[str, Any]
+    epochs: int
+    seeds: Sequence[int]
+    study: str = ""
+    study_run_id: str = ""
+    source_run_id: str = ""
+    protocol: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    device: str = ""
+    objective: str = DEFAULT_OBJECTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """A trial's configuration on draws that had no part in its selection.
 

@@ -27,7 +27,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 import mianet
 from mianet.errors import InputError
 from mianet.inference.prediction import GZSL, Classifier
-from tuning.tracking.run_writer import EXPERIMENT_PREFIX, refused_by
+from tuning.tracking.experiments import EXPERIMENT_PREFIX, refused_by
 from tuning.tracking.store import URI_VARIABLE, TrackingStore, open_store, reason_of
 
 # It tells that the example is checked; what is wrong with it is raised.

@@ -28,6 +28,7 @@ from tuning.spec.final_files import (
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
+from tuning.tracking.experiments import location_of, refused_by
 from tuning.tracking.recorded_trials import (
     check_named,
     confirmations_of,
@@ -36,7 +37,6 @@ from tuning.tracking.recorded_trials import (
     runs_of,
     trial_of,
 )
-from tuning.tracking.run_writer import location_of, refused_by
 from tuning.tracking.store import open_store
 from tuning.tracking.views import Links, links_to
 

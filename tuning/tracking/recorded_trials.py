@@ -24,7 +24,7 @@ from tuning.spec.records import (
     per_execution,
 )
 from tuning.spec.warm_start import EarlierStudy
-from tuning.tracking.run_writer import EXPERIMENT_PREFIX, experiment_name, refused_by
+from tuning.tracking.experiments import EXPERIMENT_PREFIX, experiment_name, refused_by
 from tuning.tracking.store import TrackingStore, open_store
 
 PARENT_TAG = "mlflow.parentRunId"

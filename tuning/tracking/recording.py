@@ -1,481 +1,296 @@
-"""Record a search in MLflow.
+"""Record a log in MLflow while it grows.
 
-A study is one parent run in the experiment of its data set; each trial is a run nested in it. The
-process that drives the search records, the workers never do. A call only puts a message on a list:
-a thread delivers them about once a second, so a slow or absent server holds nobody up.
-
-This module is the face of everything that talks to MLflow: reading back (``recorded_trials``),
-final trainings (``final_recording``), late delivery (``redelivery``) and the model registry
-(``model_registry``) are had from here.
+A study is one parent run in the experiment of its data set; each trial, confirmation and final
+training is a run nested in it. The process that drives the work records, the workers never do. What
+happens goes to the log; a thread tells MLflow about once a second, so a slow or absent server holds
+nobody up.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
-import math
+import contextlib
+import logging
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from mianet.errors import InputError
-from tuning.analysis.front import pareto_front
-from tuning.events.journal import JOURNAL_FOLDER, Journal
+from mlflow.entities import Experiment
+
+from mianet.addresses import without_credentials
+from tuning.events.event import Closed, Event, FinalStarted, Opened, Opening
+from tuning.events.log import EventLog, hold, waiting_in
+from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
-from tuning.spec.objectives import OBJECTIVES
-from tuning.spec.records import (
-    BEST_PREFIX,
-    EXECUTIONS_TAG,
-    FRONT_TAG,
-    LOG10_PREFIX,
-    NOTE_TAG,
-    PAPER,
-    SPACE_TAG,
-    STATUSES,
-    RecordedTrial,
-    StudyDescription,
-    canonical_json,
-    is_candidate,
-    means,
-    per_execution,
-)
-from tuning.spec.space import space_to_json
-from tuning.tracking import descriptions
-from tuning.tracking.closing import Closing
-from tuning.tracking.final_recording import FinalDescription, FinalRecorder
-from tuning.tracking.model_registry import RegisteredModel, register_model
-from tuning.tracking.recorded_trials import check_new_study, read_earlier_study, read_trials
-from tuning.tracking.redelivery import deliver_waiting, deliver_waiting_for
-from tuning.tracking.run_messages import (
-    ResumeRun,
-    RunMessage,
-    StartRun,
-    decoded,
-    now_ms,
-)
-from tuning.tracking.run_writer import (
-    RunWriter,
-    common_tags,
-    dataset_message,
-    end,
-    experiment_for,
-    experiment_name,
-    values,
-)
-from tuning.tracking.store import default_tracking_uri, open_store
-from tuning.tracking.study_memory import StudyMemory, TrialMemory, new_figures
+from tuning.spec.provenance import provenance_tags
+from tuning.spec.records import FinalDescription, StudyDescription, listed
+from tuning.tracking.experiments import experiment_for
+from tuning.tracking.final_projection import FinalProjection
+from tuning.tracking.run_projection import RunProjection
+from tuning.tracking.store import TrackingStore, open_store
+from tuning.tracking.study_projection import StudyProjection, trial_key
 from tuning.tracking.views import Links, links_to, save_view
 
-__all__ = [
-    "JOURNAL_FOLDER",
-    "FinalDescription",
-    "FinalRecorder",
-    "Links",
-    "RecordedTrial",
-    "RecordingError",
-    "RegisteredModel",
-    "StudyDescription",
-    "StudyRecorder",
-    "check_new_study",
-    "default_tracking_uri",
-    "deliver_waiting",
-    "deliver_waiting_for",
-    "experiment_name",
-    "read_earlier_study",
-    "read_trials",
-    "register_model",
-]
+HURRIED_CLOSE_SECONDS = 5.0
+"""How long an interrupted process waits for the store: the log keeps the rest."""
+
+DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_logger = logging.getLogger(__name__)
 
 
-_CUT_OFF = ("running", "interrupted")
-_BEGINNING = 3
-"""Messages that a new study begins with: its run, its data, its parameters."""
+class Recording:
+    """A log that is recorded. As a context manager it leaves no run running.
 
-_MAX_NONFINITE_LISTED = 50
-_NOTHING: Mapping[str, float] = MappingProxyType({})
-
-
-class StudyRecorder(Closing):
-    """Records one study. As a context manager it leaves no run running.
+    Args:
+        log: The log.
+        opening: What this process does with it; appended first.
+        projection: What the store is told of it.
+        store: The store.
+        experiment: The experiment there.
 
     Attributes:
-        study_run_id: MLflow's run of the study.
-        links: Where a person finds the study.
+        run_id: MLflow's run of what the log is about.
+
+    Raises:
+        InputError: The disk does not take the log, in which case a new one is deleted; or the store
+            does not accept the run, or does not have it any more.
     """
 
     def __init__(
         self,
-        writer: RunWriter,
-        description: StudyDescription,
-        recorded: Sequence[RunMessage],
-        links: Links,
+        log: EventLog,
+        opening: Opening,
+        projection: RunProjection,
+        store: TrackingStore,
+        experiment: Experiment,
     ) -> None:
-        """Take over a run that has been created or found again; use ``open``."""
-        self.study_run_id = writer.run_id
-        self.links = links
-        self._writer = writer
-        self._key = recorded[0].run
-        self._description = description
-        self._memory = StudyMemory()
-        for message in recorded:
-            self._memory.apply(message)
-        self._called: dict[str, TrialMemory] = {}
-        self._going_on: set[str] = set()
+        self._log, self._projection, self._store = log, projection, store
+        self._key = opening.key
+        self.run_id = self._begin(opening)
+        self._experiment = experiment
+        self._projector = Projector(log, projection)
+        self._projector.start()
+        self._closed = False
         atexit.register(self._close_at_exit)
 
     @classmethod
-    def open(
+    def of_study(
         cls,
         tracking_uri: str,
+        log: EventLog,
         description: StudyDescription,
-        journal: Path | None = None,
-        resume: bool = False,
+        *,
+        settings: Mapping[str, Any] = _NOTHING,
+        hyperparameters: Mapping[str, Any] = _NOTHING,
+        device: str = "",
     ) -> Self:
-        """Find the store, and create the study's run in the experiment of its data set.
+        """Open a study's log, and its run; a log with a study in it goes on in the same runs.
 
         Args:
             tracking_uri: The store.
+            log: The study's log.
             description: What is known of the study.
-            journal: Folder that keeps what is recorded until it is delivered, and what a later
-                process needs to go on with the study; None to keep it in memory only.
-            resume: Go on with the study of the journal, where there is one: its runs are found
-                again and are never created twice. What is told again of its trials is passed
-                over, so a caller need not know what had been recorded.
+            settings: What ``--resume`` needs.
+            hyperparameters: Those that all trials share, and the searched ones' defaults.
+            device: Where trials train.
 
         Raises:
-            InputError: The store does not answer or cannot be written to; found in seconds. Or
-                the journal is another process's, cannot be written, or does not fit: there is one
-                and ``resume`` is not asked for, or its study is not in the store.
+            InputError: The store does not answer or cannot be written to; found in seconds. Or the
+                log cannot be written, or its study is not in the store. A new log is deleted.
         """
         store = open_store(tracking_uri)
         experiment = experiment_for(store, description.dataset)
-        kept = Journal(journal) if journal else None
-        try:
-            recorded = _recorded(kept, resume=resume) if kept else []
-            start = _start_of(recorded, kept) if kept and recorded else _study_start(description)
-            save_view(store, experiment, description)
-            writer = RunWriter(store, experiment, start, kept)
-        except BaseException:
-            if kept:
-                kept.give_up()
-            raise
-        links = links_to(store, experiment, description.name)
-        recorder = cls(writer, description, recorded or [start], links)
-        recorder._begin(is_new=len(recorded) < _BEGINNING)
-        return recorder
+        opened = Opened(
+            key=log.state.opening.key if log.state.opening else uuid.uuid4().hex,
+            description=description,
+            tracking_uri=without_credentials(store.uri),
+            experiment=experiment.name,
+            provenance=provenance_tags(),
+            settings=settings,
+            hyperparameters=hyperparameters,
+            device=device,
+        )
+        save_view(store, experiment, description)
+        projection = StudyProjection(log, store, experiment.experiment_id)
+        return cls(log, opened, projection, store, experiment)
+
+    @classmethod
+    def of_final(
+        cls, tracking_uri: str, log: EventLog, description: FinalDescription, key: str
+    ) -> Self:
+        """Open the log of a final training or a confirmation, and its run; see ``of_study``."""
+        store = open_store(tracking_uri)
+        experiment = experiment_for(store, description.dataset)
+        started = FinalStarted(
+            key=key,
+            description=description,
+            tracking_uri=without_credentials(store.uri),
+            experiment=experiment.name,
+            provenance=provenance_tags(),
+        )
+        projection = FinalProjection(log, store, experiment.experiment_id)
+        return cls(log, started, projection, store, experiment)
+
+    @property
+    def links(self) -> Links:
+        """Return where a person finds the study."""
+        return links_to(self._store, self._experiment, self._name_of(self._key))
 
     def run_of(self, number: int) -> str:
         """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
-        return self._writer.known_run_id(f"{self._key}-{number:05d}")
+        return self._projection.runs.known_id_of(trial_key(self._key, number))
 
-    def trial_started(
-        self,
-        trial: str,
-        number: int,
-        hyperparameters: Mapping[str, Any],
-        *,
-        origin: str,
-        device: str = "",
-        worker: str = "",
-    ) -> None:
-        """Record that a trial starts; said again of the same trial, it goes on.
-
-        Args:
-            trial: What the caller calls it.
-            number: Its number in the study, from 0.
-            hyperparameters: All of them.
-            origin: Who proposed it: ``paper`` or the sampler's name.
-            device: Where it is trained, such as ``cpu`` or ``cuda:0 (H100)``.
-            worker: Host or process that trains it.
-        """
-        if trial in self._called:
-            return
-        self._going_on.add(trial)
-        if number in self._memory.trials:
-            self._called[trial] = self._attach(self._memory.trials[number], hyperparameters)
-            return
-        key = f"{self._key}-{number:05d}"
-        name = f"trial {number:03d} (paper)" if origin == PAPER else f"trial {number:03d}"
-        note = descriptions.trial_note(self._description, number, origin, hyperparameters)
-        tags = {
-            "kind": "trial",
-            "status": "running",
-            "number": str(number),
-            "origin": origin,
-            "device": device,
-            "worker": worker,
-            "trial_id": trial,
-            **_tags_of(self._description),
-            NOTE_TAG: note,
-        }
-        self._put(
-            StartRun(key, name, now_ms(), tags, parent=self._key),
-            dataset_message(key, self._description, "search"),
-            values(key, params=hyperparameters),
-        )
-        self._called[trial] = self._memory.trials[number]
-
-    def epoch_finished(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record an epoch's metrics; epochs count from 1.
-
-        Of single executions only the objective at the best epoch so far is, as a tag.
-
-        An epoch that the trial has recorded already is passed over: a trial that was set back to
-        a checkpoint repeats itself. NaN and infinity are not recorded as metrics, since they
-        break charts and comparisons; the tag ``nonfinite_metrics`` names them.
-        """
-        record = self._running(trial)
-        if epoch in record.epochs:
-            return
-        broken = [
-            f"{name} = {value} at epoch {epoch}"
-            for name, value in metrics.items()
-            if not math.isfinite(value)
-        ]
-        list_them = broken and len(record.nonfinite) < _MAX_NONFINITE_LISTED
-        tags = record.with_nonfinite(broken) if list_them else {}
-        if record.is_best(epoch, metrics):
-            tags |= {EXECUTIONS_TAG: json.dumps(per_execution(metrics, record.objective))}
-        self._go_on(record)
-        self._put(values(record.key, metrics=means(metrics), tags=tags, step=epoch))
-
-    def trial_ended(
-        self, trial: str, status: str, *, reason: str = "", summary: Mapping[str, float] = _NOTHING
-    ) -> None:
-        """Record how a trial ended; its score and best epoch follow from its epochs.
-
-        Args:
-            trial: What the caller calls it.
-            status: One of ``STATUSES``.
-            reason: Why, for a person.
-            summary: Further figures, such as seconds of training.
-        """
-        if status not in STATUSES:
-            raise ValueError(f"status must be one of {', '.join(STATUSES)}, but got {status!r}")
-        record = self._running(trial)
-        self._going_on.discard(trial)
-        if record.status != status:  # else nothing new was told of it since it was recorded
-            self._go_on(record)
-            self._end_trial(record, status, reason, summary)
-
-    def end_left_running(
-        self, status: str = "interrupted", reason: str = "Its process ended before it."
-    ) -> list[int]:
-        """End the trials that an earlier process left running and that have not gone on since.
-
-        ``close`` does so as well.
-
-        Returns:
-            Their numbers.
-        """
-        going_on = {self._called[trial].number for trial in self._going_on}
-        left = [
-            record
-            for number, record in sorted(self._memory.trials.items())
-            if record.status == "running" and number not in going_on
-        ]
-        for record in left:
-            self._end_trial(record, status, reason, _NOTHING)
-        return [record.number for record in left]
+    def append(self, event: Event) -> None:
+        """Append an event to the log."""
+        self._log.append(event)
 
     def close(
         self,
         status: str = "finished",
         *,
-        summary: Mapping[str, float] = _NOTHING,
         note: str = "",
+        summary: Mapping[str, float] = _NOTHING,
         deadline_seconds: float | None = None,
     ) -> None:
-        """End the study, and its trials that have not ended; deliver everything.
+        """End what is recorded, unless its log says that it has ended, and deliver everything.
 
         A second call does nothing.
 
         Args:
-            status: How the study ended: ``finished``, ``failed`` or ``interrupted``.
-            summary: Further figures of the study.
-            note: Markdown that is added to its description.
+            status: ``finished``, ``failed`` or ``interrupted``.
+            note: Why, or what else there is to say, for a person.
+            summary: Figures of all of it.
             deadline_seconds: How long to wait for a store that does not answer; by default a
-                minute, or a few seconds for an interrupted study whose journal keeps the rest.
+                minute, or a few seconds where it was interrupted.
 
         Raises:
             RecordingError: Something did not reach the store; says what and why.
         """
-        if self._writer.closed:
+        if self._closed:
             return
+        self._closed = True
         atexit.unregister(self._close_at_exit)
-        self._going_on.clear()
-        self.end_left_running(reason="The study ended before it.")
-        self._end_study(status, summary, note)
+        closed = self._log.state.closed or Closed(status, note, summary)
+        if closed is not self._log.state.closed:
+            self._log.append(closed)
         if deadline_seconds is None:
-            deadline_seconds = self._writer.deadline_of(status)
-        self._writer.close(deadline_seconds)
+            is_hurried = closed.status == "interrupted"
+            deadline_seconds = HURRIED_CLOSE_SECONDS if is_hurried else CLOSE_SECONDS
+        self._projector.close(deadline_seconds)
+        if loss := self._loss(deadline_seconds):
+            raise RecordingError(loss)
+
+    def __enter__(self) -> Self:
+        """Return the recording."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close: as failed or interrupted where an exception ends the block."""
+        if error is None:
+            self.close()
+            return
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        self._close_quietly(status, f"Ended by {type(error).__name__}: {error}")
+
+    def _begin(self, opening: Opening) -> str:
+        """Open the log and find the run, neither without the other; return MLflow's id of it."""
+        if self._log.found:
+            run_id = self._projection.start(opening)
+            self._log.begin(opening)
+            return run_id
+        try:
+            self._log.begin(opening)
+            return self._projection.start(opening)
+        except BaseException:
+            self._log.discard()
+            raise
 
     def _close_at_exit(self) -> None:
-        self.close_quietly("interrupted", "The process ended before the study did.")
+        self._close_quietly("interrupted", "The process ended before its work did.")
 
-    def _running(self, trial: str) -> TrialMemory:
-        if trial not in self._going_on:
-            record = self._called.get(trial)
-            state = f"has ended ({record.status})" if record else "was never started"
-            raise ValueError(f"a trial must be running to be recorded, but {trial!r} {state}")
-        return self._called[trial]
+    def _close_quietly(self, status: str, note: str) -> None:
+        """Close; where that fails only say so, since what ends the work matters more."""
+        try:
+            self.close(status, note=note)
+        except RecordingError as loss:
+            _logger.error("%s", loss)  # noqa: TRY400
 
-    def _put(self, *messages: RunMessage) -> None:
-        self._writer.put(*messages)
-        for message in messages:
-            self._memory.apply(message)
-
-    def _begin(self, *, is_new: bool) -> None:
-        if is_new:
-            self._put(
-                dataset_message(self._key, self._description, "search"),
-                values(self._key, params=descriptions.study_params(self._description)),
-            )
-        else:
-            tags = {"status": "running", **_study_tags(self._description)}
-            self._put(ResumeRun(self._key, now_ms()), values(self._key, tags=tags))
-
-    def _attach(self, record: TrialMemory, hyperparameters: Mapping[str, Any]) -> TrialMemory:
-        """Find a recorded trial again; one that was cut off goes on at once."""
-        if not record.hyperparameters:
-            self._put(values(record.key, params=hyperparameters))
-        if record.status in _CUT_OFF:
-            self._go_on(record, at_once=True)
-        return record
-
-    def _go_on(self, record: TrialMemory, *, at_once: bool = False) -> None:
-        if at_once or record.status != "running":
-            tags = {"status": "running", "reason": "Went on after an interruption."}
-            self._put(ResumeRun(record.key, now_ms()), values(record.key, tags=tags))
-
-    def _end_trial(
-        self, record: TrialMemory, status: str, reason: str, summary: Mapping[str, float]
-    ) -> None:
-        figures = {
-            **record.summary(),
-            "epochs": record.last_epoch,
-            "duration_seconds": record.time.seconds(now_ms()),
-            **summary,
-            **self._logarithms(record),
-        }
-        new = new_figures(record.figures, figures)
-        outcome = descriptions.outcome_line(
-            status,
-            OBJECTIVES[record.objective].metric,
-            record.score,
-            record.best_epoch,
-            record.last_epoch,
-            reason,
-        )
-        tags = {"status": status, "reason": reason, NOTE_TAG: f"{record.note}\n\n{outcome}"}
-        self._put(values(record.key, metrics=new, tags=tags), end(record.key, status))
-
-    def _searched(self, record: TrialMemory) -> dict[str, Any]:
-        space = self._description.space
-        return {name: value for name, value in record.hyperparameters.items() if name in space}
-
-    def _logarithms(self, record: TrialMemory) -> dict[str, float]:
-        return {
-            f"{LOG10_PREFIX}{name}": math.log10(value)
-            for name, value in self._searched(record).items()
-            if getattr(self._description.space[name], "log", False) and value > 0
-        }
-
-    def _end_study(self, status: str, summary: Mapping[str, float], note: str) -> None:
-        counts = Counter(record.status for record in self._memory.trials.values())
-        duration = self._memory.time.seconds(now_ms())
-        metrics: dict[str, float] = {
-            "trials": len(self._memory.trials),
-            **{f"trials_{name}": counts[name] for name in STATUSES},
-            "duration_seconds": duration,
-        }
-        tags = {"status": status}
-        best = self._best()
-        if best:
-            metrics |= {"best_score": best.score, "best_epoch": best.best_epoch, **best.best}
-            tags["best_trial"] = best.name
-            # Tags, since a study that goes on may find a better one and MLflow's params are final.
-            tags |= {f"best.{name}": str(value) for name, value in best.hyperparameters.items()}
-            tags |= self._front_tag()
-        metric = OBJECTIVES[self._description.objective].metric
-        result = descriptions.study_result(
-            counts,
-            duration,
-            descriptions.score_line(best.name, metric, best.score, best.best_epoch) if best else "",
-            self._searched(best) if best else {},
-        )
-        parts = [descriptions.study_note(self._description, result), note]
-        tags[NOTE_TAG] = "\n\n".join(part for part in parts if part)
-        new = new_figures(self._memory.figures, {**metrics, **summary})
-        self._put(values(self._key, metrics=new, tags=tags), end(self._key, status))
-
-    def _front_tag(self) -> dict[str, str]:
-        """Return the tag that names the trials of the Pareto front, where there can be one."""
-        objective = OBJECTIVES[self._description.objective]
-        if not objective.has_several:
-            return {}
-        points = {
-            record.number: tuple(record.best[f"{BEST_PREFIX}{name}"] for name in objective.values)
-            for record in self._candidates()
-        }
-        return {FRONT_TAG: ", ".join(map(str, pareto_front(points)))}
-
-    def _candidates(self) -> list[TrialMemory]:
-        planned = int(self._description.protocol.get("executions", 0))
-        return [
-            record
-            for record in self._memory.trials.values()
-            if is_candidate(record.status, record.score, record.executions, planned)
+    def _loss(self, deadline_seconds: float) -> str:
+        """Return what did not reach the store, and why; empty where all of it did."""
+        uri = without_credentials(self._store.uri)
+        lines = [
+            f"{uri} refused a part of {self._name_of(request.run)} ({reason})"
+            for request, reason in self._projection.sender.refused
         ]
+        if not self._projector.has_all:
+            keys = dict.fromkeys(map(self._key_of, self._undelivered()))
+            lines.append(
+                f"{uri} must accept what was recorded, but did not within {deadline_seconds:g} s "
+                f"({self._projector.reason or 'it is slow'}): the record is incomplete, and may "
+                f"show as running, for {listed(list(map(self._name_of, keys)))}{self._remedy()}"
+            )
+        return "; ".join(lines)
 
-    def _best(self) -> TrialMemory | None:
-        return max(
-            self._candidates(), key=lambda record: (record.score, -record.number), default=None
+    def _undelivered(self) -> Iterator[Event]:
+        start = max(self._projector.end, self._projection.cursor)
+        yield from (event for event, _ in self._log.read(start))
+        yield from self._log.unkept
+
+    def _key_of(self, event: Event) -> str:
+        number = getattr(event, "number", None)
+        return self._key if number is None else trial_key(self._key, number)
+
+    def _name_of(self, key: str) -> str:
+        return self._projection.name_of(key, self._log.state)
+
+    def _remedy(self) -> str:
+        if self._log.problem:
+            return f"; nor could all of it be kept in {self._log.path} ({self._log.problem})"
+        return (
+            f"; it is kept in {self._log.path}, and the next search or final training with this "
+            f"--storage delivers it, or: {DELIVER_COMMAND}"
         )
 
 
-def _recorded(journal: Journal, *, resume: bool) -> list[RunMessage]:
-    """Return what the journal has of its study, from the study's start on; nothing if it is new."""
-    if journal.records and not resume:
-        raise InputError(
-            f"a new study needs a new journal, but {journal.folder} has one; resume that study, or "
-            "give another --study"
-        )
-    return [decoded(record) for record in journal.records]
+@contextmanager
+def recorded_final(
+    tracking_uri: str, description: FinalDescription, storage: Path
+) -> Iterator[Recording]:
+    """Record a final training or a confirmation; its log is deleted once MLflow has all of it.
+
+    Args:
+        tracking_uri: The store.
+        description: What is known of it.
+        storage: Folder of studies, in whose folders logs are.
+
+    Raises:
+        InputError: The store does not answer or cannot be written to; found in seconds.
+        RecordingError: Something did not reach the store; says what and why.
+    """
+    key = uuid.uuid4().hex
+    folder = storage / (description.study or "final") / f"{description.kind}-{key}"
+    with hold(folder) as log:
+        try:
+            with Recording.of_final(tracking_uri, log, description, key) as recording:
+                yield recording
+        finally:
+            if not waiting_in(folder):
+                discard_final(log)
 
 
-def _start_of(recorded: Sequence[RunMessage], journal: Journal) -> StartRun:
-    if not isinstance(recorded[0], StartRun):
-        raise InputError(f"{journal.folder} must begin with a study's run, but begins with none")
-    return recorded[0]
-
-
-def _tags_of(description: StudyDescription) -> dict[str, str]:
-    return common_tags(
-        dataset=description.dataset,
-        study=description.name,
-        protocol=description.protocol,
-        data_digest=description.data_digest,
-        objective=description.objective,
-    )
-
-
-def _study_tags(description: StudyDescription) -> dict[str, str]:
-    return {
-        **_tags_of(description),
-        SPACE_TAG: space_to_json(description.space),
-        NOTE_TAG: descriptions.study_note(description),
-    }
-
-
-def _study_start(description: StudyDescription) -> StartRun:
-    tags = {
-        "kind": "study",
-        "status": "running",
-        "protocol": canonical_json(description.protocol),
-        **_study_tags(description),
-    }
-    return StartRun(uuid.uuid4().hex, description.name, now_ms(), tags)
+def discard_final(log: EventLog) -> None:
+    """Delete the log of a final training, and the study's folder and the storage where empty."""
+    log.discard()
+    with contextlib.suppress(OSError):
+        log.folder.parent.rmdir()
+        log.folder.parent.parent.rmdir()

@@ -16,10 +16,10 @@ from mlflow.exceptions import MlflowException
 from optuna.distributions import BaseDistribution
 
 from mianet.addresses import without_credentials
+from tuning.events.event import now_ms
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import LOG10_PREFIX, StudyDescription
-from tuning.tracking.run_messages import now_ms
-from tuning.tracking.run_writer import location_of, refused_by
+from tuning.tracking.experiments import location_of, refused_by
 from tuning.tracking.store import OPEN_TIMEOUT_SECONDS, TrackingStore, short_requests
 
 VIEW_TAG = "mlflow.sharedViewState."

@@ -1,17 +1,17 @@
-"""What is told to MLflow, as plain messages that are safe to send twice and can be kept on disk.
+"""Requests to MLflow, each of which can be sent again without being recorded twice.
 
-Each message carries its own time, so that sending it again says the same: a SQL store keeps a
-metric of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and
-recognises a data set input by name and digest. Only creating a run is not repeatable, so a run
-carries a key of ours by which a creation whose answer was lost is found again, also by a later
-process.
+A request carries its own time, so that sending it again says the same: a SQL store keeps a metric
+of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and recognises
+a data set input by name and digest. Only creating a run is not repeatable, so a run carries a key
+of ours by which a creation whose answer was lost is found again, also by a later process.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mianet.errors import InputError
-from tuning.tracking.store import DELIVERY_TIMEOUT_SECONDS, short_requests
+from tuning.events.projector import UnreachableError
+from tuning.spec.objectives import DEFAULT_OBJECTIVE
+from tuning.spec.records import OBJECTIVE_TAG, protocol_key
+from tuning.tracking.store import DELIVERY_TIMEOUT_SECONDS, reason_of, short_requests
 
 KEY_TAG = "run_key"
 PROBLEM_TAG = "recording_problem"
@@ -38,6 +40,21 @@ _MAX_TAG = 8000
 # MLflow keeps 36 characters and shows all of them in every row; its own digests have 8.
 _DIGEST = 12
 
+MLFLOW_STATUS: Mapping[str, str] = MappingProxyType(
+    {
+        "finished": "FINISHED",
+        "stopped_early": "FINISHED",
+        "infeasible": "FINISHED",  # a verdict on the configuration: nothing is there to mend
+        "failed": "FAILED",
+        "interrupted": "KILLED",
+    }
+)
+"""How MLflow shows each status; the exact one is in the tag ``status``."""
+
+_logger = logging.getLogger(__name__)
+
+_PLAIN = (str, int, float, bool)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 
 
@@ -60,18 +77,18 @@ class Runs:
         """Learn of runs that an earlier process created, or tried to."""
         self._attempts.update(list(keys))  # of a mapping it would count the values
 
-    def send(self, message: RunMessage) -> None:
-        """Send one message; a refusal is remembered against its run.
+    def send(self, request: Request) -> None:
+        """Send one request; a refusal is remembered against its run.
 
         Raises:
             MlflowException, OSError: It was not accepted; ``is_passing`` says whether to try again.
         """
         try:
             with short_requests(DELIVERY_TIMEOUT_SECONDS):
-                message.send(self)
+                request.send(self)
         except Exception as error:
             if not is_passing(error):
-                self._problems.setdefault(message.run, str(error))
+                self._problems.setdefault(request.run, str(error))
             raise
 
     def id_of(self, key: str) -> str:
@@ -96,6 +113,8 @@ class Runs:
 
     def create(self, start: StartRun) -> None:
         """Create a run, unless an earlier attempt did so and only its answer was lost."""
+        if start.run in self._ids:
+            return
         found = self._with_key(start.run) if self._attempts[start.run] else []
         self._attempts[start.run] += 1
         run = found[0] if found else self._create(start)
@@ -106,6 +125,18 @@ class Runs:
         for run in self._with_key(key) if self._attempts[key] > 1 else []:
             if run.info.run_id != self._ids[key]:
                 self.client.delete_run(run.info.run_id)
+
+    def nested_in(self, run_id: str) -> Iterator[Run]:
+        """Yield the runs that are nested in one of MLflow's runs."""
+        condition, token = f"tags.`mlflow.parentRunId` = '{run_id}'", None
+        while True:
+            page = self.client.search_runs(
+                [self._experiment_id], filter_string=condition, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _create(self, start: StartRun) -> Run:
         parent = {"mlflow.parentRunId": self.id_of(start.parent)} if start.parent else {}
@@ -125,7 +156,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class RunMessage:
+class Request:
     """Something that is told of one run.
 
     Attributes:
@@ -140,7 +171,7 @@ class RunMessage:
 
 
 @dataclass(frozen=True)
-class StartRun(RunMessage):
+class StartRun(Request):
     """A run starts; ``parent`` is the key of the run that it is nested in, if any."""
 
     name: str
@@ -154,10 +185,8 @@ class StartRun(RunMessage):
 
 
 @dataclass(frozen=True)
-class ResumeRun(RunMessage):
+class ResumeRun(Request):
     """A run that has ended, or whose process has, goes on."""
-
-    time_ms: int
 
     def send(self, runs: Runs) -> None:
         """Show the run as running."""
@@ -175,7 +204,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class LogValues(RunMessage):
+class LogValues(Request):
     """Metrics, parameters and tags of a run."""
 
     points: Sequence[Point] = ()
@@ -198,31 +227,29 @@ class LogValues(RunMessage):
 
 
 @dataclass(frozen=True)
-class LogDataset(RunMessage):
+class LogDataset(Request):
     """The data that a run learns from, and what for; nothing of it is read here."""
 
-    name: str
-    digest: str
-    source: str
-    shape: Mapping[str, int]
+    description: Any  # of whatever describes its data
     context: str
 
     def send(self, runs: Runs) -> None:
         """Log the data set as the run's input."""
+        about = self.description
         dataset = Dataset(
-            name=self.name,
-            digest=self.digest[:_DIGEST],
+            name=about.dataset,
+            digest=about.data_digest[:_DIGEST],
             source_type="local",
-            source=json.dumps({"uri": self.source}),
-            schema=_tensor_schema(self.shape),
-            profile=json.dumps(dict(self.shape)),
+            source=json.dumps({"uri": about.data_source}),
+            schema=_tensor_schema(about.data_shape),
+            profile=json.dumps(dict(about.data_shape)),
         )
         context = InputTag("mlflow.data.context", self.context)
         runs.client.log_inputs(runs.id_of(self.run), [DatasetInput(dataset, [context])])
 
 
 @dataclass(frozen=True)
-class LogText(RunMessage):
+class LogText(Request):
     """A text becomes an artifact of a run; sent again, it replaces itself."""
 
     path: str
@@ -234,7 +261,7 @@ class LogText(RunMessage):
 
 
 @dataclass(frozen=True)
-class EndRun(RunMessage):
+class EndRun(Request):
     """A run ends with one of MLflow's statuses: FINISHED, FAILED or KILLED."""
 
     status: str
@@ -250,63 +277,114 @@ class EndRun(RunMessage):
         runs.delete_strays(self.run)
 
 
-_KINDS: Mapping[str, type[RunMessage]] = MappingProxyType(
-    {kind.__name__: kind for kind in (StartRun, ResumeRun, LogValues, LogDataset, LogText, EndRun)}
-)
+def values(
+    run: str,
+    time_ms: int,
+    *,
+    metrics: Mapping[str, float] = _NOTHING,
+    params: Mapping[str, Any] = _NOTHING,
+    tags: Mapping[str, str] = _NOTHING,
+    step: int = 0,
+) -> LogValues:
+    """Return a request with values of a run; a metric that is not finite is left out.
 
-
-def encoded(message: RunMessage) -> dict[str, Any]:
-    """Return a message as JSON can hold it: the points of one step and time share them."""
-    fields = {"kind": type(message).__name__, **vars(message)}
-    if isinstance(message, LogValues):
-        fields["points"] = [
-            [step, time_ms, {point.name: point.value for point in points}]
-            for (step, time_ms), points in itertools.groupby(
-                message.points, key=lambda point: (point.step, point.time_ms)
-            )
-        ]
-    return fields
-
-
-def decoded(fields: Mapping[str, Any]) -> RunMessage:
-    """Return the message that ``encoded`` was given.
-
-    Raises:
-        InputError: It is no such thing.
+    Args:
+        run: Our key of the run.
+        time_ms: When they were so, in milliseconds since 1970.
+        metrics: Name → value.
+        params: Name → value; what is no plain value becomes its string.
+        tags: Name → text.
+        step: The step of the metrics; 0 is that of figures of a whole run.
     """
-    values = dict(fields)
-    try:
-        kind = _KINDS[values.pop("kind")]
-        if kind is LogValues:
-            values["points"] = tuple(
-                Point(name, value, step, time_ms)
-                for step, time_ms, points in values["points"]
-                for name, value in points.items()
-            )
-        return kind(**values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            "a journal must hold messages that this version knows, but got "
-            f"{str(dict(fields))[:100]!r} ({type(error).__name__}: {error})"
-        ) from error
+    points = tuple(
+        Point(name, float(value), step, time_ms)
+        for name, value in metrics.items()
+        if math.isfinite(value)
+    )
+    plain = {name: v if isinstance(v, _PLAIN) else str(v) for name, v in params.items()}
+    return LogValues(run, points, plain, dict(tags))
 
 
-def compact(messages: Sequence[RunMessage]) -> list[RunMessage]:
+def ended(run: str, status: str, time_ms: int) -> EndRun:
+    """Return the end of a run by one of our statuses; what is sent before it arrives before it."""
+    return EndRun(run, MLFLOW_STATUS[status], time_ms)
+
+
+def common_tags(
+    *,
+    dataset: str,
+    study: str,
+    protocol: Mapping[str, Any],
+    data_digest: str,
+    objective: str = DEFAULT_OBJECTIVE,
+) -> dict[str, str]:
+    """Return the tags that every run of a study has."""
+    return {
+        "study": study,
+        "dataset": dataset,
+        "protocol_key": protocol_key(protocol),
+        "data_digest": data_digest,
+        OBJECTIVE_TAG: objective,
+    }
+
+
+class Sender:
+    """Sends requests in order, each again until it has arrived or was refused.
+
+    Attributes:
+        runs: The runs that they are of.
+        waiting: Those that have not arrived.
+        refused: Those that were refused, and why.
+        abandoned: Whether no more is sent.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.waiting: list[Request] = []
+        self.refused: list[tuple[Request, str]] = []
+        self.abandoned = False
+
+    def put(self, *requests: Request) -> None:
+        """Accept requests, to be sent after those that wait."""
+        self.waiting += requests
+
+    def flush(self) -> None:
+        """Send what waits.
+
+        Raises:
+            UnreachableError: The store did not take one of them now; it and the later ones wait.
+        """
+        self.waiting = compact(self.waiting)
+        while self.waiting:
+            if self.abandoned:
+                raise UnreachableError("time was up")
+            try:
+                self.runs.send(self.waiting[0])
+            except Exception as error:
+                reason = reason_of(error)
+                if is_passing(error):
+                    raise UnreachableError(reason) from error
+                self.refused.append((self.waiting[0], reason))
+                _logger.warning("the tracking store refused a request: %s", reason)
+            del self.waiting[0]
+
+
+def compact(requests: Sequence[Request]) -> list[Request]:
     """Join the values of each run that can travel together; each run's order stays.
 
-    Values move ahead of other runs' messages only: a run's start, input and end part its values.
+    Values move ahead of other runs' requests only: a run's start, input and end part its values.
     """
-    groups: list[list[RunMessage]] = []
-    joining: dict[str, list[RunMessage]] = {}
-    for message in messages:
-        if not isinstance(message, LogValues):
-            joining.pop(message.run, None)
-            groups.append([message])
-        elif message.run in joining:
-            joining[message.run].append(message)
+    groups: list[list[Request]] = []
+    joining: dict[str, list[Request]] = {}
+    for request in requests:
+        if not isinstance(request, LogValues):
+            joining.pop(request.run, None)
+            groups.append([request])
+        elif request.run in joining:
+            joining[request.run].append(request)
         else:
-            joining[message.run] = [message]
-            groups.append(joining[message.run])
+            joining[request.run] = [request]
+            groups.append(joining[request.run])
     return [_joined(group) for group in groups]
 
 
@@ -317,15 +395,10 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, OSError)
 
 
-def now_ms() -> int:
-    """Return the time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def _joined(group: Sequence[RunMessage]) -> RunMessage:
+def _joined(group: Sequence[Request]) -> Request:
     if len(group) == 1:
         return group[0]
-    logs = [message for message in group if isinstance(message, LogValues)]
+    logs = [request for request in group if isinstance(request, LogValues)]
     return LogValues(
         run=group[0].run,
         points=tuple(_chain(log.points for log in logs)),

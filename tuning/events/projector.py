@@ -1,0 +1,225 @@
+"""Keep something else up to date with a log: what follows from its events is sent as they come.
+
+A projector reads the log's file behind whoever writes it, so a receiver that is away, however long,
+costs no memory. Nothing is sent that is not on the disk: whoever goes on with the log knows of
+everything that the receiver may have.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from tuning.events.event import Event
+from tuning.events.log import EventLog
+
+INTERVAL_SECONDS = 1.0
+"""Time between two looks at the log: what comes meanwhile travels together."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
+LONGEST_CLOSING_PAUSE_SECONDS = 1.0
+"""Pauses after a failure double from the first to the longest."""
+
+CLOSE_SECONDS = 60.0
+
+MOST_AT_ONCE = 1000
+"""Events that are read and sent together."""
+
+_logger = logging.getLogger(__name__)
+
+
+class UnreachableError(Exception):
+    """A receiver did not take something now, and may do so later."""
+
+
+class Projection(ABC):
+    """What follows from a log and is kept elsewhere.
+
+    Attributes:
+        receiver: What messages call the place where it is kept.
+    """
+
+    receiver: str
+
+    @property
+    @abstractmethod
+    def cursor(self) -> int:
+        """Return up to where in the log the receiver has everything."""
+
+    @abstractmethod
+    def mark(self, end: int) -> None:
+        """Note up to where the receiver has everything."""
+
+    @abstractmethod
+    def learn(self, event: Event) -> None:
+        """Take note of an event that the receiver has."""
+
+    @abstractmethod
+    def take(self, event: Event) -> None:
+        """Work out what the receiver must be sent of the next event."""
+
+    @abstractmethod
+    def take_unkept(self, events: Sequence[Event]) -> None:
+        """Work out what it is sent of events that the disk did not take to the last."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send it.
+
+        Raises:
+            UnreachableError: Not all of it was taken; the next call sends the rest.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Send no more: time is up."""
+
+    @abstractmethod
+    def end(self, error: Exception) -> None:
+        """Say that nothing more is sent, because of an error that will not pass."""
+
+
+class Projector:
+    """Follows a log for a projection: step by step, or on a thread of its own as a context manager.
+
+    Attributes:
+        reason: Why the last attempt failed; empty where it did not.
+        end: Up to where in the log the receiver has everything.
+        has_all: Whether it had everything when the projector was closed.
+    """
+
+    def __init__(self, log: EventLog, projection: Projection) -> None:
+        self.reason = ""
+        self.end = 0
+        self.has_all = False
+        self._log = log
+        self._projection = projection
+        self._cursor: int | None = None
+        self._read = 0
+        self._beyond = False
+        self._failures = 0
+        self._closing, self._abandoned = threading.Event(), threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name=f"to the {projection.receiver}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Send what is left."""
+        self.close(CLOSE_SECONDS)
+
+    def close(self, deadline_seconds: float) -> None:
+        """Send what is left and end the thread; wait no longer than the deadline."""
+        self._closing.set()
+        self._thread.join(deadline_seconds)
+        self._abandoned.set()
+        self._projection.abandon()
+
+    def step(self) -> bool:
+        """Send the next part; return whether nothing is left.
+
+        Raises:
+            UnreachableError: The receiver did not take all of it; the next step sends the rest.
+        """
+        self._log.sync()
+        self._send()
+        if self._beyond:
+            return True
+        for event, end in list(self._log.read(self._read, MOST_AT_ONCE)):
+            if end <= self._has():
+                self._projection.learn(event)
+            else:
+                self._projection.take(event)
+            self._read = end
+        self._send()
+        return self._read >= self._log.end
+
+    def _has(self) -> int:
+        """Return up to where the receiver had everything when this began."""
+        if self._cursor is None:
+            self._cursor = self._projection.cursor
+        return self._cursor
+
+    def _send(self) -> None:
+        self._projection.flush()
+        if self._read > max(self.end, self._has()):
+            self._projection.mark(self._read)
+        self.end = self._read
+
+    def _take_unkept(self) -> None:
+        """Send what the disk did not take to the last: better sent than lost."""
+        unkept = [] if self._beyond else self._log.unkept
+        if unkept:
+            self._beyond = True
+            self._projection.take_unkept(unkept)
+        self._projection.flush()
+
+    def _run(self) -> None:
+        try:
+            while not self._abandoned.is_set():
+                last_round = self._closing.is_set()  # read first: what was before is in time
+                if self._tried(last_round) and last_round:
+                    self.has_all = True
+                    return
+        except Exception as error:
+            self.reason = self.reason or str(error) or type(error).__name__
+            self._projection.end(error)
+
+    def _tried(self, last_round: bool) -> bool:
+        """Make a step and a pause; return whether nothing is left."""
+        done = False
+        try:
+            done = self.step()
+            if done and last_round:
+                self._take_unkept()
+        except UnreachableError as error:
+            self._note_failure(str(error))
+            done = False
+        else:
+            self._note_success()
+        self._pause(done)
+        return done
+
+    def _note_failure(self, reason: str) -> None:
+        self.reason = reason
+        self._failures += 1
+        if self._failures == 2:  # once is no news: a database that another one writes to
+            _logger.warning(
+                "the %s does not accept what is recorded (%s); it waits and is sent again",
+                self._projection.receiver,
+                reason,
+            )
+
+    def _note_success(self) -> None:
+        if self._failures > 1:
+            _logger.warning("the %s accepts it again", self._projection.receiver)
+        self._failures = 0
+        self.reason = ""
+
+    def _pause(self, done: bool) -> None:
+        backoff = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
+        if self._failures and self._closing.is_set():
+            time.sleep(min(backoff, LONGEST_CLOSING_PAUSE_SECONDS))
+        elif self._failures:
+            self._closing.wait(min(backoff, LONGEST_PAUSE_SECONDS))
+        elif done:
+            self._closing.wait(INTERVAL_SECONDS)

@@ -1,0 +1,262 @@
+"""The state of a study, or of a final training: what follows from its events, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeGuard
+
+from tuning.events.event import (
+    Closed,
+    Completed,
+    Ended,
+    EpochDone,
+    Event,
+    Opening,
+    Proposed,
+    SeedDone,
+)
+from tuning.spec.objectives import OBJECTIVES, Objective
+from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_execution
+
+MOST_NONFINITE = 50
+"""Of a trial's figures that are not finite so many are remembered, and those of that epoch."""
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class WorkTime:
+    """How long something was worked on, pauses between two processes left out.
+
+    Attributes:
+        since_ms: When the present process began with it.
+        seen_ms: When it was last seen at work.
+        before_ms: How long earlier processes were at it.
+    """
+
+    since_ms: int = 0
+    seen_ms: int = 0
+    before_ms: int = 0
+
+    def go_on(self, now_ms: int) -> None:
+        """Begin again after a pause."""
+        self.before_ms += max(0, self.seen_ms - self.since_ms)
+        self.since_ms = self.seen_ms = now_ms
+
+    def see(self, now_ms: int) -> None:
+        """Take note that it is being worked on."""
+        self.seen_ms = max(self.seen_ms, now_ms)
+
+    def seconds(self, now_ms: int) -> float:
+        """Return the time until now."""
+        return (self.before_ms + now_ms - self.since_ms) / 1000
+
+
+@dataclass(slots=True)
+class TrialState:
+    """A trial.
+
+    Attributes:
+        proposed: What is tried.
+        work: How long it has been worked on.
+        status: ``running``, or how it ended.
+        reason: Why it ended.
+        epoch: Epochs finished.
+        score: The best of its curve; NaN before its first epoch.
+        best_epoch: Where that was; 0 for nowhere.
+        best: What was recorded of that epoch, while the trial runs or is the study's best.
+        executions: How many executions that epoch has a figure of.
+        values: What a sampler maximises, at that epoch.
+        nonfinite: Figures that were not finite: name, value and epoch.
+    """
+
+    proposed: Proposed
+    work: WorkTime
+    status: str = "running"
+    reason: str = ""
+    epoch: int = 0
+    score: float = math.nan
+    best_epoch: int = 0
+    best: Mapping[str, float] = field(default_factory=dict)
+    executions: int = 0
+    values: tuple[float, ...] = ()
+    nonfinite: list[tuple[str, float, int]] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """Return the trial's number."""
+        return self.proposed.number
+
+    def learn(self, event: EpochDone, objective: Objective) -> None:
+        """Learn of an epoch."""
+        self.work.see(event.time_ms)
+        self.epoch, self.best_epoch, self.score = event.epoch, event.best_epoch, event.score
+        metrics = event.metrics
+        if event.best_epoch == event.epoch:
+            self.best = metrics
+            self.executions = len(per_execution(metrics, objective.name))
+            self.values = tuple(metrics.get(name, math.nan) for name in objective.values)
+        if len(self.nonfinite) < MOST_NONFINITE:
+            self.nonfinite += nonfinite(event)
+
+
+def nonfinite(event: EpochDone) -> list[tuple[str, float, int]]:
+    """Return name, value and epoch of the figures that are not finite."""
+    return [(n, v, event.epoch) for n, v in event.metrics.items() if not math.isfinite(v)]
+
+
+class State:
+    """What a log amounts to.
+
+    What is asked after each event costs the same however many trials there are.
+
+    Attributes:
+        opening: The newest opening; None in an empty log.
+        work: How long it has been worked on, all processes together.
+        trials: All trials, by number.
+        best: The best trial so far, of those that did not diverge or break.
+        chosen: The best of those that ended well and have all their executions.
+        seeds: Of a final training or a confirmation, what each seed or draw came to.
+        closed: How the newest process ended its work; None while one is at it.
+        is_complete: Whether nothing has happened since all was done.
+    """
+
+    def __init__(self) -> None:
+        self.opening: Opening | None = None
+        self.work = WorkTime()
+        self.trials: dict[int, TrialState] = {}
+        self.best: TrialState | None = None
+        self.chosen: TrialState | None = None
+        self.seeds: list[Mapping[str, float]] = []
+        self.closed: Closed | None = None
+        self.is_complete = False
+        self._running: dict[int, TrialState] = {}
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def objective(self) -> Objective:
+        """Return what a study maximises."""
+        if self.opening is None:
+            raise ValueError("a log must begin with its opening")
+        return OBJECTIVES[self.opening.description.objective]
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it has been worked on until the last event."""
+        return self.work.seconds(self.work.seen_ms)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return how many trials have each status."""
+        return +self._counts
+
+    @property
+    def running(self) -> list[TrialState]:
+        """Return the trials that have not ended."""
+        return list(self._running.values())
+
+    @property
+    def candidates(self) -> list[TrialState]:
+        """Return the trials that ended well and have all their executions."""
+        return [trial for trial in self.trials.values() if self._may_be_chosen(trial)]
+
+    def apply(self, event: Event) -> None:
+        """Learn what happened.
+
+        Raises:
+            ValueError: It cannot have happened after what is known; nothing was learned.
+        """
+        if isinstance(event, Opening):
+            self._open(event)
+            return
+        if self.opening is None:
+            raise ValueError("a log must begin with its opening")
+        if isinstance(event, Proposed):
+            self._propose(event)
+        elif isinstance(event, EpochDone):
+            self._learn(event)
+        elif isinstance(event, Ended):
+            self._end(event)
+        elif isinstance(event, SeedDone):
+            self.seeds.append(event.metrics)
+        elif isinstance(event, Closed):
+            self.closed = event
+            for trial in self._running.values():
+                trial.work.see(event.time_ms)
+        elif isinstance(event, Completed):
+            self.is_complete = True
+        self.work.see(event.time_ms)
+
+    def _open(self, event: Opening) -> None:
+        if self.opening and self.opening.key != event.key:
+            raise ValueError("all openings of a log must have one key")
+        self.opening, self.closed = event, None
+        for work in (self.work, *(trial.work for trial in self._running.values())):
+            work.go_on(event.time_ms)
+
+    def _propose(self, event: Proposed) -> None:
+        if event.number in self.trials:
+            raise ValueError(f"trial {event.number} must be proposed once")
+        trial = TrialState(event, WorkTime(event.time_ms, event.time_ms))
+        self.trials[event.number] = self._running[event.number] = trial
+        self._counts[trial.status] += 1
+        self.is_complete = False
+
+    def _learn(self, event: EpochDone) -> None:
+        trial = self._still_running(event.number)
+        trial.learn(event, self.objective)
+        self.best = max(filter(_has_score, (self.best, trial)), key=_merit, default=None)
+        self.is_complete = False
+
+    def _end(self, event: Ended) -> None:
+        if event.status not in STATUSES or event.status == "interrupted":
+            raise ValueError(f"a trial must end by one of {STATUSES[:-1]}, but got {event.status}")
+        trial = self._still_running(event.number)
+        del self._running[event.number]
+        self._counts.subtract([trial.status])
+        self._counts[event.status] += 1
+        trial.status, trial.reason = event.status, event.reason
+        trial.work.see(event.time_ms)
+        self.is_complete = False
+        if trial is self.best and not _has_score(trial):
+            self.best = max(filter(_has_score, self.trials.values()), key=_merit, default=None)
+        self._choose(trial)
+
+    def _choose(self, trial: TrialState) -> None:
+        """Keep the figures of the best trial only: there may be thousands."""
+        before = self.chosen
+        if self._may_be_chosen(trial):
+            self.chosen = trial if before is None else max(before, trial, key=_merit)
+        for one in (before, trial):
+            if one is not None and one is not self.chosen:
+                one.best = _NOTHING
+
+    def _may_be_chosen(self, trial: TrialState) -> bool:
+        description = self.opening and self.opening.description
+        if not isinstance(description, StudyDescription):
+            return False
+        planned = int(description.protocol.get("executions", 0))
+        return is_candidate(trial.status, trial.score, trial.executions, planned)
+
+    def _still_running(self, number: int) -> TrialState:
+        if number not in self._running:
+            known = self.trials.get(number)
+            found = f"has ended ({known.status})" if known else "was never proposed"
+            raise ValueError(f"trial {number} must be running, but {found}")
+        return self._running[number]
+
+
+def _has_score(trial: TrialState | None) -> TypeGuard[TrialState]:
+    return (
+        trial is not None
+        and trial.status not in ("infeasible", "failed")
+        and math.isfinite(trial.score)
+    )
+
+
+def _merit(trial: TrialState) -> tuple[float, int]:
+    return trial.score, -trial.number

@@ -1,0 +1,84 @@
+"""Experiments of the tracking store: one a data set, and where a person finds a run in them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from mianet.addresses import without_credentials
+from mianet.errors import InputError
+from tuning.spec.records import NOTE_TAG
+from tuning.tracking.store import (
+    OPEN_TIMEOUT_SECONDS,
+    TrackingStore,
+    reason_of,
+    short_requests,
+)
+
+EXPERIMENT_PREFIX = "mianet-"
+
+
+def experiment_name(dataset: str) -> str:
+    """Return the experiment of a data set: ``mianet-awa1``, ``mianet-synthetic-apy``."""
+    return EXPERIMENT_PREFIX + re.sub(r"[^a-z0-9._-]+", "-", dataset.lower())
+
+
+def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
+    """Return the experiment of a data set, created where there is none.
+
+    Raises:
+        InputError: It was deleted in MLflow, or the store does not accept it.
+    """
+    name = experiment_name(dataset)
+    location = store.artifact_root and f"{store.artifact_root}/{name}"
+    try:
+        with short_requests(OPEN_TIMEOUT_SECONDS):
+            experiment = store.client.get_experiment_by_name(name)
+            if experiment is None:
+                _create_experiment(store, dataset, location)
+                experiment = store.client.get_experiment_by_name(name)
+    except (MlflowException, OSError) as error:
+        raise refused_by(store, f"the experiment {name}", error) from error
+    if experiment is None or experiment.lifecycle_stage != "active":
+        number = experiment.experiment_id if experiment else "?"
+        raise InputError(
+            f"the experiment {name} must be active, but it was deleted in MLflow; bring it back "
+            f"with: mlflow experiments restore --experiment-id {number}"
+        )
+    return experiment
+
+
+def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
+    """Return where a person finds a run: an address, or the command that shows it."""
+    uri = without_credentials(store.uri).rstrip("/")
+    if store.artifact_root is not None:
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
+    return f"{uri}/#/{run}?workflowType=machine_learning"
+
+
+def refused_by(store: TrackingStore, what: str, error: BaseException) -> InputError:
+    """Return the error of a store that answers but does not do what is asked."""
+    return InputError(
+        f"the tracking store must accept {what}, but {without_credentials(store.uri)} does not "
+        f"({reason_of(error)}); mend it, or give another --tracking-uri"
+    )
+
+
+def _create_experiment(store: TrackingStore, dataset: str, location: str | None) -> None:
+    # Without its kind MLflow shows the experiment as one of language models.
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        NOTE_TAG: f"Hyperparameter searches of MIANet on {dataset}: a run a study, its trials and "
+        "final trainings nested in it.",
+    }
+    try:
+        store.client.create_experiment(
+            experiment_name(dataset), artifact_location=location, tags=tags
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+            raise

@@ -1,0 +1,246 @@
+"""A study as an Optuna study in a file, for optuna-dashboard and for Optuna's own plots.
+
+It follows from the study's log and nothing of ours reads it. Names and values are those that MLflow
+has. The file itself says how far it has come; what is in it already is passed over, so each trial
+is in it once, and a file that was deleted or damaged is made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tuning.events import event as events
+from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Proposed
+from tuning.events.log import EventLog
+from tuning.events.projector import Projection
+from tuning.events.state import State
+from tuning.events.state import TrialState as Trial
+from tuning.spec.objectives import Objective
+from tuning.spec.records import BEST_PREFIX, StudyDescription, best_figures
+from tuning.tracking.descriptions import study_params
+
+_logger = logging.getLogger(__name__)
+
+OPTUNA_FILE = "optuna.log"
+"""The file in a study's folder."""
+
+CURSOR_ATTRIBUTE = "event_log_bytes"
+"""The attribute of the file's study that says how much of the log it has."""
+
+_LOCK_SECONDS = 3
+"""How long a lock counts that a killed process left."""
+RUN_SECONDS = 5.0
+"""How long after its end a trial waits for MLflow to have its run, so that the two can be tied."""
+
+
+class OptunaProjection(Projection):
+    """A study's Optuna file. Where it cannot be written, one warning says so.
+
+    Args:
+        log: The study's log; the file is in its folder.
+        patience: Epochs without a new best after which a trial counts as complete.
+        run_id: MLflow's run of the study.
+        run_of: Number of a trial → MLflow's run of it; empty as long as there is none.
+    """
+
+    receiver = "Optuna file"
+
+    def __init__(
+        self, log: EventLog, *, patience: int, run_id: str, run_of: Callable[[int], str]
+    ) -> None:
+        self._path = log.folder / OPTUNA_FILE
+        self._found = log.found
+        opening = log.state.opening
+        if not isinstance(opening, Opened):
+            raise TypeError(f"the log must be of a study, but begins with {opening}")
+        self._description: StudyDescription = opening.description
+        self._objective: Objective = log.state.objective
+        self._patience = patience
+        self._run_id = run_id
+        self._run_of = run_of
+        self._state = State()
+        self._opened: JournalStorage | None = None
+        self._study = 0
+        self._there = 0  # trials in the file
+
+    @property
+    def cursor(self) -> int:
+        """Return up to where in the log the file has everything."""
+        attributes = self._storage().get_study_system_attrs(self._study)
+        # No more than the log had at first: an older copy of it may have been put back.
+        return min(int(attributes.get(CURSOR_ATTRIBUTE, 0)), self._found)
+
+    def mark(self, end: int) -> None:
+        """Note up to where the file has everything."""
+        self._storage().set_study_system_attr(self._study, CURSOR_ATTRIBUTE, end)
+
+    def learn(self, event: Event) -> None:
+        """Take note of an event that the file has."""
+        self._state.apply(event)
+
+    def take(self, event: Event) -> None:
+        """Write what follows from the next event."""
+        storage = self._storage()
+        if isinstance(event, Opened):
+            self._say_of_running(storage, "running")
+        elif isinstance(event, Proposed):
+            self._propose(storage, event)
+        elif isinstance(event, EpochDone):
+            self._epoch(storage, event)
+        elif isinstance(event, Ended):
+            self._end(storage, event)
+        elif isinstance(event, Closed):
+            self._say_of_running(storage, "interrupted")
+        self._state.apply(event)
+
+    def take_unkept(self, events: Sequence[Event]) -> None:
+        """Do nothing: the file has no more than the log."""
+
+    def flush(self) -> None:
+        """Do nothing: it is written at once."""
+
+    def abandon(self) -> None:
+        """Do nothing: an event is written in milliseconds."""
+
+    def end(self, error: Exception) -> None:
+        """Say that the file is not kept any further."""
+        _logger.warning(
+            "the Optuna study in %s is not kept any further (%s: %s); the search does not need "
+            "it. To have it made anew, delete that file and go on with --resume",
+            self._path,
+            type(error).__name__,
+            error,
+        )
+
+    def _storage(self) -> JournalStorage:
+        if self._opened is None:
+            try:
+                self._opened, self._study = self._find()
+            except (ValueError, KeyError, AssertionError):  # damaged, and easily made anew
+                self._path.unlink()
+                self._opened, self._study = self._find()
+            self._there = len(self._opened.get_all_trials(self._study, deepcopy=False))
+            self._describe(self._opened)
+        return self._opened
+
+    def _find(self) -> tuple[JournalStorage, int]:
+        _end_with_a_whole_line(self._path)
+        lock = JournalFileSymlinkLock(str(self._path), grace_period=_LOCK_SECONDS)
+        storage = JournalStorage(JournalFileBackend(str(self._path), lock_obj=lock))
+        study = optuna.create_study(
+            study_name=self._description.name,
+            storage=storage,
+            directions=["maximize"] * len(self._objective.values),
+            load_if_exists=True,
+        )
+        return storage, study._study_id
+
+    def _describe(self, storage: JournalStorage) -> None:
+        """Write the study's parameters in MLflow, and how to find it there."""
+        names = [f"{BEST_PREFIX}{name}" for name in self._objective.values]
+        storage.set_study_system_attr(self._study, "study:metric_names", names)
+        known = storage.get_study_user_attrs(self._study)
+        params = {name: _plain(value) for name, value in study_params(self._description).items()}
+        for name, value in {**params, "mlflow_run_id": self._run_id}.items():
+            if known.get(name) != value:
+                storage.set_study_user_attr(self._study, name, value)
+
+    def _trial(self, storage: JournalStorage, number: int) -> FrozenTrial:
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study, number)
+        return storage.get_trial(trial_id)
+
+    def _propose(self, storage: JournalStorage, event: Proposed) -> None:
+        configuration = dict(event.configuration)
+        if event.number == self._there:  # not counted anew: Optuna would list all trials for that
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params=configuration,
+                distributions=dict(self._description.space),
+                user_attrs={"status": "running", "origin": event.origin},
+            )
+            storage.create_new_trial(self._study, template)
+            self._there += 1
+        elif self._trial(storage, event.number).params != configuration:
+            raise ValueError(f"its trial {event.number} is of another study")
+
+    def _epoch(self, storage: JournalStorage, event: EpochDone) -> None:
+        trial = self._trial(storage, event.number)
+        if not trial.state.is_finished() and event.epoch not in trial.intermediate_values:
+            value = event.metrics[self._objective.value]
+            storage.set_trial_intermediate_value(trial._trial_id, event.epoch, value)
+
+    def _end(self, storage: JournalStorage, event: Ended) -> None:
+        """End a trial with all that MLflow has of its end; the state last, which is final."""
+        found = self._trial(storage, event.number)
+        if found.state.is_finished():
+            return
+        trial = self._state.trials[event.number]
+        attributes: dict[str, Any] = {
+            "status": event.status,
+            **({"reason": event.reason} if event.reason else {}),
+            **({"mlflow_run_id": run} if (run := self._awaited_run(event)) else {}),
+            **({"epochs": trial.epoch} if trial.epoch else {}),
+        }
+        if trial.best_epoch:
+            figures = best_figures(trial.best)
+            attributes |= {"score": trial.score, "best_epoch": trial.best_epoch, **figures}
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(found._trial_id, name, value)
+        state = self._final_state(event.status, trial)
+        has_values = trial.best_epoch and state != TrialState.FAIL
+        storage.set_trial_state_values(
+            found._trial_id, state, list(trial.values) if has_values else None
+        )
+
+    def _final_state(self, status: str, trial: Trial) -> TrialState:
+        """Return Optuna's word for an end.
+
+        A trial whose best epoch is older than the study's patience has shown all there is, and
+        counts as complete, so that Optuna's best trial is the one with the highest score. Of
+        several objectives all that can be chosen do: one that the scheduler stopped can be on the
+        front.
+        """
+        if not trial.epoch or status in ("infeasible", "failed"):
+            return TrialState.FAIL
+        is_past_its_best = trial.epoch - trial.best_epoch >= self._patience
+        is_whole = status == "finished" or is_past_its_best or self._objective.has_several
+        return TrialState.COMPLETE if is_whole else TrialState.PRUNED
+
+    def _say_of_running(self, storage: JournalStorage, status: str) -> None:
+        """Say of the trials that have not ended that they go on, or that the study did before."""
+        for trial in self._running(storage):
+            if trial.user_attrs.get("status") != status:
+                storage.set_trial_user_attr(trial._trial_id, "status", status)
+
+    def _running(self, storage: JournalStorage) -> Iterator[FrozenTrial]:
+        for known in self._state.running:
+            trial = self._trial(storage, known.number)
+            if not trial.state.is_finished():
+                yield trial
+
+    def _awaited_run(self, event: Ended) -> str:
+        deadline_ms = event.time_ms + 1000 * RUN_SECONDS
+        while not (run := self._run_of(event.number)) and events.now_ms() < deadline_ms:
+            time.sleep(0.05)
+        return run
+
+
+def _end_with_a_whole_line(path: Path) -> None:
+    """Take away a last line that a crash cut short: Optuna would write on in the midst of it."""
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return value if isinstance(value, str | int | float | bool) else str(value)

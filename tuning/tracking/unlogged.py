@@ -1,0 +1,74 @@
+"""Record runs without a log: for work that begins anew when it was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from mlflow.exceptions import MlflowException
+
+from mianet.addresses import without_credentials
+from tuning.events.projector import CLOSE_SECONDS, UnreachableError
+from tuning.spec.errors import RecordingError
+from tuning.tracking.experiments import experiment_for, location_of, refused_by
+from tuning.tracking.requests import Request, Runs, Sender, StartRun
+from tuning.tracking.store import OPEN_TIMEOUT_SECONDS, open_store, short_requests
+
+_PAUSE_SECONDS = 1.0
+
+
+class UnloggedRuns:
+    """A run and those nested in it; what cannot be sent at once is sent with what follows.
+
+    Args:
+        tracking_uri: The store.
+        dataset: Canonical name of the data set, whose experiment they are in.
+        start: The run itself, created before this returns.
+
+    Attributes:
+        location: Where a person finds the run: an address, or the command that shows it.
+
+    Raises:
+        InputError: The store does not answer or cannot be written to; found in seconds.
+    """
+
+    def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
+        store = open_store(tracking_uri)
+        experiment = experiment_for(store, dataset)
+        self._uri = without_credentials(store.uri)
+        self._sender = Sender(Runs(store.client, experiment.experiment_id))
+        try:
+            with short_requests(OPEN_TIMEOUT_SECONDS):
+                start.send(self._sender.runs)
+        except (MlflowException, OSError) as error:
+            raise refused_by(store, "a new run", error) from error
+        run_id = self._sender.runs.id_of(start.run)
+        self.location = location_of(store, experiment, run_id)
+
+    def put(self, *requests: Request) -> None:
+        """Send requests, in order."""
+        self._sender.put(*requests)
+        with contextlib.suppress(UnreachableError):
+            self._sender.flush()
+
+    def close(self) -> None:
+        """Send what is left.
+
+        Raises:
+            RecordingError: Something was refused, or did not arrive within a minute.
+        """
+        deadline = time.monotonic() + CLOSE_SECONDS
+        problems = []
+        while self._sender.waiting:
+            try:
+                self._sender.flush()
+            except UnreachableError as error:
+                if time.monotonic() > deadline:
+                    problems.append(f"{len(self._sender.waiting)} requests did not arrive: {error}")
+                    break
+                time.sleep(_PAUSE_SECONDS)
+        problems += [f"it refused a part: {reason}" for _, reason in self._sender.refused]
+        if problems:
+            raise RecordingError(
+                f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
+            )
