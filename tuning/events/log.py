@@ -178,6 +178,8 @@ class EventLog:
         try:
             if self._file < 0:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            elif not self._is_in_place():
+                self._put_back()
             done = 0
             while done < len(data):
                 done += os.pwrite(self._file, data[done:], self._size + done)
@@ -189,6 +191,32 @@ class EventLog:
         if self.problem:
             _logger.warning("%s can be written again; nothing is lost", self.path)
         self.problem = ""
+
+    def _is_in_place(self) -> bool:
+        """Say whether the file that is written to is still the one of the folder."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._file))
+        return False
+
+    def _put_back(self) -> None:
+        """Write the file again that somebody deleted or replaced while it was open."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = os.open(self.path.with_suffix(".new"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            while (place := os.lseek(new, 0, os.SEEK_CUR)) < self._size:
+                os.write(new, os.pread(self._file, min(self._size - place, 2**20), place))
+            os.fsync(new)
+            self.path.with_suffix(".new").replace(self.path)
+        except OSError:
+            os.close(new)
+            raise
+        os.dup2(new, self._file)
+        os.close(new)
+        _logger.warning(
+            "%s was deleted or replaced while it was in use; it is there again, and nothing of it "
+            "is lost",
+            self.path,
+        )
 
     def _note(self, error: OSError) -> None:
         """Take away what may be half a line, and say once that events wait."""

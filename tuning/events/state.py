@@ -53,7 +53,8 @@ class WorkTime:
 
     def seconds(self, now_ms: int) -> float:
         """Return the time until now."""
-        return (self.before_ms + now_ms - self.since_ms) / 1000
+        until = max(now_ms, self.seen_ms, self.since_ms)  # a clock may be set back
+        return (self.before_ms + until - self.since_ms) / 1000
 
 
 @dataclass(slots=True)

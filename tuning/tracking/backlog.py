@@ -17,9 +17,17 @@ from mlflow.exceptions import MlflowException
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.events.event import Closed, FinalStarted, Opening
-from tuning.events.log import LOG_FILE, EventLog, LogBusyError, hold, waiting_in
+from tuning.events.log import (
+    CURSOR_FILE,
+    LOG_FILE,
+    EventLog,
+    LogBusyError,
+    cursor_in,
+    hold,
+    waiting_in,
+)
 from tuning.events.projector import Projector, UnreachableError
-from tuning.tracking.experiments import refused_by
+from tuning.tracking.experiments import experiment_for, refused_by
 from tuning.tracking.final_projection import FinalProjection
 from tuning.tracking.recording import discard_final
 from tuning.tracking.run_projection import RunProjection
@@ -144,20 +152,27 @@ def _projection(log: EventLog, opening: Opening, store: TrackingStore) -> RunPro
     try:
         with short_requests(OPEN_TIMEOUT_SECONDS):
             experiment = store.client.get_experiment_by_name(opening.experiment)
-            if experiment is None:
-                raise _not_there(store, f"the experiment {opening.experiment}")
+            if experiment is None and not _is_lost(log, opening, store):
+                raise _not_there(log, store, f"the experiment {opening.experiment}")
+            experiment = experiment or experiment_for(store, opening.description.dataset)
             projection = kind(log, store, experiment.experiment_id)
             if projection.cursor:
                 projection.runs.id_of(opening.key)
     except LookupError as error:
-        raise _not_there(store, "its run") from error
+        raise _not_there(log, store, "its run") from error
     except (MlflowException, OSError) as error:
         raise refused_by(store, "a search for runs", error) from error
     return projection
 
 
-def _not_there(store: TrackingStore, what: str) -> InputError:
+def _is_lost(log: EventLog, opening: Opening, store: TrackingStore) -> bool:
+    """Say whether a log is to be recorded anew in the store that it was recorded to."""
+    return not cursor_in(log.folder) and without_credentials(store.uri) == opening.tracking_uri
+
+
+def _not_there(log: EventLog, store: TrackingStore, what: str) -> InputError:
     return InputError(
         f"a record must be delivered to the store that has its beginning, but "
-        f"{without_credentials(store.uri)} does not have {what}; give another --tracking-uri"
+        f"{without_credentials(store.uri)} does not have {what}; give another --tracking-uri, or "
+        f"delete {log.folder / CURSOR_FILE} to have all of it recorded anew"
     )

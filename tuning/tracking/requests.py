@@ -18,7 +18,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -55,6 +64,8 @@ _logger = logging.getLogger(__name__)
 
 _PLAIN = (str, int, float, bool)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_TOO_LARGE = 413
+_SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's words, in which it is left
 _FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 
 
@@ -82,14 +93,26 @@ class Runs:
 
         Raises:
             MlflowException, OSError: It was not accepted; ``is_passing`` says whether to try again.
+            UnreachableError: Its experiment is deleted.
         """
         try:
             with short_requests(DELIVERY_TIMEOUT_SECONDS):
                 request.send(self)
         except Exception as error:
             if not is_passing(error):
+                self._check_experiment(error)
                 self._problems.setdefault(request.run, str(error))
             raise
+
+    def _check_experiment(self, error: Exception) -> None:
+        """Take the refusal of a deleted experiment for one that passes: it can be restored."""
+        with short_requests(DELIVERY_TIMEOUT_SECONDS):
+            experiment = self.client.get_experiment(self._experiment_id)
+        if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise UnreachableError(
+                f"the experiment {experiment.name} was deleted; mlflow experiments restore "
+                f"--experiment-id {self._experiment_id} brings it back"
+            ) from error
 
     def id_of(self, key: str) -> str:
         """Return MLflow's id of a run.
@@ -213,6 +236,33 @@ class LogValues(Request):
 
     def send(self, runs: Runs) -> None:
         """Log it, in as many requests as the limits ask for."""
+        try:
+            self._send(runs)
+        except MlflowException as error:
+            if not is_too_large(error) or self._size < 2:
+                raise
+            for half in self._halves():
+                half.send(runs)
+
+    @property
+    def _size(self) -> int:
+        return len(self.points) + len(self.params) + len(self.tags)
+
+    def _halves(self) -> Iterator[LogValues]:
+        """Yield two requests that say together what this one says."""
+        params, tags = list(self.params.items()), list(self.tags.items())
+        cut = self._size // 2
+        for low, high in ((0, cut), (cut, self._size)):
+            of_params, of_tags = low - len(self.points), low - len(self.points) - len(params)
+            length = high - low
+            yield LogValues(
+                self.run,
+                self.points[low:high],
+                dict(params[max(0, of_params) : max(0, of_params + length)]),
+                dict(tags[max(0, of_tags) : max(0, of_tags + length)]),
+            )
+
+    def _send(self, runs: Runs) -> None:
         run_id = runs.id_of(self.run)
         metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in self.points]
         params = [Param(*item) for item in _clipped(self.params, _MAX_PARAM).items()]
@@ -360,6 +410,8 @@ class Sender:
                 raise UnreachableError("time was up")
             try:
                 self.runs.send(self.waiting[0])
+            except UnreachableError:
+                raise
             except Exception as error:
                 reason = reason_of(error)
                 if is_passing(error):
@@ -390,9 +442,17 @@ def compact(requests: Sequence[Request]) -> list[Request]:
 
 def is_passing(error: Exception) -> bool:
     """Say whether a failure may be gone the next time."""
+    if is_too_large(error):
+        return False
     if isinstance(error, MlflowException):
         return error.error_code not in _FINAL_ERRORS
     return isinstance(error, OSError)
+
+
+def is_too_large(error: Exception) -> bool:
+    """Say whether a server, or a proxy before it, takes no request of this size."""
+    response = getattr(error, "response", None)  # of an upload
+    return getattr(response, "status_code", 0) == _TOO_LARGE or _SAYS_TOO_LARGE in str(error)
 
 
 def _joined(group: Sequence[Request]) -> Request:

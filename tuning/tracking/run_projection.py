@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
 from tuning.events.event import EpochDone, Event, Opening
-from tuning.events.log import EventLog, cursor_in, mark_cursor
+from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
 from tuning.events.projector import Projection
 from tuning.events.state import State
 from tuning.tracking.experiments import refused_by
@@ -105,7 +105,8 @@ class RunProjection(Projection):
         except LookupError as error:
             raise InputError(
                 f"{started.name} must be in the tracking store to go on, but {self._store.uri} "
-                "does not have it; give the --tracking-uri that it was recorded to"
+                "does not have it; give the --tracking-uri that it was recorded to, or delete "
+                f"{self._folder / CURSOR_FILE} to have all of it recorded anew"
             ) from error
         except (MlflowException, OSError) as error:
             raise refused_by(self._store, "a new run", error) from error
