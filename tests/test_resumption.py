@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.distributions import FloatDistribution
 from recorded import OPENED
 from worlds import small_search_data
 
@@ -62,7 +63,8 @@ def options(**changes):
 def started(storage, uri="sqlite:////x.db", **changes):
     with new_log(storage, "s") as log:
         settings = kept_settings(options(**changes), STUDY, DATA, uri)
-        log.begin(dataclasses.replace(OPENED, settings=settings))
+        about = dataclasses.replace(OPENED.description, space=STUDY.space)
+        log.begin(dataclasses.replace(OPENED, description=about, settings=settings))
         for event in HAPPENED:
             log.append(event)
 
@@ -144,13 +146,29 @@ def test_a_failure_later_keeps_what_happened(tmp_path):
 def test_other_data_are_an_error_and_other_code_is_a_warning(tmp_path, monkeypatch, capsys):
     started(tmp_path)
     with old_log(tmp_path, "s") as log:
-        check_unchanged(log, DATA)
+        check_unchanged(log, DATA, STUDY)
         assert capsys.readouterr().err == ""
         with pytest.raises(InputError, match=r"data it was started with \(000000000000…\)"):
-            check_unchanged(log, replace(DATA, digest="f" * 64))
+            check_unchanged(log, replace(DATA, digest="f" * 64), STUDY)
         monkeypatch.setattr(resumption, "code_digest", lambda: "other")
-        check_unchanged(log, DATA)
+        check_unchanged(log, DATA, STUDY)
         assert "warning: the code has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"alpha": FloatDistribution(1.0, 2.0)}, "alpha"),
+        ({"new": FloatDistribution(0.0, 1.0)}, "new"),
+        ({"alpha": None}, "alpha"),
+    ],
+)
+def test_another_search_space_is_an_error(tmp_path, changes, names):
+    """What the sampler was told would not fit it."""
+    started(tmp_path)
+    space = {n: d for n, d in {**STUDY.space, **changes}.items() if d}
+    with old_log(tmp_path, "s") as log, pytest.raises(InputError, match=f"one for {names}; go"):
+        check_unchanged(log, DATA, replace(STUDY, space=space))
 
 
 def test_a_complete_study_has_something_left_once_more_is_asked_for(tmp_path):

@@ -142,20 +142,33 @@ def nothing_left(log: EventLog, arguments: argparse.Namespace) -> bool:
     )
 
 
-def check_unchanged(log: EventLog, data: SearchData) -> None:
+def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
     """Check that the study's trials so far and those to come can be compared.
 
     Other code gives a warning: what ended keeps its result.
 
+    Args:
+        log: The study's log.
+        data: What it goes on with.
+        study: What would go on.
+
     Raises:
-        InputError: The data are others.
+        InputError: The data are others, or the space is.
     """
-    started = _settings(log)
+    started = _opened(log).settings
     if started["data_digest"] != data.digest:
         raise InputError(
             f"a study must go on with the data it was started with "
             f"({started['data_digest'][:_SHOWN]}…), but {data.name} is now {data.digest[:_SHOWN]}…"
             "; give the --data-dir of then, or start another study"
+        )
+    before, space = _opened(log).description.space, study.space
+    changed = [n for n in {**before, **space} if before.get(n) != space.get(n)]
+    if changed:
+        raise InputError(
+            "a study must go on in the search space it was started with, but the code now has "
+            f"another one for {', '.join(changed)}; go back to the code of then, or start another "
+            "study with --warm-start"
         )
     if started["code_digest"] != code_digest():
         print(
@@ -168,8 +181,12 @@ def check_unchanged(log: EventLog, data: SearchData) -> None:
 
 def _settings(log: EventLog) -> Mapping[str, Any]:
     """Return what the study was last searched with."""
+    return _opened(log).settings
+
+
+def _opened(log: EventLog) -> Opened:
     if not isinstance(log.state.opening, Opened):
         raise InputError(
             f"--resume must name a study, but {log.folder} is none; give the folder's name of one"
         )
-    return log.state.opening.settings
+    return log.state.opening

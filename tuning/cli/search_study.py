@@ -186,7 +186,7 @@ def _plan(options: argparse.Namespace, study: Study, log: EventLog | None) -> _P
     )
     uri = tracking_uri(options)
     if log:
-        check_unchanged(log, data)
+        check_unchanged(log, data, study)
     elif options.warm_start:
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
