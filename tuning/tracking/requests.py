@@ -65,8 +65,13 @@ _logger = logging.getLogger(__name__)
 _PLAIN = (str, int, float, bool)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _TOO_LARGE = 413
+_SMALL_TEXT = 1000  # a proxy that does not take this takes nothing for now
 _SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's words, in which it is left
 _FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
+
+
+class TooLargeError(Exception):
+    """A text is larger than a server, or a proxy before it, takes."""
 
 
 class Runs:
@@ -94,15 +99,26 @@ class Runs:
         Raises:
             MlflowException, OSError: It was not accepted; ``is_passing`` says whether to try again.
             UnreachableError: Its experiment is deleted.
+            TooLargeError: It never will be.
         """
         try:
             with short_requests(DELIVERY_TIMEOUT_SECONDS):
                 request.send(self)
         except Exception as error:
+            if is_too_large(error) and request.longest_text > _SMALL_TEXT:
+                raise self._too_large(request) from error
             if not is_passing(error):
                 self._check_experiment(error)
                 self._problems.setdefault(request.run, str(error))
             raise
+
+    def _too_large(self, request: Request) -> TooLargeError:
+        error = TooLargeError(
+            f"error code {_TOO_LARGE}: a text of {request.longest_text} characters is too large; "
+            "raise the limit of the proxy before the server, such as nginx's client_max_body_size"
+        )
+        self._problems.setdefault(request.run, str(error))
+        return error
 
     def _check_experiment(self, error: Exception) -> None:
         """Take the refusal of a deleted experiment for one that passes: it can be restored."""
@@ -188,6 +204,11 @@ class Request:
 
     run: str
 
+    @property
+    def longest_text(self) -> int:
+        """Return the characters of its longest text, which cannot be sent in parts."""
+        return 0
+
     def send(self, runs: Runs) -> None:
         """Tell it to MLflow."""
         raise NotImplementedError
@@ -243,6 +264,12 @@ class LogValues(Request):
                 raise
             for half in self._halves():
                 half.send(runs)
+
+    @property
+    def longest_text(self) -> int:
+        """Return the characters of its longest text, which cannot be sent in parts."""
+        texts = [*self.params.values(), *self.tags.values()]
+        return max((len(str(text)) for text in texts), default=0)
 
     @property
     def _size(self) -> int:
@@ -304,6 +331,11 @@ class LogText(Request):
 
     path: str
     text: str
+
+    @property
+    def longest_text(self) -> int:
+        """Return the characters of the text, which cannot be sent in parts."""
+        return len(self.text)
 
     def send(self, runs: Runs) -> None:
         """Upload the text."""
@@ -442,8 +474,6 @@ def compact(requests: Sequence[Request]) -> list[Request]:
 
 def is_passing(error: Exception) -> bool:
     """Say whether a failure may be gone the next time."""
-    if is_too_large(error):
-        return False
     if isinstance(error, MlflowException):
         return error.error_code not in _FINAL_ERRORS
     return isinstance(error, OSError)
