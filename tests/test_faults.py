@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import SMALL, environment, run, start
@@ -31,11 +32,9 @@ FORKED.set_forkserver_preload(["tuning.cli.search_study", "ray.tune", "mlflow", 
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster that outlives its drivers; starting a Ray for each kill takes seconds."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    yield made
-    made.shutdown()
+def cluster(one_ray):
+    """A cluster that outlives its drivers."""
+    return SimpleNamespace(address=one_ray)
 
 
 def command(folder, variables, options):
@@ -256,7 +255,7 @@ def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
-def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
+def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, signals):
     options = (*TINY[:-4], "--max-epochs", "80", "--patience", "80", "--scheduler", "none")
     process = start("search", *ONE_BY_ONE, *options, "--trials", "1", "--study", "s", cwd=tmp_path)
     deadline = time.monotonic() + 120
@@ -277,7 +276,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(tmp_path, signals):
         assert running_in(tmp_path) == 0
     before = curves_of(tmp_path, "s")[0]
     assert before[2] is None
-    again = run("search", "--resume", "s", cwd=tmp_path, **OWN_RAY)
+    again = run("search", "--resume", "s", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     check_whole(tmp_path, "s", 1)
     after = curves_of(tmp_path, "s")[0]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -155,3 +156,18 @@ def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(one_ray, tmp_pa
     assert "1 finished" in commands.told()
     assert "retry" not in commands.told()
     assert commands.runs("trial") == ["FINISHED"]
+
+
+@pytest.mark.timeout(900)
+def test_a_study_whose_folder_is_deleted_while_it_is_searched_ends_well(one_ray, tmp_path):
+    commands = Commands(tmp_path)
+    options = ("--dataset", "numbers", "--study", "s", "--trials", "2", "--no-final", *SMALL)
+    process = commands.start("search", *options)
+    commands.until(lambda: workers_of(os.getpid()), process)
+    shutil.rmtree(tmp_path / "ray_results" / "s")
+    process.join(400)
+    assert process.exitcode == 0, commands.told()
+    assert commands.runs("trial") == ["FINISHED", "FINISHED"]
+    nothing = "study s is complete; nothing is left to do"
+    assert commands.run("search", "--resume", "s") == 0
+    assert commands.told().splitlines()[-1] == nothing
