@@ -18,8 +18,6 @@ from tuning.cli.search_options import RESUMABLE
 from tuning.engine.study import Study
 from tuning.events.event import Opened
 from tuning.events.log import LOG_FILE, EventLog, hold, waiting_in
-from tuning.spec.choices import MIANET
-from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import code_digest
 
 DEFAULT_STORAGE = Path("ray_results")
@@ -120,9 +118,7 @@ def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argpar
     Raises:
         InputError: Fewer trials are asked for than were begun.
     """
-    # There was no choice once.
-    once = {"model": MIANET, "objective": DEFAULT_OBJECTIVE, "warm_start": (), "warm_points": ()}
-    options = {**once, **_settings(log)["options"]}
+    options = dict(_settings(log)["options"])
     options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
     if anew.get("trials", options["trials"]) < options["trials"]:

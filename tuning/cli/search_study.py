@@ -124,9 +124,11 @@ def search_study(given: Mapping[str, Any]) -> int:
             return 0
         plan = _plan(options, study, log)
         with ThreadPoolExecutor(1) as aside:
-            tables = aside.submit(open_store, plan.uri)  # makes a new database while Ray starts
+            # A new database is made while Ray starts; a cluster that is named may still refuse.
+            tables = aside.submit(open_store, plan.uri) if cluster.starts_here() else None
             connected, plan = _connect(plan)
-            tables.result()
+            if tables:
+                tables.result()
         if not log:
             check_new_study(plan.uri, plan.data.name, plan.study.name)
             writable_folder(plan.storage)

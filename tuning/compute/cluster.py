@@ -106,6 +106,15 @@ def connect() -> str:
     return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
 
 
+def starts_here() -> bool:
+    """Say whether ``connect`` starts Ray on this machine.
+
+    Raises:
+        InputError: ``RAY_ADDRESS`` names no cluster.
+    """
+    return not (ray.is_initialized() or _named_cluster())
+
+
 def import_ahead(module: str, share: Share) -> None:
     """Have as many workers as there will be trials at once import a module, without waiting.
 
