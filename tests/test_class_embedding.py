@@ -154,7 +154,7 @@ def studied(tmp_path_factory):
 def test_a_folder_is_searched_with_it_to_the_report(studied):
     folder, ended = studied
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "classes described by words.json (" in ended.stdout
+    assert "classes described by words.json (" in " ".join(ended.stdout.split())
     assert "registered mianet-my-digits-" in ended.stdout
     page = (folder / "ray_results/words/report.html").read_text(encoding="utf-8")
     assert "Classes are described by words.json (" in page

@@ -262,7 +262,9 @@ def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
             "search", "--dataset", "numbers", *options, cwd=tmp_path, RAY_ADDRESS=cluster.address
         )
         assert ended.returncode == 0, ended.stderr
-        assert f"2 at once on the Ray cluster at {cluster.address}" in ended.stdout
+        assert f"2 at once on the Ray cluster at {cluster.address}" in " ".join(
+            ended.stdout.split()
+        )
         assert len(read_trials(store_of(tmp_path), "numbers")) == 8
     finally:
         cluster.shutdown()
