@@ -33,7 +33,7 @@ def searched(tmp_path_factory):
     """A finished search of three trials with its final training, and the folder it ran in."""
     folder = tmp_path_factory.mktemp("searched")
     options = ("--trials", "3", "--study", "first", "--final-seeds", "2", *SMALL)
-    options += ("--fresh-draws", "3")
+    options += ("--fresh-draws", "3", "--max-epochs", "8", "--range", "learning_rate=1e-4:1e-3")
     return folder, run("search", "--dataset", "Numbers", *options, cwd=folder)
 
 

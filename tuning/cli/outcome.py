@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuning.analysis.comparison import CONFIDENCE, paired_difference
-from tuning.analysis.selection import select
+from tuning.analysis.selection import front_words, select
 from tuning.cli.terminal import COLUMNS
 from tuning.finals.table import table
 from tuning.spec.choices import MIANET
@@ -34,6 +34,8 @@ def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
     chosen = select(study.trials, model=model)
     tested = study.finals.get("selected")
     parts = {"found": _found(chosen.trial, study), "against": _against(study.finals)}
+    if chosen.front:
+        parts["front"] = front_words(chosen.front, fresh=chosen.confirmed)
     registered = champion_of(dataset) if tested and model == MIANET else ""
     parts |= {"model": registered, "report": str(page), "MLflow": study.links.comparison}
     if registered:
