@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 from mianet.errors import InputError
@@ -134,18 +133,16 @@ class Hyperparameters(Settings):
         return max(1, round(self.latent_multiplier * classes))
 
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "full": {},
-        "no_discriminator": {"discriminator": False},  # figures 4a, 5a
-        "no_reconstruction": {"reconstruction": "none"},  # figures 4b, 5b
-        "self_reconstruction": {"reconstruction": "self"},  # figures 4c, 5c
-        "no_orthogonal": {"orthogonal": False},  # figure 10
-        "simultaneous": {"strategy": "simultaneous"},  # figure 7
-        "joint": {"strategy": "joint"},  # figure 7
-        "withheld_attributes": {"withhold_unseen_attributes": True},  # figure 8
-    }
-)
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "full": {},
+    "no_discriminator": {"discriminator": False},  # figures 4a, 5a
+    "no_reconstruction": {"reconstruction": "none"},  # figures 4b, 5b
+    "self_reconstruction": {"reconstruction": "self"},  # figures 4c, 5c
+    "no_orthogonal": {"orthogonal": False},  # figure 10
+    "simultaneous": {"strategy": "simultaneous"},  # figure 7
+    "joint": {"strategy": "joint"},  # figure 7
+    "withheld_attributes": {"withhold_unseen_attributes": True},  # figure 8
+}
 """The paper's variants: name → the settings that differ from the defaults."""
 
 

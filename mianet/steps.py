@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -520,20 +519,20 @@ def joint(step: Step) -> Float[Tensor, "executions losses"]:
     return losses
 
 
-STRATEGIES: Mapping[str, Callable[[Step], Float[Tensor, "executions losses"]]] = MappingProxyType(
-    {"iterative": iterative, "simultaneous": simultaneous, "joint": joint}
-)
+STRATEGIES: Mapping[str, Callable[[Step], Float[Tensor, "executions losses"]]] = {
+    "iterative": iterative,
+    "simultaneous": simultaneous,
+    "joint": joint,
+}
 """Optimisation strategies (figure 7): name → one step."""
 
 Reconstruct = Callable[[Step, Unit], tuple[Loss, Rebuilt | None, RebuiltFeatures | None]]
 
-RECONSTRUCTIONS: Mapping[str, Reconstruct] = MappingProxyType(
-    {
-        "cross": Step.cross_reconstruction,
-        "self": Step.self_reconstruction,
-        "none": Step.no_reconstruction,
-    }
-)
+RECONSTRUCTIONS: Mapping[str, Reconstruct] = {
+    "cross": Step.cross_reconstruction,
+    "self": Step.self_reconstruction,
+    "none": Step.no_reconstruction,
+}
 """Ways of eq. 5: name → the loss, and what the gradients of tied weights need of either half."""
 
 

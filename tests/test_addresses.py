@@ -15,7 +15,7 @@ PASSWORDS = ("hunter2", "hun/ter2", "hun@ter2", "hun]ter2", "[hunter2", "hun?ter
 PLAIN = (
     "postgresql://me:{}@host:5432/db",
     "postgresql+psycopg2://me:{}@host/db?sslmode=require",
-    "mysql+pymysql://me:{}@127.0.0.1/db",
+    "postgresql+pg8000://me:{}@127.0.0.1/db",
     "http://me:{}@host:5000",
     "https://{}@host/team",
     "https://{}:x-oauth-basic@host/team.git",
@@ -86,7 +86,7 @@ def test_commands_that_a_search_starts_get_the_address_where_others_cannot_read_
     monkeypatch.setattr(
         after_search.ray, "get_runtime_context", lambda: argparse.Namespace(gcs_address="")
     )
-    arguments = argparse.Namespace(dataset="numbers", storage="ray_results")
+    arguments = argparse.Namespace(dataset="numbers", data_dir=None, storage="ray_results")
     uri = "postgresql://me:hunter2@host/db"
     after_search._report(arguments, "s", uri)
     assert called["env"]["MLFLOW_TRACKING_URI"] == uri

@@ -404,7 +404,7 @@ UNUSABLE = {
         lambda: closed_port("postgresql+psycopg2://me:secret@127.0.0.1:{}/mlflow"),
         r"me:\*\*\*@127.*(refused|psycopg2)",
     ),
-    "no driver": (lambda: contextlib.nullcontext("mysql+nodriver://host/db"), "nodriver"),
+    "no driver": (lambda: contextlib.nullcontext("postgresql+nodriver://host/db"), "nodriver"),
     "unknown scheme": (lambda: contextlib.nullcontext("ftp://host"), "must start with one of http"),
     "folder": (lambda: contextlib.nullcontext("./mlruns"), "sqlite:///path/to/mlflow.db"),
     "in memory": (lambda: contextlib.nullcontext("sqlite://"), "must name a file"),

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mianet.errors import InputError
@@ -105,7 +104,7 @@ class Extracted:
     images: Sequence[str]
     labels: Sequence[str] | None
     sha256: str
-    broken: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return it as JSON."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ class DatasetSpec:
     trainval_images: int
     test_seen_images: int
     test_unseen_images: int
-    paper_settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    paper_settings: Mapping[str, Any] = field(default_factory=dict)
     embedded: EmbeddedSource | None = None
     lenient: bool = False
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -111,6 +110,4 @@ def _wrong(origin: str, reason: str) -> InputError:
     )
 
 
-_PARSERS: Mapping[str, Callable[[str, str], NewClasses]] = MappingProxyType(
-    {".json": parse_json, ".csv": parse_csv}
-)
+_PARSERS: Mapping[str, Callable[[str, str], NewClasses]] = {".json": parse_json, ".csv": parse_csv}

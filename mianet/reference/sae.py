@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -25,9 +24,10 @@ from mianet.training import Epoch
 
 Matching = Literal["attributes", "features"]
 
-_SCORERS: Mapping[Matching, Callable[[Tensor], Scorer]] = MappingProxyType(
-    {"attributes": CosineOfAttributes, "features": CosineOfFeatures}
-)
+_SCORERS: Mapping[Matching, Callable[[Tensor], Scorer]] = {
+    "attributes": CosineOfAttributes,
+    "features": CosineOfFeatures,
+}
 _NEGLIGIBLE = 1e-12
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import pandas as pd  # type: ignore[import-untyped]
 
-FIGURES = MappingProxyType(
-    {
-        "unseen_accuracy": "ts",
-        "seen_accuracy": "tr",
-        "harmonic_mean": "H",
-        "zsl_accuracy": "T1",
-        "ausuc": "AUSUC",
-        "calibrated_harmonic_mean": "calibrated H",
-    }
-)
+FIGURES = {
+    "unseen_accuracy": "ts",
+    "seen_accuracy": "tr",
+    "harmonic_mean": "H",
+    "zsl_accuracy": "T1",
+    "ausuc": "AUSUC",
+    "calibrated_harmonic_mean": "calibrated H",
+}
 """Figures of a configuration → their symbols in tables."""
 
 

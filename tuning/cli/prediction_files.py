@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -91,6 +90,4 @@ def _writer(path: Path) -> Writer:
     return writer
 
 
-_WRITERS: Mapping[str, Writer] = MappingProxyType(
-    {".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines}
-)
+_WRITERS: Mapping[str, Writer] = {".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines}

@@ -15,7 +15,6 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -27,12 +26,10 @@ from mianet.errors import InputError
 _LONGEST_FOLDER = 39
 """Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
 
-_LIMITS: Mapping[str, tuple[int, int, int, str]] = MappingProxyType(
-    {
-        "an address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
-        "open files": (resource.RLIMIT_NOFILE, 256, 1, "-n"),
-    }
-)
+_LIMITS: Mapping[str, tuple[int, int, int, str]] = {
+    "an address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
+    "open files": (resource.RLIMIT_NOFILE, 256, 1, "-n"),
+}
 """What is limited → the limit, the least that is enough, its unit, and the option of ``ulimit``."""
 
 _PACKAGES = Path(__file__).resolve().parents[2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from optuna.samplers import (
     BaseSampler,
@@ -32,16 +31,14 @@ class Sampler:
     several: bool = True
 
 
-SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
-    {
-        "tpe": Sampler(lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True)),
-        # Slower proposals; for few trials.
-        "gp": Sampler(lambda seed: GPSampler(seed=seed, deterministic_objective=False)),
-        "cmaes": Sampler(lambda seed: CmaEsSampler(seed=seed), categorical=False, several=False),
-        "nsga2": Sampler(lambda seed: NSGAIISampler(seed=seed, population_size=16)),
-        # Scrambled Sobol points: random search without clumps.
-        "qmc": Sampler(lambda seed: QMCSampler(seed=seed, scramble=True)),
-        "random": Sampler(lambda seed: RandomSampler(seed=seed)),
-    }
-)
+SAMPLERS: Mapping[str, Sampler] = {
+    "tpe": Sampler(lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True)),
+    # Slower proposals; for few trials.
+    "gp": Sampler(lambda seed: GPSampler(seed=seed, deterministic_objective=False)),
+    "cmaes": Sampler(lambda seed: CmaEsSampler(seed=seed), categorical=False, several=False),
+    "nsga2": Sampler(lambda seed: NSGAIISampler(seed=seed, population_size=16)),
+    # Scrambled Sobol points: random search without clumps.
+    "qmc": Sampler(lambda seed: QMCSampler(seed=seed, scramble=True)),
+    "random": Sampler(lambda seed: RandomSampler(seed=seed)),
+}
 """Samplers: name → how it is made."""

@@ -10,7 +10,6 @@ import statistics
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -92,15 +91,13 @@ def successive_halving(max_epochs: int, first: int, reduction: int) -> Rule:
     return partial(asha, rungs=rungs, reduction=reduction)
 
 
-SCHEDULERS: Mapping[str, Callable[[int], Rule]] = MappingProxyType(
-    {
-        "asha": lambda max_epochs: successive_halving(
-            max_epochs, first=max(1, round(max_epochs / 9)), reduction=3
-        ),
-        "median": lambda max_epochs: partial(median, grace=max(1, max_epochs // 4)),
-        "none": lambda max_epochs: never,
-    }
-)
+SCHEDULERS: Mapping[str, Callable[[int], Rule]] = {
+    "asha": lambda max_epochs: successive_halving(
+        max_epochs, first=max(1, round(max_epochs / 9)), reduction=3
+    ),
+    "median": lambda max_epochs: partial(median, grace=max(1, max_epochs // 4)),
+    "none": lambda max_epochs: never,
+}
 """Schedulers: name → the stopping rule for the most epochs of a trial."""
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tuning.spec.records import FinalDescription, StudyDescription
@@ -175,19 +174,17 @@ class Completed(Event):
     """Nothing is left to do of a study, the final training included."""
 
 
-_KINDS: Mapping[str, type[Event]] = MappingProxyType(
-    {
-        "opened": Opened,
-        "final": FinalStarted,
-        "proposed": Proposed,
-        "epoch": EpochDone,
-        "ended": Ended,
-        "seed": SeedDone,
-        "text": TextAdded,
-        "closed": Closed,
-        "completed": Completed,
-    }
-)
+_KINDS: Mapping[str, type[Event]] = {
+    "opened": Opened,
+    "final": FinalStarted,
+    "proposed": Proposed,
+    "epoch": EpochDone,
+    "ended": Ended,
+    "seed": SeedDone,
+    "text": TextAdded,
+    "closed": Closed,
+    "completed": Completed,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _FIELDS = {kind: [f.name for f in dataclasses.fields(kind)] for kind in _KINDS.values()}
 _T = TypeVar("_T")
@@ -227,4 +224,4 @@ def _plain(value: _T) -> _T | dict[str, Any]:
         return {**vars(value), "space": space_to_json(value.space)}
     if isinstance(value, FinalDescription):
         return dict(vars(value))
-    return dict(value) if isinstance(value, MappingProxyType) else value
+    return value

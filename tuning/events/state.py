@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeGuard
 
 from tuning.events.event import (
@@ -25,7 +24,7 @@ from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_ex
 MOST_NONFINITE = 50
 """Of a trial's figures that are not finite so many are remembered, and those of that epoch."""
 
-_NOTHING: Mapping[str, float] = MappingProxyType({})
+_NOTHING: Mapping[str, float] = {}
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
@@ -18,13 +17,11 @@ from tuning.paper.evidence import FIGURES, Evidence
 from tuning.paper.findings import VERDICTS, Claim, Findings
 from tuning.paper.published import Bars, published, published_figures
 
-ABLATED: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "no_discriminator": ("without the discriminator", "the discriminator"),
-        "no_reconstruction": ("without reconstruction", "reconstruction"),
-        "self_reconstruction": ("self instead of cross reconstruction", "cross reconstruction"),
-    }
-)
+ABLATED: Mapping[str, tuple[str, str]] = {
+    "no_discriminator": ("without the discriminator", "the discriminator"),
+    "no_reconstruction": ("without reconstruction", "reconstruction"),
+    "self_reconstruction": ("self instead of cross reconstruction", "cross reconstruction"),
+}
 """Panels a, b and c: arm → its title, and what the complete model has instead."""
 
 ARMS = ("full", *ABLATED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
@@ -20,35 +19,31 @@ from tuning.analysis.comparison import Difference, paired_difference
 MULTIPLIERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The latent multipliers of figure 6."""
 
-NEW_SHARES: Mapping[str, float] = MappingProxyType(
-    {f"new_{100 * share:.0f}": share for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
-)
+NEW_SHARES: Mapping[str, float] = {
+    f"new_{100 * share:.0f}": share for share in (0.2, 0.4, 0.6, 0.8, 1.0)
+}
 """Figure 8: arm → share of the unseen classes whose attributes are withheld from training."""
 
 _VARIED = {name for changes in VARIANTS.values() for name in changes}
-FULL: Mapping[str, Any] = MappingProxyType(
-    {field.name: field.default for field in fields(Hyperparameters) if field.name in _VARIED}
-)
+FULL: Mapping[str, Any] = {
+    field.name: field.default for field in fields(Hyperparameters) if field.name in _VARIED
+}
 """The complete model. A search may have fixed a variant; the experiments start from this."""
 
-ARMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        **{name: {**FULL, **changes} for name, changes in VARIANTS.items()},
-        **{f"multiplier_{m:g}": {**FULL, "latent_multiplier": m} for m in MULTIPLIERS},
-        **dict.fromkeys(NEW_SHARES, FULL),
-    }
-)
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    **{name: {**FULL, **changes} for name, changes in VARIANTS.items()},
+    **{f"multiplier_{m:g}": {**FULL, "latent_multiplier": m} for m in MULTIPLIERS},
+    **dict.fromkeys(NEW_SHARES, FULL),
+}
 """What is trained: name → the settings that differ from the configuration."""
 
-FIGURES: Mapping[str, str] = MappingProxyType(
-    {
-        "unseen_accuracy": "ts",
-        "seen_accuracy": "tr",
-        "harmonic_mean": "H",
-        "zsl_accuracy": "T1",
-        "retrieval_map": "mAP",
-    }
-)
+FIGURES: Mapping[str, str] = {
+    "unseen_accuracy": "ts",
+    "seen_accuracy": "tr",
+    "harmonic_mean": "H",
+    "zsl_accuracy": "T1",
+    "retrieval_map": "mAP",
+}
 """What is measured: name → what the paper calls it."""
 
 

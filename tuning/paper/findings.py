@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from tuning.paper.evidence import Evidence
 from tuning.paper.rendering import Table
 
 AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
-VERDICTS: Mapping[int, str] = MappingProxyType({1: AGREES, 0: UNDECIDED, -1: CONTRADICTS})
+VERDICTS: Mapping[int, str] = {1: AGREES, 0: UNDECIDED, -1: CONTRADICTS}
 """Sign of an interval that the paper says is above zero → whether the paper is right."""
 
 

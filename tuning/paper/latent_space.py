@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,9 +35,10 @@ IMAGES_PER_CLASS = 60
 MAX_LABELLED_CLASSES = 60
 PAIR_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 
-CONSTRAINED: Mapping[str, str] = MappingProxyType(
-    {"full": "with the orthogonal constraint", "no_orthogonal": "without it"}
-)
+CONSTRAINED: Mapping[str, str] = {
+    "full": "with the orthogonal constraint",
+    "no_orthogonal": "without it",
+}
 """Figure 10: arm → panel title."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PureWindowsPath
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ TOP = 5
 PICTURE_HEIGHT, NAME_HEIGHT = 1.45, 0.75
 """Inches of a row of pictures, and of a row where only their names are known."""
 
-PIXELS: Mapping[str, tuple[int, int, int]] = MappingProxyType({"numbers": (2, 8, 8)})
+PIXELS: Mapping[str, tuple[int, int, int]] = {"numbers": (2, 8, 8)}
 """Data sets whose features are the image itself: name → (parts side by side, height, width)."""
 
 

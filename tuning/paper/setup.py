@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from mianet.config import Hyperparameters
 from mianet.data.datasets import find_dataset
@@ -128,7 +127,8 @@ def _selection(wish: Wish, data: SearchData) -> Selection:
     return select(trials, study=wish.study, data_digest=data.digest)
 
 
-CONFIGURATIONS: Mapping[str, Callable[[Wish, SearchData], _Configuration]] = MappingProxyType(
-    {"selected": _selected, "paper": _paper}
-)
+CONFIGURATIONS: Mapping[str, Callable[[Wish, SearchData], _Configuration]] = {
+    "selected": _selected,
+    "paper": _paper,
+}
 """Whose configuration: name → how it is found."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
@@ -22,13 +21,11 @@ PAPER_PEAK = 2.0
 ABOUT_TWICE = (1.5, 2.0, 2.5)
 """Multipliers at which a peak agrees with the paper's "about twice"."""
 
-STRATEGIES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
-    {
-        "full": ("iterative", BLUE, "-"),
-        "simultaneous": ("two optimisers at the same time", ORANGE, "--"),
-        "joint": ("one optimiser for all weights", GREEN, ":"),
-    }
-)
+STRATEGIES: Mapping[str, tuple[str, str, str]] = {
+    "full": ("iterative", BLUE, "-"),
+    "simultaneous": ("two optimisers at the same time", ORANGE, "--"),
+    "joint": ("one optimiser for all weights", GREEN, ":"),
+}
 """Figure 7: arm → label, colour, line."""
 
 NEW = ("full", *NEW_SHARES)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd  # type: ignore[import-untyped]
 
@@ -44,25 +43,22 @@ class Layout:
         return [FIGURES[metric] for metric in self.metrics]
 
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "table2": Layout(
-            ("unseen_accuracy", "seen_accuracy", "harmonic_mean"),
-            "Generalized zero-shot accuracy (%): unseen (ts) and seen (tr) classes, harmonic mean "
-            "H; mean ± standard deviation over seeds",
-        ),
-        "table3": Layout(
-            ("zsl_accuracy",),
-            "Zero-shot accuracy T1 (%) among the unseen classes; mean ± standard deviation over "
-            "seeds",
-        ),
-        "table4": Layout(
-            ("retrieval_map",),
-            "Retrieval by class attributes, mean average precision (%) among the unseen classes' "
-            "images; mean ± standard deviation over seeds",
-        ),
-    }
-)
+LAYOUTS: Mapping[str, Layout] = {
+    "table2": Layout(
+        ("unseen_accuracy", "seen_accuracy", "harmonic_mean"),
+        "Generalized zero-shot accuracy (%): unseen (ts) and seen (tr) classes, harmonic mean "
+        "H; mean ± standard deviation over seeds",
+    ),
+    "table3": Layout(
+        ("zsl_accuracy",),
+        "Zero-shot accuracy T1 (%) among the unseen classes; mean ± standard deviation over seeds",
+    ),
+    "table4": Layout(
+        ("retrieval_map",),
+        "Retrieval by class attributes, mean average precision (%) among the unseen classes' "
+        "images; mean ± standard deviation over seeds",
+    ),
+}
 
 
 def find(evidence: Evidence, name: str) -> Findings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -49,7 +48,7 @@ def _table_name(name: str) -> str:
 
 
 def _by_dataset(
-    settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = {}
 ) -> Callable[[str], Settings]:
     """Return a function from a data set to the default settings with that data set's changes."""
     return lambda name: settings.from_mapping(changes.get(_table_name(name), {}))
@@ -57,109 +56,97 @@ def _by_dataset(
 
 _SCALING = CategoricalDistribution(get_args(FeatureScaling))
 _WEIGHT_DECAY = Searched(FloatDistribution(1e-5, 1.0, log=True))
-_RANKING_SPACE = MappingProxyType(
-    {
-        "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
-        "feature_scaling": Searched(_SCALING),
-        "batch_images": Searched(IntDistribution(1, 256, log=True), by_default=False),
-    }
-)
+_RANKING_SPACE = {
+    "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
+    "feature_scaling": Searched(_SCALING),
+    "batch_images": Searched(IntDistribution(1, 256, log=True), by_default=False),
+}
 
-MODELS: Mapping[str, Model] = MappingProxyType(
-    {
-        MIANET: Model(
-            title="MIANet",
-            settings=Hyperparameters,
-            begin=Training,
-            published=paper_hyperparameters,
-            space=SEARCH_SPACE,
+MODELS: Mapping[str, Model] = {
+    MIANET: Model(
+        title="MIANet",
+        settings=Hyperparameters,
+        begin=Training,
+        published=paper_hyperparameters,
+        space=SEARCH_SPACE,
+    ),
+    "eszsl": Model(
+        title="ESZSL",
+        settings=eszsl.ESZSLSettings,
+        begin=partial(Repeated, eszsl.train),
+        published=_by_dataset(
+            eszsl.ESZSLSettings,
+            {
+                "sun": {"attribute_weight": 100.0},
+                "cub": {"attribute_weight": 0.1},
+                "apy": {"attribute_weight": 0.1},
+            },
         ),
-        "eszsl": Model(
-            title="ESZSL",
-            settings=eszsl.ESZSLSettings,
-            begin=partial(Repeated, eszsl.train),
-            published=_by_dataset(
-                eszsl.ESZSLSettings,
-                {
-                    "sun": {"attribute_weight": 100.0},
-                    "cub": {"attribute_weight": 0.1},
-                    "apy": {"attribute_weight": 0.1},
-                },
-            ),
-            space=MappingProxyType(
-                {
-                    "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
-                    "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
-                    "feature_scaling": Searched(_SCALING, by_default=False),
-                }
-            ),
-            closed_form=True,
-        ),
-        "sae": Model(
-            title="SAE",
-            settings=sae.SAESettings,
-            begin=partial(Repeated, sae.train),
-            published=_by_dataset(sae.SAESettings),
-            space=MappingProxyType(
-                {
-                    "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
-                    "matching": Searched(CategoricalDistribution(get_args(sae.Matching))),
-                    "feature_scaling": Searched(_SCALING, by_default=False),
-                }
-            ),
-            closed_form=True,
-        ),
-        "conse": Model(
-            title="ConSE",
-            settings=conse.ConSESettings,
-            begin=partial(Repeated, conse.train),
-            published=_by_dataset(conse.ConSESettings),
-            space=MappingProxyType(
-                {
-                    "top": Searched(IntDistribution(1, 100, log=True)),
-                    "weight_decay": _WEIGHT_DECAY,
-                    "feature_scaling": Searched(_SCALING, by_default=False),
-                }
-            ),
-            closed_form=True,
-        ),
-        "dap": Model(
-            title="DAP",
-            settings=dap.DAPSettings,
-            begin=partial(Repeated, dap.train),
-            published=_by_dataset(dap.DAPSettings),
-            space=MappingProxyType(
-                {
-                    "weight_decay": _WEIGHT_DECAY,
-                    "threshold": Searched(CategoricalDistribution(get_args(dap.Threshold))),
-                    "feature_scaling": Searched(_SCALING, by_default=False),
-                }
-            ),
-            closed_form=True,
-        ),
-        "ale": Model(
-            title="ALE",
-            settings=ranking.ALESettings,
-            begin=partial(Repeated, ranking.train),
-            published=_by_dataset(ranking.ALESettings),
-            space=_RANKING_SPACE,
-        ),
-        "devise": Model(
-            title="DeViSE",
-            settings=ranking.DeViSESettings,
-            begin=partial(Repeated, ranking.train),
-            published=_by_dataset(ranking.DeViSESettings),
-            space=_RANKING_SPACE,
-        ),
-        "sje": Model(
-            title="SJE",
-            settings=ranking.SJESettings,
-            begin=partial(Repeated, ranking.train),
-            published=_by_dataset(ranking.SJESettings),
-            space=_RANKING_SPACE,
-        ),
-    }
-)
+        space={
+            "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
+            "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
+            "feature_scaling": Searched(_SCALING, by_default=False),
+        },
+        closed_form=True,
+    ),
+    "sae": Model(
+        title="SAE",
+        settings=sae.SAESettings,
+        begin=partial(Repeated, sae.train),
+        published=_by_dataset(sae.SAESettings),
+        space={
+            "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
+            "matching": Searched(CategoricalDistribution(get_args(sae.Matching))),
+            "feature_scaling": Searched(_SCALING, by_default=False),
+        },
+        closed_form=True,
+    ),
+    "conse": Model(
+        title="ConSE",
+        settings=conse.ConSESettings,
+        begin=partial(Repeated, conse.train),
+        published=_by_dataset(conse.ConSESettings),
+        space={
+            "top": Searched(IntDistribution(1, 100, log=True)),
+            "weight_decay": _WEIGHT_DECAY,
+            "feature_scaling": Searched(_SCALING, by_default=False),
+        },
+        closed_form=True,
+    ),
+    "dap": Model(
+        title="DAP",
+        settings=dap.DAPSettings,
+        begin=partial(Repeated, dap.train),
+        published=_by_dataset(dap.DAPSettings),
+        space={
+            "weight_decay": _WEIGHT_DECAY,
+            "threshold": Searched(CategoricalDistribution(get_args(dap.Threshold))),
+            "feature_scaling": Searched(_SCALING, by_default=False),
+        },
+        closed_form=True,
+    ),
+    "ale": Model(
+        title="ALE",
+        settings=ranking.ALESettings,
+        begin=partial(Repeated, ranking.train),
+        published=_by_dataset(ranking.ALESettings),
+        space=_RANKING_SPACE,
+    ),
+    "devise": Model(
+        title="DeViSE",
+        settings=ranking.DeViSESettings,
+        begin=partial(Repeated, ranking.train),
+        published=_by_dataset(ranking.DeViSESettings),
+        space=_RANKING_SPACE,
+    ),
+    "sje": Model(
+        title="SJE",
+        settings=ranking.SJESettings,
+        begin=partial(Repeated, ranking.train),
+        published=_by_dataset(ranking.SJESettings),
+        space=_RANKING_SPACE,
+    ),
+}
 """Models: name → model; the name is also the value of ``model`` in its settings."""
 
 

@@ -6,7 +6,6 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 _H, _T1, _BOTH = "val_harmonic_mean", "val_zsl_accuracy", "val_both"
 _AUSUC, _CALIBRATED_H = "val_ausuc", "val_calibrated_harmonic_mean"
@@ -90,23 +89,21 @@ class Objective:
         return whole
 
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
-    {
-        objective.name: objective
-        for objective in (
-            Objective("ausuc", _AUSUC, "AUSUC", "area under the seen-unseen curve"),
-            Objective(
-                "calibrated",
-                _CALIBRATED_H,
-                "calibrated H",
-                "H at the best constant taken off seen classes' scores",
-            ),
-            Objective("harmonic_mean", _H, "H", "H, exactly as in the paper", window=1),
-            Objective("zsl_accuracy", _T1, "T1", "T1, the accuracy of plain ZSL"),
-            Objective("both", _BOTH, "(H+T1)/2", "H and T1: the Pareto front", parts=(_H, _T1)),
-        )
-    }
-)
+OBJECTIVES: Mapping[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("ausuc", _AUSUC, "AUSUC", "area under the seen-unseen curve"),
+        Objective(
+            "calibrated",
+            _CALIBRATED_H,
+            "calibrated H",
+            "H at the best constant taken off seen classes' scores",
+        ),
+        Objective("harmonic_mean", _H, "H", "H, exactly as in the paper", window=1),
+        Objective("zsl_accuracy", _T1, "T1", "T1, the accuracy of plain ZSL"),
+        Objective("both", _BOTH, "(H+T1)/2", "H and T1: the Pareto front", parts=(_H, _T1)),
+    )
+}
 """Objectives: name → what is maximised."""
 
 DEFAULT_OBJECTIVE = "ausuc"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
 from optuna.distributions import (
@@ -34,21 +33,19 @@ class Searched:
     by_default: bool = True
 
 
-SEARCH_SPACE: Mapping[str, Searched] = MappingProxyType(
-    {
-        "alpha": Searched(FloatDistribution(1.0, 1e6, log=True)),
-        "beta": Searched(FloatDistribution(1e-4, 1.0, log=True)),
-        "gamma": Searched(FloatDistribution(1e-4, 1.0, log=True)),
-        "learning_rate": Searched(FloatDistribution(1e-5, 1e-3, log=True)),
-        "latent_multiplier": Searched(FloatDistribution(0.5, 4.0, log=True)),
-        "latent_activation": Searched(CategoricalDistribution(get_args(LatentActivation))),
-        "feature_scaling": Searched(
-            CategoricalDistribution(get_args(FeatureScaling)), by_default=False
-        ),
-        "batch_images": Searched(IntDistribution(32, 1024, log=True), by_default=False),
-        "hidden_dim": Searched(IntDistribution(256, 4096, log=True), by_default=False),
-    }
-)
+SEARCH_SPACE: Mapping[str, Searched] = {
+    "alpha": Searched(FloatDistribution(1.0, 1e6, log=True)),
+    "beta": Searched(FloatDistribution(1e-4, 1.0, log=True)),
+    "gamma": Searched(FloatDistribution(1e-4, 1.0, log=True)),
+    "learning_rate": Searched(FloatDistribution(1e-5, 1e-3, log=True)),
+    "latent_multiplier": Searched(FloatDistribution(0.5, 4.0, log=True)),
+    "latent_activation": Searched(CategoricalDistribution(get_args(LatentActivation))),
+    "feature_scaling": Searched(
+        CategoricalDistribution(get_args(FeatureScaling)), by_default=False
+    ),
+    "batch_images": Searched(IntDistribution(32, 1024, log=True), by_default=False),
+    "hidden_dim": Searched(IntDistribution(256, 4096, log=True), by_default=False),
+}
 """Hyperparameter → how it is searched. The first five ranges lie around the paper's values."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from tuning.spec.objectives import OBJECTIVES
@@ -85,7 +84,7 @@ def confirmation_note(title: str, role: str, epochs: int, draws: Sequence[int]) 
     )
 
 
-NOTES = MappingProxyType({"final": final_note, CONFIRMATION: confirmation_note})
+NOTES = {"final": final_note, CONFIRMATION: confirmation_note}
 """Kind of run → what describes it."""
 
 

@@ -7,7 +7,6 @@ fresh draws of the validation protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import MappingProxyType
 
 from tuning.events.event import Closed, Event, FinalStarted, Opening, SeedDone, TextAdded
 from tuning.events.state import State
@@ -24,7 +23,7 @@ from tuning.tracking.requests import (
 )
 from tuning.tracking.run_projection import RunProjection
 
-_CONTEXTS = MappingProxyType({"final": "final training", CONFIRMATION: "confirmation"})
+_CONTEXTS = {"final": "final training", CONFIRMATION: "confirmation"}
 """Kind of run → what MLflow shows that its data set was used for."""
 
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from mlflow.entities import Experiment
@@ -39,7 +39,7 @@ HURRIED_CLOSE_SECONDS = 5.0
 
 DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = {}
 _logger = logging.getLogger(__name__)
 
 

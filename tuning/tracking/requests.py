@@ -15,7 +15,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from mlflow.entities import (
@@ -49,21 +48,19 @@ _MAX_TAG = 8000
 # MLflow keeps 36 characters and shows all of them in every row; its own digests have 8.
 _DIGEST = 12
 
-MLFLOW_STATUS: Mapping[str, str] = MappingProxyType(
-    {
-        "finished": "FINISHED",
-        "stopped_early": "FINISHED",
-        "infeasible": "FINISHED",  # a verdict on the configuration: nothing is there to mend
-        "failed": "FAILED",
-        "interrupted": "KILLED",
-    }
-)
+MLFLOW_STATUS: Mapping[str, str] = {
+    "finished": "FINISHED",
+    "stopped_early": "FINISHED",
+    "infeasible": "FINISHED",  # a verdict on the configuration: nothing is there to mend
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 """How MLflow shows each status; the exact one is in the tag ``status``."""
 
 _logger = logging.getLogger(__name__)
 
 _PLAIN = (str, int, float, bool)
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = {}
 _TOO_LARGE = 413
 _SMALL_TEXT = 1000  # a proxy that does not take this takes nothing for now
 _SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's words, in which it is left

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import filelock
@@ -256,7 +255,7 @@ def _check_sqlite(uri: str) -> None:
 
 def _check_database(uri: str) -> None:
     # MLflow would try ten times over more than a minute.
-    timeout = {_TIMEOUT_ARGUMENT[_scheme(uri)]: OPEN_TIMEOUT_SECONDS}
+    timeout = {"connect_timeout": OPEN_TIMEOUT_SECONDS}
     try:
         engine = sqlalchemy.create_engine(
             uri, connect_args=timeout, poolclass=sqlalchemy.pool.NullPool
@@ -304,16 +303,10 @@ _settings_lock = threading.Lock()
 _active_timeouts: list[int] = []
 _saved_settings: dict[str, str | None] = {}
 
-_TIMEOUT_ARGUMENT: Mapping[str, str] = MappingProxyType(
-    {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
-)
-
-_CHECKS: Mapping[str, Callable[[str], None]] = MappingProxyType(
-    {
-        "http": _check_server,
-        "https": _check_server,
-        "sqlite": _check_sqlite,
-        **dict.fromkeys(_TIMEOUT_ARGUMENT, _check_database),
-    }
-)
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    "http": _check_server,
+    "https": _check_server,
+    "sqlite": _check_sqlite,
+    "postgresql": _check_database,
+}
 """What a study can be recorded to: scheme → what is checked before MLflow sees the address."""
