@@ -7,9 +7,11 @@ import re
 HIDDEN = "***"
 """Stands where a password or a token was."""
 
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^/\s]\S*)")
+# Schemes and names have a bounded length, so that a text of any kind takes linear time.
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,40})://(?P<rest>[^/\s]\S*)")
 _SECRET_VALUE = re.compile(
-    r"(?P<name>[?&;][^=&;#\s]*(?:pass|pwd|token|secret|key|auth|cred|sig)[^=&;#\s]*=)[^&;#\s]*",
+    r"(?P<name>[?&;][^=?&;#\s]{0,80}(?:pass|pwd|token|secret|key|auth|cred|sig)[^=?&;#\s]{0,80}=)"
+    r"[^&;#\s]*",
     re.IGNORECASE,
 )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import time
 
 import pytest
 
@@ -99,3 +100,10 @@ def test_a_password_on_the_command_line_gives_a_warning(capsys):
     warning = capsys.readouterr().err
     assert "every user of this machine can read the password" in warning
     assert "hunter2" not in warning
+
+
+@pytest.mark.parametrize("part", ["x", "a:", "?", "?key", "?keykey", "://", "http://", "@"])
+def test_a_long_text_takes_no_time(part):
+    started = time.monotonic()
+    without_credentials(part * (200_000 // len(part)))
+    assert time.monotonic() - started < 5

@@ -132,7 +132,9 @@ def misleading(tmp_path, monkeypatch):
 def test_commands_that_a_search_starts_ignore_the_folder_s_modules(misleading, monkeypatch, capfd):
     here = argparse.Namespace(gcs_address="")
     monkeypatch.setattr(after_search.ray, "get_runtime_context", lambda: here)
-    options = argparse.Namespace(dataset="numbers", storage=misleading / "ray_results")
+    options = argparse.Namespace(
+        dataset="numbers", data_dir=None, storage=misleading / "ray_results"
+    )
     missing = f"sqlite:///{misleading}/none.db"
     assert after_search._report(options, "s", missing) == 2
     (line,) = capfd.readouterr().err.splitlines()

@@ -131,7 +131,7 @@ def test_a_search_in_a_terminal_shows_how_it_stands(tmp_path, monkeypatch):
     lines = screen(written)
     assert sum("/4 trial" in line for line in lines) == 4
     assert not any("running ·" in line for line in lines)
-    labels = [line.split(" ")[0] for line in lines[-5:] if line and not line.startswith(" ")]
+    labels = [line.split(" ")[0] for line in lines[-5:] if re.match(r"\w", line)]
     assert labels == ["found", "report", "MLflow"]
 
 
