@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tuning.events.event import now_ms
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
-from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG
+from tuning.tracking.closing import Closing
 from tuning.tracking.requests import (
     LogDataset,
     Request,
@@ -26,8 +24,6 @@ from tuning.tracking.requests import (
     values,
 )
 from tuning.tracking.unlogged import UnloggedRuns
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class PaperDescription:
     device: str
 
 
-class PaperRecorder:
+class PaperRecorder(Closing):
     """Records one reproduction. As a context manager it leaves no run running.
 
     Args:
@@ -126,26 +122,6 @@ class PaperRecorder:
             status, note = "failed", f"nothing to show: {', '.join(self._failed)}"
         self._end(self._key, status, note)
         self._runs.close()
-
-    def __enter__(self) -> Self:
-        """Return the recorder."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close: as failed or interrupted where an exception ends the block."""
-        if error is None:
-            self.close()
-            return
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        try:
-            self.close(status, note=f"Ended by {type(error).__name__}: {error}")
-        except RecordingError as loss:  # what ends the work matters more
-            _logger.error("%s", loss)  # noqa: TRY400
 
     def _end(self, key: str, status: str, note: str) -> None:
         now = now_ms()

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from mlflow.entities import Experiment
@@ -27,6 +25,7 @@ from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import FinalDescription, StudyDescription, listed
+from tuning.tracking.closing import Closing
 from tuning.tracking.experiments import experiment_for
 from tuning.tracking.final_projection import FinalProjection
 from tuning.tracking.run_projection import RunProjection
@@ -40,10 +39,9 @@ HURRIED_CLOSE_SECONDS = 5.0
 DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
 
 _NOTHING: Mapping[str, Any] = {}
-_logger = logging.getLogger(__name__)
 
 
-class Recording:
+class Recording(Closing):
     """A log that is recorded. As a context manager it leaves no run running.
 
     Args:
@@ -185,23 +183,6 @@ class Recording:
         if loss := self._loss(deadline_seconds):
             raise RecordingError(loss)
 
-    def __enter__(self) -> Self:
-        """Return the recording."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close: as failed or interrupted where an exception ends the block."""
-        if error is None:
-            self.close()
-            return
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        self._close_quietly(status, f"Ended by {type(error).__name__}: {error}")
-
     def _begin(self, opening: Opening) -> str:
         """Open the log and find the run, neither without the other; return MLflow's id of it."""
         if self._log.found:
@@ -216,14 +197,7 @@ class Recording:
             raise
 
     def _close_at_exit(self) -> None:
-        self._close_quietly("interrupted", "The process ended before its work did.")
-
-    def _close_quietly(self, status: str, note: str) -> None:
-        """Close; where that fails only say so, since what ends the work matters more."""
-        try:
-            self.close(status, note=note)
-        except RecordingError as loss:
-            _logger.error("%s", loss)  # noqa: TRY400
+        self.close_quietly("interrupted", "The process ended before its work did.")
 
     def _loss(self, deadline_seconds: float) -> str:
         """Return what did not reach the store, and why; empty where all of it did."""
