@@ -84,9 +84,10 @@ def _be(script, options, folder, variables, out, err, before):
     os.chdir(folder)
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader, Config
 
-    # The process that this is forked from may have been started where another token was in force.
+    # Ray has read its settings and the token where the process that this is forked from was started.
+    Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
     if before:
         before()
