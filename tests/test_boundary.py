@@ -53,7 +53,7 @@ def reachable(modules):
 def test_nothing_that_a_search_imports_can_open_the_test_parts():
     from_search = reachable(SEARCH)
     assert {"mianet.training", "mianet.protocol", "tuning.tracking.recording"} <= from_search
-    assert {"mianet.reference.eszsl", "mianet.reference.ranking"} <= from_search
+    assert {"mianet.reference.least_squares", "mianet.reference.ranking"} <= from_search
     assert not FORBIDDEN & from_search
 
 

@@ -14,7 +14,7 @@ import pytest
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.final_training import train_final
-from mianet.reference import eszsl
+from mianet.reference.least_squares import ESZSLSettings
 from tuning.spec.models import MODELS
 
 PUBLISHED_WIDTH = 2048
@@ -58,9 +58,7 @@ def eszsl_figures(shared_data_dir: Path):
                 f"the features of {name} at {folder} are not the published ones: "
                 f"{sample.shape[1]} columns, the least value {sample.min():.2g}"
             )
-        settings = eszsl.ESZSLSettings(
-            feature_weight=feature_weight, attribute_weight=attribute_weight
-        )
+        settings = ESZSLSettings(feature_weight=feature_weight, attribute_weight=attribute_weight)
         metrics = train_final(
             data,
             load_test_parts(name, shared_data_dir),

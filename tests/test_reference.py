@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from worlds import small_task
 
 from mianet.errors import DivergedError
-from mianet.reference import conse, dap, eszsl, ranking, sae
+from mianet.reference import least_squares, logistic, ranking
+from mianet.reference.least_squares import moments
 from mianet.reference.logistic import fit_linear
-from mianet.reference.moments import moments
+from mianet.reference.repeated import train_at_once
 from mianet.scaling import FeatureScaler
 
 
@@ -34,7 +35,7 @@ def unscaled(task):
 
 def test_moments_are_sums_over_the_training_images(monkeypatch):
     task = small_task(images=53)
-    monkeypatch.setattr("mianet.reference.moments._ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("mianet.reference.least_squares._ROWS_AT_ONCE", 5)
     found = moments(task, unscaled(task))
     features, onehot, attributes, _ = plain(task)
     torch.testing.assert_close(found.gram, features.mT @ features)
@@ -57,7 +58,7 @@ def test_eszsl_is_where_the_gradient_of_its_objective_vanishes(gamma, lam):
             + gamma * lam * W.square().sum()
         )
 
-    solution = eszsl.solve(moments(task, unscaled(task)), gamma, lam).requires_grad_()
+    solution = least_squares.solve_eszsl(moments(task, unscaled(task)), gamma, lam).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(solution), solution)
     (elsewhere,) = torch.autograd.grad(objective(solution * 1.01), solution)
     assert gradient.abs().max() < 1e-9 * max(1.0, gamma)
@@ -69,7 +70,7 @@ def test_sae_solves_its_sylvester_equation(lam):
     task = small_task(classes=9, images=80)  # as many seen classes as attributes: S is of full rank
     X, _, _, S = (part.mT for part in plain(task))
     A, B, C = S @ S.mT, lam * X @ X.mT, (1 + lam) * S @ X.mT
-    solution = sae.solve(moments(task, unscaled(task)), lam)
+    solution = least_squares.solve_sae(moments(task, unscaled(task)), lam)
     torch.testing.assert_close(A @ solution + solution @ B, C, rtol=1e-9, atol=1e-9)
     expected = scipy.linalg.solve_sylvester(A.numpy(), B.numpy(), C.numpy())
     np.testing.assert_allclose(solution.numpy(), expected, rtol=1e-6, atol=1e-9)
@@ -78,7 +79,7 @@ def test_sae_solves_its_sylvester_equation(lam):
 def test_sae_is_where_the_gradient_of_its_objective_vanishes():
     task = small_task(classes=9, images=80)
     X, _, _, S = (part.mT for part in plain(task))
-    W = sae.solve(moments(task, unscaled(task)), 0.3).requires_grad_()
+    W = least_squares.solve_sae(moments(task, unscaled(task)), 0.3).requires_grad_()
     objective = (X - W.mT @ S).square().sum() + 0.3 * (W @ X - S).square().sum()
     (gradient,) = torch.autograd.grad(objective, W)
     assert gradient.abs().max() < 1e-9
@@ -88,7 +89,7 @@ def test_sae_needs_neither_as_many_classes_as_attributes_nor_features_that_vary(
     task = small_task(attributes=9, images=40)  # 4 seen classes
     task.train.features[:, 2] = 0
     X, _, _, S = (part.mT for part in plain(task))
-    solution = sae.solve(moments(task, unscaled(task)), 0.5)
+    solution = least_squares.solve_sae(moments(task, unscaled(task)), 0.5)
     residual = S @ S.mT @ solution + 0.5 * solution @ X @ X.mT - 1.5 * S @ X.mT
     assert residual.abs().max() < 1e-9
     assert solution.abs().max() < 1e3
@@ -99,8 +100,8 @@ def test_saes_two_directions_are_cosines_on_either_side():
     task = small_task()
     both = {}
     for matching in ("attributes", "features"):
-        settings = sae.SAESettings(matching=matching, feature_scaling="none")
-        (epoch,) = sae.train(task, settings, seed=0)
+        settings = least_squares.SAESettings(matching=matching, feature_scaling="none")
+        (epoch,) = train_at_once(least_squares.fit_sae, task, settings, seed=0)
         both[matching] = epoch.model
     W = both["attributes"].weight.mT
     x, s = task.train.features[3], task.class_attributes[1]
@@ -130,14 +131,18 @@ def test_a_regression_that_is_not_finite_is_a_divergence():
     task = small_task()
     task.train.features[task.train.rows[0], 0] = torch.inf
     with pytest.raises(DivergedError, match="logistic regression is not finite"):
-        list(conse.train(task, conse.ConSESettings(feature_scaling="none"), seed=0))
+        list(
+            train_at_once(
+                logistic.fit_conse, task, logistic.ConSESettings(feature_scaling="none"), seed=0
+            )
+        )
 
 
 @pytest.mark.parametrize("top", [1, 2, 100])
 def test_conse_is_the_cosine_with_the_best_guesses_mixture(top):
     task = small_task(images=60)
-    settings = conse.ConSESettings(top=top, weight_decay=0.1)
-    (epoch,) = conse.train(task, settings, seed=0)
+    settings = logistic.ConSESettings(top=top, weight_decay=0.1)
+    (epoch,) = train_at_once(logistic.fit_conse, task, settings, seed=0)
     features = epoch.scaler(task.train.features)
     scores = epoch.model.scores(features, task.class_attributes)
     probabilities = epoch.model.classifier.logits(features).softmax(-1)
@@ -156,8 +161,8 @@ def test_conse_is_the_cosine_with_the_best_guesses_mixture(top):
 @pytest.mark.parametrize("threshold", ["overall", "attribute"])
 def test_dap_is_the_product_of_attribute_probabilities_over_their_priors(threshold):
     task = small_task(images=60, attributes=8)
-    settings = dap.DAPSettings(threshold=threshold, weight_decay=0.1)
-    (epoch,) = dap.train(task, settings, seed=0)
+    settings = logistic.DAPSettings(threshold=threshold, weight_decay=0.1)
+    (epoch,) = train_at_once(logistic.fit_dap, task, settings, seed=0)
     features = epoch.scaler(task.train.features)
     scores = epoch.model.scores(features, task.class_attributes)
     seen = task.class_attributes[task.seen_classes]
@@ -178,8 +183,8 @@ def test_dap_is_the_product_of_attribute_probabilities_over_their_priors(thresho
 
 def test_daps_classifiers_are_independent_regularised_regressions():
     task = small_task(images=200, attributes=8)
-    settings = dap.DAPSettings(weight_decay=1e-2, feature_scaling="none")
-    (epoch,) = dap.train(task, settings, seed=0)
+    settings = logistic.DAPSettings(weight_decay=1e-2, feature_scaling="none")
+    (epoch,) = train_at_once(logistic.fit_dap, task, settings, seed=0)
     X, _, _, of_image = plain(task)
     seen = task.class_attributes[task.seen_classes]
     column = int(epoch.model.attributes.nonzero()[0, 0])
@@ -193,7 +198,7 @@ def test_dap_cannot_learn_where_all_classes_look_alike():
     task = small_task()
     task.class_attributes[:] = 0.5
     with pytest.raises(DivergedError, match="no binary attribute"):
-        list(dap.train(task, dap.DAPSettings(), seed=0))
+        list(train_at_once(logistic.fit_dap, task, logistic.DAPSettings(), seed=0))
 
 
 def plain_ranking(scores, own, model):

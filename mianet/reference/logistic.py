@@ -1,21 +1,28 @@
-"""Regularised logistic regression, by L-BFGS on all images at once."""
+"""ConSE and DAP: models that compare what logistic regressions make of an image.
+
+- ConSE: M. Norouzi et al., "Zero-shot learning by convex combination of semantic embeddings",
+  ICLR 2014.
+- DAP: C. H. Lampert, H. Nickisch and S. Harmeling, "Attribute-based classification for zero-shot
+  visual object categorization", TPAMI 2014 (CVPR 2009).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.protocol import Task
+from mianet.reference.repeated import Fitted
 from mianet.scaling import FeatureScaler
-
-_MOST_ITERATIONS = 100
-_GRADIENT_TOLERANCE = 1e-5
-_CHANGE_TOLERANCE = 1e-8
+from mianet.training import class_positions
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,9 @@ def fit_linear(
     bias = features.new_zeros(outputs, requires_grad=True)
     optimiser = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=_MOST_ITERATIONS,
-        tolerance_grad=_GRADIENT_TOLERANCE,
-        tolerance_change=_CHANGE_TOLERANCE,
+        max_iter=100,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-8,
         line_search_fn="strong_wolfe",
     )
 
@@ -78,3 +85,144 @@ def fit_linear(
     if not (reached.isfinite() and fitted.weight.isfinite().all()):
         raise DivergedError("the logistic regression is not finite")
     return fitted, reached.item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConSESettings(Settings):
+    """ConSE's hyperparameters.
+
+    Attributes:
+        top: T, how many of the classifier's best guesses are combined; all, where it has fewer.
+        weight_decay: The classifier's regulariser.
+        feature_scaling: How features are scaled, fitted on training images only.
+    """
+
+    positive = ("top",)
+    not_negative = ("weight_decay",)
+
+    model: Literal["conse"] = "conse"
+    top: int = 10
+    weight_decay: float = 1e-4
+    feature_scaling: FeatureScaling = "standard"
+
+
+@dataclass(frozen=True)
+class ConSE:
+    """The trained classifier, and the attributes of the classes that it tells apart."""
+
+    classifier: Linear
+    seen_attributes: Float[Tensor, "seen attributes"]
+    top: int
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return the cosine of the combined attributes with every class's.
+
+        The combination is over the T likeliest seen classes, weighted by their probabilities; the
+        sum of those, by which the publication divides, is the same for all classes.
+        """
+        probabilities = self.classifier.logits(features).softmax(-1)
+        best = probabilities.topk(min(self.top, probabilities.shape[1]))
+        kept = probabilities.new_zeros(probabilities.shape).scatter(1, best.indices, best.values)
+        combined = kept @ self.seen_attributes
+        return F.normalize(combined) @ F.normalize(class_attributes).mT
+
+
+def fit_conse(task: Task, scaler: FeatureScaler, settings: ConSESettings) -> Fitted:
+    """Fit ConSE; see ``mianet.reference.repeated.Fit``."""
+    positions = class_positions(task)
+    classifier, loss = fit_linear(
+        task,
+        scaler,
+        len(task.seen_classes),
+        lambda logits: F.cross_entropy(logits, positions),
+        settings.weight_decay,
+    )
+    model = ConSE(classifier, task.class_attributes[task.seen_classes], settings.top)
+    return model, {"classifier": loss}
+
+
+Threshold = Literal["overall", "attribute"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAPSettings(Settings):
+    """DAP's hyperparameters.
+
+    Attributes:
+        threshold: A class has an attribute whose value is above the mean over the seen classes: of
+            all attributes, ``"overall"``, as in the publication, or of this ``"attribute"``.
+        weight_decay: The classifiers' regulariser.
+        feature_scaling: How features are scaled, fitted on training images only.
+    """
+
+    not_negative = ("weight_decay",)
+
+    model: Literal["dap"] = "dap"
+    threshold: Threshold = "overall"
+    weight_decay: float = 1e-4
+    feature_scaling: FeatureScaling = "standard"
+
+
+@dataclass(frozen=True)
+class DAP:
+    """The trained classifiers of the attributes that some seen classes have and others lack.
+
+    Attributes:
+        classifiers: A logit for each of them.
+        attributes: Which columns of the class attributes they are.
+        thresholds: Values above which a class has them.
+        priors: Shares of the seen classes that have them.
+    """
+
+    classifiers: Linear
+    attributes: Bool[Tensor, " attributes"]
+    thresholds: Float[Tensor, " kept"]
+    priors: Float[Tensor, " kept"]
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return ``log Π_m p(a_m | x) / p(a_m)`` for the attributes a of every class.
+
+        All classes are equally likely beforehand.
+        """
+        has = (class_attributes[:, self.attributes] > self.thresholds).to(features.dtype)
+        logits = self.classifiers.logits(features)
+        present = F.logsigmoid(logits) - self.priors.log()
+        absent = F.logsigmoid(-logits) - (1 - self.priors).log()
+        return present @ has.mT + absent @ (1 - has).mT
+
+
+def fit_dap(task: Task, scaler: FeatureScaler, settings: DAPSettings) -> Fitted:
+    """Fit DAP; see ``mianet.reference.repeated.Fit``.
+
+    Raises:
+        DivergedError: Also where there is nothing to classify: all classes have equal attributes.
+    """
+    values = task.class_attributes[task.seen_classes]
+    by_attribute = settings.threshold == "attribute"
+    means = values.mean(0) if by_attribute else values.mean().expand(values.shape[1])
+    has = values > means
+    # What all seen classes share, or lack, no image can teach, and its prior would be 0 or 1.
+    varied = has.any(0) & ~has.all(0)
+    if not varied.any():
+        raise DivergedError("no binary attribute tells the seen classes apart")
+    has = has[:, varied].to(values.dtype)
+    targets = has[class_positions(task)]
+    classifiers, loss = fit_linear(
+        task,
+        scaler,
+        has.shape[1],
+        lambda logits: (
+            F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+        ),
+        settings.weight_decay,
+    )
+    model = DAP(classifiers, varied, means[varied], has.mean(0))
+    return model, {"classifiers": loss / has.shape[1]}

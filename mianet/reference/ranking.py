@@ -29,7 +29,7 @@ from torch import Tensor
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.protocol import Task
-from mianet.reference.scorers import Bilinear
+from mianet.reference.least_squares import Bilinear
 from mianet.scaling import FeatureScaler
 from mianet.training import Epoch, class_positions
 

@@ -1,21 +1,28 @@
-"""A reference training, taken up again by repeating it."""
+"""How reference models train: at once or by epochs, and taken up again by repeating it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from mianet.inference.prediction import Scorer
 from mianet.protocol import Task
-from mianet.training import Epoch
+from mianet.scaling import FeatureScaler
+from mianet.training import Begin, Epoch
 
+Fitted = tuple[Scorer, Mapping[str, float]]
+"""A trained model, and the losses that it reaches."""
 
-@runtime_checkable
-class Train(Protocol):
-    """How a reference model is trained; a closed form has one epoch, the others have no end."""
+Fit = Callable[[Task, FeatureScaler, Any], Fitted]
+"""Fits a model at once, by its own settings; nothing in it is random.
 
-    def __call__(self, task: Task, settings: Any, *, seed: int) -> Iterator[Epoch[Scorer]]:
-        """Yield after each epoch; ``settings`` are the model's own."""
+Raises:
+    DivergedError: The solution is not finite.
+"""
+
+Train = Callable[..., Iterator[Epoch[Scorer]]]
+"""Trains a model: ``train(task, settings, seed=seed)`` yields after each epoch."""
 
 
 class Repeated:
@@ -55,3 +62,22 @@ class Repeated:
         """Train as many epochs as ``state`` of an equal training had done."""
         for _ in range(int(state["epochs"])):
             self.epoch()
+
+
+def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator[Epoch[Scorer]]:
+    """Yield a fitted model as the only epoch.
+
+    Args:
+        fit: How it is fitted.
+        task: The images and classes.
+        settings: The model's hyperparameters.
+        seed: Not used.
+    """
+    scaler = FeatureScaler.fit(settings.feature_scaling, task.train.features, task.train.rows)
+    model, losses = fit(task, scaler, settings)
+    yield Epoch(1, losses, model, scaler)
+
+
+def closed_form(fit: Fit) -> Begin:
+    """Return how the training of a model begins that is fitted at once."""
+    return partial(Repeated, partial(train_at_once, fit))

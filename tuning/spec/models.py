@@ -13,8 +13,8 @@ from mianet.config import FeatureScaling, Hyperparameters, Settings
 from mianet.data.datasets import find_dataset
 from mianet.data.search_data import paper_hyperparameters
 from mianet.errors import InputError
-from mianet.reference import conse, dap, eszsl, ranking, sae
-from mianet.reference.repeated import Repeated
+from mianet.reference import least_squares, logistic, ranking
+from mianet.reference.repeated import Repeated, closed_form
 from mianet.training import Begin, Training
 from tuning.spec.choices import MIANET
 from tuning.spec.space import SEARCH_SPACE, Searched
@@ -72,10 +72,10 @@ MODELS: Mapping[str, Model] = {
     ),
     "eszsl": Model(
         title="ESZSL",
-        settings=eszsl.ESZSLSettings,
-        begin=partial(Repeated, eszsl.train),
+        settings=least_squares.ESZSLSettings,
+        begin=closed_form(least_squares.fit_eszsl),
         published=_by_dataset(
-            eszsl.ESZSLSettings,
+            least_squares.ESZSLSettings,
             {
                 "sun": {"attribute_weight": 100.0},
                 "cub": {"attribute_weight": 0.1},
@@ -91,21 +91,21 @@ MODELS: Mapping[str, Model] = {
     ),
     "sae": Model(
         title="SAE",
-        settings=sae.SAESettings,
-        begin=partial(Repeated, sae.train),
-        published=_by_dataset(sae.SAESettings),
+        settings=least_squares.SAESettings,
+        begin=closed_form(least_squares.fit_sae),
+        published=_by_dataset(least_squares.SAESettings),
         space={
             "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
-            "matching": Searched(CategoricalDistribution(get_args(sae.Matching))),
+            "matching": Searched(CategoricalDistribution(get_args(least_squares.Matching))),
             "feature_scaling": Searched(_SCALING, by_default=False),
         },
         closed_form=True,
     ),
     "conse": Model(
         title="ConSE",
-        settings=conse.ConSESettings,
-        begin=partial(Repeated, conse.train),
-        published=_by_dataset(conse.ConSESettings),
+        settings=logistic.ConSESettings,
+        begin=closed_form(logistic.fit_conse),
+        published=_by_dataset(logistic.ConSESettings),
         space={
             "top": Searched(IntDistribution(1, 100, log=True)),
             "weight_decay": _WEIGHT_DECAY,
@@ -115,12 +115,12 @@ MODELS: Mapping[str, Model] = {
     ),
     "dap": Model(
         title="DAP",
-        settings=dap.DAPSettings,
-        begin=partial(Repeated, dap.train),
-        published=_by_dataset(dap.DAPSettings),
+        settings=logistic.DAPSettings,
+        begin=closed_form(logistic.fit_dap),
+        published=_by_dataset(logistic.DAPSettings),
         space={
             "weight_decay": _WEIGHT_DECAY,
-            "threshold": Searched(CategoricalDistribution(get_args(dap.Threshold))),
+            "threshold": Searched(CategoricalDistribution(get_args(logistic.Threshold))),
             "feature_scaling": Searched(_SCALING, by_default=False),
         },
         closed_form=True,

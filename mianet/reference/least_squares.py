@@ -1,0 +1,210 @@
+"""ESZSL and SAE: linear models of the least squares, each solved at once.
+
+- ESZSL: B. Romera-Paredes and P. H. S. Torr, "An embarrassingly simple approach to zero-shot
+  learning", ICML 2015.
+- SAE: E. Kodirov, T. Xiang and S. Gong, "Semantic autoencoder for zero-shot learning", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from mianet.config import FeatureScaling, Settings
+from mianet.errors import DivergedError
+from mianet.inference.prediction import Scorer
+from mianet.protocol import Task
+from mianet.reference.repeated import Fitted
+from mianet.scaling import FeatureScaler
+from mianet.training import class_positions
+
+_ROWS_AT_ONCE = 4096
+_NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All that a least-squares model needs of the images, in double precision.
+
+    A normal equation squares the condition of the features, so single precision would do for
+    strong regularisers only.
+
+    Attributes:
+        gram: ``Xᵀ X`` of the scaled training features X.
+        class_sums: ``Yᵀ X``, a row a seen class, for the indicators Y of the images' classes.
+        class_counts: Training images of each seen class.
+        class_attributes: Attributes of the seen classes.
+    """
+
+    gram: Float64[Tensor, "features features"]
+    class_sums: Float64[Tensor, "seen features"]
+    class_counts: Float64[Tensor, " seen"]
+    class_attributes: Float64[Tensor, "seen attributes"]
+
+
+def moments(task: Task, scaler: FeatureScaler) -> Moments:
+    """Sum up the training images, some thousand at a time."""
+    width, seen = task.train.features.shape[1], len(task.seen_classes)
+    class_attributes = task.class_attributes[task.seen_classes].double()
+    gram = class_attributes.new_zeros(width, width)
+    class_sums = class_attributes.new_zeros(seen, width)
+    class_counts = class_attributes.new_zeros(seen)
+    positions = class_positions(task)
+    for chosen in torch.arange(len(positions), device=positions.device).split(_ROWS_AT_ONCE):
+        features = scaler(task.train.features[task.train.rows[chosen]]).double()
+        # A product, since adding rows by their class is not repeatable on a GPU.
+        indicators = F.one_hot(positions[chosen], seen).double()
+        gram.addmm_(features.mT, features)
+        class_sums.addmm_(indicators.mT, features)
+        class_counts += indicators.sum(0)
+    return Moments(gram, class_sums, class_counts, class_attributes)
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """The compatibility ``xᵀ W s`` of an image x and a class s."""
+
+    weight: Float[Tensor, "features attributes"]
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return the compatibilities."""
+        return features @ self.weight @ class_attributes.mT
+
+
+class CosineOfAttributes(Bilinear):
+    """The cosine of the attributes ``Wᵀ x`` seen in an image with those of a class."""
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return the cosines."""
+        return F.normalize(features @ self.weight) @ F.normalize(class_attributes).mT
+
+
+class CosineOfFeatures(Bilinear):
+    """The cosine of an image's features with those, ``W s``, that a class should have."""
+
+    def scores(
+        self,
+        features: Float[Tensor, "images features"],
+        class_attributes: Float[Tensor, "classes attributes"],
+    ) -> Float[Tensor, "images classes"]:
+        """Return the cosines."""
+        return F.normalize(features) @ F.normalize(class_attributes @ self.weight.mT).mT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESZSLSettings(Settings):
+    """ESZSL's hyperparameters.
+
+    Attributes:
+        feature_weight: γ, the regulariser of ``W Sᵀ``, on the side of the features.
+        attribute_weight: λ, the regulariser of ``X W``, on the side of the attributes.
+        feature_scaling: How features are scaled, fitted on training images only.
+    """
+
+    positive = ("feature_weight", "attribute_weight")
+
+    model: Literal["eszsl"] = "eszsl"
+    feature_weight: float = 1e3
+    attribute_weight: float = 1.0
+    feature_scaling: FeatureScaling = "none"
+
+
+def fit_eszsl(task: Task, scaler: FeatureScaler, settings: ESZSLSettings) -> Fitted:
+    """Fit ESZSL; see ``mianet.reference.repeated.Fit``."""
+    of = moments(task, scaler)
+    weight = solve_eszsl(of, settings.feature_weight, settings.attribute_weight).float()
+    return Bilinear(_finite(weight, "ESZSL")), {}
+
+
+def solve_eszsl(
+    of: Moments, feature_weight: float, attribute_weight: float
+) -> Float64[Tensor, "features attributes"]:
+    """Return ``W = (XᵀX + γI)⁻¹ Xᵀ Y S (SᵀS + λI)⁻¹``.
+
+    It minimises ``‖X W Sᵀ − Y‖² + γ‖W Sᵀ‖² + λ‖X W‖² + γλ‖W‖²``. The targets Y are 1 for an
+    image's class and 0 for the others: with those the published evaluation is reproduced, where
+    the publication writes 1 and −1.
+
+    Args:
+        of: ``XᵀX``, ``XᵀY`` and S.
+        feature_weight: γ.
+        attribute_weight: λ.
+    """
+    left = of.gram.clone()
+    left.diagonal().add_(feature_weight)
+    right = of.class_attributes.mT @ of.class_attributes
+    right.diagonal().add_(attribute_weight)
+    weight = torch.linalg.solve(left, of.class_sums.mT @ of.class_attributes)
+    solution: Tensor = torch.linalg.solve(right, weight.mT).mT
+    return solution
+
+
+Matching = Literal["attributes", "features"]
+
+_SCORERS: Mapping[Matching, Callable[[Tensor], Scorer]] = {
+    "attributes": CosineOfAttributes,
+    "features": CosineOfFeatures,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAESettings(Settings):
+    """SAE's hyperparameters.
+
+    Attributes:
+        encoder_weight: λ, the weight of ``‖W x − s‖²`` beside the reconstruction.
+        matching: Where images and classes meet: among ``"attributes"``, by the encoder, or among
+            ``"features"``, by the decoder; the publication has both.
+        feature_scaling: How features are scaled, fitted on training images only.
+    """
+
+    positive = ("encoder_weight",)
+
+    model: Literal["sae"] = "sae"
+    encoder_weight: float = 1.0
+    matching: Matching = "features"
+    feature_scaling: FeatureScaling = "l2"
+
+
+def fit_sae(task: Task, scaler: FeatureScaler, settings: SAESettings) -> Fitted:
+    """Fit SAE; see ``mianet.reference.repeated.Fit``."""
+    encoder = solve_sae(moments(task, scaler), settings.encoder_weight).float()
+    return _SCORERS[settings.matching](_finite(encoder, "SAE").mT), {}
+
+
+def solve_sae(of: Moments, encoder_weight: float) -> Float64[Tensor, "attributes features"]:
+    """Return the W that minimises ``‖X − Wᵀ S‖² + λ‖W X − S‖²``, an image a column.
+
+    It solves ``A W + W B = C`` for ``A = S Sᵀ``, ``B = λ X Xᵀ``, ``C = (1 + λ) S Xᵀ``. Both A and
+    B are symmetric, so their eigenvectors make the equation diagonal, which is faster than
+    a general solver and works on a GPU. A has the rank of the seen classes at most; where neither
+    side determines W (a feature that is always 0), W is 0.
+    """
+    attributes = of.class_attributes
+    a, left = torch.linalg.eigh(attributes.mT @ (of.class_counts[:, None] * attributes))
+    b, right = torch.linalg.eigh(encoder_weight * of.gram)
+    wanted = left.mT @ ((1 + encoder_weight) * attributes.mT @ of.class_sums) @ right
+    scale = a[:, None].clamp_min(0) + b.clamp_min(0)
+    determined = scale > _NEGLIGIBLE * scale.max()
+    solution: Tensor = left @ torch.where(determined, wanted / scale, 0) @ right.mT
+    return solution
+
+
+def _finite(solution: Tensor, model: str) -> Tensor:
+    if not solution.isfinite().all():
+        raise DivergedError(f"the solution of {model} is not finite")
+    return solution
