@@ -7,7 +7,6 @@ files of each known data set are taken out of it, and none replaces a file that 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import http.client
@@ -22,16 +21,17 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from email.message import Message
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from mianet.command import Parser, run
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
 from mianet.data.sources import DATA_DIR_VARIABLE, PACKAGE_FOLDERS, PACKAGE_PATH, data_root
-from mianet.errors import InputError, one_line
+from mianet.errors import InputError
 
 PACKAGE_URL = "http://datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip"
 MEMBERS = tuple(
@@ -176,63 +176,55 @@ def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 where the user has to do something first."""
-    parser = _Parser(prog="python -m mianet.download", description=__doc__, allow_abbrev=False)
+    """Run the command; see ``mianet.command.run``."""
+    parser = Parser(prog="python -m mianet.download", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--data-dir", type=Path, help=f"where to; default: ${DATA_DIR_VARIABLE}, else ./data"
     )
     parser.add_argument("--url", default=PACKAGE_URL, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    try:
-        added = download(options.data_dir, options.url)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; repeat the command to go on where it ended", file=sys.stderr)
-        return 130
-    print(f"{len(added)} files added, {len(MEMBERS) - len(added)} were there: {_package(options)}")
+    return run(
+        lambda: _download(options.data_dir, options.url),
+        interrupted="stopped; repeat the command to go on where it ended",
+    )
+
+
+def _download(data_dir: Path | None, url: str) -> int:
+    added = download(data_dir, url)
+    there, folder = len(MEMBERS) - len(added), data_root(data_dir) / PACKAGE_PATH
+    print(f"{len(added)} files added, {there} were there: {folder}")
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
-
-
-def _package(options: argparse.Namespace) -> Path:
-    return data_root(options.data_dir) / PACKAGE_PATH
 
 
 def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and (re.fullmatch(r"[!-~]+", url) is not None)
-        )
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # an odd port, or an odd host in brackets
         return False
+    return is_web and re.fullmatch(r"[!-~]+", url) is not None
 
 
 def _transfer(url: str, part: Path) -> int:
     """Continue or begin a transfer; returns how long the file must be when complete."""
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "mianet-download"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  the scheme is checked
     try:
-        response = _open(url, _size(part))
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
-        if not _size(part):
-            raise
-        if _total(error.headers.get("Content-Range")) == _size(part):
-            return _size(part)  # all of it is here
+        if _content_range(error.headers)[1] == start:
+            return start  # all of it is here
         part.unlink()
         return _transfer(url, part)
     with response:
-        start = _size(part) if response.status == http.client.PARTIAL_CONTENT else 0
-        if start and _start(response.headers["Content-Range"]) != start:
+        if response.status != http.client.PARTIAL_CONTENT:
+            start = 0
+        elif _content_range(response.headers)[0] != start:
             part.unlink()
             return _transfer(url, part)
         total = None if response.length is None else start + response.length
@@ -241,38 +233,22 @@ def _transfer(url: str, part: Path) -> int:
             part.open("ab" if start else "wb", buffering=0) as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=ARCHIVE) as bar,
         ):
-            for chunk in _chunks(response, MAX_ARCHIVE_BYTES - start, url):
+            while chunk := response.read1(CHUNK_BYTES):  # what is here, so that little is lost
+                if file.tell() + len(chunk) > MAX_ARCHIVE_BYTES:
+                    raise InputError(
+                        f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another"
+                    )
                 file.write(chunk)
                 bar.update(len(chunk))
     return _size(part) if total is None else total
 
 
-def _open(url: str, start: int) -> Any:
-    headers = {"Accept-Encoding": "identity", "User-Agent": "mianet-download"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  the scheme is checked
-    return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
-
-
-def _chunks(response: Any, limit: int, url: str) -> Iterator[bytes]:
-    while chunk := response.read1(CHUNK_BYTES):  # what is here, so that little is lost at an end
-        limit -= len(chunk)
-        if limit < 0:
-            raise InputError(f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another")
-        yield chunk
-
-
-def _start(content_range: str | None) -> int:
-    """Return the a of ``bytes a-b/total``; -1 where it is not of that form."""
-    first = (content_range or "").removeprefix("bytes ").partition("-")[0]
-    return int(first) if re.fullmatch("[0-9]{1,18}", first) else -1
-
-
-def _total(content_range: str | None) -> int:
-    """Return the total of ``bytes */total``; -1 where it is not of that form."""
-    last = (content_range or "").rpartition("/")[2]
-    return int(last) if re.fullmatch("[0-9]{1,18}", last) else -1
+def _content_range(headers: Message) -> tuple[int, int]:
+    """Return the a and the total of ``bytes a-b/total`` or ``bytes */total``; -1 for neither."""
+    form = r"bytes (?:([0-9]{1,18})-[0-9]+|\*)/([0-9]{1,18}|\*)"
+    found = re.fullmatch(form, headers.get("Content-Range", ""))
+    start, total = found.groups() if found else (None, None)
+    return int(start or -1), int(total) if total and total != "*" else -1
 
 
 def _check_members(package: zipfile.ZipFile, archive: Path) -> None:

@@ -12,26 +12,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from mianet.errors import InputError, one_line
+from mianet.command import Parser, run, whole_number
+from mianet.errors import one_line
 from mianet.extraction.backbones import BACKBONES
 
 DEFAULT_PROMPT = "a photo of a {}."
-_BATCH = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 2 for the user to do something first, 130 if interrupted."""
+    """Run the command; see ``mianet.command.run``."""
     options = _parser().parse_args(arguments)
-    try:
-        return _classes(options) if options.classes else _images(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    command = _classes if options.classes else _images
+    return run(lambda: command(options), interrupted="interrupted; the same command goes on")
 
 
 def _images(options: argparse.Namespace) -> int:
@@ -78,13 +71,8 @@ def _classes(options: argparse.Namespace) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m mianet.extract", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m mianet.extract", description=__doc__, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "images", nargs="?", type=Path, help="folder of images, or a list of them: .txt or .csv"
@@ -106,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, help="file of the network's weights")
     parser.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
     parser.add_argument(
-        "--batch", type=_count, default=_BATCH, help="images at once (default: %(default)s)"
+        "--batch", type=whole_number(1), default=32, help="images at once (default: %(default)s)"
     )
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out files that are no whole images"
@@ -117,12 +105,6 @@ def _parser() -> argparse.ArgumentParser:
         help="text around a class's name, which stands for {} (default: %(default)s)",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) < 2**20):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -10,38 +10,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 
-from mianet.data.build import Ingredients, build
+from mianet.command import Parser, run, whole_number
+from mianet.data.build import build
 from mianet.data.inspection import inspect
 from mianet.data.sources import absolute_path
 from mianet.data.tables import FEATURES
-from mianet.errors import InputError, one_line
+from mianet.errors import one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 2 for the user to do something first, 130 if interrupted."""
-    options = _parser().parse_args(arguments)
-    try:
-        folder = absolute_path(options.folder, "the package")
-        return _build(folder, options) if options.command == "build" else _check(folder)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-
-
-def _build(folder: Path, options: argparse.Namespace) -> int:
-    images = build(
-        Ingredients(
-            **{name: value for name, value in vars(options).items() if name in _INGREDIENTS}
-        ),
-        folder,
+    """Run the command; see ``mianet.command.run``."""
+    options = vars(_parser().parse_args(arguments))
+    command, folder = options.pop("command"), options.pop("folder")
+    return run(
+        lambda: command(absolute_path(folder, "the package"), **options),
+        interrupted="interrupted; nothing was written",
     )
+
+
+def _build(folder: Path, **ingredients: Any) -> int:
+    images = build(folder, **ingredients)
     seen, unseen = (
         len(np.unique(images.labels[rows])) for rows in (images.trainval, images.test_unseen)
     )
@@ -59,20 +51,14 @@ def _check(folder: Path) -> int:
     return 0
 
 
-_INGREDIENTS = frozenset(Ingredients.__dataclass_fields__)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m mianet.package", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m mianet.package", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="command", required=True)
     check = commands.add_parser("check", help="say what is in a package, and what is odd about it")
     check.add_argument("folder", help="folder with res101.mat and att_splits.mat")
+    check.set_defaults(command=_check)
     made = commands.add_parser("build", help="make a package of features, labels and attributes")
+    made.set_defaults(command=_build)
     made.add_argument("folder", help="folder to make")
     made.add_argument(
         "--features",
@@ -104,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         help="trainval, test_seen, test_unseen or - for each image, one a line",
     )
     made.add_argument("--test-seen", type=_share, default=0.2, metavar="SHARE", help="default: 0.2")
-    made.add_argument("--seed", type=_seed, default=0, help="of what is drawn (default: 0)")
+    made.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of what is drawn (default: 0)"
+    )
     return parser
 
 
@@ -116,12 +104,6 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"must be between 0 and 1, but got {text!r}")
     return share
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 11):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, but got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def own_cache(tmp_path, monkeypatch):
 def test_an_entry_is_whole(spec):
     assert DATASETS[spec.name] is spec
     assert spec.name == spec.title.lower()
-    assert (spec.folder is None) == (spec.embedded is not None)
+    assert (spec.folder is None) == (spec.name == "numbers")
     assert paper_hyperparameters(spec.title) == Hyperparameters(**spec.paper_settings)
 
 

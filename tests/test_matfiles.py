@@ -29,7 +29,8 @@ def test_rows_come_in_blocks_whichever_way_they_lie(tmp_path, writer):
 
 def test_an_optional_text_may_be_missing(tmp_path):
     scipy.io.savemat(tmp_path / "x.mat", {"features": MATRIX})
-    assert read_mat(tmp_path / "x.mat", (), (), ("image_files",)) == ({}, {})
+    names = ("image_files",)
+    assert read_mat(tmp_path / "x.mat", texts=names, optional=names) == ({}, {})
 
 
 def test_a_file_that_crashes_the_reader_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ import scipy.io
 from classifiers import WIDTH, small_classifier, some_features, unit_vectors
 from commands import ROOT, environment
 
-from mianet.data.new_classes import parse_json, read_classes
+from mianet.data.class_vectors import parse_json, read_classes
 from mianet.errors import InputError
 from mianet.inference.feature_files import read_features
 from tuning import predict

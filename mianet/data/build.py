@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import scipy.io
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from mianet.data.class_vectors import nearest, read_class_vectors
 from mianet.data.extracted import (
@@ -24,7 +24,7 @@ from mianet.data.extracted import (
 )
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, unit_length
 from mianet.data.image_files import VARIABLE
-from mianet.data.images import PARTS, ImageSet, check_images
+from mianet.data.images import PARTS, ImageSet, as_float32, check_images
 from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
@@ -37,11 +37,23 @@ LARGEST_V5 = 2**31 - 2**20
 """Bytes that a variable of a Matlab file before v7.3 can have."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ingredients:
-    """What a package is made of.
+def build(
+    folder: Path,
+    *,
+    features: Path,
+    key: str,
+    labels: Path | None,
+    attributes: Path,
+    classes: Path | None,
+    unseen: str,
+    split: Path | None,
+    test_seen: float,
+    seed: int,
+) -> ImageSet:
+    """Make a package, whole or not at all; return what is in it.
 
-    Attributes:
+    Args:
+        folder: Where to; must not be there yet.
         features: File of the features; of the labels too unless ``labels`` is given or
             `python -m mianet.extract` wrote them beside it.
         key: The array or column of the features in it.
@@ -52,89 +64,61 @@ class Ingredients:
         split: File with the part of each image, one a line; instead of ``unseen``.
         test_seen: Share of the seen classes' images to draw for testing.
         seed: Seed of what is drawn.
-    """
-
-    features: Path
-    key: str
-    labels: Path | None
-    attributes: Path
-    classes: Path | None
-    unseen: str
-    split: Path | None
-    test_seen: float
-    seed: int
-
-
-def build(ingredients: Ingredients, folder: Path) -> ImageSet:
-    """Make a package, whole or not at all; return what is in it.
-
-    Args:
-        ingredients: What it is made of.
-        folder: Where to; must not be there yet.
 
     Raises:
         InputError: Something does not fit, or the folder cannot be written.
     """
     if folder.exists():
         raise InputError(f"the package must go to a new folder, but {folder} is there already")
-    extracted = read_extracted(ingredients.features)
-    features, labels, names, vectors = _read(ingredients, extracted)
-    parts = (
-        _given_parts(ingredients.split, len(labels))
-        if ingredients.split
-        else _drawn_parts(ingredients, labels, names)
-    )
-    used = np.unique(labels)
+    extracted = read_extracted(features)
+    vectors, given = _read_images(features, key, labels, extracted)
+    known = tuple(read_lines(classes)) if classes else ()
+    table = read_class_vectors(attributes, len(known) or None)
+    ids, names = _class_ids(given, table.names or known, len(table.attributes))
+    if split:
+        parts = _given_parts(split, len(ids))
+    else:
+        generator = np.random.default_rng(seed)
+        is_unseen = np.isin(ids, _unseen_classes(unseen, np.unique(ids), names, generator))
+        parts = _drawn_parts(ids, is_unseen, test_seen, names, generator)
+    used = np.unique(ids)
+    described = table.of([names[k] for k in used], used.tolist(), len(names))
     images = ImageSet(
-        features=features,
-        labels=np.searchsorted(used, labels),
-        class_attributes=unit_length(vectors[used].astype(np.float32)),
+        features=as_float32(vectors),
+        labels=np.searchsorted(used, ids),
+        class_attributes=unit_length(as_float32(described)),
         class_names=tuple(names[k] for k in used),
         **parts,
     )
     _check_seen(images)
     check_images(images, None, str(folder))
-    _write(images, vectors[used], folder, ingredients.seed, extracted)
+    _write(images, described, folder, seed, extracted)
     return images
 
 
-def _read(
-    ingredients: Ingredients, extracted: Extracted | None
-) -> tuple[
-    Float32[np.ndarray, "images features"],
-    Int64[np.ndarray, " images"],
-    tuple[str, ...],
-    Float64[np.ndarray, "classes attributes"],
-]:
-    """Return features, labels, and the names and vectors of all classes that have some."""
-    features, labels = read_images(ingredients.features, ingredients.key)
-    if ingredients.labels:
-        labels = read_labels(ingredients.labels)
+def _read_images(
+    path: Path, key: str, labels_from: Path | None, extracted: Extracted | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return features, and a label for each image, by name or number."""
+    features, labels = read_images(path, key)
+    if labels_from:
+        labels = read_labels(labels_from)
     elif labels is None and extracted and extracted.labels:
         labels = np.array(extracted.labels)
     if labels is None:
         raise InputError(
-            f"the images of {ingredients.features} must have labels, but the file has none; give "
-            "them by --labels"
+            f"the images of {path} must have labels, but the file has none; give them by --labels"
         )
     if len(labels) != len(features):
         raise InputError(
             f"each of the {len(features):,} images must have a label, but there are "
             f"{len(labels):,}; give one for each, in the order of the features"
         )
-    known = read_lines(ingredients.classes) if ingredients.classes else None
-    table = read_class_vectors(ingredients.attributes, len(known) if known else None)
-    names = table.names or (tuple(known) if known else None)
-    ids, names = _class_ids(labels, names, len(table.vectors))
-    rows = np.unique(ids)
-    vectors = np.zeros(table.vectors.shape)
-    vectors[rows] = table.of([names[k] for k in rows], rows.tolist(), len(names))
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(features, dtype=np.float32), ids, names, vectors
+    return features, labels
 
 
 def _class_ids(
-    labels: np.ndarray, names: tuple[str, ...] | None, count: int
+    labels: np.ndarray, names: tuple[str, ...], count: int
 ) -> tuple[Int64[np.ndarray, " images"], tuple[str, ...]]:
     """Return each image's place among the classes, and the classes' names."""
     if labels.dtype.kind in "iuf":
@@ -144,9 +128,8 @@ def _class_ids(
                 f"labels that are numbers must count classes from 0 to {count - 1}, but go from "
                 f"{labels.min()} to {labels.max()}; or give the classes' names as labels"
             )
-        names = names or tuple(f"class {k}" for k in range(count))
-        return numbers, names
-    if names is None:
+        return numbers, names or tuple(f"class {k}" for k in range(count))
+    if not names:
         raise InputError(
             "classes must have names where labels are names, but the attributes have none; give "
             "them by --classes, one a line"
@@ -181,14 +164,14 @@ def _given_parts(path: Path, images: int) -> dict[str, Int64[np.ndarray, " _"]]:
 
 
 def _drawn_parts(
-    ingredients: Ingredients, labels: Int64[np.ndarray, " images"], names: Sequence[str]
+    labels: Int64[np.ndarray, " images"],
+    is_unseen: Bool[np.ndarray, " images"],
+    test_seen: float,
+    names: Sequence[str],
+    generator: np.random.Generator,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Draw the test images of the seen classes, a share of each, and maybe the unseen classes."""
-    generator = np.random.default_rng(ingredients.seed)
-    classes = np.unique(labels)
-    unseen = _unseen_classes(ingredients.unseen, classes, names, generator)
-    is_unseen = np.isin(labels, unseen)
-    test_seen = []
+    """Draw the test images of the seen classes, a share of each."""
+    is_test_seen = np.zeros(len(labels), dtype=bool)
     by_class = np.argsort(np.where(is_unseen, -1, labels), kind="stable")[is_unseen.sum() :]
     for rows in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
         if len(rows) == 1:
@@ -196,9 +179,8 @@ def _drawn_parts(
                 "a seen class must have an image to train on and one to test on, but "
                 f"{names[labels[rows[0]]]!r} has only one; add images or leave it out"
             )
-        share = round(ingredients.test_seen * len(rows))
-        test_seen.append(generator.permutation(rows)[: min(max(share, 1), len(rows) - 1)])
-    is_test_seen = np.isin(np.arange(len(labels)), np.concatenate([*test_seen, [-1]]))
+        share = min(max(round(test_seen * len(rows)), 1), len(rows) - 1)
+        is_test_seen[generator.permutation(rows)[:share]] = True
     return {
         "trainval": np.flatnonzero(~is_unseen & ~is_test_seen),
         "test_seen": np.flatnonzero(is_test_seen),

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mianet.data.extracted import BackboneRecord, read_backbone, record_of
+from mianet.data.extracted import BackboneRecord, file_digest, read_backbone, record_of
 from mianet.data.folders import unit_length
-from mianet.data.images import check_attributes
+from mianet.data.images import Checks, as_float32
 from mianet.data.matfiles import read_mat
-from mianet.data.new_classes import read_classes
 from mianet.errors import InputError
 
 ENDINGS = (".csv", ".json", ".npy", ".mat")
-DEFAULT_KEY = "att"
+_WITH_NAMES = ENDINGS[:2]
+_SHAPE = 'JSON such as {"zebra": [0.1, 0.2]}, or CSV lines such as zebra,0.1,0.2'
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,18 @@ class ClassVectors:
     """Vectors of classes.
 
     Attributes:
-        vectors: A row a class.
-        names: The classes' names; None where the file has none, and the order counts.
-        origin: The file.
+        names: The classes' names; none where the file has none, and the order counts.
+        attributes: A row a class.
+        origin: The file, or where else they are from, for messages.
     """
 
-    vectors: Float64[np.ndarray, "classes dimensions"]
-    names: tuple[str, ...] | None
-    origin: Path
+    names: tuple[str, ...]
+    attributes: Float64[np.ndarray, "classes attributes"]
+    origin: str
 
     def of(
         self, classes: Sequence[str], rows: Sequence[int], count: int
-    ) -> Float64[np.ndarray, "_ dimensions"]:
+    ) -> Float64[np.ndarray, "_ attributes"]:
         """Return the vectors of some classes of a data set.
 
         Args:
@@ -50,21 +54,20 @@ class ClassVectors:
         Raises:
             InputError: A class has no vector, or a vector is not finite.
         """
-        if self.names is not None:
+        if self.names:
             places = {name: k for k, name in enumerate(self.names)}
-            rows = [places.get(name, -1) for name in classes]
-            for name, row in zip(classes, rows, strict=True):
-                if row < 0:
-                    raise InputError(
-                        f"{self.origin} must have a line for each class, but has none for "
-                        f"{name!r}{nearest(name, self.names)}"
-                    )
-        elif len(self.vectors) != count:
+            if lacking := [name for name in classes if name not in places]:
+                raise InputError(
+                    f"{self.origin} must have a line for each class, but has none for "
+                    f"{lacking[0]!r}{nearest(lacking[0], self.names)}"
+                )
+            rows = [places[name] for name in classes]
+        elif len(self.attributes) != count:
             raise InputError(
                 f"{self.origin} must have {count:,} rows, one for each class, but its shape is "
-                f"{self.vectors.shape}; give them in the order of the classes"
+                f"{self.attributes.shape}; give them in the order of the classes"
             )
-        found: np.ndarray = self.vectors[np.asarray(rows)]
+        found: np.ndarray = self.attributes[np.asarray(rows)]
         bad = ~np.isfinite(found).all(axis=1) | (found == 0).all(axis=1)
         if bad.any():
             raise InputError(
@@ -100,21 +103,92 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
         raise InputError(f"vectors of classes must be in {', '.join(ENDINGS)}, but got {path}")
     if not path.is_file():
         raise InputError(f"vectors of classes must be in a file, but there is none at {path}")
-    if ending in (".csv", ".json"):
+    if ending in _WITH_NAMES:
         table = read_classes(path)
         name, count = Counter(table.names).most_common(1)[0]
         if count > 1:
             raise InputError(f"{path} must name each class once, but has {name!r} {count} times")
-        return ClassVectors(table.attributes, table.names, path)
+        return table
     if ending == ".mat":
-        matrix = read_mat(path, (key or DEFAULT_KEY,))[0][key or DEFAULT_KEY].T  # as published
+        (matrix,) = read_mat(path, (key or "att",))[0].values()
+        matrix = matrix.T  # as published
     else:
         matrix = load_array(path)
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or not matrix.size:
-        raise InputError(f"{path} must hold a matrix of numbers, but it is {_shape(matrix)}")
+        raise InputError(
+            f"{path} must hold a matrix of numbers, but it is {matrix.dtype} of shape "
+            f"{matrix.shape}"
+        )
     if len(matrix) != classes == matrix.shape[1]:
         matrix = matrix.T
-    return ClassVectors(np.asarray(matrix, np.float64), None, path)
+    return ClassVectors((), np.asarray(matrix, np.float64), str(path))
+
+
+def read_classes(path: Path) -> ClassVectors:
+    """Read named classes from a file that ends in ``.json`` or ``.csv``.
+
+    Raises:
+        InputError: The file cannot be read, or does not hold names with as many numbers each.
+    """
+    if path.suffix.lower() not in _WITH_NAMES:
+        raise InputError(
+            f"a file of classes must end in {' or '.join(_WITH_NAMES)}, but got {path}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"a file of classes must be readable text, but {path}: {error}") from error
+    return (parse_json if path.suffix.lower() == ".json" else _parse_csv)(text, str(path))
+
+
+def parse_json(text: str, origin: str) -> ClassVectors:
+    """Read ``{"name": [numbers], …}``, from an origin that a message names.
+
+    Raises:
+        InputError: It is not of that form.
+    """
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+        return _named([(name, vector) for name, vector in pairs], origin)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _wrong(origin, str(error)) from error
+
+
+def _parse_csv(text: str, origin: str) -> ClassVectors:
+    """Read lines of a name and its numbers; a first line without numbers is a heading."""
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if rows and not any(_is_number(cell) for cell in rows[0][1:]):
+        rows = rows[1:]
+    try:
+        return _named([(name.strip(), list(map(float, cells))) for name, *cells in rows], origin)
+    except ValueError as error:
+        raise _wrong(origin, str(error)) from error
+
+
+def _named(pairs: list[tuple[str, Any]], origin: str) -> ClassVectors:
+    if not pairs:
+        raise _wrong(origin, "there is no class")
+    vectors = [np.asarray(vector) for _, vector in pairs]
+    for (name, _), vector in zip(pairs, vectors, strict=True):
+        if vector.ndim != 1 or vector.dtype.kind not in "iuf" or vector.shape != vectors[0].shape:
+            raise _wrong(origin, f"{name!r} must have a list of numbers, as {pairs[0][0]!r} has")
+    attributes = np.stack(vectors).astype(np.float64)
+    return ClassVectors(tuple(name for name, _ in pairs), attributes, origin)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _wrong(origin: str, reason: str) -> InputError:
+    return InputError(
+        f"new classes must be names with as many numbers each ({_SHAPE}), but {origin} is not so: "
+        f"{' '.join(reason.split())[:200]}"
+    )
 
 
 @dataclass(frozen=True)
@@ -160,12 +234,9 @@ class ClassEmbedding:
             InputError: A file cannot be read, lacks a class, or does not tell classes apart.
         """
         tables = [read_class_vectors(Path(file), count) for file in self.files]
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
-            parts = [
-                unit_length(table.of(classes, rows, count).astype(np.float32)) for table in tables
-            ]
+        parts = [unit_length(as_float32(table.of(classes, rows, count))) for table in tables]
         vectors = unit_length(np.concatenate(parts, axis=1))
-        check_attributes(vectors, tuple(classes), None, " + ".join(self.files))
+        Checks(None, " + ".join(self.files)).attributes(vectors, classes)
         return vectors
 
 
@@ -180,14 +251,7 @@ def open_embedding(files: Sequence[str]) -> ClassEmbedding | None:
     digest = hashlib.sha256()
     for file in files:
         path, key = _path_and_key(file)
-        try:
-            with path.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-        except OSError as error:
-            raise InputError(
-                f"a class embedding must be in a readable file, but {path} is not "
-                f"({error.strerror}); give another"
-            ) from error
+        digest.update(bytes.fromhex(file_digest(path)))
         digest.update(f"{path.suffix}:{key}|".encode())
     return ClassEmbedding(tuple(files), digest.hexdigest())
 
@@ -205,13 +269,7 @@ def load_array(path: Path) -> np.ndarray:
         InputError: It cannot be read.
     """
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} must be a whole .npy file, but cannot be read ({error})") from (
-            error
-        )
-    return array
-
-
-def _shape(array: np.ndarray) -> str:
-    return f"{array.dtype} of shape {array.shape}"
+        message = f"{path} must be a whole .npy file, but cannot be read ({error})"
+        raise InputError(message) from error

@@ -9,103 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from mianet.data.images import DatasetSpec
-from mianet.data.numbers import NUMBERS
 from mianet.errors import InputError
 
 SYNTHETIC_PREFIX = "synthetic:"
 
-DATASETS: Mapping[str, DatasetSpec] = {
-    spec.name: spec
-    for spec in (
-        DatasetSpec(
-            name="sun",
-            title="SUN",
-            folder="SUN",
-            feature_dim=2048,
-            attribute_dim=102,
-            seen_classes=645,
-            unseen_classes=72,
-            trainval_images=10_320,
-            test_seen_images=2_580,
-            test_unseen_images=1_440,
-            paper_settings={"alpha": 100.0},  # section 4.2
-        ),
-        DatasetSpec(
-            name="cub",
-            title="CUB",
-            folder="CUB",
-            feature_dim=2048,
-            attribute_dim=312,
-            seen_classes=150,
-            unseen_classes=50,
-            trainval_images=7_057,
-            test_seen_images=1_764,
-            test_unseen_images=2_967,
-        ),
-        DatasetSpec(
-            name="awa1",
-            title="AWA1",
-            folder="AWA1",
-            feature_dim=2048,
-            attribute_dim=85,
-            seen_classes=40,
-            unseen_classes=10,
-            trainval_images=19_832,
-            test_seen_images=4_958,
-            test_unseen_images=5_685,
-        ),
-        DatasetSpec(
-            name="awa2",
-            title="AWA2",
-            folder="AWA2",
-            feature_dim=2048,
-            attribute_dim=85,
-            seen_classes=40,
-            unseen_classes=10,
-            trainval_images=23_527,
-            test_seen_images=5_882,
-            test_unseen_images=7_913,
-        ),
-        DatasetSpec(
-            name="apy",
-            title="aPY",
-            folder="APY",
-            feature_dim=2048,
-            attribute_dim=64,
-            seen_classes=20,
-            unseen_classes=12,
-            trainval_images=5_932,
-            test_seen_images=1_483,
-            test_unseen_images=7_924,
-        ),
-        DatasetSpec(
-            name="flo",
-            title="FLO",
-            folder="FLO",
-            feature_dim=2048,
-            attribute_dim=1024,
-            seen_classes=82,
-            unseen_classes=20,
-            trainval_images=5_631,
-            test_seen_images=1_403,
-            test_unseen_images=1_155,
-            lenient=True,  # its sentence embeddings come in several scales
-        ),
-        DatasetSpec(
-            name="numbers",
-            title="numbers",
-            folder=None,
-            feature_dim=128,
-            attribute_dim=40,
-            seen_classes=80,
-            unseen_classes=20,
-            trainval_images=480,
-            test_seen_images=160,
-            test_unseen_images=160,
-            embedded=NUMBERS,
-        ),
-    )
-}
+# fmt: off
+_PUBLISHED = (
+    # name, title, folder; features, attributes; classes: seen, unseen; images: trainval, test seen,
+    # test unseen
+    DatasetSpec("sun", "SUN", "SUN", 2048, 102, 645, 72, 10_320, 2_580, 1_440,
+                paper_settings={"alpha": 100.0}),  # section 4.2
+    DatasetSpec("cub", "CUB", "CUB", 2048, 312, 150, 50, 7_057, 1_764, 2_967),
+    DatasetSpec("awa1", "AWA1", "AWA1", 2048, 85, 40, 10, 19_832, 4_958, 5_685),
+    DatasetSpec("awa2", "AWA2", "AWA2", 2048, 85, 40, 10, 23_527, 5_882, 7_913),
+    DatasetSpec("apy", "aPY", "APY", 2048, 64, 20, 12, 5_932, 1_483, 7_924),
+    DatasetSpec("flo", "FLO", "FLO", 2048, 1024, 82, 20, 5_631, 1_403, 1_155,
+                lenient=True),  # its sentence embeddings come in several scales
+    DatasetSpec("numbers", "numbers", None, 128, 40, 80, 20, 480, 160, 160),
+)
+# fmt: on
+DATASETS: Mapping[str, DatasetSpec] = {spec.name: spec for spec in _PUBLISHED}
 """Name → what is published: Xian et al., table 1 and the files of the proposed split."""
 
 

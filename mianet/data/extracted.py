@@ -59,26 +59,21 @@ class BackboneRecord:
         """
         try:
             record = cls(**values)
-            texts = (record.name, record.trained_on, record.weights, record.weights_sha256)
-            is_sound = all(isinstance(text, str) for text in (*texts, record.warning)) and all(
-                isinstance(of, Mapping) for of in (record.preprocessing, record.versions)
-            )
-        except TypeError:
-            is_sound = False
-        if not is_sound:
-            raise InputError(
-                f"{origin} must say which network made the features, as `python -m mianet.extract` "
-                "writes it, but does not; extract them again, or remove the file"
-            )
-        return record
+            kinds = {"preprocessing": Mapping, "versions": Mapping}
+            if all(isinstance(value, kinds.get(n, str)) for n, value in vars(record).items()):
+                return record
+        except TypeError:  # no mapping, or of other names
+            pass
+        raise InputError(
+            f"{origin} must say which network made the features, as `python -m mianet.extract` "
+            "writes it, but does not; extract them again, or remove the file"
+        )
 
 
 def exposure(record: BackboneRecord, published_split: str | None) -> str:
     """Return the warning that a network may have seen the unseen classes; empty where it has not.
 
-    Args:
-        record: The network.
-        published_split: The data set whose proposed split it is; None for another split.
+    It has not where its images are ImageNet's and the split is the proposed one of a data set.
     """
     if record.trained_on == IMAGENET and published_split:
         return ""
@@ -86,6 +81,22 @@ def exposure(record: BackboneRecord, published_split: str | None) -> str:
         f"{record.name} was trained on {record.trained_on}, where images of the unseen classes may "
         "be; if they are, figures on these classes are not of zero-shot recognition"
     )
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, in hex.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path} must be a readable file, but is not ({error.strerror}); give another, or "
+            "check its owner and its disk"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -136,9 +147,7 @@ def read_extracted(features: Path) -> Extracted | None:
             f"{path} must be as `python -m mianet.extract` writes it, but is not ({error}); "
             "extract the features again, or remove it"
         ) from error
-    with features.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != found.sha256:
+    if file_digest(features) != found.sha256:
         raise InputError(
             f"{path} must be of {features}, but its digest is of another file; extract the "
             "features again, or remove it"

@@ -11,14 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from mianet.data.images import (
-    PARTS,
-    DatasetSpec,
-    ImageSet,
-    check_attributes,
-    check_shape,
-    check_splits,
-)
+from mianet.data.images import PARTS, Checks, DatasetSpec, ImageSet, as_float32
 from mianet.data.matfiles import read_mat
 from mianet.errors import InputError
 
@@ -53,27 +46,26 @@ def read_splits(
         InputError: The file cannot be read or is not the published one.
     """
     path = folder / SPLITS_FILE
-    is_lenient = spec is None or spec.lenient
-    names_needed, names_wanted = ((), (NAMES,)) if is_lenient else ((NAMES,), ())
     numbers, texts = read_mat(
         path,
         ("att", *(f"{part}_loc" for part in PARTS)),
-        names_needed,
-        names_wanted,
+        (NAMES,),
+        optional=(NAMES,) if spec is None or spec.lenient else (),
         max_bytes=MAX_SPLITS_BYTES if spec else _max_bytes(path),
     )
     splits = {part: _zero_based(numbers[f"{part}_loc"], f"{part}_loc", path) for part in PARTS}
     attributes, names = numbers["att"], texts.get(NAMES)
     if _is_published_way(attributes.shape, spec, names):
         attributes = attributes.T
-    attributes = _float32(attributes)
+    attributes = as_float32(attributes)
     if names is None:
         names = tuple(f"class {k + 1}" for k in range(len(attributes)))
-    if spec and spec.lenient:
-        attributes = unit_length(attributes)
     if spec:
-        check_splits(splits, spec, str(path))
-        check_attributes(attributes, names, spec, str(path))
+        if spec.lenient:
+            attributes = unit_length(attributes)
+        checks = Checks(spec, str(path))
+        checks.splits(splits, spec.images)
+        checks.attributes(attributes, names)
     return splits, attributes, names
 
 
@@ -108,15 +100,11 @@ def read_whole(folder: Path) -> tuple[ImageSet, Float32[np.ndarray, "classes att
         InputError: A file cannot be read, or a list of images names one that is not there.
     """
     splits, attributes, names = read_splits(folder, None)
-    path = folder / FEATURES_FILE
+    path, checks = folder / FEATURES_FILE, Checks(None, str(folder))
     features, labels = _read_images(path, _max_bytes(path))
-    check_splits(splits, None, str(folder), len(labels))
-    if labels.min() < 0 or labels.max() >= len(names):
-        raise InputError(
-            f"labels of {path} must be between 1 and {len(names)}, but go from "
-            f"{labels.min() + 1} to {labels.max() + 1}; count classes from 1, as published"
-        )
-    check_shape(attributes, names, str(folder / SPLITS_FILE))
+    checks.splits(splits, len(labels))
+    checks.label_range(labels, names)
+    checks.shape(attributes, names)
     return ImageSet(features, labels, unit_length(attributes), names, **splits), attributes
 
 
@@ -133,7 +121,7 @@ def _read_images(
             f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
             f"is {features.shape[0]:,} × {features.shape[1]:,}; give one column for each image"
         )
-    return _float32(features), labels
+    return as_float32(features), labels
 
 
 def without_unused(images: ImageSet) -> ImageSet:
@@ -193,8 +181,3 @@ def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, 
             f"{vector[odd[0]]}; they count from 1, as published"
         )
     return vector.astype(np.int64) - 1
-
-
-def _float32(matrix: np.ndarray) -> Float32[np.ndarray, "_ _"]:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is checked
-        return np.ascontiguousarray(matrix, dtype=np.float32)

@@ -31,7 +31,7 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     splits, _, _ = read_splits(source.folder, source.spec)
     rows = splits["test_unseen"]
     path = source.folder / FEATURES_FILE
-    files = read_mat(path, (), (), (VARIABLE,))[1].get(VARIABLE)
+    files = read_mat(path, texts=(VARIABLE,), optional=(VARIABLE,))[1].get(VARIABLE)
     if files is None:
         return tuple(f"image {row + 1}" for row in rows)
     images = source.spec.images if source.spec else max(len(files), int(rows.max()) + 1)

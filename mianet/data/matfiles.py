@@ -38,10 +38,10 @@ _CHILD = Path(__file__).with_name("matlab_child.py")
 
 def read_mat(
     path: Path,
-    numbers: Sequence[str],
+    numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
-    optional: Sequence[str] = (),
     *,
+    optional: Sequence[str] = (),
     max_bytes: int = MAX_BYTES,
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """Read matrices and lists of text from a Matlab file, in Matlab's orientation.
@@ -50,7 +50,7 @@ def read_mat(
         path: The file.
         numbers: Names of variables that are real matrices of numbers.
         texts: Names of variables that are lists of text (cell arrays, maybe nested).
-        optional: The same, where the file may lack them.
+        optional: Those of the names that the file may lack.
         max_bytes: How many bytes all of them may have together, unpacked; more is not read.
 
     Returns:
@@ -60,14 +60,13 @@ def read_mat(
         InputError: The file is no readable Matlab file, or a variable is missing, too large or of
             a wrong kind.
     """
-    items = _items(path, [*numbers, *texts, *optional], max_bytes)
-    found = {head["name"]: (head, array) for head, array in items}
+    found = {item[0]["name"]: item for item in _items(path, [*numbers, *texts], max_bytes)}
     for name in (*numbers, *texts):
-        if name not in found:
+        if name not in found and name not in optional:
             raise _lacks(path, name)
     return (
-        {name: _matrix(*found[name], path) for name in numbers},
-        {name: _text_list(found[name][0], path) for name in (*texts, *optional) if name in found},
+        {name: _matrix(*found[name], path) for name in numbers if name in found},
+        {name: _text_list(found[name][0], path) for name in texts if name in found},
     )
 
 
@@ -79,14 +78,13 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         InputError: The file cannot be read, or one of them is something else.
     """
-    is_matlab = path.suffix.lower() == ".mat"
     found = {}
     for head, array in _items(path, names, MAX_BYTES):
         if array is None:
             raise InputError(
                 f"{head['name']} of {path} must be numbers, but is {head['kind']}; save it so"
             )
-        found[head["name"]] = array if is_matlab else array.T
+        found[head["name"]] = array if path.suffix.lower() == ".mat" else array.T
     return found
 
 
@@ -105,32 +103,22 @@ def read_rows(
     Raises:
         InputError: As ``read_mat``.
     """
-    rows = {"width": width, "chunk": chunk}
-    is_there = False
-    with closing(_items(path, [name], max_bytes, rows)) as items:
+    head = None
+    with closing(_items(path, [name], max_bytes, {"width": width, "chunk": chunk})) as items:
         for head, array in items:
-            is_there = True
             yield _matrix(head, array, path)
-    if not is_there:
+    if head is None:
         raise _lacks(path, name)
 
 
 def _items(
     path: Path, names: Sequence[str], max_bytes: int, rows: dict[str, int] | None = None
 ) -> Generator[tuple[dict[str, Any], np.ndarray | None], None, None]:
-    """Yield the child's answer, item by item.
-
-    Raises:
-        InputError: The child says that the file cannot be read, or dies of it.
-    """
-    seconds = SECONDS + (max_bytes + _size(path)) // BYTES_A_SECOND
-    request = {
-        "path": os.fspath(path),
-        "names": list(names),
-        "max_bytes": max_bytes,
-        "seconds": seconds,
-        "rows": rows,
-    }
+    """Yield the child's answer, item by item; refuse a file that it cannot read, or dies of."""
+    size = path.stat().st_size if path.exists() else 0
+    seconds = SECONDS + (max_bytes + size) // BYTES_A_SECOND
+    limits = {"max_bytes": max_bytes, "seconds": seconds}
+    request = {"path": os.fspath(path), "names": list(names), "rows": rows, **limits}
     with tempfile.TemporaryFile() as errors, _start(request, path, errors) as child:
         clock = threading.Timer(PATIENCE * seconds, child.kill)
         clock.start()
@@ -171,11 +159,7 @@ def _start(request: dict[str, Any], path: Path, errors: IO[bytes]) -> subprocess
 
 
 def _array(head: dict[str, Any], stream: IO[bytes]) -> np.ndarray:
-    """Read the array that follows an item's line.
-
-    Raises:
-        EOFError: The stream ends before.
-    """
+    """Read the array that follows an item's line; an EOFError if the stream ends before."""
     array = np.empty(math.prod(head["shape"]), head["dtype"])
     content = array.view(np.uint8)
     while len(content):
@@ -218,32 +202,18 @@ def _lacks(path: Path, name: str) -> InputError:
     )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 def _matrix(head: dict[str, Any], array: np.ndarray | None, path: Path) -> np.ndarray:
-    name = head["name"]
-    if array is None or array.ndim != 2:
-        kind = head["kind"] if array is None else f"{array.dtype} of shape {array.shape}"
-        raise InputError(
-            f"{name} of {path} must be a matrix of real numbers, but is {kind}; save it as one"
-        )
-    if array.size == 0:
-        raise InputError(
-            f"{name} of {path} must not be empty, but its shape is {array.shape}; save it with its "
-            "numbers"
-        )
-    return array
+    if array is not None and array.ndim == 2 and array.size:
+        return array
+    kind = head["kind"] if array is None else f"{array.dtype} of shape {array.shape}"
+    must = "be a matrix of real numbers" if array is None or array.ndim != 2 else "not be empty"
+    raise InputError(f"{head['name']} of {path} must {must}, but is {kind}; save its numbers")
 
 
 def _text_list(head: dict[str, Any], path: Path) -> tuple[str, ...]:
-    other = head.get("other") or (head.get("kind") if "texts" not in head else None)
-    if "dtype" in head:
-        other = f"{np.dtype(head['dtype'])} of shape {tuple(head['shape'])}"
+    other = head.get("other")
+    if "texts" not in head:
+        other = head.get("kind") or f"{np.dtype(head['dtype'])} of shape {tuple(head['shape'])}"
     if other:
         raise InputError(
             f"{head['name']} of {path} must be a list of text, but has something else in it "

@@ -21,7 +21,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import h5py
 import numpy as np
@@ -63,10 +63,9 @@ def main() -> None:
 def answer(request: Mapping[str, Any]) -> Iterator[Item]:
     """Yield the items of the answer to a request, but the last.
 
-    Args:
-        request: Which ``names`` of the file at ``path`` to read; they may have ``max_bytes``
-            together. With ``rows``, a matrix with an entry for each image comes in blocks of
-            ``rows["chunk"]`` rows of ``rows["width"]`` entries, whichever way it lies in the file.
+    The ``names`` of the file at ``path`` may have ``max_bytes`` together. With ``rows``, a matrix
+    with an entry for each image comes in blocks of ``rows["chunk"]`` rows of ``rows["width"]``
+    entries, whichever way it lies in the file.
 
     Raises:
         TooLargeError: The variables have more bytes.
@@ -112,18 +111,15 @@ def _write(stream: BinaryIO, head: Mapping[str, Any], array: np.ndarray | None) 
 def _item(name: str, value: Any) -> Item:
     """Return what is sent for a value: numbers, the texts in it, or only its kind."""
     if isinstance(value, np.ndarray):
-        if not value.flags.f_contiguous:
-            value = np.ascontiguousarray(value)
-        order = "F" if value.flags.f_contiguous else "C"
+        order: Literal["F", "C"] = "F" if value.flags.f_contiguous else "C"
         head = {"name": name, "dtype": value.dtype.str, "shape": value.shape, "order": order}
-        return head, value
+        return head, np.asarray(value, order=order)
     if isinstance(value, _Other):
         return {"name": name, "kind": str(value)}, None
     kind = "text" if isinstance(value, str) else "a list"
     texts = list(_texts(value))
-    other = next((str(text) for text in texts if isinstance(text, _Other)), None)
-    known = [text for text in texts if not isinstance(text, _Other)]
-    return {"name": name, "kind": kind, "texts": known, "other": other}, None
+    other = next((text for text in texts if isinstance(text, _Other)), None)
+    return {"name": name, "kind": kind, "texts": texts, "other": other}, None
 
 
 class _Other(str):
@@ -132,17 +128,15 @@ class _Other(str):
     __slots__ = ()
 
 
-def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     """Yield what is in a text or a cell array, nested or not."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, np.ndarray):
         yield _Other(f"{value.dtype} of shape {value.shape}")
-    elif depth > MAX_DEPTH:
-        yield _Other("nested too deep")
     else:
         for entry in value:
-            yield from _texts(entry, depth + 1)
+            yield from _texts(entry)
 
 
 def _matlab5(path: Path, names: list[str], max_bytes: int) -> Iterator[Item]:

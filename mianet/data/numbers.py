@@ -24,7 +24,7 @@ from importlib.metadata import version
 import numpy as np
 from jaxtyping import Float32
 
-from mianet.data.images import EmbeddedSource, ImageSet
+from mianet.data.images import ImageSet
 
 UNSEEN_DIFFERENCES = (3, 7)
 IMAGES_PER_CLASS = 8
@@ -99,10 +99,8 @@ def read_numbers() -> ImageSet:
     )
 
 
-def _stamp() -> str:
+def numbers_stamp() -> str:
+    """Return a text that changes whenever the images would."""
     ours = (UNSEEN_DIFFERENCES, IMAGES_PER_CLASS, TEST_IMAGES_PER_CLASS, PAIRING_SEED)
     digest = hashlib.sha256(repr(ours).encode() + number_attributes().tobytes()).hexdigest()
     return f"scikit-learn {version('scikit-learn')}, {digest}"
-
-
-NUMBERS = EmbeddedSource(stamp=_stamp, read=read_numbers)

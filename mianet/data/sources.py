@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from mianet.data.datasets import RECORDED_DIGITS, find_dataset, is_known
+from mianet.data.extracted import file_digest
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_folder
 from mianet.data.images import DatasetSpec, ImageSet
+from mianet.data.numbers import numbers_stamp, read_numbers
 from mianet.data.synthetic import synthetic_images, synthetic_stamp
 from mianet.errors import InputError
 
@@ -85,9 +88,26 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
             f"give the folder, or its name in the data folder {data_root(data_dir)}"
         )
     if dataset.synthetic:
-        return _synthetic_source(dataset.name, dataset.spec)
+        stamp = partial(synthetic_stamp, dataset.spec)
+        return Source(
+            name=dataset.name,
+            key=dataset.name.replace(":", "-"),
+            spec=dataset.spec,
+            origin=dataset.name,
+            stamp=stamp,
+            digest=lambda: hashlib.sha256(stamp().encode()).hexdigest(),
+            read=partial(synthetic_images, dataset.spec),
+        )
     if dataset.spec.folder is None:
-        return _embedded_source(dataset.spec)
+        return Source(
+            name=dataset.name,
+            key=dataset.name,
+            spec=dataset.spec,
+            origin="the installed packages",
+            stamp=numbers_stamp,
+            digest=lambda: _content_digest(read_numbers()),
+            read=read_numbers,
+        )
     return _mat_source(dataset.spec, find_folder(dataset.spec.title, dataset.spec.folder, data_dir))
 
 
@@ -100,12 +120,11 @@ def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
     if is_known(name):
         return None
     if not is_path(name):
-        homes = (data_root(data_dir), data_root(data_dir) / PACKAGE_PATH, Path())
-        folders = [folder for home in homes for folder in _folders_named(name, home)]
+        root = data_root(data_dir)
+        folders = _folders_named(name, root, root / PACKAGE_PATH, Path())
         return next((folder for folder in folders if not _missing_files(folder)), None)
     folder = absolute_path(name, "a data set")
-    missing = _missing_files(folder)
-    if missing:
+    if missing := _missing_files(folder):
         raise InputError(
             f"a folder of a data set must have {FEATURES_FILE} and {SPLITS_FILE}, but {folder} has "
             f"no {' and no '.join(missing)}; make them by `python -m mianet.package build`"
@@ -141,9 +160,7 @@ def absolute_path(given: str | Path, what: str) -> Path:
 
 
 def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
-    """Return the folder of a data set, ``<dir>/<name>`` or ``<dir>/xlsa17/data/<name>``.
-
-    The folder's name may be in upper or lower case.
+    """Return ``<dir>/<name>`` or ``<dir>/xlsa17/data/<name>``; letters may be of either case.
 
     Args:
         title: What messages call the data set.
@@ -155,51 +172,21 @@ def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
     """
     root = data_root(data_dir)
     homes = (root, root / PACKAGE_PATH)
-    folders = [folder for home in homes for folder in _folders_named(name, home)]
-    missing = [_missing_files(folder) for folder in folders]
-    for folder, files in zip(folders, missing, strict=True):
-        if not files:
-            return folder
+    folders = _folders_named(name, *homes)
+    if whole := [folder for folder in folders if not _missing_files(folder)]:
+        return whole[0]
     download = f"run `python -m mianet.download --data-dir {root}`, or "
     if name not in PACKAGE_FOLDERS:
         download = ""
     if folders:
         raise InputError(
             f"{title} must have {FEATURES_FILE} and {SPLITS_FILE}, but {folders[0]} has no "
-            f"{' and no '.join(missing[0])}; {download}put what is missing there"
+            f"{' and no '.join(_missing_files(folders[0]))}; {download}put what is missing there"
         )
     raise InputError(
         f"{title} must be a folder with {FEATURES_FILE} and {SPLITS_FILE}, but there is neither "
         f"{homes[0] / name} nor {homes[1] / name}; {download}put the two files in "
         f"{homes[0] / name}, or name another data folder by --data-dir or {DATA_DIR_VARIABLE}"
-    )
-
-
-def _synthetic_source(name: str, spec: DatasetSpec) -> Source:
-    stamp = partial(synthetic_stamp, spec)
-    return Source(
-        name=name,
-        key=name.replace(":", "-"),
-        spec=spec,
-        origin=name,
-        stamp=stamp,
-        digest=lambda: hashlib.sha256(stamp().encode()).hexdigest(),
-        read=partial(synthetic_images, spec),
-    )
-
-
-def _embedded_source(spec: DatasetSpec) -> Source:
-    if spec.embedded is None:
-        raise ValueError(f"the entry {spec.name!r} of DATASETS needs a folder or a reader")
-    read = spec.embedded.read
-    return Source(
-        name=spec.name,
-        key=spec.name,
-        spec=spec,
-        origin="the installed packages",
-        stamp=spec.embedded.stamp,
-        digest=lambda: _content_digest(read()),
-        read=read,
     )
 
 
@@ -237,35 +224,29 @@ def _files_stamp(folder: Path) -> str:
 def _files_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in (FEATURES_FILE, SPLITS_FILE):
-        try:
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise InputError(
-                f"{folder / name} must be a readable file, but {error.strerror}; check its owner "
-                "and its disk"
-            ) from error
+        digest.update(bytes.fromhex(file_digest(folder / name)))
     return digest.hexdigest()
 
 
 def _content_digest(images: ImageSet) -> str:
     digest = hashlib.sha256(json.dumps(images.class_names).encode())
-    arrays: Mapping[str, np.ndarray] = {
-        name: value for name, value in vars(images).items() if isinstance(value, np.ndarray)
-    }
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for name, array in vars(images).items():
+        if isinstance(array, np.ndarray):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _folders_named(name: str, home: Path) -> list[Path]:
-    """Return the folders of that name in any case, the exact one first."""
-    try:
-        children = [child for child in home.iterdir() if child.name.lower() == name.lower()]
-    except OSError:  # no such folder, or none that can be listed
-        return []
-    return sorted(filter(Path.is_dir, children), key=lambda child: (child.name != name, child.name))
+def _folders_named(name: str, *homes: Path) -> list[Path]:
+    """Return the folders of that name in any case, the exact one of each home first."""
+    found = []
+    for home in homes:
+        with contextlib.suppress(OSError):  # no such folder, or none that can be listed
+            found += sorted(
+                (child for child in home.iterdir() if child.name.lower() == name.lower()),
+                key=lambda child: (child.name != name, child.name),
+            )
+    return [child for child in found if child.is_dir()]
 
 
 def _missing_files(folder: Path) -> list[str]:

@@ -10,9 +10,6 @@ A source is converted once, into a folder per source under the cache folder::
 at all, and what a killed conversion leaves behind is swept by the next one. A store counts only for
 the state of the source that it was made from, and a part only if its files have the checksums that
 were written; otherwise the source is converted again. One process converts at a time.
-
-The arrays are plain ``.npy`` files: their format aligns the numbers to 64 bytes, and a mapped file
-is an array at once. Arrow's files align to 8 bytes, and have matrices only as lists of fixed size.
 """
 
 from __future__ import annotations
@@ -119,13 +116,12 @@ def open_part(source: Source, part: str) -> Part:
         InputError: The source is not what is published, or the store cannot be written.
     """
     home = cache_folder() / "store" / source.key
-    opened = _open_current(home, source, part)
-    if opened is not None:
+    if opened := _open_current(home, source, part):
         return opened
     try:
         with _locked(home, source):
             opened = _open_current(home, source, part)  # maybe another process was first
-            if opened is None:
+            if not opened:
                 _renew(home, source, part)
                 opened = _open_current(home, source, part)
     except OSError as error:
@@ -138,7 +134,7 @@ def open_part(source: Source, part: str) -> Part:
             f"{source.name} must fit into memory while it is converted, but does not; free some or "
             "convert it on a larger machine"
         ) from error
-    if opened is None:
+    if not opened:
         raise InputError(
             f"the store of {source.name} must stay as it is written, but {source.origin} or {home} "
             "was changed meanwhile; try again when nothing writes there"
@@ -149,9 +145,9 @@ def open_part(source: Source, part: str) -> Part:
 def _open_current(home: Path, source: Source, part: str) -> Part | None:
     """Return a part of the current generation, or None where it is damaged or out of date."""
     record = _read_record(home)
-    if record is None or record.stamp != source.stamp():
-        return None
-    return _open_generation(home, record, part)
+    if record and record.stamp == source.stamp():
+        return _open_generation(home, record, part)
+    return None
 
 
 def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
@@ -277,7 +273,10 @@ def _test_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _write_array(path: Path, array: np.ndarray) -> list[int]:
-    """Write an array to the disk; returns the file's size and CRC-32."""
+    """Write an array to the disk; returns the file's size and CRC-32.
+
+    A plain ``.npy`` file aligns the numbers to 64 bytes, and a mapped one is an array at once.
+    """
     array = np.ascontiguousarray(array)
     with path.open("wb") as file:  # by hand, since np.save does not say why a write fails
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -288,10 +287,8 @@ def _write_array(path: Path, array: np.ndarray) -> list[int]:
 
 def _write_record(home: Path, record: _Record) -> None:
     temporary = home / TEMPORARY_RECORD
-    with temporary.open("w") as file:
-        json.dump(vars(record), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_text(json.dumps(vars(record), indent=1))
+    _flush(temporary)
     temporary.replace(home / RECORD)
     _flush(home)
 

@@ -46,7 +46,8 @@ def read_images(path: Path, key: str = FEATURES) -> tuple[np.ndarray, np.ndarray
     if ending == ".npy":
         return _matrix(load_array(path), path, key), None
     if ending in (".parquet", ".csv"):
-        return _from_table(_read_table(path), path, key)
+        table = _read_table(path)
+        return _features_of(table, path, key), _labels_of(table, path)
     arrays = _npz(path, key) if ending == ".npz" else read_arrays(path, (key, LABELS))
     if key not in arrays:
         raise InputError(f"{path} must have {key}, but has not; name its array by --key")
@@ -70,7 +71,7 @@ def read_labels(path: Path) -> np.ndarray:
     if ending == ".npy":
         return load_array(path).ravel()
     if ending == ".csv":
-        labels = _from_table(_read_table(path), path, "", labels_only=True)[1]
+        labels = _labels_of(_read_table(path), path)
         if labels is not None:
             return labels
         raise InputError(f"{path} must have one of the columns {', '.join(LABEL_COLUMNS)}")
@@ -89,14 +90,44 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path} must be a readable text file in UTF-8 ({error})") from error
 
 
+def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
+    """Return the features (images, features) of a part of a table.
+
+    They are the column ``key`` of lists, or else all columns, which must be numbers.
+
+    Raises:
+        InputError: There are columns of another kind, or lists of several widths or with gaps.
+    """
+    if key in batch.schema.names and _is_list(batch.schema.field(key).type):
+        column = batch.column(key)
+        if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
+            raise InputError("the lists of features must all be of one width, without gaps")
+        return _numbers(column.flatten()).reshape(len(column), -1)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise InputError(
+                f"columns must be numbers, one a feature, but {name} is {column.type}; leave it "
+                "out, or give the column of lists as the key"
+            )
+    return np.column_stack([_numbers(column) for column in batch.columns])
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in checks)
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    return np.asarray(array.to_numpy(zero_copy_only=False))  # a missing number becomes NaN
+
+
 def _npz(path: Path, key: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (key, LABELS) if name in arrays}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} must be a whole .npz file, but cannot be read ({error})") from (
-            error
-        )
+        message = f"{path} must be a whole .npz file, but cannot be read ({error})"
+        raise InputError(message) from error
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -107,46 +138,24 @@ def _read_table(path: Path) -> pa.Table:
         raise InputError(f"{path} must be a table, but cannot be read ({reason})") from error
 
 
-def _from_table(
-    table: pa.Table, path: Path, key: str, *, labels_only: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
-    names = table.column_names
-    label = next((name for name in LABEL_COLUMNS if name in names), None)
-    labels = None if label is None else _no_gaps(table[label], path, label)
-    if labels_only:
-        return np.empty((0, 0)), labels
-    if key in names:
-        return _lists(table[key].combine_chunks(), path, key), labels
-    columns = [name for name in names if name != label]
-    for name in columns:
-        kind = table[name].type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise InputError(
-                f"columns of {path} must be numbers, one a feature, beside the label, but {name} "
-                f"is {kind}; leave it out, or give a column of lists by --key"
-            )
-    if not columns:
-        raise InputError(f"{path} must have a column for each feature, but has none")
-    return np.column_stack([table[name].to_numpy() for name in columns]), labels
+def _labels_of(table: pa.Table, path: Path) -> np.ndarray | None:
+    for name in LABEL_COLUMNS:
+        if name in table.column_names:
+            if table[name].null_count:
+                raise InputError(
+                    f"the column {name} of {path} must give a label for each image; fill it"
+                )
+            return np.asarray(table[name].to_numpy())
+    return None
 
 
-def _no_gaps(column: pa.ChunkedArray, path: Path, name: str) -> np.ndarray:
-    if column.null_count:
-        raise InputError(f"the column {name} of {path} must give a label for each image; fill it")
-    return np.asarray(column.to_numpy())
-
-
-def _lists(column: pa.Array, path: Path, key: str) -> np.ndarray:
-    kind = column.type
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and not (
-        pa.types.is_fixed_size_list(kind)
-    ):
-        raise InputError(f"the column {key} of {path} must be lists of numbers, but is {kind}")
-    if column.null_count or len(pc.unique(pc.list_value_length(column))) != 1:
-        raise InputError(f"the lists in {key} of {path} must all be of one length, without gaps")
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+def _features_of(table: pa.Table, path: Path, key: str) -> np.ndarray:
+    label = [name for name in LABEL_COLUMNS if name in table.column_names][:1]
+    try:
+        parts = [table_features(part, key) for part in table.drop_columns(label).to_batches()]
+        return np.concatenate(parts)
+    except (InputError, ValueError) as error:  # no columns, no rows, or parts of several widths
+        raise InputError(f"{path} must have as many numbers for each image; {error}") from error
 
 
 def _matrix(array: np.ndarray, path: Path, key: str) -> np.ndarray:

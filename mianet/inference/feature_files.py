@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from mianet.data.matfiles import read_rows
+from mianet.data.tables import table_features
 from mianet.errors import InputError
 from mianet.inference.prediction import checked_features
 
@@ -76,46 +75,15 @@ def _npy(path: Path, _: int, __: str, chunk: int) -> Iterator[np.ndarray]:
     if array.ndim != 2:
         yield array  # refused, with its shape
     else:
-        yield from _rows(array, chunk)
+        yield from (array[start : start + chunk] for start in range(0, len(array), chunk))
 
 
 def _parquet(path: Path, _: int, key: str, chunk: int) -> Iterator[np.ndarray]:
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        lists = key in names and _is_list(file.schema_arrow.field(key).type)
-        for batch in file.iter_batches(batch_size=chunk, columns=[key] if lists else names):
-            yield _of_lists(batch.column(0)) if lists else _of_columns(batch)
-
-
-def _of_lists(column: pa.Array) -> np.ndarray:
-    if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
-        raise InputError("the lists of features must all be of one width, without gaps")
-    return _numbers(column.flatten()).reshape(len(column), -1)
-
-
-def _of_columns(batch: pa.RecordBatch) -> np.ndarray:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise InputError(
-                f"columns must be numbers, one a feature, but {name} is {column.type}; leave it "
-                "out, or give the column of lists as the key"
-            )
-    return np.column_stack([_numbers(column) for column in batch.columns])
-
-
-def _numbers(array: pa.Array) -> np.ndarray:
-    return np.asarray(array.to_numpy(zero_copy_only=False))  # a missing number becomes NaN
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
-def _rows(array: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(array), chunk):
-        yield array[start : start + chunk]
+        columns = [key] if key in names else names
+        for batch in file.iter_batches(batch_size=chunk, columns=columns):
+            yield table_features(batch, key)
 
 
 _READERS: Mapping[str, Callable[[Path, int, str, int], Iterator[np.ndarray]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from mianet.data.new_classes import read_classes
+from mianet.data.class_vectors import read_classes
 from mianet.errors import InputError, one_line
 from mianet.inference.feature_files import read_features
 from mianet.inference.prediction import Classified, Classifier

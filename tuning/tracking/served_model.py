@@ -67,7 +67,7 @@ class ServedClassifier(PythonModel):
         )
 
     def _with(self, new_classes: str) -> Any:
-        from mianet.data.new_classes import parse_json
+        from mianet.data.class_vectors import parse_json
 
         added = parse_json(new_classes, "new_classes")
         return self.classifier.add_classes(added.names, added.attributes)
