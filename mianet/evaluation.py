@@ -1,7 +1,8 @@
-"""The field's metrics: per-class accuracies and their harmonic mean (section 4.2)."""
+"""The field's metrics: per-class accuracies, their harmonic mean, and retrieval (section 4)."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -79,9 +80,7 @@ class Summary:
 def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> Summary:
     """Return the figures of executions; a device is waited for once.
 
-    Args:
-        outcomes: One an execution.
-        calibration: The constant; None for the one that maximises the executions' mean H.
+    They are calibrated by a constant, or by the one that maximises the executions' mean H.
     """
     gaps = [outcome.gaps for outcome in outcomes]
     if calibration is None:
@@ -218,3 +217,49 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
     return Metrics(
         **{f.name: sum(getattr(m, f.name) for m in metrics) / len(metrics) for f in fields(Metrics)}
     )
+
+
+def mean_average_precision(
+    scores: Float[Tensor, "images classes"],
+    labels: Int64[Tensor, " images"],
+    classes: Int64[Tensor, " queries"],
+) -> float:
+    """Return the mean average precision of retrieval by classes' attributes (section 4.5, eq. 9).
+
+    Images are ranked by their cosine with the query. Equal scores are one place in the ranking: an
+    image's precision counts all images that score at least as high as it.
+
+    Args:
+        scores: Cosine of every image with every class.
+        labels: Class of each image.
+        classes: The classes whose attributes are the queries; each has an image.
+
+    Raises:
+        ValueError: A class has no image.
+    """
+    from sklearn.metrics import average_precision_score  # takes seconds to import
+
+    of_class, ranking = labels.cpu().numpy(), scores.cpu().numpy()
+    precisions = []
+    for c in classes.tolist():
+        relevant = of_class == c
+        if not relevant.any():
+            raise ValueError(f"every query must have a relevant image, but class {c} has none")
+        precisions.append(average_precision_score(relevant, ranking[:, c]))
+    return statistics.fmean(precisions)
+
+
+def top_images(
+    scores: Float[Tensor, "images classes"], classes: Int64[Tensor, " queries"], count: int
+) -> Int64[Tensor, "queries top"]:
+    """Return the rows of the best images for each query, the best first (figure 11).
+
+    Of equal scores the earlier row comes first.
+
+    Args:
+        scores: Of every image for every class.
+        classes: The columns to ask for.
+        count: How many images a query.
+    """
+    order = scores[:, classes].argsort(dim=0, descending=True, stable=True)
+    return order[:count].T

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mianet.config import Hyperparameters
+
+Features: TypeAlias = Float[Tensor, "images features"]
+Attributes: TypeAlias = Float[Tensor, "classes attributes"]
+Latents: TypeAlias = Float[Tensor, "rows latent"]
+Scores: TypeAlias = Float[Tensor, "images classes"]
 
 
 class MIANet(nn.Module):
@@ -47,36 +54,24 @@ class MIANet(nn.Module):
             nn.Linear(latent_dim, discriminator_dim), nn.ReLU(), nn.Linear(discriminator_dim, 2)
         )
 
-    def embed_features(
-        self, features: Float[Tensor, "images features"]
-    ) -> Float[Tensor, "images latent"]:
+    def embed_features(self, features: Features) -> Latents:
         """Return the visual latents before normalisation: FC d → hidden → L."""
         return self._activate(self.visual_latent(F.relu(self.visual_hidden(features))))
 
-    def embed_attributes(
-        self, attributes: Float[Tensor, "classes attributes"]
-    ) -> Float[Tensor, "classes latent"]:
+    def embed_attributes(self, attributes: Attributes) -> Latents:
         """Return the semantic latents before normalisation: FC l → L."""
         return self._activate(self.semantic_latent(attributes))
 
-    def rebuild_features(
-        self, latents: Float[Tensor, "images latent"]
-    ) -> Float[Tensor, "images features"]:
+    def rebuild_features(self, latents: Latents) -> Float[Tensor, "rows features"]:
         """Return ``R_f``: latents back to features, through the visual network's weights."""
         hidden = F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
         return F.linear(hidden, self.visual_hidden.weight.mT, self.rebuilt_features_bias)
 
-    def rebuild_attributes(
-        self, latents: Float[Tensor, "images latent"]
-    ) -> Float[Tensor, "images attributes"]:
+    def rebuild_attributes(self, latents: Latents) -> Float[Tensor, "rows attributes"]:
         """Return ``R_s``: latents back to attributes, through the semantic network's weights."""
         return F.linear(latents, self.semantic_latent.weight.mT, self.rebuilt_attributes_bias)
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the cosine of every image with every class in the latent space (section 3.5)."""
         prototypes = on_hypersphere(self.embed_attributes(class_attributes))
         return on_hypersphere(self.embed_features(features)) @ prototypes.mT
@@ -89,7 +84,7 @@ LATENT_EPS = 1e-8
 """The least length that a latent is divided by."""
 
 
-def on_hypersphere(latents: Float[Tensor, "rows latent"]) -> Float[Tensor, "rows latent"]:
+def on_hypersphere(latents: Latents) -> Latents:
     """Return the latents at unit L2 norm; an all-zero latent stays zero, and so its cosines."""
     return F.normalize(latents, dim=-1, eps=LATENT_EPS)
 

@@ -25,8 +25,10 @@ from mianet.protocol import Task
 from mianet.weights import Weights
 
 Loss: TypeAlias = Float[Tensor, " executions"]
-Unit: TypeAlias = Float[Tensor, "executions rows latent"]
-"""As ``Forward.unit``: images, then seen classes."""
+AllLosses: TypeAlias = Float[Tensor, "executions losses"]
+"""In the order of ``LOSSES``."""
+Latents: TypeAlias = Float[Tensor, "executions rows latent"]
+"""Rows of images, of seen classes, or as ``Forward.unit``: images, then seen classes."""
 
 LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 """The losses in the order that a step returns them: eq. 1, 2, 5 and 4."""
@@ -67,9 +69,9 @@ class Forward:
     """
 
     hidden: Float[Tensor, "executions images hidden"]
-    raw: Float[Tensor, "executions rows latent"]
+    raw: Latents
     norms: Float[Tensor, "executions rows 1"]
-    unit: Float[Tensor, "executions rows latent"]
+    unit: Latents
     constrained: Float[Tensor, "executions classes latent"]
     members: Float[Tensor, "executions images seen"]
     rows: Float[Tensor, "executions rows"]
@@ -116,17 +118,13 @@ class Rebuilt:
         by_rebuilt: The objective's gradient by what was rebuilt.
     """
 
-    latents: Float[Tensor, "executions rows latent"]
+    latents: Latents
     by_rebuilt: Float[Tensor, "executions rows values"]
 
 
 @dataclass(frozen=True)
 class RebuiltFeatures(Rebuilt):
-    """The half of features, which are rebuilt through a hidden layer.
-
-    Attributes:
-        by_hidden: The objective's gradient by that layer, before the activation.
-    """
+    """The half of features; and the gradient by the hidden layer between, before the activation."""
 
     by_hidden: Float[Tensor, "executions rows hidden"]
 
@@ -139,12 +137,10 @@ class Workspace(NamedTuple):
     processor's cache.
 
     Attributes:
-        for_latent: The images' hidden layer; below it, the gradient by the hidden layer that
-            features are rebuilt through. With the latents' gradients it gives that of
-            ``visual_latent.weight``.
-        for_hidden: The gradient by the images' hidden layer; below it, the hidden layer that
-            features are rebuilt through. With the features it gives the gradient of
-            ``visual_hidden.weight``.
+        for_latent: The images' hidden layer; below it, the gradient by the rebuilding one. For the
+            gradient of ``visual_latent.weight``.
+        for_hidden: The gradient by the images' hidden layer; below it, the rebuilding one. For the
+            gradient of ``visual_hidden.weight``.
     """
 
     for_latent: Float[Tensor, "executions rows hidden"]
@@ -197,21 +193,19 @@ class Stepper:
         self.discriminator.restore(execution, state["discriminator"])
 
     @torch.no_grad()
-    def step(self, batch: Batch) -> Float[Tensor, "executions losses"]:
+    def step(self, batch: Batch) -> AllLosses:
         """Take one step of the chosen strategy; return the losses that it met (``LOSSES``).
 
         A batch of fewer executions than there are is of the first ones.
         """
-        return STRATEGIES[self.settings.strategy](Step(self, batch))
+        step = Step(self, batch)
+        if not self.settings.discriminator:
+            return step.embed(None)
+        return STRATEGIES[self.settings.strategy](step)
 
 
 class Step:
-    """The losses and gradients of one batch, at the weights of now.
-
-    Args:
-        stepper: What takes the step.
-        batch: Its pairs.
-    """
+    """The losses and gradients of one batch, at the weights of now."""
 
     def __init__(self, stepper: Stepper, batch: Batch) -> None:
         self.stepper = stepper
@@ -257,7 +251,7 @@ class Step:
         _affine_gradient(into, "discriminator.0", by_hidden, self.forward.unit)
         self.stepper.discriminator.step(self.executions)
 
-    def embed(self, judgement: Judgement | None) -> Float[Tensor, "executions losses"]:
+    def embed(self, judgement: Judgement | None) -> AllLosses:
         """Move the embeddings along the gradient of eq. 7; return the losses (``LOSSES``)."""
         at, seen = self.forward, self.stepper.seen
         none = at.unit.new_zeros(self.executions)
@@ -288,20 +282,15 @@ class Step:
         rows: slice,
         weights: Float[Tensor, "executions rebuilt"],
         sums: Float[Tensor, "executions rebuilt attributes"],
-        by_unit: Unit,
+        by_unit: Latents,
     ) -> tuple[Loss, Rebuilt]:
         """Rebuild attributes from some rows of ``forward.unit`` (``R_s``); see ``reconstruction``.
-
-        The gradient by those rows is added to ``by_unit``.
 
         Args:
             rows: Which rows of ``forward.unit``.
             weights: How often each row is to be rebuilt.
             sums: The sums of the attributes that each row is to be rebuilt as.
-            by_unit: The gradient by the unit latents so far; added to in place.
-
-        Returns:
-            The loss of each execution, and what the weights' gradients need.
+            by_unit: The gradient by the unit latents so far; that by those rows is added to it.
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
@@ -325,8 +314,7 @@ class Step:
             sums: The sums of those images' features.
 
         Returns:
-            The loss of each execution, its gradient by the latents, and what the gradients of the
-            weights need.
+            The loss, its gradient by the latents, and what the gradients of the weights need.
         """
         w = self.weights
         below = slice(self._images, self._images + latents.shape[1])
@@ -342,7 +330,7 @@ class Step:
         by_latents = product(by_hidden, w["visual_latent.weight"].mT)
         return loss, by_latents, RebuiltFeatures(latents, by_rebuilt, by_hidden)
 
-    def cross_reconstruction(self, by_unit: Unit) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
+    def cross_reconstruction(self, by_unit: Latents) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5, each modality rebuilt from the other's latents.
 
         Features are rebuilt for each class that has an image in the batch. Where those are not
@@ -369,7 +357,7 @@ class Step:
             add_product(by_unit[:, self._semantic], at.members.mT, by_latents)
         return loss + more, of_attributes, of_features
 
-    def self_reconstruction(self, by_unit: Unit) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
+    def self_reconstruction(self, by_unit: Latents) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5 with each modality rebuilt from its own latents (figures 4c, 5c)."""
         at, batch = self.forward, self.batch
         counts = at.rows[:, self._semantic]
@@ -381,11 +369,11 @@ class Step:
         by_unit[:, : at.images].add_(by_latents)
         return loss + more, of_attributes, of_features
 
-    def no_reconstruction(self, by_unit: Unit) -> tuple[Loss, None, None]:
+    def no_reconstruction(self, by_unit: Latents) -> tuple[Loss, None, None]:
         """Return 0 (figures 4b, 5b)."""
         return by_unit.new_zeros(self.executions), None, None
 
-    def _match(self, by_unit: Unit) -> Loss:
+    def _match(self, by_unit: Latents) -> Loss:
         """Return eq. 1, and add its gradient by the unit latents."""
         at, batch = self.forward, self.batch
         cosines = product(at.visual, at.semantic.mT)
@@ -470,63 +458,51 @@ class Step:
         """Return which share of the latents of positive pairs each row of ``forward.unit`` is."""
         return self.forward.rows / self.forward.rows.sum(1, keepdim=True)
 
-    def _activated(
-        self, latents: Float[Tensor, "executions rows latent"]
-    ) -> Float[Tensor, "executions rows latent"]:
+    def _activated(self, latents: Latents) -> Latents:
         return latents.relu_() if self.settings.latent_activation == "relu" else latents
 
-    def _through_activation(
-        self,
-        gradient: Float[Tensor, "executions rows latent"],
-        activated: Float[Tensor, "executions rows latent"],
-    ) -> Float[Tensor, "executions rows latent"]:
+    def _through_activation(self, gradient: Latents, activated: Latents) -> Latents:
         if self.settings.latent_activation == "linear":
             return gradient
         return _through_relu(gradient, activated)
 
 
-def iterative(step: Step) -> Float[Tensor, "executions losses"]:
+def iterative(step: Step) -> AllLosses:
     """Take the step of eq. 6, then that of eq. 7 against the discriminator that it left.
 
     Eq. 6 leaves the embeddings alone, so its forward pass serves eq. 7 as well.
     """
-    if not step.settings.discriminator:
-        return step.embed(None)
     step.teach(step.judge())
     return step.embed(step.judge())
 
 
-def simultaneous(step: Step) -> Float[Tensor, "executions losses"]:
+def simultaneous(step: Step) -> AllLosses:
     """Take the steps of eq. 6 and eq. 7 from the same weights, by two optimisers."""
-    if not step.settings.discriminator:
-        return step.embed(None)
     judgement = step.judge()
     losses = step.embed(judgement)
     step.teach(judgement)
     return losses
 
 
-def joint(step: Step) -> Float[Tensor, "executions losses"]:
+def joint(step: Step) -> AllLosses:
     """Update all weights by eq. 7, the discriminator's among them.
 
     Adam treats every weight by itself, so two optimisers of equal settings are one.
     """
-    if not step.settings.discriminator:
-        return step.embed(None)
     judgement = step.judge()
     losses = step.embed(judgement)
     step.teach(judgement, scale=-step.settings.gamma)
     return losses
 
 
-STRATEGIES: Mapping[str, Callable[[Step], Float[Tensor, "executions losses"]]] = {
+STRATEGIES: Mapping[str, Callable[[Step], AllLosses]] = {
     "iterative": iterative,
     "simultaneous": simultaneous,
     "joint": joint,
 }
-"""Optimisation strategies (figure 7): name → one step."""
+"""Optimisation strategies (figure 7): name → one step, where there is a discriminator."""
 
-Reconstruct = Callable[[Step, Unit], tuple[Loss, Rebuilt | None, RebuiltFeatures | None]]
+Reconstruct = Callable[[Step, Latents], tuple[Loss, Rebuilt | None, RebuiltFeatures | None]]
 
 RECONSTRUCTIONS: Mapping[str, Reconstruct] = {
     "cross": Step.cross_reconstruction,
@@ -556,16 +532,13 @@ def _affine_gradient(
     torch.sum(by_out, 1, out=into[f"{layer}.bias"])
 
 
-def _through_relu(
-    gradient: Float[Tensor, "executions rows width"],
-    activated: Float[Tensor, "executions rows width"],
-) -> Float[Tensor, "executions rows width"]:
+def _through_relu(gradient: Latents, activated: Latents) -> Latents:
     """Make it the gradient before a ReLU; a product with a mask would take nine times as long."""
     torch.ops.aten.threshold_backward.grad_input(gradient, activated, 0, grad_input=gradient)
     return gradient
 
 
-def _through_norm(by_unit: Unit, at: Forward) -> Unit:
+def _through_norm(by_unit: Latents, at: Forward) -> Latents:
     """Return the gradient by latents from that by the same at unit length."""
     along = (by_unit * at.unit).sum(-1, keepdim=True)
     return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)

@@ -6,9 +6,9 @@ What every model's training can do, and MIANet's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 from mianet.config import Hyperparameters
 from mianet.errors import DivergedError
 from mianet.graphs import captured
-from mianet.inference.prediction import Scorer
 from mianet.model import MIANet, build_model
 from mianet.processor import tensor_float
 from mianet.protocol import Task
@@ -28,61 +27,31 @@ from mianet.steps import LOSSES, Batch, Stepper
 BATCHED_WEIGHTS = 200_000
 """Up to how many weights of the visual network executions are batched on a CPU."""
 
-MODALITIES = ("semantic", "visual")
-
 _IMAGES_AT_ONCE = 32
-
-ScorerT = TypeVar("ScorerT", bound=Scorer, covariant=True)
 
 
 @dataclass(frozen=True)
-class Epoch(Generic[ScorerT]):
+class Epoch:
     """What training yields after each epoch.
 
     Attributes:
         number: 1-based.
         losses: Name → mean over the epoch's steps, unweighted.
-        model: The model as it is now; training goes on with the same object.
+        model: The model as it is now, a ``Scorer``; training goes on with the same object.
         scaler: The feature scaling in front of the model.
     """
 
     number: int
     losses: Mapping[str, float]
-    model: ScorerT
+    model: Any
     scaler: FeatureScaler
 
 
 @runtime_checkable
-class Resumable(Protocol[ScorerT]):
-    """A training of any model, which can be set down after an epoch and taken up again."""
+class Trainings(Protocol):
+    """Trainings of some executions, which can be set down after an epoch and taken up again."""
 
-    def epoch(self) -> Epoch[ScorerT]:
-        """Train one more epoch.
-
-        Raises:
-            DivergedError: The training left the finite numbers.
-        """
-
-    def state(self) -> dict[str, Any]:
-        """Return plain containers, numbers and tensors that the next epoch depends on."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` of an equal training returned, bit for bit."""
-
-
-@runtime_checkable
-class Begin(Protocol):
-    """How a model's training is begun: ``Training``, or that of a reference model."""
-
-    def __call__(self, task: Task, settings: Any, *, seed: int) -> Resumable[Scorer]:
-        """Return the training before its first epoch; ``settings`` are the model's own."""
-
-
-@runtime_checkable
-class Together(Protocol[ScorerT]):
-    """Trainings of several executions that are at the same epoch."""
-
-    def epoch(self) -> Sequence[Epoch[ScorerT]]:
+    def epoch(self) -> Sequence[Epoch]:
         """Train each one more epoch.
 
         Raises:
@@ -90,30 +59,38 @@ class Together(Protocol[ScorerT]):
         """
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch of each depends on."""
+        """Return plain containers, numbers and tensors that the next epoch of each depends on.
+
+        The tensors are those in use, not copies.
+        """
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what ``state`` of equal trainings returned, bit for bit."""
+
+
+Begin = Callable[..., Trainings]
+"""How a model's trainings are begun: ``begin(tasks, settings, seeds=seeds)``, the settings its own,
+by ``begin_mianet`` or a reference model's."""
 
 
 class InTurn:
     """Trainings of several executions, an epoch of one after an epoch of the other."""
 
-    def __init__(self, trainings: Sequence[Resumable[Scorer]]) -> None:
-        self._trainings = tuple(trainings)
+    def __init__(self, trainings: Sequence[Trainings]) -> None:
+        self._trainings = trainings
 
-    def epoch(self) -> Sequence[Epoch[Scorer]]:
-        """Train each one more epoch; see ``Together``."""
-        return [training.epoch() for training in self._trainings]
+    def epoch(self) -> list[Epoch]:
+        """Train each one more epoch; see ``Trainings``."""
+        return [epoch for training in self._trainings for epoch in training.epoch()]
 
     def state(self) -> list[dict[str, Any]]:
         """Return what the next epoch of each depends on."""
-        return [training.state() for training in self._trainings]
+        return [state for training in self._trainings for state in training.state()]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what ``state`` of equal trainings returned, bit for bit."""
         for training, state in zip(self._trainings, states, strict=True):
-            training.restore(state)
+            training.restore([state])
 
 
 class Steps:
@@ -159,12 +136,13 @@ class Steps:
 class Batched:
     """MIANet's trainings of several executions, which take each step together.
 
-    Each is what ``Training`` of its task and seed is, to rounding: an execution of fewer images
-    takes fewer steps, and its last step of an epoch has the images that are left. The tasks are
-    draws over the same images: their features are one array.
+    The same tasks, settings, seeds and device give the same epochs; every random number is drawn
+    from generators of their own. Only the tasks' ``train`` parts are read. Each training is what it
+    is alone, to rounding: an execution of fewer images takes fewer steps, and its last step of an
+    epoch has the images that are left.
 
     Args:
-        tasks: The executions, in any order.
+        tasks: The executions, in any order: draws over the same array of images.
         settings: Their hyperparameters.
         seeds: A seed for each: of its weights, its pairs and their order.
     """
@@ -204,7 +182,7 @@ class Batched:
         self._device = features.device
         self._step = captured(self._steps.take, self._device)
 
-    def epoch(self) -> list[Epoch[MIANet]]:
+    def epoch(self) -> list[Epoch]:
         """Train each one more epoch.
 
         Raises:
@@ -218,10 +196,10 @@ class Batched:
             for each in zip(self._stepper.models, self._scalers, self._tasks, strict=True)
         ]
         told = torch.cat([means, torch.stack(living)], 1).tolist()  # waits for the device
-        return [self._checked(place, *_split(told[place])) for place in self._places]
+        return [self._checked(place, told[place]) for place in self._places]
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch of each depends on; see ``Training.state``."""
+        """Return what the next epoch of each depends on; see ``Trainings``."""
         return [
             {
                 "epochs": self._epochs,
@@ -247,135 +225,84 @@ class Batched:
             for pairs in batches(drawn, self._settings.batch_images):
                 self._step(pairs)
 
-    def _checked(
-        self, place: int, losses: dict[str, float], living: Mapping[str, bool]
-    ) -> Epoch[MIANet]:
-        model, scaler = self._stepper.models[place], self._scalers[place]
-        _check_finite(losses, self._epochs)
-        _check_living(living, model, scaler, self._tasks[place], self._epochs)
+    def _checked(self, place: int, told: Sequence[float]) -> Epoch:
+        """Return the epoch of an execution, from its losses and which modalities live."""
+        *means, semantic, visual = told
+        losses = dict(zip(LOSSES, means, strict=True))
+        if broken := [name for name, value in losses.items() if not math.isfinite(value)]:
+            names = " and ".join(broken)
+            raise DivergedError(f"the {names} loss is not finite after epoch {self._epochs}")
+        model, scaler, task = self._stepper.models[place], self._scalers[place], self._tasks[place]
+        later = range(_IMAGES_AT_ONCE, len(task.train.rows), _IMAGES_AT_ONCE)
+        visual = visual or any(_any_latent(model, scaler, task, start) for start in later)
+        for name, alive in (("semantic", semantic), ("visual", visual)):
+            if not alive:  # behind ReLU, all zero stays all zero
+                raise DivergedError(f"all {name} latents are zero after epoch {self._epochs}")
         return Epoch(self._epochs, losses, model, scaler)
 
 
-class Training:
-    """MIANet's training, which can be set down after an epoch and taken up again.
-
-    The same task, settings, seed and device give the same epochs; every random number is drawn
-    from generators of the training's own. Only the task's ``train`` part is read.
-
-    Args:
-        task: The images and classes.
-        settings: The hyperparameters.
-        seed: Of the weights, the pairs and their order.
-    """
-
-    def __init__(self, task: Task, settings: Hyperparameters, *, seed: int) -> None:
-        self._one = Batched([task], settings, seeds=[seed])
-
-    def epoch(self) -> Epoch[MIANet]:
-        """Train one more epoch.
-
-        Raises:
-            DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
-        """
-        (epoch,) = self._one.epoch()
-        return epoch
-
-    def state(self) -> dict[str, Any]:
-        """Return what the next epoch depends on beside the constructor's arguments.
-
-        Plain containers, numbers and tensors; the tensors are those in use, not copies.
-        """
-        (state,) = self._one.state()
-        return state
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` of an equal training returned, bit for bit."""
-        self._one.restore([state])
-
-
-def begin_together(
-    begin: Begin, tasks: Sequence[Task], settings: Any, *, seeds: Sequence[int]
-) -> Together[Scorer]:
-    """Return the trainings of some executions, batched where that is faster.
+def begin_mianet(
+    tasks: Sequence[Task], settings: Hyperparameters, *, seeds: Sequence[int]
+) -> Trainings:
+    """Return MIANet's trainings of some executions, batched where that is faster.
 
     A GPU waits for the next small product more than it computes. On a CPU, several models leave
     the cache that one fits in (docs/performance.md, ``BATCHED_WEIGHTS``).
 
     Args:
-        begin: The model's training.
         tasks: The executions.
-        settings: The hyperparameters, of the model's own kind.
+        settings: The hyperparameters.
         seeds: A seed for each execution.
     """
-    if begin is Training:
-        task = tasks[0]
-        width = task.train.features.shape[1] + settings.latent_dim(len(task.class_attributes))
-        on_gpu = task.train.features.device.type != "cpu"
-        if on_gpu or width * settings.hidden_dim <= BATCHED_WEIGHTS:
-            return Batched(tasks, settings, seeds=seeds)
-    return InTurn(
-        [begin(task, settings, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
-    )
+    task = tasks[0]
+    width = task.train.features.shape[1] + settings.latent_dim(len(task.class_attributes))
+    on_gpu = task.train.features.device.type != "cpu"
+    if len(tasks) == 1 or on_gpu or width * settings.hidden_dim <= BATCHED_WEIGHTS:
+        return Batched(tasks, settings, seeds=seeds)
+    pairs = zip(tasks, seeds, strict=True)
+    return InTurn([Batched([task], settings, seeds=[seed]) for task, seed in pairs])
 
 
 def train(
-    task: Task, settings: Hyperparameters, *, epochs: int, seed: int
-) -> Iterator[Epoch[MIANet]]:
-    """Train MIANet from the beginning, yielding after each epoch; see ``Training``.
+    task: Task, settings: Any, *, epochs: int, seed: int, begin: Begin = begin_mianet
+) -> Iterator[Epoch]:
+    """Train a model from the beginning, yielding after each epoch.
+
+    The caller stops early by not asking for the next epoch.
 
     Args:
         task: The images and classes.
-        settings: The hyperparameters.
+        settings: The hyperparameters, of the model's own kind.
         epochs: How many.
         seed: Of the weights, the pairs and their order.
+        begin: How the model's training is begun.
 
     Raises:
         DivergedError: A loss of an epoch is NaN or infinite, or the latents are all zero.
     """
-    return run(Training(task, settings, seed=seed), epochs)
-
-
-def run(training: Resumable[ScorerT], epochs: int) -> Iterator[Epoch[ScorerT]]:
-    """Train, yielding after each epoch.
-
-    The caller stops early by not asking for the next epoch.
-
-    Raises:
-        DivergedError: The training left the finite numbers.
-    """
+    training = begin([task], settings, seeds=[seed])
     for _ in range(epochs):
-        yield training.epoch()
+        yield training.epoch()[0]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """An epoch of balanced pairs: every training image once, in random order (section 4.2).
+def draw_pairs(task: Task, generator: torch.Generator) -> Int64[Tensor, "3 images"]:
+    """Draw an epoch of balanced pairs: every training image once, in random order (section 4.2).
 
-    Classes are positions among the seen classes.
-
-    Attributes:
-        rows: The images, as rows of the task's features.
-        classes: The class of each: its positive pair.
-        other_classes: Another seen class for each, drawn uniformly: its negative pair.
+    Returns:
+        The images, as rows of the task's features; the class of each, its positive pair; another
+        seen class for each, drawn uniformly, its negative pair. Classes are positions among the
+        seen classes.
     """
-
-    rows: Int64[Tensor, " images"]
-    classes: Int64[Tensor, " images"]
-    other_classes: Int64[Tensor, " images"]
-
-
-def draw_pairs(task: Task, generator: torch.Generator) -> Pairs:
-    """Draw an epoch of pairs."""
     rows, classes, seen = task.train.rows, class_positions(task), len(task.seen_classes)
     order = torch.randperm(len(rows), generator=generator, device=rows.device)
     # Drawn among the other seen - 1 classes, then moved past the image's own.
     other = torch.randint(seen - 1, (len(rows),), generator=generator, device=rows.device)
     other += other >= classes
-    return Pairs(rows[order], classes[order], other[order])
+    return torch.stack([rows, classes, other])[:, order]
 
 
 def batches(
-    drawn: Sequence[Pairs], batch_images: int
+    drawn: Sequence[Int64[Tensor, "3 _"]], batch_images: int
 ) -> Iterator[Int64[Tensor, "executions 4 images"]]:
     """Yield the steps of an epoch of several executions, those of the most images first.
 
@@ -383,20 +310,15 @@ def batches(
     of their images. An execution's last step is smaller where its images do not divide evenly;
     beside others, copies of an image, of weight 0, fill it up.
     """
-    most = len(drawn[0].rows)
-    filled = torch.stack([_filled_up(pairs, most) for pairs in drawn])
-    for start in range(0, most, batch_images):
-        going = sum(len(pairs.rows) > start for pairs in drawn)
+    counts = [pairs.shape[1] for pairs in drawn]
+    filled = drawn[0].new_zeros(len(drawn), 4, counts[0])
+    for own, pairs, count in zip(filled, drawn, counts, strict=True):
+        own[:3, :count] = pairs
+        own[:3, count:] = pairs[:, :1]
+        own[3, :count] = 1
+    for start in range(0, counts[0], batch_images):
+        going = sum(count > start for count in counts)
         yield filled[:going, :, start : start + batch_images]
-
-
-def _filled_up(pairs: Pairs, images: int) -> Int64[Tensor, "4 images"]:
-    """Return rows, classes, other classes and weights of that many images."""
-    one = torch.ones_like(pairs.rows)
-    own = torch.stack([pairs.rows, pairs.classes, pairs.other_classes, one])
-    more = own[:, :1].repeat(1, images - len(one))
-    more[3] = 0
-    return torch.cat([own, more], 1)
 
 
 def class_positions(task: Task) -> Int64[Tensor, " images"]:
@@ -404,39 +326,14 @@ def class_positions(task: Task) -> Int64[Tensor, " images"]:
     return torch.searchsorted(task.seen_classes, task.train.own_labels)
 
 
-def _check_finite(losses: Mapping[str, float], epoch: int) -> None:
-    broken = [name for name, value in losses.items() if not math.isfinite(value)]
-    if broken:
-        raise DivergedError(f"the {' and '.join(broken)} loss is not finite after epoch {epoch}")
-
-
-def _split(told: Sequence[float]) -> tuple[dict[str, float], dict[str, bool]]:
-    """Return the losses, and which modalities live."""
-    losses = dict(zip(LOSSES, told[: len(LOSSES)], strict=True))
-    return losses, dict(zip(MODALITIES, map(bool, told[len(LOSSES) :]), strict=True))
-
-
 @torch.no_grad()
 def _living(model: MIANet, scaler: FeatureScaler, task: Task) -> Float[Tensor, " modalities"]:
-    """Return for each of ``MODALITIES`` 1 or 0: whether a latent is not zero.
+    """Return 1 or 0 for the semantic and the visual modality: whether a latent is not zero.
 
     Of the classes, and of the first images, which is where nearly every model is known to live.
     """
     semantic = model.embed_attributes(task.class_attributes).any()
     return torch.stack([semantic, _any_latent(model, scaler, task, 0)]).float()
-
-
-def _check_living(
-    living: Mapping[str, bool], model: MIANet, scaler: FeatureScaler, task: Task, epoch: int
-) -> None:
-    """Check that some latent of each modality is not zero: behind ReLU, all zero stays all zero."""
-    starts = range(_IMAGES_AT_ONCE, len(task.train.rows), _IMAGES_AT_ONCE)
-    for name, alive in living.items():
-        if alive or (
-            name == "visual" and any(_any_latent(model, scaler, task, start) for start in starts)
-        ):
-            continue
-        raise DivergedError(f"all {name} latents are zero after epoch {epoch}")
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,8 @@ import torch
 from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.evaluation import Metrics, Outcome, score, summarise
-from mianet.inference.prediction import Scorer
-from mianet.protocol import Task, validation_tasks
-from mianet.training import Begin, Epoch, Training, begin_together, run
+from mianet.protocol import validation_tasks
+from mianet.training import Begin, begin_mianet, train
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Validation:
         seed: Seed of the draws and of their trainings.
         first: Number of the first draw.
         device: Where to train.
-        begin: The model's training.
+        begin: How the model's trainings are begun.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class Validation:
         seed: int = 0,
         first: int = 0,
         device: torch.device | str = "cpu",
-        begin: Begin = Training,
+        begin: Begin = begin_mianet,
     ) -> None:
         self._tasks = validation_tasks(
             data, executions=executions, seed=seed, device=torch.device(device), first=first
         )
         seeds = [execution_seed(seed, first + execution) for execution in range(executions)]
-        self._trainings = begin_together(begin, self._tasks, settings, seeds=seeds)
+        self._trainings = begin(self._tasks, settings, seeds=seeds)
 
     def epoch(self) -> ValidationEpoch:
         """Train each execution one more epoch and score it.
@@ -76,46 +75,31 @@ class Validation:
         Raises:
             DivergedError: An execution left the finite numbers, or its latents are all zero.
         """
-        return _summarise(self._tasks, self._trainings.epoch())
+        epochs = self._trainings.epoch()
+        summary = summarise(
+            [
+                score(epoch.model, epoch.scaler, task).outcome
+                for task, epoch in zip(self._tasks, epochs, strict=True)
+            ]
+        )
+        return ValidationEpoch(
+            number=epochs[0].number,
+            mean=summary.mean,
+            executions=summary.executions,
+            calibration=summary.calibration,
+            losses={
+                name: sum(epoch.losses[name] for epoch in epochs) / len(epochs)
+                for name in epochs[0].losses
+            },
+        )
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch depends on, an entry an execution; see ``Training.state``."""
+        """Return what the next epoch depends on, an entry an execution; see ``Trainings``."""
         return self._trainings.state()
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Go on from what ``state`` of an equal validation returned, bit for bit."""
         self._trainings.restore(state)
-
-
-def validate(
-    data: SearchData,
-    settings: Settings,
-    *,
-    epochs: int,
-    executions: int = 5,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    begin: Begin = Training,
-) -> Iterator[ValidationEpoch]:
-    """Train and score all executions of a configuration from the beginning; see ``Validation``.
-
-    Args:
-        data: What a search may see.
-        settings: The configuration.
-        epochs: How many.
-        executions: How many draws of pseudo-unseen classes.
-        seed: Of the draws and of their trainings.
-        device: Where to train.
-        begin: The model's training.
-
-    Raises:
-        DivergedError: An execution left the finite numbers, or its latents are all zero.
-    """
-    validation = Validation(
-        data, settings, executions=executions, seed=seed, device=device, begin=begin
-    )
-    for _ in range(epochs):
-        yield validation.epoch()
 
 
 def score_execution(
@@ -126,12 +110,12 @@ def score_execution(
     execution: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    begin: Begin = Training,
+    begin: Begin = begin_mianet,
 ) -> Outcome:
     """Train one execution for a number of epochs that is known, and score it once at their end.
 
-    For draws that a configuration has not been chosen by; they are those of ``validate`` of the
-    same number.
+    For draws that a configuration has not been chosen by; they are those of ``Validation`` of
+    the same number.
 
     Args:
         data: What a search may see.
@@ -140,7 +124,7 @@ def score_execution(
         execution: Number of the draw, 0-based.
         seed: Seed of the study.
         device: Where to train.
-        begin: The model's training.
+        begin: How the model's trainings are begun.
 
     Returns:
         The outcome, in main memory.
@@ -151,28 +135,11 @@ def score_execution(
     (task,) = validation_tasks(
         data, executions=1, seed=seed, device=torch.device(device), first=execution
     )
-    *_, last = run(begin(task, settings, seed=execution_seed(seed, execution)), epochs)
+    own_seed = execution_seed(seed, execution)
+    *_, last = train(task, settings, epochs=epochs, seed=own_seed, begin=begin)
     return score(last.model, last.scaler, task).outcome.cpu()
 
 
 def execution_seed(seed: int, execution: int) -> int:
     """Return the training seed of an execution, apart from that of its draw."""
     return int(np.random.SeedSequence([seed, execution, 1]).generate_state(1)[0])
-
-
-def _summarise(tasks: Sequence[Task], epochs: Sequence[Epoch[Scorer]]) -> ValidationEpoch:
-    outcomes = [
-        score(epoch.model, epoch.scaler, task).outcome
-        for task, epoch in zip(tasks, epochs, strict=True)
-    ]
-    losses = {
-        name: sum(epoch.losses[name] for epoch in epochs) / len(epochs) for name in epochs[0].losses
-    }
-    summary = summarise(outcomes)
-    return ValidationEpoch(
-        number=epochs[0].number,
-        mean=summary.mean,
-        executions=summary.executions,
-        calibration=summary.calibration,
-        losses=losses,
-    )

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_boundary import FORBIDDEN, reachable
-from worlds import small_search_data, small_settings
+from worlds import small_search_data, small_settings, validate
 
 from mianet.calibration import best_constant, harmonic, seen_unseen_curve
 from mianet.evaluation import Scored, summarise
 from mianet.protocol import Part
-from mianet.validation import score_execution, validate
+from mianet.validation import score_execution
 
 
 def scored_world(world):

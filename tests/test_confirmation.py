@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from commands import SMALL, run
 from test_selection import a_trial
+from worlds import validate
 
 from mianet.config import Hyperparameters
 from mianet.data.search_data import load_search_data
 from mianet.evaluation import summarise
-from mianet.validation import score_execution, validate
+from mianet.validation import score_execution
 from tuning.analysis.selection import select
 from tuning.engine.confirmation import MOST_CONTENDERS, contenders, halve
 from tuning.spec.records import Confirmation

@@ -10,10 +10,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
 import curve_table
 from record_curves import Recorder, shared_data, sobol_configurations, train
+from worlds import validate
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.evaluation import summarise
-from mianet.validation import score_execution, validate
+from mianet.validation import score_execution
 from tuning.spec.space import contains, search_space
 
 UNITS = [(c, draws) for c in (0, 2) for draws in (range(2), range(6, 7))]

@@ -109,11 +109,11 @@ def test_an_interrupted_run_goes_on(here, capsys, monkeypatch):
     whole = ("my photos", *LITE, "--out", "f.npy", "--batch", "1")
     encode, computed = extraction._encode, []
 
-    def encode_two(read, tower):
+    def encode_two(files, read, tower):
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(len(read))
-        return encode(read, tower)
+        return encode(files, read, tower)
 
     monkeypatch.setattr(extraction, "_encode", encode_two)
     assert run(capsys, *whole)[0] == 130
@@ -385,7 +385,7 @@ def test_names_become_vectors_for_a_class_embedding(here, tower):
     texts = ["a Black footed Albatross.", "a grizzly bear.", "a été, a b."]
     expected = letters(texts).numpy()
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(table.vectors, expected, atol=1e-6)
+    np.testing.assert_allclose(table.attributes, expected, atol=1e-6)
     for prompt in ("a photo", "{} and {}", "{0}", "{} {x}"):
         with pytest.raises(InputError, match=r"--prompt must have .. once"):
             class_names.write_class_vectors(here / "n.txt", able, prompt, here / "m.csv", 2)

@@ -11,10 +11,9 @@ from mianet.config import VARIANTS, Hyperparameters
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import DivergedError
-from mianet.final_training import final_task, train_final
+from mianet.evaluation import mean_average_precision
+from mianet.final_training import draw_new_classes, final_task, measure, train_final
 from mianet.inference.prediction import class_scores
-from mianet.inference.retrieval import mean_average_precision
-from mianet.measurement import draw_new_classes, measure
 
 SETTINGS = Hyperparameters(hidden_dim=16, learning_rate=3e-3, alpha=1.0)
 

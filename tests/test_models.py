@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
-from worlds import attribute_task, small_search_data, small_task
+from worlds import attribute_task, small_search_data, small_task, validate
 
 from mianet.data.search_data import DATASETS
 from mianet.errors import InputError
 from mianet.evaluation import evaluate, summarise
-from mianet.training import run
-from mianet.validation import Validation, score_execution, validate
+from mianet.training import train
+from mianet.validation import Validation, score_execution
 from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.space import contains, describe, search_space
@@ -32,7 +32,7 @@ def trained(name, task, *, epochs=1, seed=0, **changes):
     settings = MODELS[name].settings(**changes)
     if MODELS[name].closed_form:
         epochs = 1
-    return list(run(MODELS[name].begin(task, settings, seed=seed), epochs))
+    return list(train(task, settings, epochs=epochs, seed=seed, begin=MODELS[name].begin))
 
 
 def scores_of(epoch, task):
@@ -91,13 +91,13 @@ def test_a_range_is_checked_by_the_models_own_limits(name):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_closed_form_has_one_epoch_and_the_others_as_many_as_asked_for(name):
-    training = MODELS[name].begin(small_task(), MODELS[name].settings(), seed=0)
-    assert training.epoch().number == 1
+    training = MODELS[name].begin([small_task()], MODELS[name].settings(), seeds=[0])
+    assert training.epoch()[0].number == 1
     if MODELS[name].closed_form:
         with pytest.raises(IndexError, match="no epoch after 1"):
             training.epoch()
     else:
-        assert [training.epoch().number for _ in range(2)] == [2, 3]
+        assert [training.epoch()[0].number for _ in range(2)] == [2, 3]
 
 
 @pytest.mark.parametrize("name", REFERENCES)

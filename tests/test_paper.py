@@ -19,7 +19,7 @@ from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.errors import DivergedError, InputError
-from mianet.measurement import measure
+from mianet.final_training import measure
 from tuning.paper import setup as setups
 from tuning.paper.drawing import evenly_wrapped, readable
 from tuning.paper.evidence import ARMS, FULL, Evidence, NothingToShowError, Setup

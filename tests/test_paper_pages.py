@@ -9,7 +9,7 @@ import pytest
 from mianet.config import Hyperparameters
 from mianet.data.test_parts import TestParts
 from mianet.evaluation import Metrics, harmonic_mean
-from mianet.measurement import Measured, draw_new_classes
+from mianet.final_training import Measured, draw_new_classes
 from tuning.paper.evidence import ARMS, Evidence, Setup
 from tuning.paper.experiments import EXPERIMENTS
 from tuning.paper.findings import AGREES, CONTRADICTS, UNDECIDED, claims_page, write

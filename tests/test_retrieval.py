@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mianet.inference.retrieval import mean_average_precision, top_images
+from mianet.evaluation import mean_average_precision, top_images
 
 
 def slow_average_precision(scores, relevant):

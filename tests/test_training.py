@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from worlds import small_search_data, small_settings, small_task, uneven_tasks
+from worlds import small_search_data, small_settings, small_task, uneven_tasks, validate
 
 from mianet.config import VARIANTS
 from mianet.errors import DivergedError
 from mianet.evaluation import evaluate
-from mianet.training import Batched, InTurn, Training, batches, begin_together, draw_pairs, train
-from mianet.validation import Validation, validate
+from mianet.training import Batched, InTurn, batches, begin_mianet, draw_pairs, train
+from mianet.validation import Validation
 
 
 def collect_pairs(task, batch_images, seed=0):
@@ -141,9 +141,9 @@ def test_the_epochs_after_a_restore_do_not_change_the_saved_state():
 
 @pytest.mark.parametrize("modality", ["visual", "semantic"])
 def test_dead_latents_are_a_divergence(modality, monkeypatch):
-    training = Training(small_task(), small_settings(learning_rate=1e-9), seed=0)
+    training = Batched([small_task()], small_settings(learning_rate=1e-9), seeds=[0])
     training.epoch()
-    layer = getattr(training._one._stepper.models[0], f"{modality}_latent")
+    layer = getattr(training._stepper.models[0], f"{modality}_latent")
     with torch.no_grad():
         layer.bias.fill_(-1e6)
     with pytest.raises(DivergedError, match=f"all {modality} latents are zero after epoch 2"):
@@ -152,10 +152,15 @@ def test_dead_latents_are_a_divergence(modality, monkeypatch):
 
 def test_linear_latents_do_not_die():
     settings = small_settings(learning_rate=1e-9, latent_activation="linear")
-    training = Training(small_task(), settings, seed=0)
+    training = Batched([small_task()], settings, seeds=[0])
     with torch.no_grad():
-        training._one._stepper.models[0].visual_latent.bias.fill_(-1e6)
-    assert training.epoch().number == 1
+        training._stepper.models[0].visual_latent.bias.fill_(-1e6)
+    assert training.epoch()[0].number == 1
+
+
+def in_turn(tasks, settings, seeds):
+    each = zip(tasks, seeds, strict=True)
+    return InTurn([Batched([task], settings, seeds=[seed]) for task, seed in each])
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
@@ -168,10 +173,9 @@ def test_batched_executions_are_what_each_is_alone(variant, activation):
     steps = [-(-len(task.train.rows) // settings.batch_images) for task in tasks]
     assert len(set(steps)) == 3
     batched = Batched(tasks, settings, seeds=seeds)
-    alone = [Training(task, settings, seed=s) for task, s in zip(tasks, seeds, strict=True)]
+    alone = in_turn(tasks, settings, seeds)
     for _ in range(4):
-        for ours, training in zip(batched.epoch(), alone, strict=True):
-            theirs = training.epoch()
+        for ours, theirs in zip(batched.epoch(), alone.epoch(), strict=True):
             assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)
             for (name, a), b in zip(
                 ours.model.named_parameters(), theirs.model.parameters(), strict=True
@@ -182,7 +186,7 @@ def test_batched_executions_are_what_each_is_alone(variant, activation):
 
 def test_a_batched_training_goes_on_where_one_by_one_left_off():
     tasks, seeds, settings = uneven_tasks(), (5, 6, 7), small_settings()
-    alone = InTurn([Training(t, settings, seed=s) for t, s in zip(tasks, seeds, strict=True)])
+    alone = in_turn(tasks, settings, seeds)
     alone.epoch()
     batched = Batched(tasks, settings, seeds=seeds)
     batched.restore(copy.deepcopy(alone.state()))
@@ -193,6 +197,6 @@ def test_a_batched_training_goes_on_where_one_by_one_left_off():
 
 def test_executions_are_batched_where_their_weights_are_few():
     tasks, seeds = uneven_tasks(), (5, 6, 7)
-    small = begin_together(Training, tasks, small_settings(), seeds=seeds)
-    wide = begin_together(Training, tasks, small_settings(hidden_dim=40_000), seeds=seeds)
+    small = begin_mianet(tasks, small_settings(), seeds=seeds)
+    wide = begin_mianet(tasks, small_settings(hidden_dim=40_000), seeds=seeds)
     assert (type(small), type(wide)) == (Batched, InTurn)

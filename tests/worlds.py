@@ -6,6 +6,7 @@ import torch
 from mianet.config import Hyperparameters
 from mianet.data.search_data import SearchData
 from mianet.protocol import Part, Task
+from mianet.validation import Validation
 
 
 def small_task(*, seed=0, classes=6, unseen=2, images=24, width=7, attributes=5):
@@ -118,3 +119,10 @@ def attribute_task(*, seed=0, classes=24, unseen=4, images=1200, width=24, attri
         part((labels < seen) & held),
         part(labels >= seen),
     )
+
+
+def validate(data, settings, *, epochs, **options):
+    """Yield the epochs of a ``Validation`` from the beginning."""
+    validation = Validation(data, settings, **options)
+    for _ in range(epochs):
+        yield validation.epoch()

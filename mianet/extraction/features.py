@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress
@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float32
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from mianet.data.extracted import Extracted, record_of
+from mianet.data.extracted import Extracted, file_digest, record_of
 from mianet.errors import InputError
 from mianet.extraction.photos import Photos, check_header, read_photo
 from mianet.extraction.towers import Tower
@@ -37,12 +38,14 @@ class Batch:
     """The features of a few images.
 
     Attributes:
+        files: The images.
         features: One row an image; NaN for what is no image.
-        broken: Row → why it is no image.
+        broken: Which of the files are no images, and why.
     """
 
+    files: Sequence[str]
     features: Float32[np.ndarray, "images dimensions"]
-    broken: Mapping[int, str]
+    broken: Mapping[str, str]
 
 
 def extract(
@@ -86,7 +89,7 @@ def extract(
 
 
 def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterator[Batch]:
-    """Yield the features of images, in order.
+    """Yield the features of images, in order, and show how far they are.
 
     Args:
         photos: The images.
@@ -97,21 +100,27 @@ def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterato
     Raises:
         InputError: The network gives no finite features, or the device's memory is too small.
     """
-    paths = [photos.root / name for name in photos.files]
-    waiting: deque[list[Future[np.ndarray]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    waiting: deque[tuple[Sequence[str], list[Future[np.ndarray]]]] = deque()
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(photos.files), initial=first, unit="image", disable=None) as bar,
+    ):
+
+        def next_batch() -> Batch:
+            files, read = waiting.popleft()
+            bar.update(len(files))
+            return _encode(files, read, tower)
+
         try:
-            for start in range(first, len(paths), batch):
-                waiting.append(
-                    [
-                        pool.submit(read_photo, path, tower.preprocessing)
-                        for path in paths[start : start + batch]
-                    ]
-                )
+            for start in range(first, len(photos.files), batch):
+                files = photos.files[start : start + batch]
+                paths = [photos.root / name for name in files]
+                read = [pool.submit(read_photo, path, tower.preprocessing) for path in paths]
+                waiting.append((files, read))
                 if len(waiting) > BATCHES_AHEAD:
-                    yield _encode(waiting.popleft(), tower)
+                    yield next_batch()
             while waiting:
-                yield _encode(waiting.popleft(), tower)
+                yield next_batch()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -133,17 +142,12 @@ def whole_batches(
     """
     broken |= _broken_at_sight(photos)
     _refuse(broken, photos, skip_broken)
-    with tqdm(total=len(photos.files), unit="image", disable=None) as bar:
-        first = 0
-        for one in batches(photos, tower, batch):
-            files = photos.files[first : first + len(one.features)]
-            first += len(files)
-            bar.update(len(files))
-            broken |= {files[row]: why for row, why in one.broken.items()}
-            _refuse(broken, photos, skip_broken)
-            kept = [row for row in range(len(files)) if row not in one.broken]
-            if kept:
-                yield one.features[kept], [files[row] for row in kept]
+    for one in batches(photos, tower, batch):
+        broken |= one.broken
+        _refuse(broken, photos, skip_broken)
+        kept = [row for row, name in enumerate(one.files) if name not in one.broken]
+        if kept:
+            yield one.features[kept], [one.files[row] for row in kept]
 
 
 def left_out(broken: Mapping[str, str]) -> str:
@@ -153,18 +157,17 @@ def left_out(broken: Mapping[str, str]) -> str:
     return ", ".join(named) + more
 
 
-def _encode(read: list[Future[np.ndarray]], tower: Tower) -> Batch:
-    images, rows, broken = [], [], {}
-    for row, one in enumerate(read):
+def _encode(files: Sequence[str], read: list[Future[np.ndarray]], tower: Tower) -> Batch:
+    images, broken = {}, {}
+    for row, (name, one) in enumerate(zip(files, read, strict=True)):
         try:
-            images.append(torch.from_numpy(one.result()))
-            rows.append(row)
+            images[row] = torch.from_numpy(one.result())
         except Exception as error:  # damaged and hostile files raise almost anything
-            broken[row] = _reason(error)
-    features = np.full((len(read), tower.dimensions), np.nan, np.float32)
+            broken[name] = _reason(error)
+    features = np.full((len(files), tower.dimensions), np.nan, np.float32)
     if images:
-        features[rows] = _features(torch.stack(images), tower)
-    return Batch(features, broken)
+        features[list(images)] = _features(torch.stack(list(images.values())), tower)
+    return Batch(files, features, broken)
 
 
 def _features(images: torch.Tensor, tower: Tower) -> Float32[np.ndarray, "images dimensions"]:
@@ -222,18 +225,13 @@ def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
     if done:
         print(f"going on after {done:,} of {len(photos.files):,} images", file=sys.stderr)
     broken: dict[str, str] = json.loads(noted.read_text())
-    with (
-        rows.open("ab") as file,
-        tqdm(total=len(photos.files), initial=done, unit="image", disable=None) as bar,
-    ):
+    with rows.open("ab") as file:
         for one in batches(photos, tower, batch, done):
             if one.broken:
-                broken |= {photos.files[done + row]: why for row, why in one.broken.items()}
+                broken |= one.broken
                 noted.write_text(json.dumps(broken))
             file.write(one.features.tobytes())
             file.flush()
-            done += len(one.features)
-            bar.update(len(one.features))
 
 
 def _key(photos: Photos, tower: Tower) -> str:
@@ -253,13 +251,11 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
     kept = np.array([name not in broken for name in photos.files])
     rows = np.memmap(part / "rows", np.float32, "r", shape=(len(kept), tower.dimensions))
     _write_rows(part / "features.npy", rows, np.flatnonzero(kept))
-    with (part / "features.npy").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     extracted = Extracted(
         tower.record,
         list(compress(photos.files, kept)),
         None if photos.labels is None else list(compress(photos.labels, kept)),
-        digest,
+        file_digest(part / "features.npy"),
         broken,
     )
     (part / "record").write_text(extracted.text(), encoding="utf-8")
@@ -277,7 +273,7 @@ def _write_rows(path: Path, rows: np.ndarray, kept: np.ndarray) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if type(error).__name__ == "UnidentifiedImageError":
+    if isinstance(error, UnidentifiedImageError):
         return "no image"
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:80]}" if text else type(error).__name__

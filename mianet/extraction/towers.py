@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,14 +54,10 @@ class Tower:
     encode_texts: Callable[[Sequence[str]], Tensor] | None
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A network as a library gives it, with where its weights are from."""
-
-    model: nn.Module
-    weights: str
-    encode: Callable[[Tensor], Tensor]
-    encode_texts: Callable[[Sequence[str]], Tensor] | None = None
+_EncodeTexts = Callable[[Sequence[str]], Tensor]
+_Loaded = tuple[nn.Module, str, Callable[[Tensor], Tensor], _EncodeTexts | None]
+"""A network as a library gives it, where its weights are from, and as ``Tower`` has them: encoders
+of images and of texts."""
 
 
 def open_tower(name: str, weights: Path | None = None, device: str | None = None) -> Tower:
@@ -85,8 +82,10 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
     library = _import(backbone.library, name)
     with _quiet():
         try:
-            loaded = LOADERS[backbone.library](backbone, library, weights)
-            model = loaded.model.eval().requires_grad_(False).to(device)
+            model, weights_from, encode, encode_texts = LOADERS[backbone.library](
+                backbone, library, weights
+            )
+            model = model.eval().requires_grad_(False).to(device)
         except InputError:
             raise
         except Exception as error:  # networks, disks and damaged files raise almost anything
@@ -94,7 +93,7 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
     record = BackboneRecord(
         name=name,
         trained_on=backbone.trained_on,
-        weights=loaded.weights,
+        weights=weights_from,
         weights_sha256=_digest(model),
         preprocessing=asdict(backbone.preprocessing),
         versions={
@@ -102,14 +101,7 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
             for distribution in ("torch", "pillow", _DISTRIBUTIONS[backbone.library])
         },
     )
-    return Tower(
-        record,
-        backbone.dimensions,
-        backbone.preprocessing,
-        device,
-        loaded.encode,
-        loaded.encode_texts,
-    )
+    return Tower(record, backbone.dimensions, backbone.preprocessing, device, encode, encode_texts)
 
 
 def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None = None) -> Tower:
@@ -134,18 +126,17 @@ def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None
             f"the model's features are of {record.words}, but these are the weights "
             f"{tower.record.weights_sha256[:12]}; give those of then by --weights"
         )
-    # Through JSON, tuples have become lists.
-    own = {name: _listed(value) for name, value in tower.record.preprocessing.items()}
-    if own != {name: _listed(value) for name, value in record.preprocessing.items()}:
+    own, was = (_by_json(one.preprocessing) for one in (tower.record, record))
+    if own != was:
         raise InputError(
-            f"the model's images were prepared as {dict(record.preprocessing)}, but {record.name} "
+            f"the model's images were prepared as {was}, but {record.name} "
             f"now prepares them as {own}; use the version of this project that made its features"
         )
     return tower
 
 
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _by_json(values: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(values))  # where tuples become lists
 
 
 def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
@@ -156,7 +147,7 @@ def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
         state = library.models.load_state_dict(str(weights), weights_only=True)
         convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         _fill(model, convert(state, model) if convert else state, weights)
-    return _Loaded(model, str(weights.name) if weights else f"timm/{backbone.model}", model)
+    return model, weights.name if weights else f"timm/{backbone.model}", model, None
 
 
 def _open_clip(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
@@ -171,7 +162,7 @@ def _open_clip(backbone: Backbone, library: Any, weights: Path | None) -> _Loade
         return vectors
 
     name = weights.name if weights else f"{backbone.model}/{backbone.weights}"
-    return _Loaded(model, name, model.encode_image, encode_texts)
+    return model, name, model.encode_image, encode_texts
 
 
 def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
@@ -187,7 +178,7 @@ def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -
         maps: Tensor = model.extract_features(images)
         return maps.mean((2, 3))
 
-    return _Loaded(model, path.name, encode)
+    return model, path.name, encode, None
 
 
 LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from mianet.data.extracted import BackboneRecord
+from mianet.data.images import NORM_TOLERANCE, as_float32, not_finite
 from mianet.errors import InputError
-from mianet.model import MIANet
+from mianet.model import Attributes, Features, MIANet, Scores
 from mianet.scaling import FeatureScaler
 
 GZSL, ZSL = "gzsl", "zsl"
@@ -26,9 +28,6 @@ MODES = (GZSL, ZSL)
 
 FORMAT = 2
 """Version of the file that a classifier is saved in."""
-
-LENGTH_TOLERANCE = 1e-3
-"""How far from 1 the length of a new class's attribute vector may be."""
 
 _IMAGES_AT_ONCE = 2048
 
@@ -45,11 +44,7 @@ class Numbers(Protocol):
 class Scorer(Protocol):
     """What every model can do once it is trained: tell how well images and classes agree."""
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return a score for every scaled image and every class, the highest for the best."""
 
 
@@ -57,9 +52,9 @@ class Scorer(Protocol):
 def class_scores(
     model: Scorer,
     scaler: FeatureScaler,
-    features: Float[Tensor, "images features"],
-    class_attributes: Float[Tensor, "classes attributes"],
-) -> Float[Tensor, "images classes"]:
+    features: Features,
+    class_attributes: Attributes,
+) -> Scores:
     """Return the model's score of every image for every class; for MIANet, their cosine.
 
     The best class is the prediction: among all classes for GZSL, among the unseen for ZSL.
@@ -118,7 +113,7 @@ class Classifier:
 
     model: MIANet
     scaler: FeatureScaler
-    class_attributes: Float[Tensor, "classes attributes"]
+    class_attributes: Attributes
     class_names: tuple[str, ...]
     unseen: Bool[np.ndarray, " classes"]
     calibration: float = 0.0
@@ -138,9 +133,6 @@ class Classifier:
 
     def predict(self, features: Numbers) -> Float32[np.ndarray, "images classes"]:
         """Return the cosine of every image with every class, without calibration.
-
-        Args:
-            features: (images, features); a NumPy array, a data frame or a tensor on any device.
 
         Raises:
             InputError: The features are not what ``checked_features`` wants.
@@ -170,8 +162,7 @@ class Classifier:
         constant = self.calibration if calibration is None else calibration
         if not math.isfinite(constant):
             raise InputError(f"calibration must be a finite number, but got {constant!r}")
-        scores = self.predict(features) - np.float32(constant) * ~self.unseen
-        scores = scores[:, candidates]
+        scores = (self.predict(features) - np.float32(constant) * ~self.unseen)[:, candidates]
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
         return Classified(candidates[best], np.take_along_axis(scores, best, axis=1))
 
@@ -223,14 +214,11 @@ class Classifier:
         Raises:
             InputError: The names or the attributes are not as described.
         """
-        wrong = [name for name in names if not (isinstance(name, str) and name.strip())]
-        if not names or wrong:
+        if not names or any(not (isinstance(name, str) and name.strip()) for name in names):
             raise InputError(f"new classes must have names, but got {list(names)!r}")
-        known = set(self.class_names)
-        for name in names:
-            if name in known:
-                raise InputError(f"the names of classes must differ, but {name!r} is there twice")
-            known.add(name)
+        name, count = Counter((*names, *self.class_names)).most_common(1)[0]
+        if count > 1:
+            raise InputError(f"the names of classes must differ, but {name!r} is there twice")
         vectors = self._checked_attributes(names, attributes)
         return dataclasses.replace(
             self,
@@ -304,7 +292,7 @@ class Classifier:
         )
 
     def _cosines(
-        self, features: Numbers, class_attributes: Float[Tensor, "classes attributes"]
+        self, features: Numbers, class_attributes: Attributes
     ) -> Float32[np.ndarray, "images classes"]:
         checked = torch.tensor(checked_features(features, self.feature_dim))
         return np.asarray(class_scores(self.model, self.scaler, checked, class_attributes).numpy())
@@ -319,9 +307,7 @@ class Classifier:
             )
         return self.class_attributes[self.class_names.index(query)]
 
-    def _checked_attributes(
-        self, names: Sequence[str], attributes: Numbers
-    ) -> Float[Tensor, "classes attributes"]:
+    def _checked_attributes(self, names: Sequence[str], attributes: Numbers) -> Attributes:
         array = _as_array(attributes)
         expected = (len(names), self.class_attributes.shape[1])
         if array.shape != expected or array.dtype.kind not in "iuf":
@@ -329,23 +315,20 @@ class Classifier:
                 f"attributes must be numbers of the shape {expected}, but got {array.dtype} of "
                 f"{array.shape}"
             )
-        vectors = torch.tensor(_float32(array))
+        vectors = torch.tensor(as_float32(array))
         lengths = vectors.norm(dim=1)
         if not lengths.isfinite().all():
             bad = names[int((~lengths.isfinite()).nonzero()[0])]
             raise InputError(f"attributes must be finite, but those of {bad!r} are not")
         furthest = int((lengths - 1).abs().argmax())
-        if self._has_unit_attributes() and (lengths[furthest] - 1).abs() > LENGTH_TOLERANCE:
+        own = (self.class_attributes.norm(dim=1) - 1).abs()
+        if (own <= NORM_TOLERANCE).all() and (lengths[furthest] - 1).abs() > NORM_TOLERANCE:
             raise InputError(
                 "the attribute vector of a class must have length 1, as those of the model's "
                 f"classes, but that of {names[furthest]!r} has length {lengths[furthest]:.4g}; "
                 "divide it by its length"
             )
         return vectors
-
-    def _has_unit_attributes(self) -> bool:
-        lengths = self.class_attributes.norm(dim=1)
-        return bool(((lengths - 1).abs() <= LENGTH_TOLERANCE).all())
 
 
 def checked_features(
@@ -370,11 +353,8 @@ def checked_features(
         )
     if not len(array):
         raise InputError("features must be of one image at least, but got none")
-    numbers = _float32(array)
-    # One sum an image is finite where all its features are, without a mask of the whole array.
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~np.isfinite(numbers.sum(axis=1, dtype=np.float64)))
-    if len(bad):
+    numbers = as_float32(array)
+    if len(bad := not_finite(numbers)):
         raise InputError(
             f"features must be finite in float32, but those of {len(bad):,} images are not, "
             f"the first is image {first_image + bad[0]:,} (from 0)"
@@ -386,8 +366,3 @@ def _as_array(numbers: Numbers) -> np.ndarray:
     if isinstance(numbers, Tensor):
         return np.asarray(numbers.detach().cpu().numpy())
     return np.asarray(numbers)
-
-
-def _float32(array: np.ndarray) -> Float32[np.ndarray, "*shape"]:
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found
-        return array.astype(np.float32, copy=False)

@@ -19,6 +19,7 @@ from torch import Tensor
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.inference.prediction import Scorer
+from mianet.model import Attributes, Features, Scores
 from mianet.protocol import Task
 from mianet.reference.repeated import Fitted
 from mianet.scaling import FeatureScaler
@@ -72,11 +73,7 @@ class Bilinear:
 
     weight: Float[Tensor, "features attributes"]
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the compatibilities."""
         return features @ self.weight @ class_attributes.mT
 
@@ -84,11 +81,7 @@ class Bilinear:
 class CosineOfAttributes(Bilinear):
     """The cosine of the attributes ``Wᵀ x`` seen in an image with those of a class."""
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the cosines."""
         return F.normalize(features @ self.weight) @ F.normalize(class_attributes).mT
 
@@ -96,11 +89,7 @@ class CosineOfAttributes(Bilinear):
 class CosineOfFeatures(Bilinear):
     """The cosine of an image's features with those, ``W s``, that a class should have."""
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the cosines."""
         return F.normalize(features) @ F.normalize(class_attributes @ self.weight.mT).mT
 

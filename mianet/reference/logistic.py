@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
+from mianet.model import Attributes, Features, Scores
 from mianet.protocol import Task
 from mianet.reference.repeated import Fitted
 from mianet.scaling import FeatureScaler
@@ -32,7 +33,7 @@ class Linear:
     weight: Float[Tensor, "features outputs"]
     bias: Float[Tensor, " outputs"]
 
-    def logits(self, features: Float[Tensor, "images features"]) -> Float[Tensor, "images outputs"]:
+    def logits(self, features: Features) -> Float[Tensor, "images outputs"]:
         """Return the logits of scaled features."""
         return torch.addmm(self.bias, features, self.weight)
 
@@ -114,11 +115,7 @@ class ConSE:
     seen_attributes: Float[Tensor, "seen attributes"]
     top: int
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the cosine of the combined attributes with every class's.
 
         The combination is over the T likeliest seen classes, weighted by their probabilities; the
@@ -183,11 +180,7 @@ class DAP:
     thresholds: Float[Tensor, " kept"]
     priors: Float[Tensor, " kept"]
 
-    def scores(
-        self,
-        features: Float[Tensor, "images features"],
-        class_attributes: Float[Tensor, "classes attributes"],
-    ) -> Float[Tensor, "images classes"]:
+    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return ``log Π_m p(a_m | x) / p(a_m)`` for the attributes a of every class.
 
         All classes are equally likely beforehand.

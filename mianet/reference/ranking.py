@@ -28,6 +28,7 @@ from torch import Tensor
 
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
+from mianet.model import Scores
 from mianet.protocol import Task
 from mianet.reference.least_squares import Bilinear
 from mianet.scaling import FeatureScaler
@@ -72,12 +73,12 @@ class SJESettings(RankingSettings):
     model: Literal["sje"] = "sje"
 
 
-Costs = Callable[[Float[Tensor, "images classes"]], Float[Tensor, "images classes"]]
+Costs = Callable[[Scores], Scores]
 
 
 def weighted_by_rank(
-    violations: Float[Tensor, "images classes"],
-) -> Float[Tensor, "images classes"]:
+    violations: Scores,
+) -> Scores:
     """Return ALE's weights ``l_r / r``, where r classes violate and ``l_r = Σ_{i ≤ r} 1/i``."""
     violated = (violations > 0).to(violations.dtype)
     rank = violated.sum(1).long()
@@ -86,12 +87,12 @@ def weighted_by_rank(
     return violated * penalties[(rank - 1).clamp_min(0)][:, None]
 
 
-def unweighted(violations: Float[Tensor, "images classes"]) -> Float[Tensor, "images classes"]:
+def unweighted(violations: Scores) -> Scores:
     """Return DeViSE's weights: 1 for every violation."""
     return (violations > 0).to(violations.dtype)
 
 
-def largest_only(violations: Float[Tensor, "images classes"]) -> Float[Tensor, "images classes"]:
+def largest_only(violations: Scores) -> Scores:
     """Return SJE's weights: 1 for the largest violation of an image."""
     largest = violations.argmax(1, keepdim=True)
     return torch.zeros_like(violations).scatter(1, largest, 1) * (violations > 0)
@@ -102,8 +103,8 @@ COSTS: Mapping[str, Costs] = {"ale": weighted_by_rank, "devise": unweighted, "sj
 
 
 def ranking_loss(
-    scores: Float[Tensor, "images classes"], classes: Int64[Tensor, " images"], costs: Costs
-) -> tuple[Float[Tensor, ""], Float[Tensor, "images classes"]]:
+    scores: Scores, classes: Int64[Tensor, " images"], costs: Costs
+) -> tuple[Float[Tensor, ""], Scores]:
     """Return the mean over images of ``Σ_y w_y [1 + F(x, y) − F(x, y_x)]₊`` and its gradient.
 
     Args:
@@ -118,7 +119,7 @@ def ranking_loss(
     return (weights * violations).sum(), gradient
 
 
-def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch[Bilinear]]:
+def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch]:
     """Descend the gradient of the model's ranking loss, yielding after each epoch, without end.
 
     The seed decides the order of the images, the only random thing.

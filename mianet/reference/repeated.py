@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,50 +21,56 @@ Raises:
     DivergedError: The solution is not finite.
 """
 
-Train = Callable[..., Iterator[Epoch[Scorer]]]
+Train = Callable[..., Iterator[Epoch]]
 """Trains a model: ``train(task, settings, seed=seed)`` yields after each epoch."""
 
 
 class Repeated:
-    """A training that keeps nothing but how far it is, for models that train in seconds.
+    """Trainings that keep nothing but how far they are, for models that train in seconds.
 
     The same task, settings, seed and device give the same epochs, so those that are done are
     trained again.
 
     Args:
         train: How the model is trained.
-        task: The images and classes.
+        tasks: The executions.
         settings: The model's hyperparameters.
-        seed: Of the training.
+        seeds: A seed for each execution.
     """
 
-    def __init__(self, train: Train, task: Task, settings: Any, *, seed: int) -> None:
-        self._train = train(task, settings, seed=seed)
+    def __init__(
+        self, train: Train, tasks: Sequence[Task], settings: Any, *, seeds: Sequence[int]
+    ) -> None:
+        self._running = [
+            train(task, settings, seed=seed) for task, seed in zip(tasks, seeds, strict=True)
+        ]
         self._epochs = 0
 
-    def epoch(self) -> Epoch[Scorer]:
-        """Train one more epoch.
+    def epoch(self) -> list[Epoch]:
+        """Train each one more epoch.
 
         Raises:
-            DivergedError: The training left the finite numbers.
+            DivergedError: A training left the finite numbers.
             IndexError: There is no further epoch: the model is a closed form.
         """
-        for epoch in self._train:
-            self._epochs += 1
-            return epoch
-        raise IndexError(f"the training has no epoch after {self._epochs}")
+        try:
+            epochs = [next(running) for running in self._running]
+        except StopIteration:
+            raise IndexError(f"the training has no epoch after {self._epochs}") from None
+        self._epochs += 1
+        return epochs
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> list[dict[str, Any]]:
         """Return how many epochs are done."""
-        return {"epochs": self._epochs}
+        return [{"epochs": self._epochs} for _ in self._running]
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Train as many epochs as ``state`` of an equal training had done."""
-        for _ in range(int(state["epochs"])):
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Train as many epochs as ``state`` of equal trainings had done."""
+        for _ in range(int(states[0]["epochs"])):
             self.epoch()
 
 
-def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator[Epoch[Scorer]]:
+def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator[Epoch]:
     """Yield a fitted model as the only epoch.
 
     Args:
@@ -79,5 +85,5 @@ def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator
 
 
 def closed_form(fit: Fit) -> Begin:
-    """Return how the training of a model begins that is fitted at once."""
+    """Return how trainings of a model begin that is fitted at once."""
     return partial(Repeated, partial(train_at_once, fit))

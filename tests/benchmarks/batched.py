@@ -16,7 +16,7 @@ from mianet.config import Hyperparameters
 from mianet.data.search_data import SearchData
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
-from mianet.training import Batched, InTurn, Training
+from mianet.training import Batched, InTurn
 
 EXECUTIONS = 5
 CLASSES, ATTRIBUTES, IMAGES = 40, 85, 3000
@@ -37,7 +37,7 @@ def main():
             random_data(width), executions=EXECUTIONS, seed=0, device=torch.device(arguments.device)
         )
         seeds = range(EXECUTIONS)
-        each = [Training(t, settings, seed=s) for t, s in zip(tasks, seeds, strict=True)]
+        each = [Batched([t], settings, seeds=[s]) for t, s in zip(tasks, seeds, strict=True)]
         in_turn = seconds(InTurn(each), arguments.epochs)
         batched = seconds(Batched(tasks, settings, seeds=seeds), arguments.epochs)
         weights = settings.hidden_dim * (width + settings.latent_dim(CLASSES))

@@ -25,7 +25,7 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.evaluation import evaluate
 from mianet.processor import use_threads
 from mianet.protocol import validation_tasks
-from mianet.training import Training, begin_together
+from mianet.training import begin_mianet
 
 EXECUTIONS = 5
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -76,7 +76,7 @@ class Ours:
     def __init__(self, tasks, settings, seed):
         self.tasks, self.curve = tasks, []
         seeds = [100 * seed + execution for execution in range(len(tasks))]
-        self.trainings = begin_together(Training, tasks, settings, seeds=seeds)
+        self.trainings = begin_mianet(tasks, settings, seeds=seeds)
 
     def epoch(self):
         epochs = self.trainings.epoch()

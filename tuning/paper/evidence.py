@@ -12,8 +12,8 @@ import pandas as pd  # type: ignore[import-untyped]
 from mianet.config import VARIANTS, Hyperparameters
 from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
+from mianet.final_training import Measured
 from mianet.inference.prediction import Classifier
-from mianet.measurement import Measured
 from tuning.analysis.comparison import Difference, paired_difference
 
 MULTIPLIERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)

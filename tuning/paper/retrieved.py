@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mianet.data.image_files import find_image
-from mianet.inference.retrieval import top_images
+from mianet.evaluation import top_images
 from tuning.paper.drawing import BLUE, RED, panels, readable
 from tuning.paper.evidence import Evidence
 from tuning.paper.findings import AGREES, CONTRADICTS, Claim, Findings

@@ -15,7 +15,7 @@ from mianet.data.search_data import paper_hyperparameters
 from mianet.errors import InputError
 from mianet.reference import least_squares, logistic, ranking
 from mianet.reference.repeated import Repeated, closed_form
-from mianet.training import Begin, Training
+from mianet.training import Begin, begin_mianet
 from tuning.spec.choices import MIANET
 from tuning.spec.space import SEARCH_SPACE, Searched
 
@@ -27,7 +27,7 @@ class Model:
     Attributes:
         title: Its name in print.
         settings: The class of its hyperparameters.
-        begin: Starts a training.
+        begin: Starts trainings.
         published: Data set → the published configuration or, if there is none, one that is known to
             reproduce the published figures; a search tries it too.
         space: Hyperparameter → how it is searched.
@@ -66,7 +66,7 @@ MODELS: Mapping[str, Model] = {
     MIANET: Model(
         title="MIANet",
         settings=Hyperparameters,
-        begin=Training,
+        begin=begin_mianet,
         published=paper_hyperparameters,
         space=SEARCH_SPACE,
     ),
