@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
+
+Number: TypeAlias = Float64[Tensor, ""]
 
 _ROUNDING = 1e-12
 """By how much a sum of weights may be off."""
@@ -26,13 +29,8 @@ class Gaps:
     """What ts and tr depend on at every constant: each held-out image's gap and weight.
 
     The weight of an image is its share of the per-class accuracy, 1 / (images of its class ×
-    classes), where its best class on its own side (seen or unseen) is the right one, else 0.
-
-    Attributes:
-        seen: Gaps of the seen classes' images.
-        seen_weights: Their weights; they sum to tr among the seen classes alone.
-        unseen: Gaps of the unseen classes' images.
-        unseen_weights: Their weights; they sum to T1.
+    classes), where its best class on its own side (seen or unseen) is the right one, else 0. Those
+    of ``seen`` sum to tr among the seen classes alone, those of ``unseen`` to T1.
     """
 
     seen: Float64[Tensor, " seen_images"]
@@ -41,7 +39,7 @@ class Gaps:
     unseen_weights: Float64[Tensor, " unseen_images"]
 
     @property
-    def area(self) -> Float64[Tensor, ""]:
+    def area(self) -> Number:
         """Return AUSUC, the area under tr as a function of ts.
 
         It is the weighted share of pairs of a seen and an unseen image in which the seen one's gap
@@ -53,7 +51,7 @@ class Gaps:
         up_to = passed[torch.searchsorted(gaps, self.unseen, right=True)]
         return (self.unseen_weights * (passed[-1] - (below + up_to) / 2)).sum()
 
-    def at(self, constant: Float64[Tensor, ""]) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""]]:
+    def at(self, constant: Number) -> tuple[Number, Number]:
         """Return tr and ts at a constant."""
         seen = (self.seen_weights * (self.seen > constant)).sum()
         return seen, (self.unseen_weights * (self.unseen <= constant)).sum()
@@ -69,9 +67,7 @@ class Gaps:
         )
 
 
-def best_constant(
-    executions: Sequence[Gaps],
-) -> tuple[Float64[Tensor, ""], Float64[Tensor, " executions"]]:
+def best_constant(executions: Sequence[Gaps]) -> tuple[Number, Float64[Tensor, " executions"]]:
     """Return the constant that maximises the mean H over executions, and the H's at it.
 
     The mean changes at gaps only, so the middles between neighbouring gaps of all executions are
@@ -110,6 +106,9 @@ def harmonic(seen: Float64[Tensor, "*_"], unseen: Float64[Tensor, "*_"]) -> Floa
     return 2 * seen * unseen / total.where(total > 0, 1.0)
 
 
+Constants: TypeAlias = Float64[np.ndarray, " constants"]
+
+
 @dataclass(frozen=True)
 class SeenUnseenCurve:
     """ts and tr as functions of the constant: b breakpoints, constant on b + 1 intervals.
@@ -129,9 +128,7 @@ class SeenUnseenCurve:
         """Return AUSUC, the area under tr as a function of ts, a fraction of 1."""
         return float(np.trapezoid(self.seen_accuracy, self.unseen_accuracy))
 
-    def at(
-        self, constants: Float64[np.ndarray, " constants"]
-    ) -> tuple[Float64[np.ndarray, " constants"], Float64[np.ndarray, " constants"]]:
+    def at(self, constants: Constants) -> tuple[Constants, Constants]:
         """Return tr and ts at constants; at a breakpoint, those of the interval above it."""
         interval = np.searchsorted(self.breakpoints, constants, side="right")
         return self.seen_accuracy[interval], self.unseen_accuracy[interval]
@@ -140,24 +137,17 @@ class SeenUnseenCurve:
 def seen_unseen_curve(gaps: Gaps) -> SeenUnseenCurve:
     """Return ts and tr of an execution at every constant."""
     kept = gaps.cpu()
-    seen, lost = kept.seen.numpy(), kept.seen_weights.numpy()
-    unseen, won = kept.unseen.numpy(), kept.unseen_weights.numpy()
+    seen, unseen, lost = kept.seen.numpy(), kept.unseen.numpy(), kept.seen_weights.numpy()
     breakpoints = np.unique(np.concatenate([seen, unseen]))
+
+    def after(start: float, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return ``start`` less the weights passed, left of all breakpoints and after each."""
+        index = np.searchsorted(breakpoints, places)
+        passed = np.bincount(index, weights, minlength=len(breakpoints)).cumsum()
+        return np.concatenate([[start], np.clip(start - passed, 0.0, 1.0)])
+
     return SeenUnseenCurve(
         breakpoints,
-        seen_accuracy=_total_up_to(seen, lost, breakpoints, left=lost.sum()),
-        unseen_accuracy=_total_up_to(unseen, -won, breakpoints, left=0.0),
+        seen_accuracy=after(lost.sum(), seen, lost),
+        unseen_accuracy=after(0.0, unseen, -kept.unseen_weights.numpy()),
     )
-
-
-def _total_up_to(
-    places: Float64[np.ndarray, " hits"],
-    weights: Float64[np.ndarray, " hits"],
-    breakpoints: Float64[np.ndarray, " breakpoints"],
-    *,
-    left: float,
-) -> Float64[np.ndarray, " intervals"]:
-    """Return ``left`` less the weights passed, on the interval left of all and after each."""
-    index = np.searchsorted(breakpoints, places)
-    passed = np.bincount(index, weights, minlength=len(breakpoints)).cumsum()
-    return np.concatenate([[left], np.clip(left - passed, 0.0, 1.0)])

@@ -22,15 +22,12 @@ class Settings:
     """Everything that decides a training beside its data, its seed and its number of epochs.
 
     A model declares a subclass with its hyperparameters as fields, each with a default. Values
-    are checked when an instance is made.
+    are checked when an instance is made; an InputError names one of a wrong type or range.
 
     Attributes:
         model: The model that they are of; a subclass allows its own name only.
         positive: Fields that must be more than 0.
         not_negative: Fields that must be 0 or more.
-
-    Raises:
-        InputError: A value is of the wrong type or outside its range.
     """
 
     positive: ClassVar[tuple[str, ...]] = ()
@@ -51,11 +48,7 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build from values that may be strings, as a command line or a recorded run has them.
-
-        Raises:
-            InputError: A name is unknown or a value cannot be read.
-        """
+        """Build from values that may be strings, as a command line or a recorded run has them."""
         hints = get_type_hints(cls)
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:

@@ -52,19 +52,9 @@ TIMEOUT_S = 30.0
 
 
 def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]:
-    """Download, check and unpack the package.
+    """Download, check and unpack the package; return the files that were added.
 
     An archive that lies in the data folder as ``xlsa17.zip`` is used and kept; no download then.
-
-    Args:
-        data_dir: Where to; None means MIANET_DATA_DIR, then ./data.
-        url: Address of the archive.
-
-    Returns:
-        The files that were added.
-
-    Raises:
-        InputError: The archive cannot be had, is not the package, or does not fit on the disk.
     """
     root = data_root(data_dir)
     missing = [member for member in MEMBERS if not (root / member).exists()]
@@ -94,13 +84,8 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
 def fetch(url: str, part: Path) -> None:
     """Bring a file here, going on where an earlier transfer ended.
 
-    Args:
-        url: An http or https address.
-        part: The file; what is in it is taken for the beginning of an earlier transfer. If the
-            server has another version by now, the archive's checksums tell when it is unpacked.
-
-    Raises:
-        InputError: The server cannot be reached, or the transfer ends early twice at one place.
+    What is in the file already is taken for the beginning of an earlier transfer. If the server has
+    another version by now, the archive's checksums tell when it is unpacked.
     """
     if not _is_web_address(url):
         raise InputError(

@@ -7,7 +7,7 @@ MAX_LINE = 1600
 
 
 class InputError(Exception):
-    """Something that the user gave cannot be used.
+    """Something that the user gave cannot be used; what reads it raises this.
 
     The message says what was expected, what was given and what to do; command lines print it as
     one line and exit with code 2.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mianet.calibration import Gaps, best_constant, harmonic
 from mianet.inference.prediction import Scorer, class_scores
+from mianet.model import Scores
 from mianet.protocol import Part, Task
 from mianet.scaling import FeatureScaler
 
@@ -43,12 +44,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What scoring one execution gives: all its figures follow from it, at any calibration.
-
-    Attributes:
-        accuracies: ts, tr and T1.
-        gaps: What calibration depends on.
-    """
+    """What scoring one execution gives: ts, tr, T1, and the gaps that calibration depends on."""
 
     accuracies: Float64[Tensor, " accuracies"]
     gaps: Gaps
@@ -101,16 +97,7 @@ def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> 
 
 @dataclass(frozen=True)
 class Scored:
-    """Held-out images of a task with a score for every class of its world.
-
-    Attributes:
-        seen_scores: Of the images of seen classes.
-        unseen_scores: Of the images of unseen classes.
-        seen: The images of seen classes.
-        unseen: The images of unseen classes.
-        seen_classes: The seen classes.
-        unseen_classes: The unseen classes.
-    """
+    """Held-out images of seen and unseen classes, with a score for every class of their world."""
 
     seen_scores: Float[Tensor, "seen_images classes"]
     unseen_scores: Float[Tensor, "unseen_images classes"]
@@ -132,10 +119,7 @@ class Scored:
         return Gaps(seen, seen_weights, unseen, unseen_weights)
 
     def _side(
-        self,
-        scores: Float[Tensor, "images classes"],
-        part: Part,
-        own_classes: Int64[Tensor, " own"],
+        self, scores: Scores, part: Part, own_classes: Int64[Tensor, " own"]
     ) -> tuple[Float64[Tensor, " images"], Float64[Tensor, " images"]]:
         """Return the gap and the weight of each image of a part."""
         best_seen, best_unseen = (
@@ -220,9 +204,7 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
 
 
 def mean_average_precision(
-    scores: Float[Tensor, "images classes"],
-    labels: Int64[Tensor, " images"],
-    classes: Int64[Tensor, " queries"],
+    scores: Scores, labels: Int64[Tensor, " images"], classes: Int64[Tensor, " queries"]
 ) -> float:
     """Return the mean average precision of retrieval by classes' attributes (section 4.5, eq. 9).
 
@@ -250,7 +232,7 @@ def mean_average_precision(
 
 
 def top_images(
-    scores: Float[Tensor, "images classes"], classes: Int64[Tensor, " queries"], count: int
+    scores: Scores, classes: Int64[Tensor, " queries"], count: int
 ) -> Int64[Tensor, "queries top"]:
     """Return the rows of the best images for each query, the best first (figure 11).
 

@@ -26,10 +26,6 @@ class Captured:
     A replay repeats what the device did, not what Python did. So the function must return nothing,
     must leave its results in tensors that stay where they are, and must not let numbers decide that
     change from call to call.
-
-    Args:
-        function: What to run; its arguments are tensors.
-        capture: How to capture.
     """
 
     def __init__(self, function: Take, capture: Capture) -> None:

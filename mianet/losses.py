@@ -17,6 +17,8 @@ COSINE_FLOOR = 1e-2
 """Below this probability the logarithm of eq. 1 goes on as its tangent; see docs/method.md."""
 
 Losses = Float[Tensor, " executions"]
+Images = Float[Tensor, "executions images"]
+Values = Float[Tensor, "executions rows values"]
 
 
 def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> tuple[Tensor, Tensor]:
@@ -31,10 +33,8 @@ def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> tu
 
 
 def matching(
-    positive_cosines: Float[Tensor, "executions images"],
-    negative_cosines: Float[Tensor, "executions images"],
-    weights: Float[Tensor, "executions images"],
-) -> tuple[Losses, Float[Tensor, "executions images"], Float[Tensor, "executions images"]]:
+    positive_cosines: Images, negative_cosines: Images, weights: Images
+) -> tuple[Losses, Images, Images]:
     """Return ``L_orf``, the cross-entropy of matched and unmatched pairs, and its derivatives.
 
     ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs (eq. 1).
@@ -86,11 +86,8 @@ def modality(
 
 
 def reconstruction(
-    rebuilt: Float[Tensor, "executions rows values"],
-    weights: Float[Tensor, "executions rows"],
-    sums: Float[Tensor, "executions rows values"],
-    squares: Losses,
-) -> tuple[Losses, Float[Tensor, "executions rows values"]]:
+    rebuilt: Values, weights: Float[Tensor, "executions rows"], sums: Values, squares: Losses
+) -> tuple[Losses, Values]:
     """Return one half of ``L_rec``, the mean of (rebuilt − original)² (eq. 5), and its gradient.
 
     The mean is over the values of all originals, as ``mse_loss`` takes it. A row may stand for all

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Left: TypeAlias = Float[Tensor, "executions rows inner"]
+Right: TypeAlias = Float[Tensor, "executions inner columns"]
+Product: TypeAlias = Float[Tensor, "executions rows columns"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
@@ -24,9 +29,9 @@ def use_threads(count: int) -> None:
     again and again, and each time the C library would return them and have them zeroed anew.
 
     PyTorch multiplies single precision by MKL, which on AMD's processors takes a path of less than
-    half the speed of the other library it comes with, oneDNN (docs/performance.md). PyTorch hands
-    products to oneDNN if it may round their factors to bfloat16, which oneDNN does only where AMX
-    is. No AMD processor has that, so single precision it stays.
+    half the speed of its other library, oneDNN (docs/performance.md). Products go to oneDNN if it
+    may round their factors to bfloat16, which it does only where AMX is. No AMD processor has that,
+    so single precision it stays.
     """
     torch.set_num_threads(count)
     _keep_freed_memory()
@@ -34,11 +39,7 @@ def use_threads(count: int) -> None:
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
 
 
-def product(
-    left: Float[Tensor, "executions rows inner"],
-    right: Float[Tensor, "executions inner columns"],
-    out: Float[Tensor, "executions rows columns"] | None = None,
-) -> Float[Tensor, "executions rows columns"]:
+def product(left: Left, right: Right, out: Product | None = None) -> Product:
     """Return the product of each execution's two matrices, written to ``out`` if that is given.
 
     That of a single execution is a plain one: on a CPU, a batch of one whose right factor is
@@ -61,12 +62,7 @@ def product(
     return rounded.float() if out is None else out.copy_(rounded)
 
 
-def add_product(
-    into: Float[Tensor, "executions rows columns"],
-    left: Float[Tensor, "executions rows inner"],
-    right: Float[Tensor, "executions inner columns"],
-    scale: float | int = 1,
-) -> None:
+def add_product(into: Product, left: Left, right: Right, scale: float | int = 1) -> None:
     """Add ``scale`` times the ``product`` to ``into``.
 
     Args:
@@ -86,11 +82,8 @@ def add_product(
 
 
 def affine(
-    rows: Float[Tensor, "executions rows inner"],
-    matrix: Float[Tensor, "executions inner columns"],
-    bias: Float[Tensor, "executions columns"],
-    out: Float[Tensor, "executions rows columns"] | None = None,
-) -> Float[Tensor, "executions rows columns"]:
+    rows: Left, matrix: Right, bias: Float[Tensor, "executions columns"], out: Product | None = None
+) -> Product:
     """Return the ``product`` of rows and matrix plus the bias, written to ``out`` if given.
 
     Args:

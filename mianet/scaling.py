@@ -13,8 +13,7 @@ _ROWS_AT_ONCE = 4096
 class FeatureScaler(nn.Module):
     """Scales features as ``(x − shift) × factor``, or to unit L2 norm.
 
-    It is a module so that it moves between devices and is saved together with the model that was
-    trained behind it.
+    A module, so that it moves between devices with the model that was trained behind it.
     """
 
     shift: Tensor

@@ -82,12 +82,12 @@ class Forward:
         return self.hidden.shape[1]
 
     @property
-    def visual(self) -> Float[Tensor, "executions images latent"]:
+    def visual(self) -> Latents:
         """Return the images' unit latents."""
         return self.unit[:, : self.images]
 
     @property
-    def semantic(self) -> Float[Tensor, "executions seen latent"]:
+    def semantic(self) -> Latents:
         """Return the seen classes' unit latents."""
         return self.unit[:, self.images :]
 
@@ -260,9 +260,8 @@ class Step:
             judging = self.stepper.discriminator.values(self.executions)["discriminator.0.weight"]
             add_product(by_unit, judgement.by_hidden, judging, -self.settings.gamma)
         matched = self._match(by_unit)
-        rebuilt, of_attributes, of_features = RECONSTRUCTIONS[self.settings.reconstruction](
-            self, by_unit
-        )
+        reconstruct = RECONSTRUCTIONS[self.settings.reconstruction]
+        rebuilt, of_attributes, of_features = reconstruct(self, by_unit)
         by_raw = _through_norm(by_unit, at)
         by_visual = self._through_activation(by_raw[:, : at.images], at.raw[:, : at.images])
         by_constrained = F.pad(by_raw[:, at.images :], (0, 0, 0, at.constrained.shape[1] - seen))
@@ -277,7 +276,7 @@ class Step:
         self.stepper.embedding.step(self.executions)
         return torch.stack([matched, orthogonal, rebuilt, judgement.loss if judgement else none], 1)
 
-    def rebuild_attributes(
+    def _rebuild_attributes(
         self,
         rows: slice,
         weights: Float[Tensor, "executions rebuilt"],
@@ -286,11 +285,7 @@ class Step:
     ) -> tuple[Loss, Rebuilt]:
         """Rebuild attributes from some rows of ``forward.unit`` (``R_s``); see ``reconstruction``.
 
-        Args:
-            rows: Which rows of ``forward.unit``.
-            weights: How often each row is to be rebuilt.
-            sums: The sums of the attributes that each row is to be rebuilt as.
-            by_unit: The gradient by the unit latents so far; that by those rows is added to it.
+        The gradient by those rows is added to that by all unit latents, ``by_unit``.
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
@@ -300,21 +295,15 @@ class Step:
         add_product(by_unit[:, rows], by_rebuilt, weight.mT)
         return loss, Rebuilt(latents, by_rebuilt)
 
-    def rebuild_features(
+    def _rebuild_features(
         self,
-        latents: Float[Tensor, "executions rebuilt latent"],
-        weights: Float[Tensor, "executions rebuilt"],
-        sums: Float[Tensor, "executions rebuilt features"],
-    ) -> tuple[Loss, Float[Tensor, "executions rebuilt latent"], RebuiltFeatures]:
+        latents: Latents,
+        weights: Float[Tensor, "executions rows"],
+        sums: Float[Tensor, "executions rows features"],
+    ) -> tuple[Loss, Latents, RebuiltFeatures]:
         """Rebuild features from unit latents (``R_f``); see ``reconstruction``.
 
-        Args:
-            latents: What to rebuild from, at unit length.
-            weights: How many images each row stands for.
-            sums: The sums of those images' features.
-
-        Returns:
-            The loss, its gradient by the latents, and what the gradients of the weights need.
+        Returns the loss, its gradient by the latents, and what the weights' gradients need.
         """
         w = self.weights
         below = slice(self._images, self._images + latents.shape[1])
@@ -338,20 +327,19 @@ class Step:
         """
         at, batch = self.forward, self.batch
         wanted = product(at.members, self.attributes[:, : self.stepper.seen])
-        loss, of_attributes = self.rebuild_attributes(
+        loss, of_attributes = self._rebuild_attributes(
             slice(at.images), batch.weights, wanted, by_unit
         )
         if self.stepper.only_present or self.stepper.seen <= at.images:
             only = batch.classes[0].unique() if self.stepper.only_present else slice(None)
             counts = at.rows[:, self._semantic][:, only]
             sums = product(at.members[:, :, only].mT, batch.features)
-            more, by_latents, of_features = self.rebuild_features(
-                at.semantic[:, only], counts, sums
-            )
+            of_classes = at.semantic[:, only]
+            more, by_latents, of_features = self._rebuild_features(of_classes, counts, sums)
             by_unit[:, self._semantic][:, only] += by_latents
         else:
             own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
-            more, by_latents, of_features = self.rebuild_features(
+            more, by_latents, of_features = self._rebuild_features(
                 at.semantic.gather(1, own), batch.weights, batch.features
             )
             add_product(by_unit[:, self._semantic], at.members.mT, by_latents)
@@ -362,8 +350,8 @@ class Step:
         at, batch = self.forward, self.batch
         counts = at.rows[:, self._semantic]
         wanted = counts[..., None] * self.attributes[:, : self.stepper.seen]
-        loss, of_attributes = self.rebuild_attributes(self._semantic, counts, wanted, by_unit)
-        more, by_latents, of_features = self.rebuild_features(
+        loss, of_attributes = self._rebuild_attributes(self._semantic, counts, wanted, by_unit)
+        more, by_latents, of_features = self._rebuild_features(
             at.visual, batch.weights, batch.features
         )
         by_unit[:, : at.images].add_(by_latents)

@@ -183,11 +183,7 @@ class Batched:
         self._step = captured(self._steps.take, self._device)
 
     def epoch(self) -> list[Epoch]:
-        """Train each one more epoch.
-
-        Raises:
-            DivergedError: A loss of the epoch is NaN or infinite, or the latents are all zero.
-        """
+        """Train each one more epoch; diverged is also who has latents that are all zero."""
         self._epochs += 1
         self._train()
         means = self._steps.total / self._counts

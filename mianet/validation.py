@@ -70,11 +70,7 @@ class Validation:
         self._trainings = begin(self._tasks, settings, seeds=seeds)
 
     def epoch(self) -> ValidationEpoch:
-        """Train each execution one more epoch and score it.
-
-        Raises:
-            DivergedError: An execution left the finite numbers, or its latents are all zero.
-        """
+        """Train each execution one more epoch and score it; see ``Trainings.epoch``."""
         epochs = self._trainings.epoch()
         summary = summarise(
             [

@@ -14,10 +14,10 @@ from tiny_package import TINY, tiny_variables, write_package
 
 from mianet.config import Hyperparameters
 from mianet.data import datasets
-from mianet.data.datasets import find_dataset
+from mianet.data.datasets import DATASETS, find_dataset
 from mianet.data.images import check_images
 from mianet.data.numbers import digit_attributes, read_numbers
-from mianet.data.search_data import DATASETS, load_search_data, paper_hyperparameters
+from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.data.sources import open_source
 from mianet.data.synthetic import synthetic_images
 from mianet.errors import InputError

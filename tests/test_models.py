@@ -7,7 +7,7 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from worlds import attribute_task, small_search_data, small_task, validate
 
-from mianet.data.search_data import DATASETS
+from mianet.data.datasets import DATASETS
 from mianet.errors import InputError
 from mianet.evaluation import evaluate, summarise
 from mianet.training import train

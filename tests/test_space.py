@@ -6,7 +6,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from mianet.config import Hyperparameters
-from mianet.data.search_data import DATASETS, paper_hyperparameters
+from mianet.data.datasets import DATASETS
+from mianet.data.search_data import paper_hyperparameters
 from mianet.errors import InputError
 from tuning.spec.models import MODELS
 from tuning.spec.space import (

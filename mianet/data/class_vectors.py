@@ -84,18 +84,11 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 
 def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
-    """Read vectors of classes.
+    """Read vectors of classes from a file.
 
     - ``.csv`` and ``.json``: a name and its numbers a line, as for new classes.
-    - ``.npy``: an array of (classes, dimensions), or turned.
+    - ``.npy``: an array of (classes, dimensions), or turned, where the number of classes tells.
     - ``.mat``: the matrix ``att``, or another one: ``file.mat:name``.
-
-    Args:
-        path: The file.
-        classes: How many classes there are, where that is known; says which way a matrix lies.
-
-    Raises:
-        InputError: The file cannot be read, or holds something else.
     """
     path, key = _path_and_key(path)
     ending = path.suffix.lower()
@@ -125,11 +118,7 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
 
 
 def read_classes(path: Path) -> ClassVectors:
-    """Read named classes from a file that ends in ``.json`` or ``.csv``.
-
-    Raises:
-        InputError: The file cannot be read, or does not hold names with as many numbers each.
-    """
+    """Read named classes, with as many numbers each, from a ``.json`` or ``.csv`` file."""
     if path.suffix.lower() not in _WITH_NAMES:
         raise InputError(
             f"a file of classes must end in {' or '.join(_WITH_NAMES)}, but got {path}"
@@ -142,11 +131,7 @@ def read_classes(path: Path) -> ClassVectors:
 
 
 def parse_json(text: str, origin: str) -> ClassVectors:
-    """Read ``{"name": [numbers], …}``, from an origin that a message names.
-
-    Raises:
-        InputError: It is not of that form.
-    """
+    """Read ``{"name": [numbers], …}``, from an origin that a message names."""
     try:
         pairs = json.loads(text, object_pairs_hook=list)
         return _named([(name, vector) for name, vector in pairs], origin)
@@ -205,11 +190,7 @@ class ClassEmbedding:
 
     @property
     def backbones(self) -> tuple[BackboneRecord, ...]:
-        """The networks that made the files, where `python -m mianet.extract` did.
-
-        Raises:
-            InputError: What stands beside a file cannot be read.
-        """
+        """The networks that made the files, where `python -m mianet.extract` did."""
         beside = (record_of(_path_and_key(file)[0]) for file in self.files)
         return tuple(record for path in beside if (record := read_backbone(path)))
 
@@ -241,11 +222,7 @@ class ClassEmbedding:
 
 
 def open_embedding(files: Sequence[str]) -> ClassEmbedding | None:
-    """Return the embedding that some files hold; None for no files.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
+    """Return the embedding that some files hold; None for no files."""
     if not files:
         return None
     digest = hashlib.sha256()
@@ -263,11 +240,7 @@ def _path_and_key(file: str | Path) -> tuple[Path, str]:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """Read a ``.npy`` file; nothing in it is executed.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Read a ``.npy`` file; nothing in it is executed."""
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:

@@ -14,7 +14,7 @@ from mianet.errors import InputError
 SYNTHETIC_PREFIX = "synthetic:"
 
 # fmt: off
-_PUBLISHED = (
+DATASETS: Mapping[str, DatasetSpec] = {spec.name: spec for spec in (
     # name, title, folder; features, attributes; classes: seen, unseen; images: trainval, test seen,
     # test unseen
     DatasetSpec("sun", "SUN", "SUN", 2048, 102, 645, 72, 10_320, 2_580, 1_440,
@@ -26,9 +26,8 @@ _PUBLISHED = (
     DatasetSpec("flo", "FLO", "FLO", 2048, 1024, 82, 20, 5_631, 1_403, 1_155,
                 lenient=True),  # its sentence embeddings come in several scales
     DatasetSpec("numbers", "numbers", None, 128, 40, 80, 20, 480, 160, 160),
-)
+)}
 # fmt: on
-DATASETS: Mapping[str, DatasetSpec] = {spec.name: spec for spec in _PUBLISHED}
 """Name → what is published: Xian et al., table 1 and the files of the proposed split."""
 
 
@@ -67,11 +66,7 @@ def is_known(name: str) -> bool:
 def find_dataset(name: str) -> Dataset:
     """Return the data set of a name, in upper or lower case, maybe with the prefix "synthetic:".
 
-    Args:
-        name: A name of DATASETS, or one that runs of a folder of one's own are recorded under.
-
-    Raises:
-        InputError: There is none of that name.
+    The name may also be one that runs of a folder of one's own are recorded under.
     """
     key = name.strip().lower()
     synthetic = key.startswith(SYNTHETIC_PREFIX)

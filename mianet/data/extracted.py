@@ -52,11 +52,7 @@ class BackboneRecord:
 
     @classmethod
     def of(cls, values: Any, origin: str) -> BackboneRecord:
-        """Return the record of what ``as_dict`` returned.
-
-        Raises:
-            InputError: It is something else.
-        """
+        """Return the record of what ``as_dict`` returned; another origin's is refused."""
         try:
             record = cls(**values)
             kinds = {"preprocessing": Mapping, "versions": Mapping}
@@ -84,11 +80,7 @@ def exposure(record: BackboneRecord, published_split: str | None) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Return the sha256 of a file, in hex."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -129,11 +121,7 @@ def record_of(features: Path) -> Path:
 
 
 def read_extracted(features: Path) -> Extracted | None:
-    """Return what stands beside a file of features; None for nothing.
-
-    Raises:
-        InputError: It cannot be read, or is of another file of features.
-    """
+    """Return what stands beside a file of features; None for nothing."""
     path = record_of(features)
     if not path.is_file():
         return None
@@ -162,11 +150,7 @@ def write_backbone(path: Path, record: BackboneRecord) -> None:
 
 
 def read_backbone(path: Path) -> BackboneRecord | None:
-    """Return how a package's features, or vectors of classes, were made; None without a file.
-
-    Raises:
-        InputError: It says it in another way than ``write_backbone``.
-    """
+    """Return how a package's features, or vectors of classes, were made; None without a file."""
     if not path.is_file():
         return None
     return BackboneRecord.of(_read_json(path, MAX_RECORD_BYTES), str(path))

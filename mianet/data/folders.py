@@ -35,15 +35,8 @@ def read_splits(
 ]:
     """Read ``att_splits.mat``, and check it where it is a published one.
 
-    Args:
-        folder: Where it is.
-        spec: What is published; None for a folder of one's own.
-
     Returns:
         The 0-based rows of each part of the split, the class attributes and the class names.
-
-    Raises:
-        InputError: The file cannot be read or is not the published one.
     """
     path = folder / SPLITS_FILE
     numbers, texts = read_mat(
@@ -74,13 +67,6 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
 
     In one's own, attributes are scaled to length 1, images that no part of the split lists are left
     out, and so are classes without images.
-
-    Args:
-        folder: Where the two files are.
-        spec: What is published; None for a folder of one's own.
-
-    Raises:
-        InputError: A file cannot be read, or ``att_splits.mat`` is not the published one.
     """
     if spec is None:
         return without_unused(read_whole(folder)[0])
@@ -95,9 +81,6 @@ def read_whole(folder: Path) -> tuple[ImageSet, Float32[np.ndarray, "classes att
 
     Returns:
         The images, with attributes of length 1; and the attributes as they are in the file.
-
-    Raises:
-        InputError: A file cannot be read, or a list of images names one that is not there.
     """
     splits, attributes, names = read_splits(folder, None)
     path, checks = folder / FEATURES_FILE, Checks(None, str(folder))

@@ -20,9 +20,6 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     A name is the path in ``image_files`` of ``res101.mat``. Where the file has none it is
     ``image 17``, the 1-based column of ``features``; where there is no file at all (``numbers`` and
     synthetic data), the position among the unseen test images.
-
-    Raises:
-        InputError: The data set's files cannot be read, or name another number of images.
     """
     source = open_source(name, data_dir)
     if source.folder is None:

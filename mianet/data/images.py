@@ -170,12 +170,12 @@ class Checks:
         if difference := classes["trainval"] ^ classes["test_seen"]:
             raise InputError(
                 f"test_seen_loc of {self.origin} must have the classes of trainval_loc, but only "
-                f"one of the two has {_listed(difference, names)}; {self._remedy}"
+                f"one of the two has {listed(difference, names)}; {self._remedy}"
             )
         if overlap := classes["trainval"] & classes["test_unseen"]:
             raise InputError(
                 f"classes of test_unseen_loc of {self.origin} must not be in trainval_loc, but "
-                f"{_listed(overlap, names)} are in both; {self._remedy}"
+                f"{listed(overlap, names)} are in both; {self._remedy}"
             )
 
     def shape(self, attributes: Float32[np.ndarray, "_ _"], names: Sequence[str]) -> None:
@@ -206,7 +206,7 @@ class Checks:
         if bad.any():
             raise InputError(
                 f"att of {self.origin} must be finite, but has NaN or infinity for "
-                f"{_listed(np.flatnonzero(bad).tolist(), names)}; {self._remedy}"
+                f"{listed(np.flatnonzero(bad).tolist(), names)}; {self._remedy}"
             )
         with np.errstate(over="ignore"):
             norms = np.linalg.norm(attributes, axis=1)
@@ -256,6 +256,7 @@ def as_float32(array: np.ndarray) -> Float32[np.ndarray, "*shape"]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _listed(classes: Iterable[int], names: Sequence[str]) -> str:
+def listed(classes: Iterable[int], names: Sequence[str]) -> str:
+    """Return the names of classes, three at most."""
     named = sorted(names[c] for c in classes)
     return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

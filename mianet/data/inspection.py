@@ -11,7 +11,7 @@ import numpy as np
 
 from mianet.data.extracted import BACKBONE_FILE, exposure, read_backbone
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_whole, without_unused
-from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images
+from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images, listed
 from mianet.data.matfiles import read_arrays
 
 PUBLISHED: Mapping[str, str] = {
@@ -22,15 +22,10 @@ PUBLISHED: Mapping[str, str] = {
     "210b6ee63e31db65f261d91aca393ea9": "aPY",
 }
 """Digest of the index sets of the three parts → the data set whose proposed split (PS) it is."""
-SHOWN = 3
 
 
 def inspect(folder: Path) -> tuple[list[str], list[str]]:
-    """Return what is in a package and what is odd about it, in lines.
-
-    Raises:
-        InputError: The package cannot be used at all.
-    """
+    """Return what is in a package and what is odd about it, in lines."""
     images, attributes = read_whole(folder)
     others = {
         name: array.ravel().astype(np.int64) - 1
@@ -91,27 +86,15 @@ def _tested(images: ImageSet, others: Mapping[str, np.ndarray]) -> np.ndarray:
 def _warnings(
     images: ImageSet, attributes: np.ndarray, others: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
+    """Warn of what is odd; of attributes as they are in the file, before they are scaled."""
     if count := len(_tested(images, others)):
         yield (
             f"train_loc and val_loc hold {count:,} test-seen images; they are not read here, but "
             "other code that trains on them tests on what it was trained on"
         )
-    labels = images.labels
-    leaked = np.isin(labels[images.trainval], labels[images.test_unseen])
-    if leaked.any():
-        yield (
-            f"{leaked.sum():,} trainval images are of unseen classes: "
-            f"{_names(images, labels[images.trainval][leaked])}"
-        )
-    empty = np.setdiff1d(np.arange(len(images.class_names)), labels)
-    if len(empty):
-        yield f"{len(empty)} classes have no images and are left out: {_names(images, empty)}"
-    yield from _attribute_warnings(attributes)
-    yield from _feature_warnings(images)
-
-
-def _attribute_warnings(attributes: np.ndarray) -> Iterator[str]:
-    """Warn of attributes as they are in the file, before they are scaled."""
+    if empty := sorted(set(range(len(images.class_names))) - set(images.labels.tolist())):
+        names = listed(empty, images.class_names)
+        yield f"{len(empty)} classes have no images and are left out: {names}"
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(attributes, axis=1)
     if (np.abs(lengths - 1) > NORM_TOLERANCE).any():
@@ -119,15 +102,9 @@ def _attribute_warnings(attributes: np.ndarray) -> Iterator[str]:
             f"attributes are not normalised: lengths go from {lengths.min():.3g} to "
             f"{lengths.max():.3g}; they are scaled to 1 when read"
         )
-    if bad := (~np.isfinite(attributes).all(axis=0)).sum():
-        yield f"{bad} attributes have NaN or infinity"
     if constant := (np.ptp(attributes, axis=0) == 0).sum():
         yield f"{constant} attributes are the same for all classes and tell none apart"
 
-
-def _feature_warnings(images: ImageSet) -> Iterator[str]:
-    if bad := (~np.isfinite(images.features).all(axis=0)).sum():
-        yield f"{bad} features have NaN or infinity"
     if constant := (np.ptp(images.features, axis=0) == 0).sum():
         yield f"{constant:,} features are the same for all images"
     hashes = np.array(
@@ -142,9 +119,3 @@ def _feature_warnings(images: ImageSet) -> Iterator[str]:
                 f"{twins.sum():,} images of {first} have the very features of one in {second}, "
                 f"such as image {rows[twins][0] + 1:,}"
             )
-
-
-def _names(images: ImageSet, classes: np.ndarray) -> str:
-    found = [images.class_names[k] for k in np.unique(classes)]
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more

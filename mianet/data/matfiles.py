@@ -74,9 +74,6 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return those of the named arrays of numbers that a Matlab or HDF5 file has.
 
     Arrays of plain HDF5 files are as their writer saved them, those of Matlab's as Matlab has them.
-
-    Raises:
-        InputError: The file cannot be read, or one of them is something else.
     """
     found = {}
     for head, array in _items(path, names, MAX_BYTES):

@@ -74,8 +74,11 @@ def answer(request: Mapping[str, Any]) -> Iterator[Item]:
     path, names, left = Path(request["path"]), request["names"], request["max_bytes"]
     warnings.simplefilter("error")  # scipy only warns of variables that cannot be read
     if not h5py.is_hdf5(path):
-        values = _matlab5(path, names, left)
-        yield from _in_rows(values, request["rows"]) if request["rows"] else values
+        for head, array in _matlab5(path, names, left):
+            if request["rows"] and array is not None and array.ndim == 2:
+                yield from _in_rows(head["name"], array.T, **request["rows"])
+            else:
+                yield head, array
         return
     with h5py.File(path, "r") as file:
         found = [name for name in names if _is_own(file, name)]
@@ -171,16 +174,15 @@ def _matlab5_value(value: Any, depth: int = 0) -> Any:
     return _Other(unread[value.dtype.kind]) if value.dtype.kind in unread else value
 
 
-def _in_rows(items: Iterator[Item], rows: Mapping[str, int]) -> Iterator[Item]:
-    """Send the matrices among items in blocks of rows."""
-    for head, array in items:
-        if array is None or array.ndim != 2:
-            yield head, array
-            continue
-        # Images are columns, as the field publishes them, or rows if only so the width is right.
-        images = array if array.shape[1] == rows["width"] != array.shape[0] else array.T
-        for start in range(0, len(images), rows["chunk"]):
-            yield _item(head["name"], np.ascontiguousarray(images[start : start + rows["chunk"]]))
+def _in_rows(name: str, columns: Any, width: int, chunk: int) -> Iterator[Item]:
+    """Send a matrix in blocks of rows, from its columns; a file of v7.3 is not read whole.
+
+    Images are columns, as the field publishes them, or rows if only so the width is right.
+    """
+    is_turned = columns.shape[0] == width != columns.shape[1]
+    for start in range(0, columns.shape[1 if is_turned else 0], chunk):
+        part = columns[:, start : start + chunk].T if is_turned else columns[start : start + chunk]
+        yield _item(name, np.ascontiguousarray(part))
 
 
 def _is_own(file: Any, name: str) -> bool:
@@ -189,19 +191,15 @@ def _is_own(file: Any, name: str) -> bool:
 
 
 def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Item]:
-    """Send a matrix of a v7.3 file in blocks of rows, without reading all of it."""
-    if other := _unread_kind(item):
+    """Send a matrix of a v7.3 file in blocks; the file has Matlab's columns as its rows."""
+    other = _unread_kind(item)
+    if not other and item.ndim != 2:
+        other = _Other(f"{item.dtype} of shape {item.shape}")
+    if other:
         yield _item(name, other)
-        return
-    if item.ndim != 2:
-        yield _item(name, _Other(f"{item.dtype} of shape {item.shape}"))
-        return
-    _check_filters(item)
-    # The file has the transpose of Matlab's matrix, so its rows are Matlab's columns: images.
-    is_turned = item.shape[0] == width != item.shape[1]
-    for start in range(0, item.shape[1 if is_turned else 0], chunk):
-        part = item[:, start : start + chunk].T if is_turned else item[start : start + chunk]
-        yield _item(name, np.ascontiguousarray(part))
+    else:
+        _check_filters(item)
+        yield from _in_rows(name, item, width, chunk)
 
 
 def _unread_kind(item: Any) -> _Other | None:

@@ -12,13 +12,10 @@ from jaxtyping import Float32, Int64
 
 from mianet.config import Hyperparameters
 from mianet.data.class_vectors import open_embedding
-from mianet.data.datasets import DATASETS, find_dataset
+from mianet.data.datasets import find_dataset
 from mianet.data.extracted import BACKBONE_FILE, BackboneRecord, read_backbone
-from mianet.data.images import DatasetSpec
 from mianet.data.sources import find_own_folder, open_source
 from mianet.data.store import open_part
-
-__all__ = ["DATASETS", "DatasetSpec", "SearchData", "load_search_data", "paper_hyperparameters"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,8 @@ class SearchData:
         class_attributes: Attribute vectors of the seen classes, of length 1.
         class_names: Names of the seen classes.
         class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
-        class_embedding: What describes the classes instead of the data set's own attributes; empty
-            for those.
-        backbone: The network that made the features; None where the data set does not say.
+        class_embedding: What describes the classes instead of the data set's own attributes.
+        backbone: The network that made the features, where the data set says.
         embedding_backbones: The networks that made the class embedding, as far as it says.
     """
 
@@ -96,24 +92,12 @@ def load_search_data(
 
 
 def recorded_name(name: str, data_dir: Path | None = None) -> str:
-    """Return the name that runs of a data set are recorded under.
-
-    Args:
-        name: As for ``mianet.data.sources.open_source``, or such a name itself.
-        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
-
-    Raises:
-        InputError: The name is unknown, or the folder cannot be read.
-    """
+    """Return the name that runs of a data set are recorded under; it may be one already."""
     if find_own_folder(name, data_dir):
         return load_search_data(name, data_dir).name
     return find_dataset(name).name
 
 
 def paper_hyperparameters(name: str) -> Hyperparameters:
-    """Return the paper's configuration for a data set (section 4.2).
-
-    Raises:
-        InputError: The name is unknown.
-    """
+    """Return the paper's configuration for a data set (section 4.2)."""
     return Hyperparameters(**find_dataset(name).paper_settings)

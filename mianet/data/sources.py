@@ -75,9 +75,6 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
         name: A name of DATASETS, or "synthetic:" and one of them, in upper or lower case; or a
             folder with the two files, by its path or its name in the data folder.
         data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
-
-    Raises:
-        InputError: The name is unknown, or the folder or a file is not there.
     """
     if folder := find_own_folder(name, data_dir):
         return _mat_source(None, folder)
@@ -112,11 +109,7 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
 
 
 def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
-    """Return the folder of one's own that a data set's name means; None for a known name.
-
-    Raises:
-        InputError: It is a path, but there are not both files.
-    """
+    """Return the folder of one's own that a data set's name means; None for a known name."""
     if is_known(name):
         return None
     if not is_path(name):
@@ -144,11 +137,7 @@ def data_root(data_dir: Path | None = None) -> Path:
 
 
 def absolute_path(given: str | Path, what: str) -> Path:
-    """Return a path that no longer depends on the current folder, with ``~`` resolved.
-
-    Raises:
-        InputError: It cannot be a path.
-    """
+    """Return a path that no longer depends on the current folder, with ``~`` resolved."""
     if not str(given) or "\0" in str(given):
         raise InputError(f"{what} must be a path without NUL, but got {str(given)!r}; give another")
     try:

@@ -37,8 +37,7 @@ CACHE_DIR_VARIABLE = "MIANET_CACHE_DIR"
 FORMAT = 3
 """Raised whenever what is written changes, so that older stores are converted again."""
 LOCK_TIMEOUT_S = 1800.0
-RECORD = "current.json"
-TEMPORARY_RECORD = f"{RECORD}.tmp"
+RECORD, TEMPORARY_RECORD = "current.json", "current.json.tmp"
 MAX_RECORD_BYTES = 2**16
 LOCK = "lock"
 
@@ -68,12 +67,7 @@ FILES = frozenset(f"{part}/{name}.npy" for part, names in LAYOUT.items() for nam
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a data set.
-
-    Attributes:
-        digest: sha256 of the source, in hex.
-        arrays: Name, as in LAYOUT → a read-only array over the mapped file.
-    """
+    """One part of a data set: its source's sha256, in hex, and read-only mapped arrays."""
 
     digest: str
     arrays: Mapping[str, np.ndarray]
@@ -92,11 +86,7 @@ class _Record:
 
 
 def cache_folder() -> Path:
-    """Return MIANET_CACHE_DIR, else ``mianet`` in the user's cache folder (XDG), absolute.
-
-    Raises:
-        InputError: It cannot be a path, or the user has no home folder.
-    """
+    """Return MIANET_CACHE_DIR, else ``mianet`` in the user's cache folder (XDG), absolute."""
     if own := os.environ.get(CACHE_DIR_VARIABLE):
         return absolute_path(own, CACHE_DIR_VARIABLE)
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -106,14 +96,9 @@ def cache_folder() -> Path:
 
 
 def open_part(source: Source, part: str) -> Part:
-    """Map one part of a data set, and convert the source first where that is needed.
+    """Map one part of a data set, "search" or "test"; convert the source first where needed.
 
-    Args:
-        source: The data set.
-        part: "search" or "test"; no file of another part is opened unless a conversion is needed.
-
-    Raises:
-        InputError: The source is not what is published, or the store cannot be written.
+    No file of another part is opened unless a conversion is needed.
     """
     home = cache_folder() / "store" / source.key
     if opened := _open_current(home, source, part):
@@ -151,25 +136,21 @@ def _open_current(home: Path, source: Source, part: str) -> Part | None:
 
 
 def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
+    """Map the arrays of a part, or return None where a file is not the one that was written."""
     arrays = {}
     for name, kind in LAYOUT[part].items():
         file = f"{part}/{name}.npy"
-        array = _open_array(home / record.generation / file, record.files.get(file), kind)
-        if array is None:
+        path = home / record.generation / file
+        try:
+            if not path.is_file() or _checksum(path) != record.files.get(file):
+                return None
+            array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except Exception:  # a forged header can raise almost anything
+            return None
+        if (array.dtype.kind, array.ndim) != kind or not array.size:
             return None
         arrays[name] = array
     return Part(record.digest, arrays)
-
-
-def _open_array(path: Path, written: object, kind: tuple[str, int]) -> np.ndarray | None:
-    """Map an array, or return None where the file is not the one that was written."""
-    try:
-        if not path.is_file() or _checksum(path) != written:
-            return None
-        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except Exception:  # a forged header can raise almost anything
-        return None
-    return array if (array.dtype.kind, array.ndim) == kind and array.size else None
 
 
 def _checksum(path: Path) -> list[int]:

@@ -21,22 +21,12 @@ ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".parquet", ".csv")
 
 
 def read_images(path: Path, key: str = FEATURES) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read features of images, and their labels where the file has them.
+    """Read features (images, features) of images, and their labels or None.
 
-    - ``.npy``: an array of (images, features); no labels.
+    - ``.npy``: an array of features; no labels.
     - ``.npz``, ``.h5``, ``.mat``: the arrays ``key`` and ``labels``.
     - ``.parquet``, ``.csv``: a column ``labels``, ``label`` or ``class``; the features are the
       column ``key`` of lists, or all other columns, which must be numbers.
-
-    Args:
-        path: The file.
-        key: The array or column of the features.
-
-    Returns:
-        The features (images, features), and the labels or None.
-
-    Raises:
-        InputError: The file cannot be read, or holds something else.
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
@@ -63,9 +53,6 @@ def read_labels(path: Path) -> np.ndarray:
     - ``.npy``: numbers or text.
     - ``.csv``: the column ``labels``, ``label`` or ``class``.
     - ``.txt``: a name a line.
-
-    Raises:
-        InputError: The file cannot be read, or holds something else.
     """
     ending = path.suffix.lower()
     if ending == ".npy":
@@ -79,11 +66,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a text file's lines, without blank ones at its end.
-
-    Raises:
-        InputError: It cannot be read as UTF-8.
-    """
+    """Read the lines of a text file in UTF-8, without blank ones at its end."""
     try:
         return [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -94,9 +77,6 @@ def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
     """Return the features (images, features) of a part of a table.
 
     They are the column ``key`` of lists, or else all columns, which must be numbers.
-
-    Raises:
-        InputError: There are columns of another kind, or lists of several widths or with gaps.
     """
     if key in batch.schema.names and _is_list(batch.schema.field(key).type):
         column = batch.column(key)

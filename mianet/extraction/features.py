@@ -60,10 +60,7 @@ def extract(
         tower: The network.
         out: The file to make; must not be there yet.
         batch: Images that are computed at once.
-        skip_broken: Leave out what is no image.
-
-    Raises:
-        InputError: A file is no image, or the features cannot be written.
+        skip_broken: Leave out what is no image, instead of refusing it.
     """
     if out.suffix.lower() != ".npy" or out.exists():
         raise InputError(f"--out must be a new .npy file, but got {out}; give another name")
@@ -96,9 +93,6 @@ def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterato
         tower: The network.
         batch: Images that are computed at once.
         first: The image to start with.
-
-    Raises:
-        InputError: The network gives no finite features, or the device's memory is too small.
     """
     waiting: deque[tuple[Sequence[str], list[Future[np.ndarray]]]] = deque()
     with (
@@ -135,10 +129,7 @@ def whole_batches(
         tower: The network.
         batch: Images that are computed at once.
         broken: Is filled with the files that are no images, and the reasons.
-        skip_broken: Leave those out.
-
-    Raises:
-        InputError: A file is no image; and as ``batches``.
+        skip_broken: Leave those out, instead of refusing them.
     """
     broken |= _broken_at_sight(photos)
     _refuse(broken, photos, skip_broken)

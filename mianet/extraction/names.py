@@ -31,9 +31,6 @@ def write_class_vectors(
 
     Returns:
         The classes' names.
-
-    Raises:
-        InputError: The names cannot be used, or the file cannot be written.
     """
     if out.suffix.lower() != ".csv" or out.exists():
         raise InputError(f"--out must be a new .csv file, but got {out}; give another name")

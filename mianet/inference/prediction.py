@@ -132,11 +132,7 @@ class Classifier:
         return self.model.visual_hidden.in_features
 
     def predict(self, features: Numbers) -> Float32[np.ndarray, "images classes"]:
-        """Return the cosine of every image with every class, without calibration.
-
-        Raises:
-            InputError: The features are not what ``checked_features`` wants.
-        """
+        """Return the cosine of every image with every class, without calibration."""
         return self._cosines(features, self.class_attributes)
 
     def classify(
@@ -154,9 +150,6 @@ class Classifier:
             mode: One of ``MODES``.
             top_k: How many classes an image.
             calibration: Another constant than the classifier's own; without effect on ZSL.
-
-        Raises:
-            InputError: An argument is not as described.
         """
         candidates = self.candidates(mode, top_k)
         constant = self.calibration if calibration is None else calibration
@@ -167,11 +160,7 @@ class Classifier:
         return Classified(candidates[best], np.take_along_axis(scores, best, axis=1))
 
     def candidates(self, mode: str, top_k: int = 1) -> Int64[np.ndarray, " candidates"]:
-        """Return the classes that an image can be of in a mode.
-
-        Raises:
-            InputError: There is no such mode, or it has fewer than ``top_k`` classes.
-        """
+        """Return the classes that an image can be of in a mode; ``top_k`` are needed."""
         if mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, but got {mode!r}")
         found = np.arange(len(self.class_names)) if mode == GZSL else np.flatnonzero(self.unseen)
@@ -188,12 +177,9 @@ class Classifier:
 
         Args:
             features: As ``predict`` takes them.
-            query: The name of a class, or the attribute vector of any class, (attributes,).
+            query: The name of a class, or the attribute vector of any class, (attributes,), as
+                ``add_classes`` would take it.
             top_k: How many images; all by default.
-
-        Raises:
-            InputError: The features are not as described, the class is unknown, or the vector is
-                none that ``add_classes`` would take.
         """
         scores = self._cosines(features, self._query(query)[None])[:, 0]
         if top_k is not None and not 1 <= top_k <= len(scores):
@@ -210,9 +196,6 @@ class Classifier:
             names: One a class; none is known already.
             attributes: (classes, attributes), prepared as those of the known classes are: on the
                 data sets of the field, divided by its length.
-
-        Raises:
-            InputError: The names or the attributes are not as described.
         """
         if not names or any(not (isinstance(name, str) and name.strip()) for name in names):
             raise InputError(f"new classes must have names, but got {list(names)!r}")
@@ -255,11 +238,7 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
-        """Read what ``save`` wrote, onto the CPU; nothing in the file is executed.
-
-        Raises:
-            InputError: The file is missing, damaged, or not one that ``save`` wrote.
-        """
+        """Read what ``save`` wrote, onto the CPU; nothing in the file is executed."""
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             if saved["format"] == FORMAT:
@@ -334,7 +313,7 @@ class Classifier:
 def checked_features(
     features: Numbers, feature_dim: int, *, first_image: int = 0
 ) -> Float32[np.ndarray, "images features"]:
-    """Return features as they are computed with, or say what is wrong with them.
+    """Return features as they are computed with, or refuse them.
 
     Args:
         features: (images, features); a NumPy array, a data frame or a tensor on any device.
