@@ -86,7 +86,7 @@ def _be(script, options, folder, variables, out, err, before):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     from ray._raylet import AuthenticationTokenLoader, Config
 
-    # Ray has read its settings and the token where the process that this is forked from was started.
+    # Ray read its settings and the token when the process that this is forked from was started.
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
     if before:

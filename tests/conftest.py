@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -39,14 +40,23 @@ def shared_data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ray_as_it_was():
+    """Have Ray read its settings and the token again, which a module may have changed."""
+    yield
+    if "ray" in sys.modules:
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
 @pytest.fixture(scope="module")
 def one_ray():
     """Let the commands of a module share a Ray: each start of one takes seconds."""
     import commands
-    from ray._raylet import AuthenticationTokenLoader
     from ray.cluster_utils import Cluster
 
-    AuthenticationTokenLoader.instance().reset_cache()  # another test may have had another token
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     commands.RAY["RAY_ADDRESS"] = cluster.address
     yield cluster.address

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.tune import Trainable
+from ray.tune.execution import class_cache
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
@@ -140,6 +142,14 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
     assert [essence(event) for event in replayed] == [essence(event) for event in real]
     ends = {event.status for event in real if isinstance(event, Ended)}
     assert ends == {"finished", "stopped_early", "infeasible"}
+
+
+def test_trials_run_in_workers_that_ray_has_started(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    study._take_started_workers()
+    actor = class_cache._ActorClassCache().get(Trainable)
+    assert actor._default_options["runtime_env"] == {}  # as theirs; else Ray starts others
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])

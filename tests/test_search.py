@@ -16,7 +16,6 @@ from commands import SMALL, run, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pages import Page
-from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
 from mianet.data.search_data import load_search_data
@@ -252,7 +251,6 @@ def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
 
 
 def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
-    AuthenticationTokenLoader.instance().reset_cache()  # another test may have had another token
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)

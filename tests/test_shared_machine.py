@@ -166,6 +166,11 @@ def test_the_token_is_on_no_disk(running):
         assert token not in Path("/proc", str(pid), "cmdline").read_bytes()
 
 
+def test_workers_have_imported_what_they_need_before_they_are_asked(running):
+    loaded = ray.remote(lambda: "mianet.training" in sys.modules)
+    assert ray.get(loaded.remote(), timeout=60)
+
+
 def test_workers_import_nothing_from_the_current_folder(running, temporary):
     @ray.remote
     def path():
@@ -180,7 +185,7 @@ def asked(monkeypatch):
     calls = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(options["address"]))
-    monkeypatch.setattr(local_ray, "start", lambda: calls.append("a Ray of its own"))
+    monkeypatch.setattr(local_ray, "start", lambda _: calls.append("a Ray of its own"))
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     return calls
@@ -278,5 +283,5 @@ def test_ray_does_not_start_in_a_folder_that_others_control(monkeypatch, make, w
         make(Path(name))
         monkeypatch.setenv("RAY_TMPDIR", name)
         with pytest.raises(InputError, match=words) as refused:
-            local_ray.start()
+            local_ray.start("")
     assert "RAY_TMPDIR" in str(refused.value)

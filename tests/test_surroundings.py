@@ -175,7 +175,7 @@ def starting(tmp_path, monkeypatch):
     monkeypatch.setattr(local_ray.ray_constants, "ENABLE_RAY_CLUSTER", True)
     with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        yield lambda init: (monkeypatch.setattr(ray, "init", init), local_ray.start())
+        yield lambda init: (monkeypatch.setattr(ray, "init", init), local_ray.start(""))
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
 def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
     """Connect to Ray, put the data there, and share the cluster among trials."""
     study, options = plan.study, plan.options
-    where = cluster.connect()
+    where = cluster.connect(preloaded=objective.__module__)
     kept, data = cluster.keep_once(plan.data)
     share = cluster.share_resources(
         study.trials,
@@ -222,7 +222,6 @@ def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
         gpus_per_trial=options.gpus_per_trial,
         need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
     )
-    cluster.import_ahead(objective.__module__, share)
     return _Cluster(where, kept, share), dataclasses.replace(plan, data=data)
 
 

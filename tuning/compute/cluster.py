@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import signal
@@ -80,11 +79,14 @@ def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
     return reference, ray.get(reference)
 
 
-def connect() -> str:
+def connect(preloaded: str = "mianet.training") -> str:
     """Connect to the Ray cluster that ``RAY_ADDRESS`` names, or else start Ray on this machine.
 
     A cluster that merely happens to run here is left alone: it may be another user's, who could
     read what is sent to it, and run code in the processes that join it.
+
+    Args:
+        preloaded: A module that the workers of a Ray on this machine import as they start.
 
     Returns:
         Which one it is, in words.
@@ -98,7 +100,7 @@ def connect() -> str:
     if address:
         _join(address)
     else:
-        local_ray.start()
+        local_ray.start(preloaded)
     # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
     # just installed a handler of its own that aborts the process.
     if threading.current_thread() is threading.main_thread():
@@ -113,22 +115,6 @@ def starts_here() -> bool:
         InputError: ``RAY_ADDRESS`` names no cluster.
     """
     return not (ray.is_initialized() or _named_cluster())
-
-
-def import_ahead(module: str, share: Share) -> None:
-    """Have as many workers as there will be trials at once import a module, without waiting.
-
-    Ray hands an idle worker to the next trial, which then need not load what it has. A worker that
-    had a GPU ends with its task, so where there are GPUs this would be in vain.
-    """
-    if not share.gpus:
-        load = ray.remote(_import).options(num_cpus=share.cpus)
-        for _ in range(share.workers):
-            load.remote(module)
-
-
-def _import(module: str) -> None:
-    importlib.import_module(module)
 
 
 def share_resources(

@@ -36,8 +36,11 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that the packages of this project are in."""
 
 
-def start() -> None:
+def start(preloaded: str) -> None:
     """Start Ray on this machine and connect to it.
+
+    Args:
+        preloaded: A module that each worker imports as it starts, before it has anything to do.
 
     Raises:
         InputError: It does not start.
@@ -47,6 +50,7 @@ def start() -> None:
     _require_token()
     _stay_on_loopback()
     os.environ.pop(ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE, None)  # of a cluster's head
+    os.environ["RAY_preload_python_modules"] = preloaded  # noqa: SIM112, its name
     try:
         initialise(
             address="local",

@@ -15,6 +15,7 @@ import optuna
 import ray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ray import tune
+from ray.tune.execution import class_cache
 
 from mianet.config import Settings
 from mianet.data.datasets import find_dataset
@@ -58,7 +59,6 @@ MOST_RETRIES = 2
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the user
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its state grows with the study, and nobody reads it
@@ -258,6 +258,7 @@ def run_study(
     """
     started, seconds_before = time.monotonic(), log.state.seconds
     _quieten()
+    _take_started_workers()
     parts = _parts(study, dataset, log, listeners)
     publisher = _catch_up(study, parts)
     counts = log.state.counts
@@ -448,6 +449,16 @@ def _quieten() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _take_started_workers() -> None:
+    """Have trials run in the workers that Ray has started, which have imported what they need.
+
+    Tune sets environment variables for its trials, for which Ray starts further processes: one that
+    only PyTorch Lightning reads, and one that ``trial`` sets itself.
+    """
+    class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.discard("RAY_CHDIR_TO_TRIAL_DIR")
 
 
 def base_settings(study: Study, dataset: str) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from tuning.spec.models import MODELS
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES, Objective
 
 _logger = logging.getLogger(__name__)
+
+os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths mean what they mean to the user
 
 
 @dataclass(frozen=True, kw_only=True)
