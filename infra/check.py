@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mianet.errors import InputError
 from tuning.cli.command_line import Parser, run
 from tuning.cli.options import count, duration
-from tuning.compute import cluster
+from tuning.compute import connection
 from tuning.spec.provenance import PACKAGES, code_digest, package_version
 
 POLL_SECONDS = 1
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")
-    print(cluster.connect())
+    print(connection.connect())
     nodes = _awaited(arguments.workers, arguments.timeout)
     found = {node["NodeManagerAddress"]: _software(node) for node in nodes}
     for node in nodes:

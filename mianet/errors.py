@@ -30,5 +30,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
 class DivergedError(ArithmeticError):
     """Training left the finite numbers: this configuration is infeasible; trying again is vain."""

@@ -12,7 +12,7 @@ import tuning.final
 import tuning.search
 from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
-from tuning.compute import cluster
+from tuning.compute import connection
 
 SEARCH, FINAL = tuning.search.main, tuning.final.main
 
@@ -287,7 +287,7 @@ def test_an_odd_ray_address_is_named(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(InputError, match="RAY_ADDRESS must name a running cluster, but") as refused:
-        cluster.connect()
+        connection.connect()
     assert str(refused.value).isprintable()
 
 

@@ -16,7 +16,7 @@ import ray
 from ray._private import ray_constants
 
 from mianet.errors import InputError
-from tuning.compute import cluster, local_ray
+from tuning.compute import connection, local_ray
 
 INTRUDER = 54321
 """A user id that nobody has."""
@@ -72,7 +72,7 @@ def running(temporary):
         patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
         old = os.umask(0)
         try:
-            cluster.connect()
+            connection.connect()
             yield ray.get_runtime_context().gcs_address, temporary / f"mianet-{os.getuid()}"
         finally:
             os.umask(old)
@@ -217,15 +217,15 @@ def plant(folder, port, monkeypatch):
 def test_a_cluster_that_happens_to_run_is_left_alone(asked, tmp_path, monkeypatch):
     plant(tmp_path, listen(), monkeypatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert cluster.connect() == "a local Ray on this machine"
+    assert connection.connect() == "a local Ray on this machine"
     assert asked == ["a Ray of its own"]
 
 
 def test_auto_joins_a_cluster_of_one_s_own_and_says_which(asked, monkeypatch, capsys):
     address = f"127.0.0.1:{listen()}"
-    monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", lambda _: address)
+    monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: address)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    cluster.connect()
+    connection.connect()
     assert asked == [address]
     assert f"joining the Ray cluster at {address}" in capsys.readouterr().out
 
@@ -234,10 +234,10 @@ def test_auto_joins_a_cluster_of_one_s_own_and_says_which(asked, monkeypatch, ca
 def test_auto_joins_no_cluster_of_another_user(asked, monkeypatch):
     with as_intruder(listen) as port:
         address = f"127.0.0.1:{port}"
-        monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", lambda _: address)
+        monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: address)
         monkeypatch.setenv("RAY_ADDRESS", "auto")
         with pytest.raises(InputError, match="finds only clusters of yours"):
-            cluster.connect()
+            connection.connect()
     assert asked == []
 
 
@@ -251,9 +251,9 @@ def test_a_token_that_others_can_read_is_refused(asked, tmp_path, monkeypatch, m
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
     with pytest.raises(InputError, match="must be readable by you alone"):
-        cluster.connect()
+        connection.connect()
     path.chmod(0o600)
-    cluster.connect()
+    connection.connect()
     assert len(asked) == 1
 
 

@@ -14,7 +14,7 @@ import time
 import ray
 from ray import tune
 
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 
 IDLE_SECONDS = 90
 
@@ -40,7 +40,7 @@ def main(file: str) -> None:
     )
     os.environ[cluster.AUTOSCALING_VARIABLE] = file
     os.environ["RAY_ADDRESS"] = "auto"
-    cluster.connect()
+    connection.connect()
     share = cluster.share_resources(trials=6)
     most = [0]
     over = threading.Event()

@@ -9,7 +9,7 @@ from mianet.data.sources import open_source
 from tuning.analysis.selection import candidates, select
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings
@@ -27,7 +27,7 @@ def confirm_study(options: argparse.Namespace) -> int:
     trials = read_trials(uri, data.name, options.study)
     ranked = candidates(trials, study=options.study, data_digest=data.digest, model=options.model)
     draws = fresh_draws(ranked, data, source.origin, options.draws)
-    cluster.connect()
+    connection.connect()
     most = (MOST_CONTENDERS + 1) * draws.count
     share = cluster.share_resources(
         most,

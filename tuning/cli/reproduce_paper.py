@@ -11,7 +11,7 @@ from mianet.data.test_parts import load_test_parts
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import writable_folder
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.paper.evidence import Evidence, Setup
 from tuning.paper.experiments import chosen
 from tuning.paper.publishing import publish_all
@@ -33,7 +33,7 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     writable_folder(folder, "--output")
     image_names = unseen_image_names(options.dataset, options.data_dir)
     trainings = setup.trainings(arm for experiment in experiments for arm in experiment.arms)
-    where = cluster.connect()
+    where = connection.connect()
     share = cluster.share_resources(
         len(trainings),
         workers=len(trainings),

@@ -34,7 +34,7 @@ from tuning.cli.resumption import (
 from tuning.cli.search_options import DEFAULTS
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts
 from tuning.engine.execution_table import ExecutionTable
@@ -125,7 +125,7 @@ def search_study(given: Mapping[str, Any]) -> int:
         plan = _plan(options, study, log)
         with ThreadPoolExecutor(1) as aside:
             # A new database is made while Ray starts; a cluster that is named may still refuse.
-            tables = aside.submit(open_store, plan.uri) if cluster.starts_here() else None
+            tables = aside.submit(open_store, plan.uri) if connection.starts_here() else None
             connected, plan = _connect(plan)
             if tables:
                 tables.result()
@@ -213,7 +213,7 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
 def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
     """Connect to Ray, put the data there, and share the cluster among trials."""
     study, options = plan.study, plan.options
-    where = cluster.connect(preloaded=objective.__module__)
+    where = connection.connect(preloaded=objective.__module__)
     kept, data = cluster.keep_once(plan.data)
     share = cluster.share_resources(
         study.trials,

@@ -12,7 +12,7 @@ from tuning.analysis.selection import Selection, select
 from tuning.cli.command_line import FAILED
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.finals.recording import Tested, record, register
 from tuning.finals.table import table
 from tuning.finals.training import FinalTrainings, Setup, need_of_trainings
@@ -63,7 +63,7 @@ def _connect(
 ) -> Setup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
-    where = cluster.connect()
+    where = connection.connect()
     seeds = range(options.seeds)
     trainings = len(seeds) * len(chosen)
     share = cluster.share_resources(

@@ -21,7 +21,7 @@ import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
-from mianet.errors import InputError
+from mianet.errors import InputError, first_line
 
 _LONGEST_FOLDER = 39
 """Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
@@ -58,9 +58,8 @@ def start(preloaded: str) -> None:
             _temp_dir=str(folder / "ray"),  # Ray opens its own folder to everybody
         )
     except Exception as error:  # Ray raises whatever its parts do, down to plain Exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise InputError(
-            f"Ray must start on this machine, but does not ({reason}); the cause is in "
+            f"Ray must start on this machine, but does not ({first_line(error)}); the cause is in "
             f"{folder}/ray/session_latest/logs (raylet.err, gcs_server.out): often a limit "
             "(ulimit -a), little memory or a busy machine, where another try helps"
         ) from error

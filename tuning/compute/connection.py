@@ -1,0 +1,115 @@
+"""Connecting to Ray: to the cluster that was named, or to one of this process's own.
+
+Loads nothing but Ray, so that a command can start it while it loads the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import ray
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import AuthenticationError
+
+from mianet.errors import InputError, first_line
+from tuning.compute import local_ray
+
+_LISTENS = "0A"  # in the tables of /proc/net
+
+
+def connect(preloaded: str = "mianet.training") -> str:
+    """Connect to the Ray cluster that ``RAY_ADDRESS`` names, or else start Ray on this machine.
+
+    A cluster that merely happens to run here is left alone: it may be another user's, who could
+    read what is sent to it, and run code in the processes that join it.
+
+    Args:
+        preloaded: A module that the workers of a Ray on this machine import as they start.
+
+    Returns:
+        Which one it is, in words.
+
+    Raises:
+        InputError: The cluster does not answer, or does not let us in; or Ray does not start.
+    """
+    if ray.is_initialized():
+        return "the Ray of this process"
+    address = _named_cluster()
+    if address:
+        _join(address)
+    else:
+        local_ray.start(preloaded)
+    # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
+    # just installed a handler of its own that aborts the process.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
+
+
+def starts_here() -> bool:
+    """Say whether ``connect`` starts Ray on this machine.
+
+    Raises:
+        InputError: ``RAY_ADDRESS`` names no cluster.
+    """
+    return not (ray.is_initialized() or _named_cluster())
+
+
+def _named_cluster() -> str | None:
+    """Return the address of the cluster that ``RAY_ADDRESS`` names; None where it names none.
+
+    Raises:
+        InputError: It does not answer.
+    """
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given in ("", "local"):
+        return None
+    try:
+        address = str(canonicalize_bootstrap_address(given))
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
+            f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
+        ) from None
+    if given == "auto" and _listening_users(int(port)) != {os.getuid()}:
+        raise InputError(
+            f"RAY_ADDRESS=auto finds only clusters of yours on this machine, but the one at "
+            f"{address} is not; name its address to join it all the same"
+        )
+    if given == "auto":
+        print(f"RAY_ADDRESS=auto: joining the Ray cluster at {address}", flush=True)
+    return address
+
+
+def _listening_users(port: int) -> set[int]:
+    """Return the users whose processes listen on a port of this machine."""
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path("/proc/net", table).read_text().splitlines()[1:]
+    ]
+    return {
+        int(r[7]) for r in rows if r[3] == _LISTENS and int(r[1].rpartition(":")[2], 16) == port
+    }
+
+
+def _join(address: str) -> None:
+    """Connect to a running cluster.
+
+    Raises:
+        InputError: It does not let us in, or others can read the token that it would get.
+    """
+    local_ray.check_token_file()
+    try:
+        local_ray.initialise(address=address)
+    except (AuthenticationError, ConnectionError) as error:
+        raise InputError(
+            f"the cluster at {address} must let us in, but does not ({first_line(error)}); its "
+            "token must be in ~/.ray/auth_token, and RAY_AUTH_MODE must be token"
+        ) from None
