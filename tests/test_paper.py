@@ -1,5 +1,6 @@
 """The paper's tables and figures: contracts over the table of experiments, and their parts."""
 
+import argparse
 import json
 import math
 import tomllib
@@ -24,10 +25,9 @@ from tuning.paper import setup as setups
 from tuning.paper.drawing import evenly_wrapped, readable
 from tuning.paper.evidence import ARMS, FULL, Evidence, NothingToShowError, Setup
 from tuning.paper.experiments import EXPERIMENTS, chosen
-from tuning.paper.findings import write
+from tuning.paper.findings import Table, write
 from tuning.paper.latent_space import DRAWN_PAIRS, paper_pairs, similar_pairs
-from tuning.paper.published import FOLDER, published_figures
-from tuning.paper.rendering import Table
+from tuning.paper.published import FOLDER, published
 from tuning.paper.tables import write_combined
 from tuning.spec.records import RecordedTrial
 
@@ -199,7 +199,7 @@ def test_every_variant_is_an_arm_and_full_is_the_complete_model():
     defaults = Hyperparameters()
     assert defaults.replace(**ARMS["full"]) == defaults
     for name, changes in VARIANTS.items():
-        arm = SETUP.arm(name)
+        arm = SETUP.training(name, 0).settings
         assert all(getattr(arm, key) == value for key, value in changes.items())
 
 
@@ -270,7 +270,7 @@ def test_figure_11_asks_for_the_papers_classes_on_its_data_set_and_for_all_elsew
     assert list(dict.fromkeys(find(evidence).data["query"])) == [
         evidence.test.class_names[c] for c in evidence.test.unseen_classes
     ]
-    asked = published_figures().queries["awa2"]
+    asked = tuple(published().queries["awa2"])
     names = (*asked, *map(str, range(95)))
     awa2 = replace(
         evidence,
@@ -303,7 +303,7 @@ def test_the_published_figures_are_installed_with_the_package():
 
 def test_a_table_is_rendered_in_every_form():
     table = Table(("method", "A_B ts"), (("x & y", "1.0"), ("ours", "2.0 ± 0.1")), "50%",
-                  ("a note",), frozenset({1}))  # fmt: skip
+                  ("a note",), ours=1)  # fmt: skip
     assert table.text().splitlines()[2:5] == [
         "method     A_B ts",
         "x & y         1.0",
@@ -349,13 +349,13 @@ def recorded(monkeypatch):
     return data
 
 
-def wish(role, **changes):
-    asked = {"study": None, "epochs": None, "changes": {}, "seeds": 3, **changes}
-    return setups.Wish(role=role, tracking_uri="sqlite:///nowhere.db", **asked)
+def resolved(data, role, **changes):
+    asked = {"study": None, "epochs": None, "set": [], "seeds": 3, "config": role, **changes}
+    return setups.resolve(argparse.Namespace(**asked), "sqlite:///nowhere.db", data, "here", 2)
 
 
 def test_the_selected_configuration_is_read_back_and_the_complete_model_is_trained(recorded):
-    setup = setups.resolve(wish("selected"), recorded, 2)
+    setup = resolved(recorded, "selected")
     assert (setup.settings.alpha, setup.epochs, setup.source_run_id) == (0.5, 4, "run1")
     assert setup.seeds == (0, 1, 2)
     assert "selected by the search (trial 1 of study demo) with strategy=iterative" in setup.caption
@@ -363,9 +363,9 @@ def test_the_selected_configuration_is_read_back_and_the_complete_model_is_train
 
 
 def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(recorded):
-    found = setups.resolve(wish("paper"), recorded, 2)
+    found = resolved(recorded, "paper")
     assert (found.settings.alpha, found.epochs, found.source_run_id) == (1000, 9, "run0")
-    asked = setups.resolve(wish("paper", epochs=2, changes={"hidden_dim": "48"}), recorded, 2)
+    asked = resolved(recorded, "paper", epochs=2, set=[("hidden_dim", "48")])
     assert (asked.epochs, asked.settings.hidden_dim, asked.source_run_id) == (2, 48, "")
     assert "the paper's configuration with hidden_dim=48; 2 epochs, 3 seeds" in asked.caption
 
@@ -373,4 +373,4 @@ def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(re
 def test_the_paper_without_epochs_and_without_a_search_is_refused(recorded, monkeypatch):
     monkeypatch.setattr(setups, "read_trials", lambda *_: [])
     with pytest.raises(InputError, match="must come with --epochs or from a search"):
-        setups.resolve(wish("paper"), recorded, 2)
+        resolved(recorded, "paper")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,14 @@ import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
-"""Okabe and Ito's palette."""
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+RED, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
+DOTS: Any = {"s": 8, "color": "black", "alpha": 0.6, "zorder": 3}
+"""How seeds are drawn, as ``scatter`` takes it."""
 
-DOTS_PER_INCH = 150
-LETTERS_PER_INCH = 11.5  # of a heading
-PANEL_WIDTH, PANEL_HEIGHT = 3.6, 3.4  # inches
-
-STYLE: Any = {
+_LETTERS_PER_INCH = 11.5  # of a heading
+_STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is the same everywhere
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -39,22 +32,22 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "mianet",  # the same picture gives the same file
 }
-"""Settings of matplotlib; only pictures made here get them."""
 
 
-def panels(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
+def panels(
+    rows: int, columns: int, width: float = 3.6, height: float = 3.4, **options: Any
+) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, (rows, columns).
 
     Args:
         rows: Of panels.
         columns: Of panels.
-        options: ``width`` and ``height`` of a panel in inches; others are ``subplots``'.
+        width: Of a panel, in inches.
+        height: Of a panel, in inches.
+        options: Those of ``subplots``.
     """
-    width = options.pop("width", PANEL_WIDTH)
-    height = options.pop("height", PANEL_HEIGHT)
     figure = Figure(figsize=(columns * width, rows * height + 0.9), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, np.asarray(axes)
+    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
 
 
 def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
@@ -65,24 +58,19 @@ def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
         path: Of both files, without a suffix.
         heading: Lines of text; long ones are wrapped.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_STYLE):
         figure = draw()
-        letters = int(figure.get_figwidth() * LETTERS_PER_INCH)
+        letters = int(figure.get_figwidth() * _LETTERS_PER_INCH)
         lines = [line for text in heading.split("\n") for line in evenly_wrapped(text, letters)]
         figure.suptitle("\n".join(lines), fontsize=10)
-        figure.savefig(path.with_suffix(".png"), dpi=DOTS_PER_INCH)
+        figure.savefig(path.with_suffix(".png"), dpi=150)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def evenly_wrapped(text: str, letters: int) -> list[str]:
     """Return a text in as few lines as have at most so many letters, none much shorter."""
-    lines = textwrap.wrap(text, letters)
-    for fewer in range(letters - 1, 0, -1):
-        narrower = textwrap.wrap(text, fewer)
-        if len(narrower) > len(lines):
-            break
-        lines = narrower
-    return lines
+    wrapped = [textwrap.wrap(text, width) for width in range(1, letters + 1)]
+    return next(lines for lines in wrapped if len(lines) == len(wrapped[-1]))
 
 
 def readable(class_name: str) -> str:
@@ -90,41 +78,21 @@ def readable(class_name: str) -> str:
     return class_name.replace("+", " ").replace("_", " ").strip()
 
 
-def bars(
-    axes: Axes,
-    places: Sequence[float],
-    per_seed: Sequence[Sequence[float]],
-    **options: Any,
-) -> None:
-    """Draw a bar for each mean, its standard deviation, and a dot for each seed.
-
-    Args:
-        axes: Where to draw.
-        places: The middle of each bar.
-        per_seed: The values of each bar.
-        options: Of Matplotlib's ``bar``.
-    """
-    means = [float(np.mean(values)) for values in per_seed]
-    errors = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in per_seed]
-    width = options.pop("width", 0.36)
-    axes.bar(places, means, width, yerr=errors, capsize=3, error_kw={"lw": 1}, **options)
-    for place, values in zip(places, per_seed, strict=True):
-        spread = np.linspace(-width / 4, width / 4, len(values)) if len(values) > 1 else [0.0]
-        axes.scatter(place + np.asarray(spread), values, s=9, color="black", alpha=0.6, zorder=3)
-
-
-def curve(axes: Axes, per_seed: pd.DataFrame, color: str, **options: Any) -> None:
-    """Draw the mean of curves and a band of a standard deviation around it.
+def curve(axes: Axes, data: pd.DataFrame, x: str, y: str, color: str, **options: Any) -> None:
+    """Draw a mean over seeds as a line, and a band of a standard deviation around it.
 
     Args:
         axes: Where.
-        per_seed: A row a seed, a column a place on the horizontal axis; NaN where a seed is lost.
+        data: A row for each seed and place.
+        x: Column of the places on the horizontal axis.
+        y: Column of the values.
         color: Of line and band.
-        options: As of ``plot``.
+        options: Those of ``plot``.
     """
-    mean, sd = per_seed.mean(), per_seed.std(ddof=1)
-    axes.plot(per_seed.columns, mean, color=color, **options)
-    axes.fill_between(per_seed.columns, mean - sd, mean + sd, color=color, alpha=0.15, lw=0)
+    by_place = data.groupby(x)[y]
+    mean, sd = by_place.mean(), by_place.std(ddof=1)
+    axes.plot(mean.index, mean, color=color, **options)
+    axes.fill_between(mean.index, mean - sd, mean + sd, color=color, alpha=0.15, lw=0)
 
 
 def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
@@ -132,3 +100,16 @@ def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
     axes.set_ylabel(label)
     axes.set_ylim(0, min(axes.get_ylim()[1], 103))
     axes.grid(True, axis="y")
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 1, title: str | None = None) -> None:
+    """Explain below a figure what one of its panels draws.
+
+    Args:
+        figure: The figure.
+        axes: The panel.
+        columns: Of the legend.
+        title: Its heading.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)

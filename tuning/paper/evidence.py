@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,21 @@ from mianet.final_training import Measured
 from mianet.inference.prediction import Classifier
 from tuning.analysis.comparison import Difference, paired_difference
 
-MULTIPLIERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""The latent multipliers of figure 6."""
+MULTIPLIERS = {f"multiplier_{m:g}": m for m in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)}
+"""Figure 6: arm → latent multiplier."""
 
-NEW_SHARES: Mapping[str, float] = {
-    f"new_{100 * share:.0f}": share for share in (0.2, 0.4, 0.6, 0.8, 1.0)
-}
+NEW_SHARES = {f"new_{100 * share:.0f}": share for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
 """Figure 8: arm → share of the unseen classes whose attributes are withheld from training."""
 
 _VARIED = {name for changes in VARIANTS.values() for name in changes}
 FULL: Mapping[str, Any] = {
-    field.name: field.default for field in fields(Hyperparameters) if field.name in _VARIED
+    one.name: one.default for one in fields(Hyperparameters) if one.name in _VARIED
 }
 """The complete model. A search may have fixed a variant; the experiments start from this."""
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     **{name: {**FULL, **changes} for name, changes in VARIANTS.items()},
-    **{f"multiplier_{m:g}": {**FULL, "latent_multiplier": m} for m in MULTIPLIERS},
+    **{arm: {**FULL, "latent_multiplier": m} for arm, m in MULTIPLIERS.items()},
     **dict.fromkeys(NEW_SHARES, FULL),
 }
 """What is trained: name → the settings that differ from the configuration."""
@@ -80,6 +78,9 @@ class Setup:
         seeds: One training of every arm for each.
         source_run_id: The recorded trial that the configuration is from; empty for none.
         class_embedding: What describes the classes instead of the data set's own attributes.
+        data_digest: Digest (sha256, hex) of the data set's source.
+        data_source: Where it was read.
+        data_shape: Its images (``rows``) and ``feature_dim``.
     """
 
     dataset: str
@@ -92,27 +93,26 @@ class Setup:
     seeds: tuple[int, ...]
     source_run_id: str = ""
     class_embedding: str = ""
+    data_digest: str = ""
+    data_source: str = ""
+    data_shape: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
         """Return data set, configuration and budget in a line."""
-        seeds = f"{len(self.seeds)} seed" + ("s" if len(self.seeds) > 1 else "")
-        epochs = f"{self.epochs} epoch" + ("s" if self.epochs > 1 else "")
+        seeds = f"{len(self.seeds)} seed" + "s" * (len(self.seeds) > 1)
+        epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
         described = self.class_embedding and f", classes described by {self.class_embedding}"
         return f"{self.title}{described}; {self.origin}; {epochs}, {seeds}"
 
-    def arm(self, name: str) -> Hyperparameters:
-        """Return the configuration of an arm."""
-        return self.settings.replace(**ARMS[name])
-
     def trainings(self, arms: Iterable[str]) -> list[Training]:
-        """Return the trainings of some arms, each once; the first seed's models are kept."""
+        """Return the trainings of some arms, each once."""
         return list(dict.fromkeys(self.training(arm, s) for arm in arms for s in self.seeds))
 
     def training(self, arm: str, seed: int) -> Training:
-        """Return the training of an arm with a seed."""
+        """Return the training of an arm with a seed; the first seed's models are kept."""
         return Training(
-            self.arm(arm),
+            self.settings.replace(**ARMS[arm]),
             self.epochs,
             seed,
             keep_model=seed == self.seeds[0],
@@ -165,31 +165,20 @@ class Evidence:
             raise NothingToShowError(f"the first seed of {arm} diverged")
         return outcome.classifier
 
-    def values(self, arm: str, figure: str) -> dict[int, float]:
-        """Return seed → a figure in percent."""
-        return {seed: 100 * one.figures[figure] for seed, one in self.of(arm).items()}
-
-    def difference(self, first: str, second: str, metric: str) -> Difference:
-        """Return how much higher a metric is in one arm than in another, paired by seed.
+    def difference(
+        self, first: str, second: str, figure: str | Callable[[Measured], float]
+    ) -> Difference:
+        """Return how much higher a figure is in one arm than in another, paired by seed.
 
         Args:
             first: An arm.
             second: Another.
-            metric: A figure of ``Measured``.
-        """
-        return self.paired(first, second, lambda one: one.figures[metric])
-
-    def paired(self, first: str, second: str, value: Callable[[Measured], float]) -> Difference:
-        """Return how much higher a value is in one arm than in another, paired by seed.
-
-        Args:
-            first: An arm.
-            second: Another.
-            value: What is compared, of one seed.
+            figure: A name of ``FIGURES``, or what gives another figure of a seed.
 
         Raises:
             NothingToShowError: No seed finished in both.
         """
+        value = figure if callable(figure) else lambda one: one.figures[figure]
         values = [{seed: value(one) for seed, one in self.of(a).items()} for a in (first, second)]
         if not values[0].keys() & values[1].keys():
             raise NothingToShowError(f"every seed of {first} or {second} diverged")
@@ -197,23 +186,18 @@ class Evidence:
 
     def per_seed(self, arms: Iterable[str], figures: Sequence[str]) -> pd.DataFrame:
         """Return a row for each arm and seed, with the figures in percent by the paper's names."""
-        return pd.DataFrame(
-            [
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    **{FIGURES[figure]: 100 * one.figures[figure] for figure in figures},
-                }
-                for arm in arms
-                for seed, one in self.of(arm).items()
-            ]
-        )
+        rows = [
+            (arm, seed, *(100 * one.figures[figure] for figure in figures))
+            for arm in arms
+            for seed, one in self.of(arm).items()
+        ]
+        return pd.DataFrame(rows, columns=["arm", "seed", *(FIGURES[f] for f in figures)])
 
     def note(self, arms: Iterable[str]) -> list[str]:
         """Return a sentence for each arm some of whose seeds diverged."""
-        lost = {arm: len(self.setup.seeds) - len(self.of(arm)) for arm in arms}
+        seeds = len(self.setup.seeds)
         return [
-            f"{count} of {len(self.setup.seeds)} seeds of {arm} diverged and are left out."
-            for arm, count in lost.items()
-            if count
+            f"{lost} of {seeds} seeds of {arm} diverged and are left out."
+            for arm in arms
+            if (lost := seeds - len(self.of(arm)))
         ]

@@ -12,22 +12,80 @@ from matplotlib.figure import Figure
 
 from tuning.paper.drawing import save_figure
 from tuning.paper.evidence import Evidence
-from tuning.paper.rendering import Table
 
 AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
 VERDICTS: Mapping[int, str] = {1: AGREES, 0: UNDECIDED, -1: CONTRADICTS}
 """Sign of an interval that the paper says is above zero → whether the paper is right."""
 
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%_#$"} | {"±": r"$\pm$", "–": "--", "†": r"\dag{}", "‡": r"\ddag{}"}
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print.
+
+    Attributes:
+        heading: A text for each column.
+        rows: A text for each cell.
+        caption: What the table shows.
+        notes: Sentences below it.
+        ours: How many of the last rows are this project's own.
+    """
+
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    notes: tuple[str, ...] = ()
+    ours: int = 0
+
+    def text(self) -> str:
+        """Return the table for a terminal, columns aligned."""
+        first, *columns = self.heading
+        methods, *cells = zip(*self.rows, strict=True)
+        frame = pd.DataFrame(dict(enumerate(cells)), index=methods).rename_axis(columns=first)
+        lines = [self.caption, "", frame.to_string(header=columns)]
+        return "\n".join([*lines, *(("", *self.notes) if self.notes else ())])
+
+    def markdown(self) -> str:
+        """Return the table in GitHub's Markdown; our rows are bold."""
+        published = len(self.rows) - self.ours
+        bold = [tuple(f"**{cell}**" for cell in row) for row in self.rows[published:]]
+        rule = ("---", *("---:" for _ in self.heading[1:]))
+        rows = (self.heading, rule, *self.rows[:published], *bold)
+        return "\n".join([*map(_markdown_row, rows), *(f"\n{note}" for note in self.notes)])
+
+    def latex(self) -> str:
+        """Return the table for LaTeX with the package booktabs."""
+        heading, *rows = (
+            " & ".join(cell.translate(_LATEX) for cell in row) + r" \\"
+            for row in (self.heading, *self.rows)
+        )
+        if self.ours:
+            rows.insert(-self.ours, r"\midrule")
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                f"\\caption{{{self.caption.translate(_LATEX)}}}",
+                f"\\begin{{tabular}}{{l{'r' * (len(self.heading) - 1)}}}",
+                *(r"\toprule", heading, r"\midrule", *rows, r"\bottomrule"),
+                r"\end{tabular}",
+                *(f"\\par\\footnotesize {note.translate(_LATEX)}" for note in self.notes),
+                r"\end{table}",
+            ]
+        )
+
+    def write(self, path: Path) -> None:
+        """Write ``<path>.txt`` and ``<path>.tex``."""
+        path.with_suffix(".txt").write_text(self.text() + "\n", encoding="utf-8")
+        path.with_suffix(".tex").write_text(self.latex() + "\n", encoding="utf-8")
+
 
 @dataclass(frozen=True)
 class Claim:
-    """Something the paper states, beside what was found here.
-
-    Attributes:
-        states: The paper's statement.
-        found: What was measured.
-        verdict: Whether they agree.
-    """
+    """What the paper states, beside what was measured here, and whether they agree."""
 
     states: str
     found: str
@@ -64,7 +122,7 @@ class Findings:
         return (*map(str, self.claims), *self.sentences)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Experiment:
     """One table or figure of the paper.
 
@@ -82,10 +140,6 @@ class Experiment:
     find: Callable[[Evidence], Findings]
     draw: Callable[[Evidence, Findings], Figure] | None = None
 
-    def heading(self, evidence: Evidence, findings: Findings) -> str:
-        """Return title and caption: data set, whose configuration, and the paper's claims."""
-        return "\n".join([self.title, evidence.setup.caption, *map(str, findings.claims)])
-
 
 def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder: Path) -> None:
     """Write everything into a folder: data, table or picture, and a page that says it all.
@@ -97,7 +151,7 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
         folder: Where the files go; it is made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = experiment.name
+    name, title, caption = experiment.name, experiment.title, evidence.setup.caption
     findings.data.to_csv(folder / f"{name}.csv", index=False)
     for what, data in findings.more.items():
         data.to_csv(folder / f"{name}_{what}.csv", index=False)
@@ -107,17 +161,11 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
         body = findings.table.markdown()
     if experiment.draw is not None:
         draw = partial(experiment.draw, evidence, findings)
-        save_figure(draw, folder / name, experiment.heading(evidence, findings))
-        body = f"![{experiment.title}]({name}.png)"
-    (folder / f"{name}.md").write_text(
-        _page(experiment, evidence, findings, body), encoding="utf-8"
-    )
-
-
-def _page(experiment: Experiment, evidence: Evidence, findings: Findings, body: str) -> str:
+        save_figure(draw, folder / name, "\n".join([title, caption, *map(str, findings.claims)]))
+        body = f"![{title}]({name}.png)"
     sentences = "\n".join(f"- {sentence}" for sentence in findings.text)
-    parts = [f"## {experiment.title}", f"{evidence.setup.caption}.", body, sentences]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    page = "\n\n".join(filter(None, [f"## {title}", f"{caption}.", body, sentences]))
+    (folder / f"{name}.md").write_text(f"{page}\n", encoding="utf-8")
 
 
 def claims_page(found: Mapping[str, Findings]) -> str:
@@ -127,8 +175,13 @@ def claims_page(found: Mapping[str, Findings]) -> str:
         found: Name of the table or figure → what was found.
     """
     rows = [
-        f"| {name} | {claim.states} | {claim.found} | {claim.verdict} |"
+        (name, claim.states, claim.found, claim.verdict)
         for name, findings in found.items()
         for claim in findings.claims
     ]
-    return "\n".join(["| | the paper | here | |", "|---|---|---|---|", *rows]) + "\n"
+    heading = ["| | the paper | here | |", "|---|---|---|---|"]
+    return "\n".join([*heading, *map(_markdown_row, rows)]) + "\n"
+
+
+def _markdown_row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"

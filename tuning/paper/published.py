@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 FOLDER = Path(__file__).parent / "published"
 AVERAGE = "average"
@@ -28,23 +28,21 @@ class PublishedRow:
     method: str
     published_in: str
     results: Mapping[str, Mapping[str, float | None]]
-    read_from: tuple[str, ...] = ()
+    read_from: Sequence[str] = ()
 
     def value(self, dataset: str, figure: str) -> float | None:
         """Return a figure in percent, or None where none is printed."""
         return self.results.get(dataset, {}).get(figure)
 
+    def has_any(self, figures: Collection[str]) -> bool:
+        """Tell whether one of some figures is printed for a data set."""
+        return any(self.value(d, figure) is not None for d in self.results for figure in figures)
 
-@dataclass(frozen=True, kw_only=True)
-class Misprint:
-    """A published figure that contradicts others.
 
-    Attributes:
-        where: The table or figure that prints it, such as ``table2``, or the key of another source.
-        method: Row.
-        dataset: Column, or ``AVERAGE``.
-        figure: Such as ``H``.
-        text: What is wrong with it, as a sentence.
+class Misprint(NamedTuple):
+    """A published figure that contradicts others: where it is printed, and what is wrong with it.
+
+    ``where`` is a table or figure of the paper, such as ``table2``, or the key of another source.
     """
 
     where: str
@@ -54,32 +52,41 @@ class Misprint:
     text: str
 
 
+class Bars(NamedTuple):
+    """The numbers printed in a bar chart: one figure, arm → data set → percent."""
+
+    figure: str
+    arms: Mapping[str, Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class Published:
-    """All published figures of the tables.
+    """What is published; nothing is corrected.
 
     Attributes:
         sources: Key → the source in words.
         tables: ``table2``, … → the paper's rows in its order, its own method last.
         other_rows: Other publications' rows of the methods the paper compares with, and of more.
-        misprints: What contradicts itself; it is marked, and not corrected.
+        misprints: What contradicts itself.
+        bars: ``figure4`` and ``figure5`` → the numbers that the paper prints in them.
+        similar_pairs: ``figure9`` and ``figure10`` → the pairs of classes they name.
+        queries: Data set → the classes figure 11 asks for.
     """
 
     sources: Mapping[str, str]
-    tables: Mapping[str, tuple[PublishedRow, ...]]
-    other_rows: tuple[PublishedRow, ...]
-    misprints: tuple[Misprint, ...]
+    tables: Mapping[str, Sequence[PublishedRow]]
+    other_rows: Sequence[PublishedRow]
+    misprints: Sequence[Misprint]
+    bars: Mapping[str, Bars]
+    similar_pairs: Mapping[str, Sequence[Sequence[str]]]
+    queries: Mapping[str, Sequence[str]]
 
-    def rows(self, table: str, figures: Collection[str]) -> tuple[PublishedRow, ...]:
+    def rows(self, table: str, figures: Collection[str]) -> list[PublishedRow]:
         """Return a table's rows: the paper's baselines, other publications', the paper's own."""
         *baselines, own = self.tables[table]
         printed = {row.method.casefold() for row in self.tables[table]}
-        more = [
-            row
-            for row in self.other_rows
-            if row.method.casefold() not in printed and _has_any(row, figures)
-        ]
-        return (*baselines, *more, own)
+        others = (row for row in self.other_rows if row.method.casefold() not in printed)
+        return [*baselines, *(row for row in others if row.has_any(figures)), own]
 
     def original(self, row: PublishedRow) -> PublishedRow | None:
         """Return the row that the paper copied, if it is here."""
@@ -91,69 +98,21 @@ class Published:
         return [one for one in self.misprints if one.where == where and one.dataset in datasets]
 
 
-def _has_any(row: PublishedRow, figures: Collection[str]) -> bool:
-    cells = ((dataset, figure) for dataset in row.results for figure in figures)
-    return any(row.value(*cell) is not None for cell in cells)
-
-
 @cache
 def published() -> Published:
-    """Return the figures of the tables."""
-    content = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
-    return Published(
-        sources=content["sources"],
-        tables={name: tuple(map(_row, rows)) for name, rows in content["tables"].items()},
-        other_rows=tuple(map(_row, content["other_rows"])),
-        misprints=tuple(Misprint(**one) for one in content["misprints"]),
+    """Return the figures of the tables, and what the figures print."""
+    results, figures = (
+        json.loads((FOLDER / name).read_text(encoding="utf-8"))
+        for name in ("results.json", "figures.json")
     )
-
-
-def _row(content: Mapping[str, Any]) -> PublishedRow:
-    return PublishedRow(**{**content, "read_from": tuple(content.get("read_from", ()))})
-
-
-@dataclass(frozen=True)
-class Bars:
-    """The numbers printed in a bar chart: one figure, by arm and data set, in percent."""
-
-    figure: str
-    arms: Mapping[str, Mapping[str, float]]
-
-    def value(self, arm: str, dataset: str, figure: str) -> float | None:
-        """Return the height of a bar in percent, or None where none is printed.
-
-        Args:
-            arm: Name of an arm.
-            dataset: Canonical name.
-            figure: Name of the figure that the bar shows.
-        """
-        return self.arms.get(arm, {}).get(dataset) if figure == self.figure else None
-
-
-@dataclass(frozen=True)
-class PublishedFigures:
-    """What the paper's figures print as numbers and names.
-
-    Attributes:
-        bars: ``figure4`` and ``figure5`` → their numbers.
-        similar_pairs: ``figure9`` and ``figure10`` → the pairs of classes they name.
-        queries: Data set → the classes figure 11 asks for.
-    """
-
-    bars: Mapping[str, Bars]
-    similar_pairs: Mapping[str, tuple[tuple[str, str], ...]]
-    queries: Mapping[str, tuple[str, ...]]
-
-
-@cache
-def published_figures() -> PublishedFigures:
-    """Return what the figures print."""
-    content = json.loads((FOLDER / "figures.json").read_text(encoding="utf-8"))
-    return PublishedFigures(
-        bars={name: Bars(**one) for name, one in content["bars"].items()},
-        similar_pairs={
-            name: tuple((a, b) for a, b in pairs)
-            for name, pairs in content["similar_pairs"].items()
+    return Published(
+        sources=results["sources"],
+        tables={
+            name: [PublishedRow(**row) for row in rows] for name, rows in results["tables"].items()
         },
-        queries={name: tuple(classes) for name, classes in content["queries"].items()},
+        other_rows=[PublishedRow(**row) for row in results["other_rows"]],
+        misprints=[Misprint(**one) for one in results["misprints"]],
+        bars={name: Bars(**one) for name, one in figures["bars"].items()},
+        similar_pairs=figures["similar_pairs"],
+        queries=figures["queries"],
     )

@@ -18,12 +18,9 @@ from mianet.evaluation import top_images
 from tuning.paper.drawing import BLUE, RED, panels, readable
 from tuning.paper.evidence import Evidence
 from tuning.paper.findings import AGREES, CONTRADICTS, Claim, Findings
-from tuning.paper.published import published_figures
+from tuning.paper.published import published
 
 TOP = 5
-PICTURE_HEIGHT, NAME_HEIGHT = 1.45, 0.75
-"""Inches of a row of pictures, and of a row where only their names are known."""
-
 PIXELS: Mapping[str, tuple[int, int, int]] = {"numbers": (2, 8, 8)}
 """Data sets whose features are the image itself: name → (parts side by side, height, width)."""
 
@@ -33,26 +30,31 @@ def find(evidence: Evidence) -> Findings:
 
     The queries are the paper's classes where it names some, elsewhere all unseen classes.
     """
-    test = evidence.test
-    queries = _queries(evidence)
+    test, names = evidence.test, evidence.test.class_names
+    unseen = [names[c] for c in test.unseen_classes]
+    queries = published().queries.get(evidence.setup.dataset, unseen)
+    ids = [names.index(name) for name in queries]
     scores = torch.from_numpy(evidence.model("full").predict(np.array(test.test_unseen_features)))
-    top = top_images(scores, torch.tensor(queries), TOP)
-    rows: list[dict[str, Any]] = [
-        {
-            "query": test.class_names[query],
-            "rank": rank,
-            "image": evidence.image_names[row],
-            "image_class": test.class_names[test.test_unseen_labels[row]],
-            "right": bool(test.test_unseen_labels[row] == query),
-            "cosine": float(scores[row, query]),
-            "test_unseen_row": row,
-        }
-        for query, images in zip(queries, top.tolist(), strict=True)
-        for rank, row in enumerate(images, start=1)
-    ]
-    data = pd.DataFrame(rows)
+    data = pd.DataFrame(
+        [
+            {
+                "query": query,
+                "rank": rank,
+                "image": evidence.image_names[row],
+                "image_class": names[test.test_unseen_labels[row]],
+                "right": names[test.test_unseen_labels[row]] == query,
+                "cosine": float(scores[row, c]),
+                "test_unseen_row": row,
+            }
+            for query, c, images in zip(
+                queries, ids, top_images(scores, torch.tensor(ids), TOP).tolist(), strict=True
+            )
+            for rank, row in enumerate(images, start=1)
+        ]
+    )
     share = float(data["right"].mean())
     right = data.groupby("query", sort=False)["right"].sum()
+    counts = ", ".join(f"{readable(query)} {count}" for query, count in right.items())
     return Findings(
         data=data,
         metrics={"precision_at_5": share},
@@ -63,65 +65,44 @@ def find(evidence: Evidence) -> Findings:
                 AGREES if share == 1 else CONTRADICTS,
             ),
         ),
-        sentences=(
-            f"Right of {TOP}: "
-            + ", ".join(f"{readable(query)} {count}" for query, count in right.items())
-            + ".",
-            "The model is that of the first seed.",
-        ),
+        sentences=(f"Right of {TOP}: {counts}.", "The model is that of the first seed."),
     )
-
-
-def _queries(evidence: Evidence) -> list[int]:
-    names = evidence.test.class_names
-    unseen = [names[c] for c in evidence.test.unseen_classes]
-    asked = published_figures().queries.get(evidence.setup.dataset, unseen)
-    return [names.index(name) for name in asked]
 
 
 def draw(evidence: Evidence, findings: Findings) -> Figure:
     """Draw a row for each query: its images, or their names where there are no image files."""
-    queries = list(dict.fromkeys(findings.data["query"]))
-    height = PICTURE_HEIGHT if _has_pictures(evidence) else NAME_HEIGHT
+    queries = findings.data["query"].unique()
+    has_pictures = evidence.setup.dataset in PIXELS or evidence.image_folder is not None
+    height = 1.45 if has_pictures else 0.75  # inches
     figure, axes = panels(len(queries), TOP, width=1.5, height=height)
     for line, query in zip(axes, queries, strict=True):
         line[0].set_ylabel(readable(query), rotation=0, ha="right", va="center", labelpad=8)
-        for panel, (_, one) in zip(
-            line, findings.data[findings.data["query"] == query].iterrows(), strict=False
-        ):
-            _show(panel, evidence, one)
+        images = findings.data[findings.data["query"] == query].to_dict("records")
+        for panel, image in zip(line, images, strict=False):
+            _show(panel, evidence, image)
         for panel in line:
-            panel.set_xticks([])
-            panel.set_yticks([])
+            panel.set(xticks=[], yticks=[])
     return figure
 
 
-def _show(axes: Axes, evidence: Evidence, one: Any) -> None:
-    picture = _picture(evidence, one)
+def _show(axes: Axes, evidence: Evidence, image: dict[str, Any]) -> None:
+    picture = _picture(evidence, image)
     if picture is None:
-        parts = PureWindowsPath(one["image"]).parts
+        parts = PureWindowsPath(image["image"]).parts
         axes.text(0.5, 0.5, "\n".join(parts[-2:]), ha="center", va="center", fontsize=7)
     else:
         axes.imshow(picture, cmap="gray_r")
-    color = BLUE if one["right"] else RED
+    mark, color = ("✓", BLUE) if image["right"] else ("✗", RED)
     axes.spines[:].set(visible=True, color=color, linewidth=2.2)
-    axes.set_title(
-        f"{'✓' if one['right'] else '✗'} {readable(one['image_class'])}  {one['cosine']:.2f}",
-        fontsize=7,
-        color=color,
-        pad=3,
-    )
+    title = f"{mark} {readable(image['image_class'])}  {image['cosine']:.2f}"
+    axes.set_title(title, fontsize=7, color=color, pad=3)
 
 
-def _has_pictures(evidence: Evidence) -> bool:
-    return evidence.setup.dataset in PIXELS or evidence.image_folder is not None
-
-
-def _picture(evidence: Evidence, one: Any) -> np.ndarray | None:
+def _picture(evidence: Evidence, image: dict[str, Any]) -> np.ndarray | None:
     if shape := PIXELS.get(evidence.setup.dataset):
-        pixels: np.ndarray = evidence.test.test_unseen_features[one["test_unseen_row"]]
+        pixels: np.ndarray = evidence.test.test_unseen_features[image["test_unseen_row"]]
         return np.hstack(list(pixels.reshape(shape)))
     if evidence.image_folder is None:
         return None
-    path = find_image(one["image"], evidence.image_folder)
+    path = find_image(image["image"], evidence.image_folder)
     return None if path is None else np.asarray(imread(path))

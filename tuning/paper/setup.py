@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import argparse
 
 from mianet.config import Hyperparameters
 from mianet.data.datasets import find_dataset
@@ -15,67 +14,75 @@ from tuning.spec.records import RecordedTrial
 from tuning.tracking.recorded_trials import read_trials
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What was asked for.
-
-    Attributes:
-        role: A name of ``CONFIGURATIONS``.
-        tracking_uri: Where the search was recorded.
-        study: Only trials of the studies of this name.
-        epochs: How long to train; None for what the search found.
-        changes: Hyperparameters to set, as strings.
-        seeds: How many.
-    """
-
-    role: str
-    tracking_uri: str
-    study: str | None
-    epochs: int | None
-    changes: Mapping[str, str]
-    seeds: int
-
-
-@dataclass(frozen=True)
-class _Configuration:
-    settings: Hyperparameters
-    epochs: int
-    origin: str
-    source_run_id: str = ""
-
-
-def resolve(wish: Wish, data: SearchData, unseen_classes: int) -> Setup:
+def resolve(
+    options: argparse.Namespace, uri: str, data: SearchData, data_source: str, unseen_classes: int
+) -> Setup:
     """Return what all experiments share.
 
     Args:
-        wish: What the user asked for.
+        options: Those of ``reproduce.py``.
+        uri: Where the search was recorded.
         data: The trainval images.
+        data_source: Where they were read.
         unseen_classes: How many classes have no training images.
 
     Raises:
         InputError: Nothing is recorded that could be selected, or a change is none that can be
             made.
     """
-    found = CONFIGURATIONS[wish.role](wish, data)
-    settings = Hyperparameters.from_mapping({**found.settings.as_dict(), **wish.changes})
+    trial, origin = _recorded(options, uri, data)
+    found, epochs, run_id = paper_hyperparameters(data.name).as_dict(), options.epochs, ""
+    if trial:
+        found, run_id = dict(trial.hyperparameters), trial.run_id
+        epochs = epochs or trial.best_epoch
+        origin += f" (trial {trial.number} of study {trial.study})"
+    changes = dict(options.set)
+    settings = Hyperparameters.from_mapping({**found, **changes})
     completed = {name: v for name, v in FULL.items() if getattr(settings, name) != v}
-    changes = {**wish.changes, **completed}
-    origin = found.origin
-    if changes:
+    if changes := {**changes, **completed}:
         origin += " with " + ", ".join(f"{name}={_short(v)}" for name, v in changes.items())
-    dataset = find_dataset(data.name)
+    dataset, (images, feature_dim) = find_dataset(data.name), data.features.shape
     return Setup(
         dataset=data.name,
         title=f"synthetic {dataset.title}" if dataset.synthetic else dataset.title,
-        class_embedding=data.class_embedding,
         unseen_classes=unseen_classes,
-        role=wish.role,
+        role=options.config,
         origin=origin,
         settings=settings.replace(**completed),
-        epochs=found.epochs,
-        seeds=tuple(range(wish.seeds)),
-        source_run_id=found.source_run_id,
+        epochs=epochs,
+        seeds=tuple(range(options.seeds)),
+        source_run_id=run_id,
+        class_embedding=data.class_embedding,
+        data_digest=data.digest,
+        data_source=data_source,
+        data_shape={"rows": images, "feature_dim": feature_dim},
     )
+
+
+def _recorded(
+    options: argparse.Namespace, uri: str, data: SearchData
+) -> tuple[RecordedTrial | None, str]:
+    """Return the trial whose configuration is used, if a search has to say it, and its origin."""
+    if options.config == "selected":
+        return _selection(options, uri, data).trial, "configuration selected by the search"
+    if options.epochs is not None:
+        return None, "the paper's configuration"
+    why = "no study recorded it"
+    try:
+        trial = _selection(options, uri, data).paper
+    except InputError as error:
+        trial, why = None, str(error)
+    if trial is None:
+        raise InputError(
+            "the paper gives no number of epochs, so its configuration must come with --epochs or "
+            f"from a search, whose first trial it is, but there is none ({why})"
+        )
+    return trial, "the paper's configuration, epochs chosen by validation"
+
+
+def _selection(options: argparse.Namespace, uri: str, data: SearchData) -> Selection:
+    trials = read_trials(uri, data.name, options.study)
+    return select(trials, study=options.study, data_digest=data.digest)
 
 
 def _short(value: object) -> str:
@@ -84,51 +91,3 @@ def _short(value: object) -> str:
         return f"{float(str(value)):.4g}"
     except ValueError:
         return str(value)
-
-
-def _selected(wish: Wish, data: SearchData) -> _Configuration:
-    trial = _selection(wish, data).trial
-    return _recorded(trial, wish, "configuration selected by the search")
-
-
-def _paper(wish: Wish, data: SearchData) -> _Configuration:
-    if wish.epochs is not None:
-        origin = "the paper's configuration"
-        return _Configuration(paper_hyperparameters(data.name), wish.epochs, origin)
-    trial = _recorded_paper(wish, data)
-    return _recorded(trial, wish, "the paper's configuration, epochs chosen by validation")
-
-
-def _recorded_paper(wish: Wish, data: SearchData) -> RecordedTrial:
-    try:
-        trial = _selection(wish, data).paper
-        why = "no study recorded it"
-    except InputError as error:
-        trial, why = None, str(error)
-    if trial is None:
-        raise InputError(
-            "the paper gives no number of epochs, so its configuration must come with --epochs or "
-            f"from a search, whose first trial it is, but there is none ({why})"
-        )
-    return trial
-
-
-def _recorded(trial: RecordedTrial, wish: Wish, what: str) -> _Configuration:
-    return _Configuration(
-        Hyperparameters.from_mapping(trial.hyperparameters),
-        wish.epochs or trial.best_epoch,
-        f"{what} (trial {trial.number} of study {trial.study})",
-        trial.run_id,
-    )
-
-
-def _selection(wish: Wish, data: SearchData) -> Selection:
-    trials: Sequence[RecordedTrial] = read_trials(wish.tracking_uri, data.name, wish.study)
-    return select(trials, study=wish.study, data_digest=data.digest)
-
-
-CONFIGURATIONS: Mapping[str, Callable[[Wish, SearchData], _Configuration]] = {
-    "selected": _selected,
-    "paper": _paper,
-}
-"""Whose configuration: name → how it is found."""

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd  # type: ignore[import-untyped]
 
 from mianet.data.datasets import DATASETS
 from tuning.analysis.comparison import Spread, paired_difference
 from tuning.paper.evidence import FIGURES, Evidence
-from tuning.paper.findings import Claim, Findings
+from tuning.paper.findings import Claim, Findings, Table
 from tuning.paper.published import AVERAGE, Misprint, PublishedRow, published
-from tuning.paper.rendering import Table
 
 OURS = "MIANet, this code"
 UNKNOWN = "–"
 DIFFERS, MISPRINTED = "†", "‡"
-NOT_COMPARABLE = "not comparable"
 
 Column = tuple[str, str]
 """Data set, or ``AVERAGE``, and figure."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a table of the paper shows.
-
-    Attributes:
-        metrics: Measured for each data set: names of ``FIGURES``.
-        caption: What they are.
-    """
+class Layout(NamedTuple):
+    """What a table of the paper shows of each data set: names of ``FIGURES``, and a caption."""
 
     metrics: tuple[str, ...]
     caption: str
@@ -63,30 +54,58 @@ LAYOUTS: Mapping[str, Layout] = {
 
 def find(evidence: Evidence, name: str) -> Findings:
     """Return a table of one data set."""
-    metrics, dataset = LAYOUTS[name].metrics, evidence.setup.dataset
-    spreads = {metric: Spread.of(evidence.values("full", metric).values()) for metric in metrics}
-    ours = _ours(evidence, spreads)
+    layout, setup = LAYOUTS[name], evidence.setup
+    seeds = evidence.per_seed(["full"], layout.metrics)
+    spreads = [Spread.of(seeds[figure].tolist()) for figure in layout.figures]
+    ours = pd.DataFrame(
+        {
+            "method": f"{OURS} ({setup.role})",
+            "dataset": setup.dataset,
+            "figure": layout.figures,
+            "mean": [one.mean for one in spreads],
+            "sd": [one.sd for one in spreads],
+            "seeds": [one.count for one in spreads],
+            "epochs": setup.epochs,
+            "feature_dim": evidence.test.test_unseen_features.shape[1],
+            "published_in": "",
+        }
+    )
+    printed = [
+        (row.method, column, figure, value, row.published_in)
+        for row in published().rows(name, layout.figures)
+        for column in (setup.dataset, AVERAGE)
+        for figure in layout.figures
+        if (value := row.value(column, figure)) is not None
+    ]
+    columns = ["method", "dataset", "figure", "mean", "published_in"]
     return Findings(
-        data=pd.concat([_published(name, dataset), ours], ignore_index=True)[_COLUMNS],
-        more={"seeds": evidence.per_seed(["full"], metrics)},
+        data=pd.concat([pd.DataFrame(printed, columns=columns), ours], ignore_index=True),
+        more={"seeds": seeds},
         table=table_of(name, ours),
         metrics={
-            f"{metric}_{what}": value / 100
-            for metric, one in spreads.items()
-            for what, value in (("mean", one.mean), ("sd", one.sd))
+            f"{metric}_{what}": getattr(one, what) / 100
+            for metric, one in zip(layout.metrics, spreads, strict=True)
+            for what in ("mean", "sd")
         },
         claims=tuple(
-            _claim(evidence, metric, value)
-            for metric in metrics
-            if (value := published().tables[name][-1].value(dataset, FIGURES[metric])) is not None
+            _claim(evidence, seeds.set_index("seed")[figure].to_dict(), figure, value)
+            for figure in layout.figures
+            if (value := published().tables[name][-1].value(setup.dataset, figure))
         ),
         sentences=tuple(evidence.note(["full"])),
     )
 
 
-find_gzsl = partial(find, name="table2")
-find_zsl = partial(find, name="table3")
-find_retrieval = partial(find, name="table4")
+def _claim(evidence: Evidence, seeds: Mapping[int, float], figure: str, value: float) -> Claim:
+    """Compare a figure of all seeds with the paper's own."""
+    setup, difference = evidence.setup, paired_difference(seeds, dict.fromkeys(seeds, value))
+    verdict = {1: "higher", 0: "cannot be told apart", -1: "lower"}[difference.sign]
+    width = evidence.test.test_unseen_features.shape[1]
+    if width != DATASETS[setup.dataset].feature_dim:
+        verdict = "not comparable (other features)"
+    elif setup.class_embedding:
+        verdict = "not comparable (another class embedding)"
+    return Claim(f"{figure} of MIANet is {value:.1f}%", f"{Spread.of(seeds.values())}%", verdict)
 
 
 def table_of(name: str, ours: pd.DataFrame) -> Table:
@@ -105,20 +124,20 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         (one.method, (one.dataset, one.figure)): str(Spread(one.mean, one.sd, 0))
         for one in _with_average(ours, over - {AVERAGE}).itertuples()
     }
-    own = list(dict.fromkeys(ours["method"]))
+    own = ours["method"].unique()
     texts = [(row.method, *(_cell(name, row, column) for column in columns)) for row in rows]
     texts += [(method, *(cells.get((method, c), UNKNOWN) for c in columns)) for method in own]
     return Table(
-        heading=("method", *(f"{_title(dataset)} {figure}" for dataset, figure in columns)),
+        heading=("method", *(_title(*column) for column in columns)),
         rows=tuple(texts),
         caption=layout.caption,
         notes=(
-            *_gaps(texts),
+            *([f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []),
             *_other_features(ours),
             *_marks(name, rows, columns),
             *_sources(name, rows),
         ),
-        ours=frozenset(range(len(rows), len(texts))),
+        ours=len(own),
     )
 
 
@@ -136,53 +155,10 @@ def write_combined(folder: Path) -> list[Path]:
         data = pd.concat([part[part["published_in"].isna()] for part in parts])
         table = table_of(name, data.drop_duplicates(["method", "dataset", "figure"]))
         table.write(folder / name)
-        path = folder / f"{name}.md"
-        path.write_text(f"## {layout.caption}\n\n{table.markdown()}\n", encoding="utf-8")
-        written.append(path)
+        written.append(folder / f"{name}.md")
+        text = f"## {layout.caption}\n\n{table.markdown()}\n"
+        written[-1].write_text(text, encoding="utf-8")
     return written
-
-
-_COLUMNS = [
-    "method",
-    "dataset",
-    "figure",
-    "mean",
-    "sd",
-    "seeds",
-    "epochs",
-    "feature_dim",
-    "published_in",
-]
-
-
-def _published(name: str, dataset: str) -> pd.DataFrame:
-    figures = LAYOUTS[name].figures
-    rows = [
-        (row.method, column, figure, row.value(column, figure), row.published_in)
-        for row in published().rows(name, figures)
-        for column in (dataset, AVERAGE)
-        for figure in figures
-    ]
-    data = pd.DataFrame(rows, columns=["method", "dataset", "figure", "mean", "published_in"])
-    return data.dropna(subset="mean")
-
-
-def _ours(evidence: Evidence, spreads: Mapping[str, Spread]) -> pd.DataFrame:
-    setup = evidence.setup
-    rows = [
-        {
-            "method": f"{OURS} ({setup.role})",
-            "dataset": setup.dataset,
-            "figure": FIGURES[metric],
-            "mean": one.mean,
-            "sd": one.sd,
-            "seeds": one.count,
-            "epochs": setup.epochs,
-            "feature_dim": evidence.test.test_unseen_features.shape[1],
-        }
-        for metric, one in spreads.items()
-    ]
-    return pd.DataFrame(rows).reindex(columns=_COLUMNS)
 
 
 def _with_average(ours: pd.DataFrame, over: Iterable[str]) -> pd.DataFrame:
@@ -197,9 +173,8 @@ def _cell(name: str, row: PublishedRow, column: Column) -> str:
     value = row.value(*column)
     if value is None:
         return UNKNOWN
-    original = published().original(row)
-    differs = original is not None and original.value(*column) not in (None, value)
     misprinted = any(one.figure == column[1] for one in _misprints(name, row, column[:1]))
+    differs = any(_differing(row, [column]))
     return f"{value:.1f}{DIFFERS * differs}{MISPRINTED * misprinted}"
 
 
@@ -209,29 +184,28 @@ def _misprints(name: str, row: PublishedRow, datasets: Collection[str]) -> list[
     return [one for one in found if one.method == row.method]
 
 
-def _gaps(texts: Iterable[tuple[str, ...]]) -> list[str]:
-    return [f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []
+def _differing(row: PublishedRow, columns: Iterable[Column]) -> Iterator[tuple[Column, float, str]]:
+    """Yield where the source that the paper's row was copied from has another figure."""
+    if original := published().original(row):
+        for column in columns:
+            value = original.value(*column)
+            if value is not None and value != row.value(*column):
+                yield column, value, original.published_in
 
 
-def _marks(name: str, rows: Iterable[PublishedRow], columns: Iterable[Column]) -> list[str]:
+def _marks(name: str, rows: Iterable[PublishedRow], columns: Sequence[Column]) -> list[str]:
     """Explain the marks in the shown columns."""
-    columns = list(columns)
     differing: dict[str, list[str]] = {}
     for row in rows:
-        if (original := published().original(row)) is None:
-            continue
-        differing.setdefault(original.published_in, []).extend(
-            f"{row.method} {_title(dataset)} {figure} {value:.1f}"
-            for dataset, figure in columns
-            if (value := original.value(dataset, figure)) not in (None, row.value(dataset, figure))
-        )
+        for (dataset, figure), value, source in _differing(row, columns):
+            text = f"{row.method} {_title(dataset, figure)} {value:.1f}"
+            differing.setdefault(source, []).append(text)
     datasets = {dataset for dataset, _ in columns}
     misprints = [one.text for row in rows for one in _misprints(name, row, datasets)]
     notes = [
         f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
         f"({published().sources[key]})."
         for key, texts in differing.items()
-        if texts
     ]
     return notes + ([f"{MISPRINTED} Misprint. {' '.join(misprints)}"] if misprints else [])
 
@@ -241,19 +215,21 @@ def _sources(name: str, rows: Iterable[PublishedRow]) -> list[str]:
     methods: dict[str, list[str]] = {}
     for row in rows:
         methods.setdefault(row.published_in, []).append(row.method)
-    own, sources = published().tables[name][-1].published_in, published().sources
+    sources = published().sources
+    own = sources[published().tables[name][-1].published_in]
     return [
-        f"Published figures: table {name[-1]} of {sources[own]}.",
+        f"Published figures: table {name[-1]} of {own}.",
         *(
-            f"{', '.join(methods[key])} (not in that table): {sources[key]}."
-            for key in methods
-            if key != own
+            f"{', '.join(of_source)} (not in that table): {sources[key]}."
+            for key, of_source in methods.items()
+            if sources[key] != own
         ),
     ]
 
 
-def _title(dataset: str) -> str:
-    return DATASETS[dataset].title if dataset in DATASETS else dataset
+def _title(dataset: str, figure: str = "") -> str:
+    title = DATASETS[dataset].title if dataset in DATASETS else dataset
+    return f"{title} {figure}".strip()
 
 
 def _other_features(ours: pd.DataFrame) -> list[str]:
@@ -265,22 +241,3 @@ def _other_features(ours: pd.DataFrame) -> list[str]:
         for one in ours.drop_duplicates("dataset").itertuples()
         if one.dataset in DATASETS and one.feature_dim != DATASETS[one.dataset].feature_dim
     ]
-
-
-def _comparable(verdict: str, class_embedding: str, features_fit: bool) -> str:
-    if not features_fit:
-        return f"{NOT_COMPARABLE} (other features)"
-    return f"{NOT_COMPARABLE} (another class embedding)" if class_embedding else verdict
-
-
-def _claim(evidence: Evidence, metric: str, value: float) -> Claim:
-    """Compare a figure with the paper's own."""
-    seeds = {seed: percent / 100 for seed, percent in evidence.values("full", metric).items()}
-    difference = paired_difference(seeds, dict.fromkeys(seeds, value / 100))
-    verdict = {1: "higher", 0: "cannot be told apart", -1: "lower"}[difference.sign]
-    width, spec = evidence.test.test_unseen_features.shape[1], DATASETS[evidence.setup.dataset]
-    return Claim(
-        f"{FIGURES[metric]} of MIANet is {value:.1f}%",
-        f"{Spread.of([100 * seed for seed in seeds.values()])}%",
-        _comparable(verdict, evidence.setup.class_embedding, width == spec.feature_dim),
-    )

@@ -1,0 +1,143 @@
+"""Train, and publish each table and figure as soon as its trainings have ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+
+from mianet.data.search_data import SearchData
+from mianet.data.test_parts import TestParts
+from mianet.errors import DivergedError
+from mianet.measurement import measure
+from mianet.processor import use_threads
+from tuning.compute.cluster import Share
+from tuning.compute.gpu_limit import run_within_share
+from tuning.compute.waiting import result_of
+from tuning.paper.evidence import Evidence, NothingToShowError, Outcome, Training
+from tuning.paper.findings import Experiment, Findings, claims_page, write
+from tuning.paper.recording import PaperRecorder
+
+HEARTBEAT_SECONDS = 60.0
+"""How often a line says that trainings are still under way."""
+
+
+def reproduce(
+    experiments: Sequence[Experiment],
+    evidence: Evidence,
+    data: SearchData,
+    share: Share,
+    folder: Path,
+    recorder: PaperRecorder,
+) -> int:
+    """Run all trainings; write, record and print each experiment as soon as its own have ended.
+
+    Args:
+        experiments: The tables and figures.
+        evidence: What they share; without outcomes.
+        data: All of trainval.
+        share: What each training gets of the connected cluster.
+        folder: The folder to write to.
+        recorder: Records them in MLflow.
+
+    Returns:
+        How many had nothing to show.
+    """
+    waiting, found = list(experiments), {}
+    needed = {one.name: set(evidence.setup.trainings(one.arms)) for one in experiments}
+    trainings = evidence.setup.trainings(arm for one in experiments for arm in one.arms)
+    for training, outcome in _outcomes(trainings, data, evidence.test, share):
+        evidence = replace(evidence, outcomes={**evidence.outcomes, training: outcome})
+        print(f"training {len(evidence.outcomes)}: {_words(outcome)}", flush=True)
+        for one in [one for one in waiting if evidence.outcomes.keys() >= needed[one.name]]:
+            waiting.remove(one)
+            found[one.name] = _publish(one, evidence, folder, recorder)
+    in_order = {one.name: found[one.name] for one in experiments}
+    _write_index({name: one for name, one in in_order.items() if one}, evidence, folder)
+    return list(found.values()).count(None)
+
+
+def _outcomes(
+    trainings: Sequence[Training], data: SearchData, test: TestParts, share: Share
+) -> Iterator[tuple[Training, Outcome]]:
+    """Train all, as many at once as the cluster takes; yield each as it ends.
+
+    They start in the given order. A training whose worker dies is started again, twice at most.
+    """
+    data_ref, test_ref = ray.put(data), ray.put(test)
+    task = ray.remote(run_within_share).options(
+        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
+    )
+    running = {
+        task.remote(share.gpus, _train, data_ref, test_ref, one, share.threads, share.device): one
+        for one in trainings
+    }
+    started = time.monotonic()
+    while running:
+        ended, _ = ray.wait(list(running), timeout=HEARTBEAT_SECONDS)
+        if not ended:
+            minutes = (time.monotonic() - started) / 60
+            print(f"{len(running)} trainings to go after {minutes:.0f} min", flush=True)
+        for reference in ended:
+            yield running.pop(reference), result_of(reference)
+
+
+def _train(
+    data: SearchData, test: TestParts, training: Training, threads: int, device: str
+) -> Outcome:
+    use_threads(threads)
+    try:
+        return measure(
+            data,
+            test,
+            training.settings,
+            epochs=training.epochs,
+            seed=training.seed,
+            device=device,
+            keep_model=training.keep_model,
+            new_classes=training.new_classes,
+        )
+    except DivergedError as error:
+        return error
+
+
+def _words(outcome: Outcome) -> str:
+    if isinstance(outcome, DivergedError):
+        return f"diverged, {outcome}"
+    h, t1 = (100 * outcome.figures[figure] for figure in ("harmonic_mean", "zsl_accuracy"))
+    return f"H {h:.1f}, T1 {t1:.1f}, {outcome.seconds:.0f} s"
+
+
+def _publish(
+    experiment: Experiment, evidence: Evidence, folder: Path, recorder: PaperRecorder
+) -> Findings | None:
+    """Compute, write and record an experiment; return None where it has nothing to show."""
+    try:
+        findings = experiment.find(evidence)
+    except NothingToShowError as error:
+        print(f"{experiment.name}: nothing to show, {error}", file=sys.stderr, flush=True)
+        recorder.failed(experiment, str(error))
+        return None
+    own = folder / experiment.name
+    write(experiment, evidence, findings, own)
+    recorder.found(experiment, findings, own)
+    table = [findings.table.text(), ""] if findings.table else []
+    print("\n".join(["", experiment.title, *table, *findings.text, ""]), flush=True)
+    return findings
+
+
+def _write_index(found: Mapping[str, Findings], evidence: Evidence, folder: Path) -> None:
+    """Write the paper's claims, and one page with everything found in this run."""
+    claims = claims_page(found)
+    (folder / "claims.md").write_text(claims, encoding="utf-8")
+    pages = [
+        (folder / name / f"{name}.md").read_text(encoding="utf-8").replace("](", f"]({name}/")
+        for name in found
+    ]
+    heading = f"# The paper's tables and figures\n\n{evidence.setup.caption}.\n"
+    page = "\n".join([heading, "## The paper's claims\n", claims, *pages])
+    (folder / "README.md").write_text(page, encoding="utf-8")
