@@ -16,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mianet.errors import InputError
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 from tuning.cli.options import count, duration
 from tuning.compute import connection
 from tuning.spec.provenance import PACKAGES, code_digest, package_version
@@ -24,9 +24,10 @@ from tuning.spec.provenance import PACKAGES, code_digest, package_version
 POLL_SECONDS = 1
 
 
+@command
 def main() -> int:
-    """Do what the command line says; return the exit code."""
-    parser = Parser(prog="check.py", description="Check a cluster, on its head.")
+    """Run the command line; exit with its code."""
+    parser = Parser("Check a cluster, on its head.")
     parser.add_argument("--workers", type=count, default=0, help="how many to wait for")
     parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")
     arguments = parser.parse_args()
@@ -76,4 +77,4 @@ def _probe() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

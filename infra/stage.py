@@ -9,7 +9,6 @@ Searching needs this on the node of the driver alone: the others get the search'
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -23,14 +22,15 @@ from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import data_root, is_path
 from mianet.errors import InputError
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 
 SUMS_FILE = "SHA256SUMS"
 
 
+@command
 def main() -> int:
-    """Do what the command line says; return the exit code."""
-    parser = Parser(prog="stage.py", description="Bring data sets to this node.")
+    """Run the command line; exit with its code."""
+    parser = Parser("Bring data sets to this node.")
     parser.add_argument("source", help="s3://, gs:// or a folder that holds APY/res101.mat, …")
     parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, …, or a folder's name")
     parser.add_argument(
@@ -40,7 +40,7 @@ def main() -> int:
         metavar="FILE",
         help="a class embedding of these data sets, as its path in the source: AWA1/words.npy",
     )
-    arguments: argparse.Namespace = parser.parse_args()
+    arguments = parser.parse_args()
     embedding = [fetch_embedding(arguments.source, file) for file in arguments.class_embedding]
     for name in arguments.datasets:
         folder = folder_of(name)
@@ -154,4 +154,4 @@ def _copy(files: fs.FileSystem, remote: str, path: Path, wanted: str | None) -> 
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

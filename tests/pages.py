@@ -178,7 +178,7 @@ def written(uri: str, folder: Path, monkeypatch, *options: str) -> Path:
     arguments = ["--dataset", DATASET, "--tracking-uri", uri, "--output", str(path)]
     arguments += ["--storage", str(folder / "storage"), *options]
     monkeypatch.setattr(sys, "argv", ["study_report.py", *arguments])
-    assert study_report.report() == 0
+    assert study_report.main.__wrapped__() == 0
     return path
 
 

@@ -17,7 +17,6 @@ from tuning.cli.resumption import (
     check_not_started,
     check_unchanged,
     kept_settings,
-    name_left_free,
     new_log,
     nothing_left,
     old_log,
@@ -125,7 +124,7 @@ def test_a_study_that_was_never_begun_cannot_go_on_and_can_begin(tmp_path, left)
 
 def test_a_start_that_fails_leaves_the_name_free(tmp_path):
     fails = pytest.raises(InputError, match="no server")
-    with new_log(tmp_path, "s") as log, fails, name_left_free(log):
+    with fails, new_log(tmp_path, "s") as log:
         log.begin(OPENED)
         mark_cursor(log.folder, log.end)  # MLflow knows that it has ended
         raise InputError("no server")
@@ -134,7 +133,7 @@ def test_a_start_that_fails_leaves_the_name_free(tmp_path):
 
 def test_a_failure_later_keeps_what_happened(tmp_path):
     fails = pytest.raises(KeyboardInterrupt)
-    with new_log(tmp_path, "s") as log, fails, name_left_free(log):
+    with fails, new_log(tmp_path, "s") as log:
         log.begin(OPENED)
         log.append(HAPPENED[0])
         raise KeyboardInterrupt

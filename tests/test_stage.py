@@ -31,7 +31,7 @@ def source(tmp_path, monkeypatch):
 
 def bring(monkeypatch, source, *names):
     monkeypatch.setattr(sys, "argv", ["stage.py", str(source), *names])
-    return stage.main()
+    return stage.main.__wrapped__()
 
 
 def test_a_data_set_is_fetched_once_and_converted(source, monkeypatch, tmp_path, capsys):

@@ -236,7 +236,7 @@ def test_a_hostile_name_stays_in_the_storage(uri, tmp_path, monkeypatch, capsys)
     record_study(uri, trials=1, name="../../outside")
     arguments = ["--dataset", DATASET, "--tracking-uri", uri, "--storage", str(tmp_path / "a")]
     monkeypatch.setattr(sys, "argv", ["study_report.py", *arguments])
-    assert study_report.report() == 0
+    assert study_report.main.__wrapped__() == 0
     assert (tmp_path / "a" / "outside" / "report.html").is_file()
     assert str(tmp_path / "a" / "outside" / "report.html") in capsys.readouterr().out
 

@@ -111,7 +111,9 @@ def test_a_study_may_be_in_a_storage_of_any_name(name, tmp_path, monkeypatch):
     storage = tmp_path / name
     words = shlex.split(resume_command(storage, "s"))
     monkeypatch.setattr(sys, "argv", words[1:])
-    assert parse_search_options("") == {"resume": "s", "storage": storage}
+    options, given = parse_search_options("")
+    assert given == {"resume": "s", "storage": storage}
+    assert options.storage == storage
     assert get_fs_and_path(str(storage))[1] == str(storage)
 
 
@@ -152,7 +154,7 @@ def test_what_a_command_writes_can_be_changed_by_no_stranger(tmp_path, umask, mo
     before = os.umask(umask)
     try:
         with pytest.raises(SystemExit):
-            command_line.run(command)
+            command_line.command(command)()
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
@@ -162,7 +164,7 @@ def test_what_a_terminal_cannot_show_ends_no_command(monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
     with pytest.raises(SystemExit) as ended:
-        command_line.run(lambda: print("ñandú · 3/4", flush=True) or 0)
+        command_line.command(lambda: print("ñandú · 3/4", flush=True) or 0)()
     assert ended.value.code == 0
     assert shown.getvalue() == b"\\xf1and\\xfa \\xb7 3/4\n"
 

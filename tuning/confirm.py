@@ -6,26 +6,19 @@ that have come since. Nothing that has been confirmed on these draws is run agai
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 from tuning.cli.options import (
-    add_common_options,
     add_model_option,
     add_storage_option,
+    add_training_options,
     positive_int,
 )
 from tuning.spec.choices import DEFAULT_FRESH_DRAWS
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(confirm)
-
-
-def confirm() -> int:
-    """Do what the command line says; return the exit code."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code."""
     options = _parser().parse_args()
     # Loads PyTorch, Ray and MLflow, which --help need not wait for.
     from tuning.cli.confirm_study import confirm_study
@@ -33,9 +26,9 @@ def confirm() -> int:
     return confirm_study(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="confirm.py", description=__doc__, allow_abbrev=False)
-    add_common_options(parser)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
+    add_training_options(parser)
     add_model_option(parser)
     add_storage_option(parser)
     parser.add_argument(

@@ -5,22 +5,16 @@ A search or a final training with the same ``--storage`` and store does so, too,
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import NoReturn
 
 from mianet.addresses import without_credentials
-from tuning.cli.command_line import FAILED, Parser, run
+from tuning.cli.command_line import FAILED, Parser, command
 from tuning.cli.options import add_storage_option
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(deliver)
-
-
-def deliver() -> int:
-    """Do what the command line says; return the exit code: 1 where something still waits."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code: 1 where something still waits."""
     options = _parser().parse_args()
     # Loads MLflow, which --help need not wait for.
     from tuning.tracking.backlog import deliver_waiting
@@ -40,8 +34,8 @@ def deliver() -> int:
     return FAILED if any(log.reason for log in logs) else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="deliver.py", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
     add_storage_option(parser)
     parser.add_argument(
         "--tracking-uri",

@@ -6,25 +6,18 @@ Apart from ``reproduce.py`` it is the only command that opens the test parts.
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 from tuning.cli.options import (
-    add_common_options,
     add_model_option,
     add_storage_option,
+    add_training_options,
     positive_int,
 )
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(final)
-
-
-def final() -> int:
-    """Do what the command line says; return the exit code."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code."""
     options = _parser().parse_args()
     # Loads PyTorch, Ray and MLflow, which --help need not wait for.
     from tuning.cli.train_and_test import train_and_test
@@ -32,9 +25,9 @@ def final() -> int:
     return train_and_test(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="final.py", description=__doc__, allow_abbrev=False)
-    add_common_options(parser)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
+    add_training_options(parser)
     add_model_option(parser)
     add_storage_option(parser)
     parser.add_argument("--seeds", type=positive_int, default=5, help="trainings to average over")

@@ -7,10 +7,7 @@ instead of features, those are made first, as they were for the model's data set
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 from tuning.cli.options import (
     absolute_path,
     add_images_options,
@@ -21,13 +18,9 @@ from tuning.cli.options import (
 from tuning.spec.choices import PREDICTION_MODES
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(predict)
-
-
-def predict() -> int:
-    """Do what the command line says; return the exit code."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code."""
     options = _parser().parse_args()
     # Loads PyTorch and MLflow, which --help need not wait for.
     from tuning.cli.classify_file import classify_file
@@ -35,8 +28,8 @@ def predict() -> int:
     return classify_file(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="predict.py", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
     add_images_options(parser)
     parser.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
     parser.add_argument(

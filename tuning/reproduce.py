@@ -6,21 +6,14 @@ opens the test parts, and nothing that it measures may choose a configuration.
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from tuning.cli.command_line import Parser, run
-from tuning.cli.options import absolute_path, add_common_options, assignment, names, positive_int
+from tuning.cli.command_line import Parser, command
+from tuning.cli.options import absolute_path, add_training_options, assignment, names, positive_int
 from tuning.spec.choices import CONFIGURATIONS
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(reproduce)
-
-
-def reproduce() -> int:
-    """Do what the command line says; return the exit code."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code."""
     options = _parser().parse_args()
     # Loads PyTorch, Ray and MLflow, which --help need not wait for.
     from tuning.cli.reproduce_paper import reproduce_paper
@@ -28,9 +21,9 @@ def reproduce() -> int:
     return reproduce_paper(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="reproduce.py", description=__doc__, allow_abbrev=False)
-    add_common_options(parser)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
+    add_training_options(parser)
     parser.add_argument(
         "--only",
         type=names,

@@ -6,20 +6,13 @@ for a study that still runs. The page also becomes an artifact of the study's ru
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from tuning.cli.command_line import Parser, run
+from tuning.cli.command_line import Parser, command
 from tuning.cli.options import absolute_path, add_storage_option, add_study_options
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    run(report)
-
-
-def report() -> int:
-    """Do what the command line says; return the exit code."""
+@command
+def main() -> int:
+    """Run the command line; exit with its code."""
     options = _parser().parse_args()
     # Loads MLflow and SciPy, which --help need not wait for.
     from tuning.cli.write_report import write_report
@@ -27,8 +20,8 @@ def report() -> int:
     return write_report(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="study_report.py", description=__doc__, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
     add_study_options(parser)
     add_storage_option(parser)
     parser.add_argument(

@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import ray
 
@@ -24,11 +23,7 @@ from tuning.tracking.store import URI_VARIABLE
 
 
 def finish(
-    outcome: StudyOutcome,
-    options: argparse.Namespace,
-    study: Study,
-    log: EventLog,
-    uri: str,
+    outcome: StudyOutcome, options: argparse.Namespace, study: Study, log: EventLog, uri: str
 ) -> int:
     """Print how a search ended, and do what follows it; return the exit code.
 
@@ -40,13 +35,16 @@ def finish(
         uri: The tracking store.
     """
     resume = resume_command(options.storage, study.name)
-    _print_outcome(outcome, resume)
+    counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in outcome.counts.items())
+    print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
+    if outcome.out_of_time:
+        print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
     if outcome.interrupted:
+        about = ["--dataset", options.dataset, *_embedding(options), "--model", study.model]
         print(
             f"interrupted; to go on: {resume}\n"
             "to train the best trial so far: "
-            f"python tuning/final.py --dataset {shlex.quote(options.dataset)} "
-            f"{shlex.join([*_embedding(options), '--model', study.model, '--study', study.name])}",
+            f"{shlex.join(['python', 'tuning/final.py', *about, '--study', study.name])}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -66,41 +64,26 @@ def finish(
     except KeyboardInterrupt:
         print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
         return INTERRUPTED
-    _print_end(options, study, uri)
+    dataset = recorded_name(options.dataset, options.data_dir)
+    recorded, page = read_study(uri, dataset, study.name), page_of(options.storage, study.name)
+    print(f"\n{ending(recorded, dataset, page, study.model)}", flush=True)
     if code == 0:
         log.append(Completed())
     return code or report
 
 
-def _print_outcome(outcome: StudyOutcome, resume: str) -> None:
-    counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in outcome.counts.items())
-    print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
-    if outcome.out_of_time:
-        print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
-
-
-def _print_end(options: argparse.Namespace, study: Study, uri: str) -> None:
-    dataset = recorded_name(options.dataset, options.data_dir)
-    recorded = read_study(uri, dataset, study.name)
-    page = page_of(options.storage, study.name)
-    print(f"\n{ending(recorded, dataset, page, study.model)}", flush=True)
-
-
 def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
     """Confirm the best trials, then train the best of them finally."""
-    code, embedding = 0, _embedding(options)
-    shared = {
-        "--model": options.model,
-        "--data-dir": options.data_dir,
-        "--cpus-per-trial": options.cpus_per_trial,
-        "--gpus-per-trial": options.gpus_per_trial,
-    }
+    code, shared = 0, [*_embedding(options), "--model", options.model, "--brief"]
+    for name in ("cpus_per_trial", "gpus_per_trial"):
+        if (value := getattr(options, name)) is not None:
+            shared += [f"--{name.replace('_', '-')}", str(value)]
     if options.fresh_draws:
-        more = {**shared, "--draws": options.fresh_draws}
-        code = _command("tuning.confirm", options, study, uri, more, *embedding, "--brief")
+        draws = ("--draws", str(options.fresh_draws))
+        code = _command("tuning.confirm", options, study, uri, *shared, *draws)
     if code == 0 and not options.no_final:
-        more = {**shared, "--seeds": options.final_seeds}
-        code = _command("tuning.final", options, study, uri, more, *embedding, "--brief")
+        seeds = ("--seeds", str(options.final_seeds))
+        code = _command("tuning.final", options, study, uri, *shared, *seeds)
     return code
 
 
@@ -111,43 +94,21 @@ def _embedding(options: argparse.Namespace) -> list[str]:
 
 def _report(options: argparse.Namespace, study: str, uri: str, *flags: str) -> int:
     """Write the study's page, whatever there is to show."""
-    more = {"--data-dir": options.data_dir}
-    return _command("tuning.study_report", options, study, uri, more, *flags)
+    return _command("tuning.study_report", options, study, uri, *flags)
 
 
-def _command(
-    module: str,
-    options: argparse.Namespace,
-    study: str,
-    uri: str,
-    more: Mapping[str, object],
-    *flags: str,
-) -> int:
+def _command(module: str, options: argparse.Namespace, study: str, uri: str, *more: str) -> int:
     """Run another command on the study, in a process of its own; return its exit code.
 
     The process that searched never opens the test parts: only ``tuning.final`` does. These commands
     read the study back from MLflow, as they would on another day.
-
-    Args:
-        module: The command's module.
-        options: All options of the search.
-        study: Name of the study.
-        uri: The tracking store.
-        more: Further option → value; one with None is left out.
-        flags: Further texts of the command line.
     """
-    values: dict[str, object] = {
-        "--dataset": options.dataset,
-        "--study": study,
-        "--storage": options.storage,
-        **more,
-    }
-    given = [
-        text for name, value in values.items() if value is not None for text in (name, str(value))
-    ]
+    data_dir = ("--data-dir", options.data_dir) if options.data_dir else ()
+    about = ("--dataset", options.dataset, "--study", study, "--storage", options.storage)
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
-        [sys.executable, "-P", "-m", module, *given, *flags],  # -P: nothing of the current folder
+        # -P: nothing of the current folder
+        [sys.executable, "-P", "-m", module, *map(str, (*about, *data_dir)), *more],
         env={**os.environ, "RAY_ADDRESS": address, URI_VARIABLE: uri},
         check=False,
     ).returncode

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from mianet.data.class_vectors import read_classes
 from mianet.errors import InputError, one_line
 from mianet.inference.feature_files import read_features
-from mianet.inference.prediction import Classified, Classifier
+from mianet.inference.prediction import Classifier
 from tuning.cli.prediction_files import FILES_SCHEMA, SCHEMA, check_suffix, open_predictions
 from tuning.cli.tracking_store import tracking_uri
 from tuning.tracking.model_registry import load_classifier
@@ -23,37 +23,34 @@ Chunk = tuple[Float32[np.ndarray, "images features"], Sequence[int] | Sequence[s
 
 
 def classify_file(options: argparse.Namespace) -> int:
-    """Classify images; return the exit code."""
+    """Classify images chunk by chunk; return the exit code."""
     check_suffix(options.output)
     if options.features and options.output.resolve() == options.features.resolve():
         raise InputError(f"predictions must go to another file, but got {options.output} twice")
     added = read_classes(options.add_classes) if options.add_classes else None
-    uri = tracking_uri(options)
-    classifier = load_classifier(options.model, uri)
+    classifier = load_classifier(options.model, tracking_uri(options))
     if added:
         classifier = classifier.add_classes(added.names, added.attributes)
     candidates = classifier.candidates(options.mode, options.top_k)
-    images = _classify_all(classifier, options)
-    print(f"{images:,} images, each among {len(candidates)} classes: {options.output}")
-    return 0
-
-
-def _classify_all(classifier: Classifier, options: argparse.Namespace) -> int:
-    """Classify chunk by chunk; return the number of images."""
+    names, top, images = np.asarray(classifier.class_names), options.top_k, 0
     chunks = _of_images(classifier, options) if options.images else _of_file(classifier, options)
     schema = FILES_SCHEMA if options.images else SCHEMA
-    images = 0
     with open_predictions(options.output, schema) as write:
         for features, called in chunks:
             found = classifier.classify(
-                features,
-                mode=options.mode,
-                top_k=options.top_k,
-                calibration=options.calibration,
+                features, mode=options.mode, top_k=top, calibration=options.calibration
             )
-            write(_rows(found, np.asarray(classifier.class_names), called, schema))
+            columns = (
+                [one for one in called for _ in range(top)],
+                np.tile(np.arange(1, top + 1), len(features)),
+                names[found.classes.ravel()],
+                found.scores.ravel(),
+            )
+            arrays = map(pa.array, columns, schema.types)
+            write(pa.record_batch(list(arrays), schema=schema))
             images += len(features)
-    return images
+    print(f"{images:,} images, each among {len(candidates)} classes: {options.output}")
+    return 0
 
 
 def _of_file(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
@@ -81,19 +78,3 @@ def _of_images(classifier: Classifier, options: argparse.Namespace) -> Iterator[
     yield from whole_batches(photos, tower, options.batch, broken, skip_broken=options.skip_broken)
     if broken:
         print(one_line(f"left out: {left_out(broken)}"), file=sys.stderr)
-
-
-def _rows(
-    found: Classified, names: np.ndarray, called: Sequence[int] | Sequence[str], schema: pa.Schema
-) -> pa.RecordBatch:
-    images, top = found.classes.shape
-    columns = (
-        [one for one in called for _ in range(top)],
-        np.tile(np.arange(1, top + 1), images),
-        names[found.classes.ravel()],
-        found.scores.ravel(),
-    )
-    return pa.record_batch(
-        [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)],
-        schema=schema,
-    )

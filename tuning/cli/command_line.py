@@ -7,11 +7,12 @@ something that the user gave cannot be used, and with 130 when it was interrupte
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from mianet.errors import InputError, one_line
 from tuning.spec.errors import RecordingError
@@ -25,8 +26,8 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, and its version if asked for."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
 
     def error(self, message: str) -> NoReturn:
@@ -34,21 +35,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"error: {one_line(message)} (--help lists the options)\n")
 
 
-def run(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its code; an error that the user can fix gets one line."""
-    os.umask(os.umask(0) | 0o002)  # nobody else may change what is written
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = BAD_INPUT
-    except RecordingError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        code = FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
-    sys.exit(code)
+def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
+    """Make a command of a function: exit with its code; say what the user can fix in one line."""
+
+    @functools.wraps(main)
+    def run() -> NoReturn:
+        os.umask(os.umask(0) | 0o002)  # nobody else may change what is written
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            sys.exit(main())
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(BAD_INPUT)
+        except RecordingError as error:
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
+            sys.exit(FAILED)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+    return run

@@ -15,10 +15,10 @@ from tuning.spec.choices import MIANET, MODEL_NAMES
 
 T = TypeVar("T")
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
+def add_study_options(parser: Options, *, dataset_required: bool = True) -> None:
     """Add the options that name a recorded study: data set, data, tracking store, study."""
     parser.add_argument(
         "--dataset",
@@ -35,7 +35,7 @@ def add_study_options(parser: argparse.ArgumentParser, *, dataset_required: bool
     parser.add_argument("--study", type=study_name, help="name of the study")
 
 
-def add_tracking_option(parser: argparse.ArgumentParser) -> None:
+def add_tracking_option(parser: Options) -> None:
     """Add the tracking store that a command reads from or records to."""
     parser.add_argument(
         "--tracking-uri",
@@ -43,14 +43,14 @@ def add_tracking_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: bool = True) -> None:
+def add_training_options(parser: Options, *, dataset_required: bool = True) -> None:
     """Add the options of commands that train: those of a study, class embedding, resources."""
     add_study_options(parser, dataset_required=dataset_required)
     parser.add_argument(
         "--class-embedding",
-        type=class_embedding,
+        type=lambda text: str(absolute_path(text)),
         action="append",
-        default=parser.argument_default or [],  # argparse appends to a copy
+        default=[],
         metavar="FILE",
         help="vectors that describe the classes instead of the data set's attributes: .csv or "
         ".json with names, .npy, or .mat (:NAME, else att); several are put side by side",
@@ -63,17 +63,17 @@ def add_common_options(parser: argparse.ArgumentParser, *, dataset_required: boo
     )
 
 
-def add_model_option(parser: argparse.ArgumentParser, default: str = MIANET) -> None:
+def add_model_option(parser: Options) -> None:
     """Add the model to search, confirm or train."""
     parser.add_argument(
         "--model",
         choices=MODEL_NAMES,
-        default=default,
-        help=f"MIANet, or a published model to compare it with (default: {MIANET})",
+        default=MIANET,
+        help="MIANet, or a published model to compare it with (default: %(default)s)",
     )
 
 
-def add_storage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_storage_option(parser: Options) -> None:
     """Add the folder that keeps the state of studies."""
     parser.add_argument(
         "--storage",
@@ -106,10 +106,14 @@ def add_images_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _must_be(what: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"must be {what}, but got {text!r}")
+
+
 def positive_int(text: str) -> int:
     """Read a whole number of at least 1."""
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but got {text!r}")
+        raise _must_be("a whole number of at least 1", text)
     return int(text)
 
 
@@ -121,58 +125,59 @@ def count(text: str) -> int:
 def seed(text: str) -> int:
     """Read a seed, 0 to 2³² - 1."""
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {2**32 - 1}, but got {text!r}")
+        raise _must_be(f"from 0 to {2**32 - 1}", text)
     return int(text)
+
+
+def _number(text: str) -> float:
+    """Return a number; NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def gpu_share(text: str) -> float:
     """Read a number of GPUs: a fraction up to 1, or a whole number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not (0 <= value <= 1 or (value.is_integer() and 0 < value <= 1024)):
-        raise argparse.ArgumentTypeError(
-            f"must be a fraction from 0 to 1 or a whole number, but got {text!r}"
-        )
+        raise _must_be("a fraction from 0 to 1 or a whole number", text)
     return value
 
 
 def finite(text: str) -> float:
     """Read a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a finite number, but got {text!r}")
+        raise _must_be("a finite number", text)
     return value
 
 
 def duration(text: str) -> float:
     """Read a time such as ``90``, ``90s``, ``30m`` or ``1.5h``; return seconds."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text.strip().lower())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    seconds = float(match[1]) * unit[match[2]] if match else 0.0
     if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m or 2h, but got {text!r}")
+        raise _must_be("a time such as 90s, 30m or 2h", text)
     return seconds
 
 
 def assignment(text: str) -> tuple[str, str]:
     """Read ``name=value``."""
-    name, separator, value = text.partition("=")
-    if not (name.strip() and separator and value.strip()):
-        raise argparse.ArgumentTypeError(f"must be name=value, but got {text!r}")
-    return name.strip(), value.strip()
+    name, value = (part.strip() for part in text.partition("=")[::2])
+    if not (name and value):
+        raise _must_be("name=value", text)
+    return name, value
 
 
 def value_range(text: str) -> tuple[str, tuple[float, float]]:
     """Read ``name=low:high``."""
     name, value = assignment(text)
     try:
-        low, high = (float(part) for part in value.split(":"))
+        low, high = map(float, value.split(":"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be name=low:high, but got {text!r}") from None
+        raise _must_be("name=low:high", text) from None
     return name, (low, high)
 
 
@@ -199,9 +204,7 @@ def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
 def study_name(text: str) -> str:
     """Read the name of a study, which is also the name of a folder and of a run."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be up to 100 letters, digits, '.', '_' and '-', but got {text!r}"
-        )
+        raise _must_be("up to 100 letters, digits, '.', '_' and '-'", text)
     return text
 
 
@@ -209,19 +212,12 @@ def earlier_study(text: str) -> str:
     """Read ``STUDY`` or ``DATASET/STUDY``."""
     dataset, separator, name = text.rpartition("/")
     if separator and not dataset:
-        raise argparse.ArgumentTypeError(f"must be STUDY or DATASET/STUDY, but got {text!r}")
+        raise _must_be("STUDY or DATASET/STUDY", text)
     return f"{dataset.lower()}{separator}{study_name(name)}"
 
 
 def writable_folder(path: Path, option: str = "--storage") -> Path:
     """Create the folder that an option names if it is missing, and check that it can be written to.
-
-    Args:
-        path: The folder.
-        option: The option, for the error.
-
-    Returns:
-        The folder.
 
     Raises:
         InputError: It cannot be created, or not be written to.
@@ -235,11 +231,6 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
             f"{option} must be a folder that can be written to, but {path} is not ({error}); "
             "give another"
         ) from error
-
-
-def class_embedding(text: str) -> str:
-    """Read the path of a class embedding, maybe with the name of a matrix after a colon."""
-    return str(absolute_path(text))
 
 
 def absolute_path(text: str) -> Path:

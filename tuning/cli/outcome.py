@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from tuning.analysis.comparison import CONFIDENCE, paired_difference
 from tuning.analysis.selection import front_words, select
-from tuning.cli.terminal import COLUMNS
+from tuning.cli.terminal import wrapped
 from tuning.finals.table import table
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
@@ -18,7 +17,6 @@ from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
 FIGURES: Mapping[str, str] = {"zsl_accuracy": "T1", "calibrated_harmonic_mean": "calibrated H"}
 """Test figures that a search is judged by → their symbols."""
 
-_LABEL = 8
 _VERDICTS = {1: "higher", 0: "not told apart", -1: "lower"}
 
 
@@ -31,17 +29,28 @@ def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
         page: Its report.
         model: What was searched; a name of ``MODELS``.
     """
-    chosen = select(study.trials, model=model)
-    tested = study.finals.get("selected")
-    parts = {"found": _found(chosen.trial, study), "against": _against(study.finals)}
-    if chosen.front:
-        parts["front"] = front_words(chosen.front, fresh=chosen.confirmed)
-    registered = champion_of(dataset) if tested and model == MIANET else ""
-    parts |= {"model": registered, "report": str(page), "MLflow": study.links.comparison}
-    if registered:
-        parts["next"] = f"python tuning/predict.py --model {registered} features.npy answers.csv"
-    lines = [_wrapped(label, text) for label, text in parts.items() if text]
-    return "\n".join([*lines, *(["", _table(study)] if tested else [])])
+    chosen, trials = select(study.trials, model=model), {t.run_id: t for t in study.trials}
+    tested = {role: (trials[f.source_run_id], f.figures) for role, f in study.finals.items()}
+    registered = champion_of(dataset) if "selected" in tested and model == MIANET else ""
+    predict = f"python tuning/predict.py --model {registered} features.npy answers.csv"
+    parts = {
+        "found": _found(chosen.trial, study),
+        "against": _against(study.finals),
+        "front": chosen.front and front_words(chosen.front, fresh=chosen.confirmed),
+        "model": registered,
+        "report": str(page),
+        "MLflow": study.links.comparison,
+        "next": registered and predict,
+    }
+    lines = [line for label, text in parts.items() if text for line in _labelled(label, text)]
+    if "selected" in tested:
+        lines += ["", table(tested, seeds=study.finals["selected"].seeds)]
+    return "\n".join(lines)
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    line = f"{label:8}{text}"
+    return wrapped(line, indent=8) if " " in text else [line]  # not an address or a path
 
 
 def _found(trial: RecordedTrial, study: RecordedStudy) -> str:
@@ -56,25 +65,14 @@ def _against(finals: Mapping[str, FinalTraining]) -> str:
     if "paper" not in finals:
         return "the paper's configuration: it is the selected one, or was not tried"
     selected, paper = finals["selected"].per_seed, finals["paper"].per_seed
-    said, seeds = [], 0
-    for figure, symbol in FIGURES.items():
-        if not selected[figure].keys() & paper[figure].keys():
-            return "the paper's configuration: no seed of both ended well"
-        difference = paired_difference(selected[figure], paper[figure])
-        seeds = difference.draws
-        said.append(f"{symbol} {difference.in_points} points, {_VERDICTS[difference.sign]}")
+    if not all(selected[figure].keys() & paper[figure].keys() for figure in FIGURES):
+        return "the paper's configuration: no seed of both ended well"
+    differences = {s: paired_difference(selected[f], paper[f]) for f, s in FIGURES.items()}
+    said = [f"{s} {one.in_points} points, {_VERDICTS[one.sign]}" for s, one in differences.items()]
     return (
         f"the paper's configuration, on test images: {'; '.join(said)} "
-        f"({CONFIDENCE:.0%} intervals, {seeds} seeds)"
+        f"({CONFIDENCE:.0%} intervals, {differences['calibrated H'].draws} seeds)"
     )
-
-
-def _table(study: RecordedStudy) -> str:
-    trials = {trial.run_id: trial for trial in study.trials}
-    tested = {
-        role: (trials[final.source_run_id], final.figures) for role, final in study.finals.items()
-    }
-    return table(tested, seeds=study.finals["selected"].seeds)
 
 
 def _short(value: str) -> str:
@@ -82,15 +80,3 @@ def _short(value: str) -> str:
         return f"{float(value):.4g}"
     except ValueError:
         return value
-
-
-def _wrapped(label: str, text: str) -> str:
-    if " " not in text:  # an address or a path
-        return f"{label:{_LABEL}}{text}"
-    return textwrap.fill(
-        f"{label:{_LABEL}}{text}",
-        COLUMNS,
-        subsequent_indent=" " * _LABEL,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,28 +22,38 @@ SCHEMA = pa.schema(
 FILES_SCHEMA = SCHEMA.set(0, pa.field("image", pa.string()))
 """The same where images are files: the image is its path."""
 
-Write = Callable[[pa.RecordBatch], None]
-Writer = Callable[[BinaryIO, pa.Schema], contextlib.AbstractContextManager[Write]]
+
+class _JSONLinesWriter(contextlib.nullcontext):  # type: ignore[type-arg]
+    """Writes as pyarrow's writers of the other kinds do."""
+
+    def __init__(self, file: BinaryIO, _: pa.Schema) -> None:
+        super().__init__(self)
+        self._file = file
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        for row in batch.to_pylist():
+            self._file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+
+
+_WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pq.ParquetWriter, ".jsonl": _JSONLinesWriter}
 
 
 @contextlib.contextmanager
-def open_predictions(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[Write]:
+def open_predictions(
+    path: Path, schema: pa.Schema = SCHEMA
+) -> Iterator[Callable[[pa.RecordBatch], None]]:
     """Yield a function that appends a batch to the file.
 
     The file is put in place when the block ends; if anything fails, an existing file is kept.
 
-    Args:
-        path: The file.
-        schema: What its rows are: ``SCHEMA`` or ``FILES_SCHEMA``.
-
     Raises:
-        InputError: The suffix is unknown, or the file cannot be written.
+        InputError: The file cannot be written.
     """
-    writer = _writer(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    writer = _WRITERS[path.suffix.lower()]
     try:
-        with temporary.open("wb") as file, writer(file, schema) as write:
-            yield write
+        with temporary.open("wb") as file, writer(file, schema) as writing:
+            yield writing.write_batch
         temporary.replace(path)
     except OSError as error:
         raise InputError(
@@ -59,35 +69,5 @@ def check_suffix(path: Path) -> None:
     Raises:
         InputError: It is unknown.
     """
-    _writer(path)
-
-
-@contextlib.contextmanager
-def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
-    with pa.csv.CSVWriter(file, schema) as writer:
-        yield writer.write_batch
-
-
-@contextlib.contextmanager
-def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
-    with pq.ParquetWriter(file, schema) as writer:
-        yield writer.write_batch
-
-
-@contextlib.contextmanager
-def _json_lines(file: BinaryIO, _: pa.Schema) -> Iterator[Write]:
-    def write(batch: pa.RecordBatch) -> None:
-        lines = (json.dumps(row, ensure_ascii=False) for row in batch.to_pylist())
-        file.writelines(f"{line}\n".encode() for line in lines)
-
-    yield write
-
-
-def _writer(path: Path) -> Writer:
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
+    if path.suffix.lower() not in _WRITERS:
         raise InputError(f"predictions must go to {', '.join(_WRITERS)}, but got {path}")
-    return writer
-
-
-_WRITERS: Mapping[str, Writer] = {".csv": _csv, ".parquet": _parquet, ".jsonl": _json_lines}

@@ -20,21 +20,12 @@ from tuning.events.event import Opened
 from tuning.events.log import LOG_FILE, EventLog, hold, waiting_in
 from tuning.spec.provenance import code_digest
 
-DEFAULT_STORAGE = Path("ray_results")
-"""The folder that studies are kept in, of the current one."""
-
-_SHOWN = 12
-"""Digits of a digest that a message shows."""
-
 
 def resume_command(storage: Path, study: str) -> str:
     """Return the command line that goes on with a study."""
-    command = f"python tuning/search.py --resume {study}"
-    return (
-        command
-        if storage == DEFAULT_STORAGE.absolute()
-        else f"{command} --storage {shlex.quote(str(storage))}"
-    )
+    command = ["python", "tuning/search.py", "--resume", study]
+    is_default = storage == Path("ray_results").absolute()
+    return shlex.join(command if is_default else [*command, "--storage", str(storage)])
 
 
 def check_not_started(storage: Path, study: str) -> None:
@@ -50,7 +41,7 @@ def check_not_started(storage: Path, study: str) -> None:
 
 @contextmanager
 def new_log(storage: Path, study: str) -> Iterator[EventLog]:
-    """Hold the log of a study that begins.
+    """Hold the log of a study that begins; delete it if an error ends that before its first trial.
 
     Raises:
         InputError: It was begun before, or another process has just begun it.
@@ -61,7 +52,12 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
                 f"the study {study} was started before; to go on with it: "
                 f"{resume_command(storage, study)} (or give another --study)"
             )
-        yield log
+        try:
+            yield log
+        except BaseException:
+            if not log.found and not log.state.trials and not waiting_in(log.folder):
+                log.discard()
+            raise
 
 
 @contextmanager
@@ -83,33 +79,23 @@ def old_log(storage: Path, study: str) -> Iterator[EventLog]:
         yield log
 
 
-@contextmanager
-def name_left_free(log: EventLog) -> Iterator[None]:
-    """Delete the log of a new study that ends with an error before its first trial."""
-    try:
-        yield
-    except BaseException:
-        if not log.found and not log.state.trials and not waiting_in(log.folder):
-            log.discard()
-        raise
-
-
 def kept_settings(
-    arguments: argparse.Namespace, study: Study, data: SearchData, uri: str
+    options: argparse.Namespace, study: Study, data: SearchData, uri: str
 ) -> dict[str, Any]:
     """Return what a later process needs to go on: the options, and what must not change.
 
     A tracking store's address is kept without the password in it.
     """
-    options = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(arguments).items()
-        if name not in ("storage", "resume")
+    kept = {
+        **vars(options),
+        "data_dir": options.data_dir and str(options.data_dir),
+        "study": study.name,
+        "warm_points": [dataclasses.asdict(point) for point in study.warm],
+        "tracking_uri": without_credentials(uri),
     }
-    options["study"] = study.name
-    options["warm_points"] = [dataclasses.asdict(point) for point in study.warm]
-    options["tracking_uri"] = without_credentials(uri)
-    return {"options": options, "data_digest": data.digest, "code_digest": code_digest()}
+    of_this_process = ("storage", "resume")
+    kept = {name: value for name, value in kept.items() if name not in of_this_process}
+    return {"options": kept, "data_digest": data.digest, "code_digest": code_digest()}
 
 
 def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
@@ -118,23 +104,22 @@ def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argpar
     Raises:
         InputError: Fewer trials are asked for than were begun.
     """
-    options = dict(_settings(log)["options"])
-    options["data_dir"] = Path(options["data_dir"]) if options["data_dir"] else None
+    options = _opened(log).settings["options"]
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
     if anew.get("trials", options["trials"]) < options["trials"]:
         raise InputError(
             f"--trials must be at least what the study was started with, {options['trials']}, "
             f"but got {anew['trials']}"
         )
-    return argparse.Namespace(**{**options, **anew, "storage": storage, "resume": options["study"]})
+    paths = {"data_dir": options["data_dir"] and Path(options["data_dir"]), "storage": storage}
+    return argparse.Namespace(**{**options, "resume": options["study"], **paths, **anew})
 
 
-def nothing_left(log: EventLog, arguments: argparse.Namespace) -> bool:
+def nothing_left(log: EventLog, options: argparse.Namespace) -> bool:
     """Tell whether a study is complete and no more of it is asked for."""
-    options = _settings(log)["options"]
-    budget = ("trials", "time_budget")
+    before = _opened(log).settings["options"]
     return log.state.is_complete and all(
-        getattr(arguments, name) == options[name] for name in budget
+        getattr(options, name) == before[name] for name in ("trials", "time_budget")
     )
 
 
@@ -151,14 +136,15 @@ def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
     Raises:
         InputError: The data are others, or the space is.
     """
-    started = _opened(log).settings
-    if started["data_digest"] != data.digest:
+    opened, code = _opened(log), code_digest()
+    digest = opened.settings["data_digest"]
+    if digest != data.digest:
         raise InputError(
-            f"a study must go on with the data it was started with "
-            f"({started['data_digest'][:_SHOWN]}…), but {data.name} is now {data.digest[:_SHOWN]}…"
-            "; give the --data-dir of then, or start another study"
+            f"a study must go on with the data it was started with ({digest[:12]}…), but "
+            f"{data.name} is now {data.digest[:12]}…; give the --data-dir of then, or start "
+            "another study"
         )
-    before, space = _opened(log).description.space, study.space
+    before, space = opened.description.space, study.space
     changed = [n for n in {**before, **space} if before.get(n) != space.get(n)]
     if changed:
         raise InputError(
@@ -166,21 +152,17 @@ def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
             f"another one for {', '.join(changed)}; go back to the code of then, or start another "
             "study with --warm-start"
         )
-    if started["code_digest"] != code_digest():
+    if opened.settings["code_digest"] != code:
         print(
-            f"warning: the code has changed since the study was searched last "
-            f"({started['code_digest']}, now {code_digest()}); trials that ended keep their "
+            "warning: the code has changed since the study was searched last "
+            f"({opened.settings['code_digest']}, now {code}); trials that ended keep their "
             "results, the others go on with the new code",
             file=sys.stderr,
         )
 
 
-def _settings(log: EventLog) -> Mapping[str, Any]:
-    """Return what the study was last searched with."""
-    return _opened(log).settings
-
-
 def _opened(log: EventLog) -> Opened:
+    """Return how the study was last searched."""
     if not isinstance(log.state.opening, Opened):
         raise InputError(
             f"--resume must name a study, but {log.folder} is none; give the folder's name of one"

@@ -1,17 +1,18 @@
-"""The options of a search, their defaults, and which of them a resumed study can change."""
+"""The options of a search, and which of them a resumed study can change."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final
 
 from mianet.config import VARIANTS
 from tuning.cli.command_line import Parser
 from tuning.cli.options import (
-    add_common_options,
+    Options,
     add_model_option,
     add_storage_option,
+    add_training_options,
     assignment,
     count,
     duration,
@@ -22,93 +23,49 @@ from tuning.cli.options import (
     study_name,
     value_range,
 )
-from tuning.spec.choices import DEFAULT_FRESH_DRAWS, MIANET, SAMPLER_NAMES, SCHEDULER_NAMES
+from tuning.spec.choices import DEFAULT_FRESH_DRAWS, SAMPLER_NAMES, SCHEDULER_NAMES
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "dataset": None,
-    "model": MIANET,
-    "data_dir": None,
-    "class_embedding": (),
-    "tracking_uri": None,
-    "study": None,
-    "resume": None,
-    "trials": 50,
-    "max_epochs": 50,
-    "patience": 5,
-    "executions": 5,
-    "time_budget": None,
-    "objective": DEFAULT_OBJECTIVE,
-    "sampler": "qmc",
-    "scheduler": "asha",
-    "seed": 0,
-    "workers": None,
-    "cpus_per_trial": None,
-    "gpus_per_trial": None,
-    "warm_start": (),
-    "warm_points": (),
-    "search": None,
-    "range": (),
-    "variant": "full",
-    "set": (),
-    "fresh_draws": DEFAULT_FRESH_DRAWS,
-    "no_final": False,
-    "final_seeds": 5,
+RESUMABLE: Final = {
+    *("trials", "time_budget", "workers", "cpus_per_trial", "gpus_per_trial", "data_dir"),
+    *("class_embedding", "tracking_uri", "fresh_draws", "no_final", "final_seeds"),
 }
-"""Option → its value unless the command line, or the study that is resumed, gives another."""
-
-RESUMABLE: Final = frozenset(
-    {
-        "trials",
-        "time_budget",
-        "workers",
-        "cpus_per_trial",
-        "gpus_per_trial",
-        "data_dir",
-        "class_embedding",
-        "tracking_uri",
-        "fresh_draws",
-        "no_final",
-        "final_seeds",
-    }
-)
 """Options that can change when a study is resumed: no trial's curve depends on them."""
 
 
-def parse_search_options(description: str | None) -> dict[str, Any]:
-    """Return option → value as the command line gives them, without defaults.
+def parse_search_options(description: str | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Return all options of the command line, and name → value of those that were given.
 
     Args:
         description: What ``--help`` says of the command.
     """
     parser = _parser(description)
-    given = vars(parser.parse_args())
-    if "resume" in given:
-        refused = set(given) - RESUMABLE - {"resume", "storage"}
-        if refused:
-            parser.error(
-                "--resume keeps the settings that the study was started with, but got "
-                f"{_as_options(refused)}; only {_as_options(RESUMABLE)} can be changed"
-            )
-    elif "dataset" not in given:
-        parser.error("the following arguments are required: --dataset")
-    return given
+    options = parser.parse_args()
+    unset = argparse.Namespace(**dict.fromkeys(vars(options)))  # a name that is set has no default
+    given = {
+        n: value
+        for n, value in vars(parser.parse_args(namespace=unset)).items()
+        if value is not None
+    }
+    if not options.resume:
+        if options.dataset is None:
+            parser.error("the following arguments are required: --dataset")
+    elif refused := given.keys() - RESUMABLE - {"resume", "storage"}:
+        parser.error(
+            "--resume keeps the settings that the study was started with, but got "
+            f"{_as_options(refused)}; only {_as_options(RESUMABLE)} can be changed"
+        )
+    return options, given
 
 
 def _as_options(names: Collection[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
 
 
-def _parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser without defaults: it yields only the options that were given."""
-    parser = Parser(
-        prog="search.py",
-        description=description,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    add_common_options(parser, dataset_required=False)
-    add_model_option(parser, default=argparse.SUPPRESS)
+def _parser(description: str | None) -> Parser:
+    parser = Parser(description)
+    add_training_options(parser, dataset_required=False)
+    add_model_option(parser)
     parser.add_argument(
         "--resume", type=study_name, metavar="STUDY", help="go on with a study as it was started"
     )
@@ -116,63 +73,40 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     _add_method(parser.add_argument_group("how to search"))
     _add_space(parser.add_argument_group("what to search"))
     after = parser.add_argument_group("afterwards")
-    after.add_argument(
-        "--fresh-draws",
-        type=count,
-        help=f"draws that the best trials are confirmed on; 0 for none {_default('fresh_draws')}",
-    )
+    fresh = "draws that the best trials are confirmed on; 0 for none"
+    _add(after, "--fresh-draws", DEFAULT_FRESH_DRAWS, fresh, type=count)
     after.add_argument("--no-final", action="store_true", help="leave out the final training")
-    after.add_argument(
-        "--final-seeds",
-        type=positive_int,
-        help=f"trainings of each final configuration {_default('final_seeds')}",
-    )
+    seeds = "trainings of each final configuration"
+    _add(after, "--final-seeds", 5, seeds, type=positive_int)
     add_storage_option(after)
     return parser
 
 
-def _add_budget(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--trials", type=positive_int, help=f"configurations to try {_default('trials')}"
-    )
-    group.add_argument(
-        "--max-epochs",
-        type=positive_int,
-        help=f"most epochs of a trial {_default('max_epochs')}",
-    )
-    group.add_argument(
-        "--patience",
-        type=positive_int,
-        help=f"epochs without a new best after which a trial ends {_default('patience')}",
-    )
-    group.add_argument(
-        "--executions",
-        type=positive_int,
-        help=f"draws that a configuration is averaged over {_default('executions')}",
-    )
+def _add(group: Options, name: str, default: object, words: str, **settings: Any) -> None:
+    """Add an option whose help ends with its default."""
+    group.add_argument(name, default=default, help=f"{words} (default: %(default)s)", **settings)
+
+
+def _add_budget(group: Options) -> None:
+    for name, default, words in (
+        ("--trials", 50, "configurations to try"),
+        ("--max-epochs", 50, "most epochs of a trial"),
+        ("--patience", 5, "epochs without a new best after which a trial ends"),
+        ("--executions", 5, "draws that a configuration is averaged over"),
+    ):
+        _add(group, name, default, words, type=positive_int)
     group.add_argument("--time-budget", type=duration, help="most wall time, as 90s, 30m or 2h")
 
 
-def _add_method(group: argparse._ArgumentGroup) -> None:
+def _add_method(group: Options) -> None:
     objectives = "; ".join(f"{name}: {one.summary}" for name, one in OBJECTIVES.items())
-    group.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        help=f"what to maximise: {objectives} {_default('objective')}",
-    )
-    group.add_argument(
-        "--sampler",
-        choices=SAMPLER_NAMES,
-        help=f"what proposes configurations {_default('sampler')}",
-    )
-    group.add_argument(
-        "--scheduler",
-        choices=SCHEDULER_NAMES,
-        help=f"what stops hopeless trials early {_default('scheduler')}",
-    )
-    group.add_argument(
-        "--seed", type=seed, help=f"seed of draws, trainings and sampler {_default('seed')}"
-    )
+    for name, default, words, choices in (
+        ("--objective", DEFAULT_OBJECTIVE, f"what to maximise: {objectives}", OBJECTIVES),
+        ("--sampler", "qmc", "what proposes configurations", SAMPLER_NAMES),
+        ("--scheduler", "asha", "what stops hopeless trials early", SCHEDULER_NAMES),
+    ):
+        _add(group, name, default, words, choices=choices)
+    _add(group, "--seed", 0, "seed of draws, trainings and sampler", type=seed)
     group.add_argument(
         "--workers", type=positive_int, help="trials at once (default: what the cluster allows)"
     )
@@ -180,13 +114,14 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--warm-start",
         type=earlier_study,
         nargs="+",
+        default=[],
         metavar="STUDY",
         help="try the best configurations of earlier studies first, also of another data set's, "
         "as DATASET/STUDY where the name alone is ambiguous",
     )
 
 
-def _add_space(group: argparse._ArgumentGroup) -> None:
+def _add_space(group: Options) -> None:
     group.add_argument(
         "--search",
         type=names,
@@ -197,22 +132,16 @@ def _add_space(group: argparse._ArgumentGroup) -> None:
         "--range",
         type=value_range,
         action="append",
+        default=[],
         metavar="NAME=LOW:HIGH",
         help="bounds of a searched hyperparameter",
     )
-    group.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        help=f"variant of the paper's ablations {_default('variant')}",
-    )
+    _add(group, "--variant", "full", "variant of the paper's ablations", choices=VARIANTS)
     group.add_argument(
         "--set",
         type=assignment,
         action="append",
+        default=[],
         metavar="NAME=VALUE",
         help="value of a hyperparameter that is not searched",
     )
-
-
-def _default(option: str) -> str:
-    return f"(default: {DEFAULTS[option]})"

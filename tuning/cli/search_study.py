@@ -18,23 +18,21 @@ import ray
 
 from mianet.config import VARIANTS
 from mianet.data.search_data import SearchData, load_search_data
-from mianet.data.sources import is_path, open_source
+from mianet.data.sources import Source, is_path, open_source
 from tuning.cli.options import once, writable_folder
 from tuning.cli.resumption import (
     as_started,
     check_not_started,
     check_unchanged,
     kept_settings,
-    name_left_free,
     new_log,
     nothing_left,
     old_log,
     resume_command,
 )
-from tuning.cli.search_options import DEFAULTS
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster, connection
+from tuning.compute import cluster
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts
 from tuning.engine.execution_table import ExecutionTable
@@ -61,88 +59,67 @@ from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
 from tuning.tracking.recording import Recording
 from tuning.tracking.store import open_store
-from tuning.tracking.views import Links
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is to be searched.
+class _Search:
+    """A search that is ready to run.
 
     Attributes:
-        options: All options of the search.
+        options: All options of it.
         study: What is searched, and how.
         data: What it is searched on.
-        data_source: Where the data are from.
+        kept: The same in the cluster's object store.
+        source: Where the data are from.
         uri: The tracking store.
+        where: The cluster in words.
+        share: How trials share it.
     """
 
     options: argparse.Namespace
     study: Study
     data: SearchData
-    data_source: str
+    kept: ray.ObjectRef
+    source: Source
     uri: str
-
-    @property
-    def storage(self) -> Path:
-        storage: Path = self.options.storage
-        return storage
-
-
-@dataclass(frozen=True)
-class _Cluster:
-    """Where a search runs.
-
-    Attributes:
-        where: The cluster in words.
-        data: The study's data in the cluster's object store.
-        share: How trials share the cluster.
-    """
-
     where: str
-    data: ray.ObjectRef
     share: cluster.Share
 
 
-def search_study(given: Mapping[str, Any]) -> int:
+def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     """Search a study, or go on with one; return the exit code.
 
     Args:
-        given: Option → value, of the options that were given.
+        options: All options.
+        given: Name → value of those that the command line has.
 
     Raises:
         InputError: An option cannot be used.
     """
     with ExitStack() as stack:
-        options = argparse.Namespace(**{**DEFAULTS, **given})
         log = None
         if options.resume:
             log = stack.enter_context(old_log(options.storage, options.resume))
             options = as_started(log, options.storage, given)
+        elif options.study:
+            check_not_started(options.storage, options.study)
         study = _study(options)
         if log and nothing_left(log, options):
             print(f"study {study.name} is complete; nothing is left to do", flush=True)
             return 0
-        plan = _plan(options, study, log)
-        with ThreadPoolExecutor(1) as aside:
-            # A new database is made while Ray starts; a cluster that is named may still refuse.
-            tables = aside.submit(open_store, plan.uri) if connection.starts_here() else None
-            connected, plan = _connect(plan)
-            if tables:
-                tables.result()
+        search = _prepared(options, study, log)
         if not log:
-            check_new_study(plan.uri, plan.data.name, plan.study.name)
-            writable_folder(plan.storage)
-            log = stack.enter_context(new_log(plan.storage, plan.study.name))
-        outcome = _run(plan, connected, log)
+            check_new_study(search.uri, search.data.name, study.name)
+            writable_folder(options.storage)
+            log = stack.enter_context(new_log(options.storage, study.name))
+        outcome = _run(search, log)
         # Loads what tables and reports need, which the first trial need not wait for.
         from tuning.cli.after_search import finish
 
-        return finish(outcome, plan.options, plan.study, log, plan.uri)
+        return finish(outcome, options, study, log, search.uri)
 
 
 def _study(options: argparse.Namespace) -> Study:
-    if not options.resume and options.study:
-        check_not_started(options.storage, options.study)
     model = MODELS[options.model]
     return Study(
         name=options.study or _new_name(options.dataset),
@@ -163,7 +140,7 @@ def _study(options: argparse.Namespace) -> Study:
         scheduler=options.scheduler,
         time_budget=options.time_budget,
         objective=options.objective,
-        warm=tuple(WarmPoint(**point) for point in options.warm_points),
+        warm=tuple(WarmPoint(**point) for point in vars(options).get("warm_points", ())),
     )
 
 
@@ -174,8 +151,8 @@ def _new_name(dataset: str) -> str:
     return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def _plan(options: argparse.Namespace, study: Study, log: EventLog | None) -> _Plan:
-    """Load and check the data; add the configurations of earlier studies to a new study."""
+def _prepared(options: argparse.Namespace, study: Study, log: EventLog | None) -> _Search:
+    """Load and check the data, connect to Ray, put the data there, and share it among trials."""
     source = open_source(options.dataset, options.data_dir)
     data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
     check_data(data, study.model)
@@ -192,8 +169,22 @@ def _plan(options: argparse.Namespace, study: Study, log: EventLog | None) -> _P
     elif options.warm_start:
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
-    options = argparse.Namespace(**{**vars(options), "dataset": source.address})
-    return _Plan(options, study, data, source.origin, uri)
+    options.dataset = source.address  # the same for whoever goes on from another folder
+    with ThreadPoolExecutor(1) as aside:
+        # A new database is made while Ray starts; a cluster that is named may still refuse.
+        tables = aside.submit(open_store, uri) if cluster.starts_here() else None
+        where = cluster.connect(preloaded=objective.__module__)
+        kept, data = cluster.keep_once(data)
+        share = cluster.share_resources(
+            study.trials,
+            workers=options.workers,
+            cpus_per_trial=options.cpus_per_trial,
+            gpus_per_trial=options.gpus_per_trial,
+            need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
+        )
+        if tables:
+            tables.result()
+    return _Search(options, study, data, kept, source, uri, where, share)
 
 
 def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> Study:
@@ -210,50 +201,46 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
     return dataclasses.replace(study, warm=tuple(points))
 
 
-def _connect(plan: _Plan) -> tuple[_Cluster, _Plan]:
-    """Connect to Ray, put the data there, and share the cluster among trials."""
-    study, options = plan.study, plan.options
-    where = connection.connect(preloaded=objective.__module__)
-    kept, data = cluster.keep_once(plan.data)
-    share = cluster.share_resources(
-        study.trials,
-        workers=options.workers,
-        cpus_per_trial=options.cpus_per_trial,
-        gpus_per_trial=options.gpus_per_trial,
-        need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
-    )
-    return _Cluster(where, kept, share), dataclasses.replace(plan, data=data)
-
-
-def _run(plan: _Plan, connected: _Cluster, log: EventLog) -> StudyOutcome:
+def _run(search: _Search, log: EventLog) -> StudyOutcome:
     """Run the trials, and record them."""
-    study, uri, share = plan.study, plan.uri, connected.share
-    deliver_waiting_for(plan.storage, uri)
-    description = describe_study(study, plan.data, plan.data_source, share, connected.where)
-    with (
-        interrupts.watching(resume_command(plan.storage, study.name)) as interrupt,
-        name_left_free(log),
-    ):
+    study, options, data, uri = search.study, search.options, search.data, search.uri
+    deliver_waiting_for(options.storage, uri)
+    description = describe_study(study, data, search.source.origin, search.share, search.where)
+    with interrupts.watching(resume_command(options.storage, study.name)) as interrupt:
         recording = Recording.of_study(
             uri,
             log,
             description,
-            settings=kept_settings(plan.options, study, plan.data, uri),
-            hyperparameters=base_settings(study, plan.data.name).as_dict(),
-            device=share.device,
+            settings=kept_settings(options, study, data, uri),
+            hyperparameters=base_settings(study, data.name).as_dict(),
+            device=search.share.device,
         )
         optuna_file = OptunaProjection(
             log, patience=study.patience, run_id=recording.run_id, run_of=recording.run_of
         )
         with Projector(log, optuna_file), recording:
-            print(*wrapped(_first_words(study, description, connected)), sep="\n", flush=True)
-            print(*_where(recording.links), sep="\n", flush=True)
+            _print_start(search, description, recording)
             with StatusLine() as line:
                 outcome = run_study(
-                    study, plan.data.name, connected.data, share, log, interrupt, line
+                    study, data.name, search.kept, search.share, log, interrupt, line
                 )
     _record_executions(log, recording, uri)
     return outcome
+
+
+def _print_start(search: _Search, description: StudyDescription, recording: Recording) -> None:
+    """Print what is searched and where, and how to look at it in MLflow."""
+    study, links = search.study, recording.links
+    words = (
+        f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
+        f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
+        f"executions on {description.dataset_title}; the highest {study.goal.symbol} by "
+        f"{study.sampler} and {study.scheduler}; {search.share.workers} at once on "
+        f"{search.where}, {search.share.each}"
+    )
+    look = f"to look at it, start: {links.command}\nthen open:"
+    print(*wrapped(words), sep="\n")
+    print(look if links.command else "to look at it, open:", links.trials, sep="\n", flush=True)
 
 
 def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
@@ -264,19 +251,3 @@ def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         executions.write(Path(folder))
         record_files(uri, recording.run_id, Path(folder))
-
-
-def _where(links: Links) -> list[str]:
-    """Return the lines that say how to look at a study in MLflow."""
-    served = [f"to look at it, start: {links.command}", "then open:"]
-    return [*(served if links.command else ["to look at it, open:"]), links.trials]
-
-
-def _first_words(study: Study, description: StudyDescription, connected: _Cluster) -> str:
-    return (
-        f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
-        f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
-        f"executions on {description.dataset_title}; the highest {study.goal.symbol} by "
-        f"{study.sampler} and {study.scheduler}; {connected.share.workers} at once on "
-        f"{connected.where}, {connected.share.each}"
-    )

@@ -16,15 +16,15 @@ HEARTBEAT_SECONDS = 10.0
 COLUMNS = 100
 """Lines of ours are no longer, except for addresses and paths."""
 
-_REFRESH_SECONDS = 0.5
-_NO_TERMINAL = ("", "dumb")
-"""Values of ``TERM`` that promise no control characters."""
 
-
-def wrapped(text: str) -> list[str]:
+def wrapped(text: str, indent: int = 2) -> list[str]:
     """Return a text as lines that fit a terminal, those after the first indented."""
     return textwrap.wrap(
-        text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        text,
+        COLUMNS,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -53,10 +53,11 @@ class StatusLine:
                 desc=words,
                 bar_format="{bar:20} {desc}",
                 file=sys.stdout,
-                disable=os.environ.get("TERM", "") in _NO_TERMINAL or None,
+                # These promise no control characters.
+                disable=os.environ.get("TERM", "") in ("", "dumb") or None,
                 leave=False,
                 dynamic_ncols=True,
-                mininterval=_REFRESH_SECONDS,
+                mininterval=0.5,
                 miniters=0,
             )
         if not self._bar.disable:

@@ -20,8 +20,6 @@ from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.recorded_studies import read_study
 
 REPORT_FILE = "report.html"
-ARTIFACT_FOLDER = "report"
-"""Where the page and its data lie among the artifacts of the study's run."""
 
 
 def write_report(options: argparse.Namespace) -> int:
@@ -41,9 +39,9 @@ def write_report(options: argparse.Namespace) -> int:
     _write(page, path)
     if not options.brief:
         print(f"report: {path}", flush=True)
-    texts = {REPORT_FILE: page, **picture_data(subject)}
     try:
-        record_texts(uri, study.run_id, texts, ARTIFACT_FOLDER)
+        texts = {REPORT_FILE: page, **picture_data(subject)}
+        record_texts(uri, study.run_id, texts, "report")
     except RecordingError as error:
         raise RecordingError(f"the report is written, but {error}; report again") from error
     return 0
@@ -51,18 +49,14 @@ def write_report(options: argparse.Namespace) -> int:
 
 def page_of(storage: Path, study: str) -> Path:
     """Return where the page of a study is unless another place is asked for."""
-    return storage / _folder_name(study) / REPORT_FILE
-
-
-def _folder_name(study: str) -> str:
-    """Return the name as one that stays inside the storage; the command line's are such already."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"
+    # The command line's names stay inside the storage as they are; others may be recorded.
+    folder = re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"
+    return storage / folder / REPORT_FILE
 
 
 def _write(page: str, path: Path) -> None:
     """Write the page, whole or not at all."""
-    folder = writable_folder(path.parent, "--output")
-    new = folder / f".{path.name}.new"
+    new = writable_folder(path.parent, "--output") / f".{path.name}.new"
     try:
         new.write_text(page, encoding="utf-8", errors="replace")
         new.replace(path)
