@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
-from tuning.analysis.selection import Selection, select
+from tuning.analysis.selection import select
 from tuning.cli.command_line import FAILED
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster, connection
-from tuning.finals.recording import Tested, record, register
+from tuning.compute import cluster
+from tuning.finals.recording import Tested, record
 from tuning.finals.table import table
-from tuning.finals.training import FinalTrainings, Setup, need_of_trainings
+from tuning.finals.training import Setup, need_of_trainings, start_trainings
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.model_registry import register_model
 from tuning.tracking.recorded_trials import read_trials
 
 
@@ -32,14 +35,15 @@ def train_and_test(options: argparse.Namespace) -> int:
     selection = select(trials, study=options.study, data_digest=data.digest, model=options.model)
     if not options.brief:
         print(*wrapped(selection.why), sep="\n", flush=True)
-    chosen = _configurations(selection)
+    chosen = {"paper": selection.paper} if selection.paper not in (None, selection.trial) else {}
+    chosen["selected"] = selection.trial
     setup = _connect(options, data, source.origin, chosen)
-    tested = {}
     with StatusLine() as line:
-        trainings = FinalTrainings(chosen, setup, line)
-        for role, trial in chosen.items():
-            results = trainings.results(role)
-            tested[role] = record(role, trial, results, setup, uri, options.storage)
+        results = start_trainings(chosen, setup, line)
+        tested = {
+            role: record(role, trial, results[role], setup, uri, options.storage)
+            for role, trial in chosen.items()
+        }
     if not options.brief:
         figures = {role: (one.trial, one.figures) for role, one in tested.items()}
         print(table(figures, seeds=len(setup.seeds)), flush=True)
@@ -48,24 +52,16 @@ def train_and_test(options: argparse.Namespace) -> int:
     return FAILED if tested["selected"].diverged else 0
 
 
-def _configurations(selection: Selection) -> dict[str, RecordedTrial]:
-    """Return role → trial: the selected one, and the paper's where that is another."""
-    if selection.paper is None or selection.paper == selection.trial:
-        return {"selected": selection.trial}
-    return {"paper": selection.paper, "selected": selection.trial}
-
-
 def _connect(
     options: argparse.Namespace,
     data: SearchData,
     data_source: str,
-    chosen: dict[str, RecordedTrial],
+    chosen: Mapping[str, RecordedTrial],
 ) -> Setup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
-    where = connection.connect()
-    seeds = range(options.seeds)
-    trainings = len(seeds) * len(chosen)
+    where = cluster.connect()
+    trainings = options.seeds * len(chosen)
     share = cluster.share_resources(
         trainings,
         workers=trainings,
@@ -74,18 +70,24 @@ def _connect(
         need=need_of_trainings(chosen.values(), data, test),
     )
     first = (
-        f"final training on all trainval images: {' and '.join(chosen)}, {len(seeds)} seeds each, "
-        f"{share.workers} at once on {where}, {share.each}"
+        f"final training on all trainval images: {' and '.join(chosen)}, {options.seeds} seeds "
+        f"each, {share.workers} at once on {where}, {share.each}"
     )
     print(*wrapped(first), sep="\n", flush=True)
-    return Setup(data, test, data_source, seeds, share)
+    return Setup(data, test, data_source, range(options.seeds), share)
 
 
 def _register(selected: Tested, uri: str, data: SearchData) -> int:
-    """Register the model of the first seed; return the exit code."""
-    model = register(selected, uri, data)
-    if model is None:
+    """Register the model of the first seed: choosing a seed by its test would be cheating."""
+    if selected.classifier is None:
         print("error: the selected configuration diverged; no model is registered", file=sys.stderr)
         return FAILED
+    model = register_model(
+        uri,
+        run_id=selected.run_id,
+        dataset=data.name,
+        classifier=replace(selected.classifier, backbone=data.backbone),
+        example=data.features[:2],
+    )
     print(f"registered {model.name} version {model.version} as champion: {model.uri}", flush=True)
     return 0

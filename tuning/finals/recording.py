@@ -1,26 +1,22 @@
-"""Record final trainings in MLflow, and register the model of the selected one."""
+"""Record final trainings in MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mianet.data.datasets import find_dataset
-from mianet.data.search_data import SearchData
-from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult
 from mianet.inference.prediction import Classifier
 from tuning.events.event import Closed, SeedDone, TextAdded
-from tuning.events.log import Appendable
-from tuning.finals.training import SeedResult, Setup
+from tuning.finals.training import Outcome, Setup
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.spec.models import read_settings
 from tuning.spec.records import COMPUTE_SECONDS, FinalDescription, RecordedTrial, mean_and_sd
-from tuning.tracking.model_registry import RegisteredModel, register_model
 from tuning.tracking.recording import recorded_final
 
 
@@ -47,7 +43,7 @@ class Tested:
 def record(
     role: str,
     trial: RecordedTrial,
-    results: Iterable[SeedResult],
+    results: Iterable[tuple[Outcome, float]],
     setup: Setup,
     uri: str,
     storage: Path,
@@ -57,7 +53,7 @@ def record(
     Args:
         role: Which configuration it is: ``selected`` or ``paper``.
         trial: The recorded trial that it is from.
-        results: What comes of each seed; awaited while they are recorded.
+        results: What comes of each seed, and its seconds; awaited while they are recorded.
         setup: What all final trainings share.
         uri: The tracking store.
         storage: Folder that keeps what the store has not taken yet.
@@ -69,55 +65,35 @@ def record(
         InputError: The store does not answer or cannot be written to; found in seconds.
         RecordingError: Something did not reach the store.
     """
-    description = _describe(role, trial, setup)
-    ended, figures = [], []
-    with recorded_final(uri, description, storage) as recording:
-        for result in results:
-            ended.append(result)
-            if isinstance(result.outcome, FinalResult):
-                figures.append(_figures(result.outcome, trial.calibration))
-                recording.append(SeedDone(figures[-1]))
-        trained = {r.seed: r.outcome for r in ended if isinstance(r.outcome, FinalResult)}
+    trained: dict[int, FinalResult] = {}
+    figures, diverged, at_work = [], [], 0.0
+    with recorded_final(uri, _describe(role, trial, setup), storage) as recording:
+        for seed, (outcome, seconds) in zip(setup.seeds, results, strict=True):
+            at_work += seconds
+            if isinstance(outcome, DivergedError):
+                diverged.append(str(outcome))
+                continue
+            trained[seed] = outcome
+            figures.append(_figures(outcome, trial.calibration))
+            recording.append(SeedDone(figures[-1]))
         if trained:
-            _add_files(recording, trained, setup.test)
-        diverged = [str(r.outcome) for r in ended if isinstance(r.outcome, DivergedError)]
-        seconds = {COMPUTE_SECONDS: sum(one.seconds for one in ended)}
-        status = "failed" if diverged else "finished"
-        recording.append(Closed(status, note="; ".join(diverged), summary=seconds))
+            for name, text in _files(trained, setup).items():
+                recording.append(TextAdded(name, text))
+        status, summary = "failed" if diverged else "finished", {COMPUTE_SECONDS: at_work}
+        recording.append(Closed(status, note="; ".join(diverged), summary=summary))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
     return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
 
 
-def register(tested: Tested, uri: str, data: SearchData) -> RegisteredModel | None:
-    """Register the model of the first seed: choosing a seed by its test would be cheating.
-
-    Args:
-        tested: The selected configuration.
-        uri: The tracking store, whose registry it is.
-        data: What it was trained on; two images of it become the example.
-
-    Returns:
-        The model; None if the configuration diverged.
-    """
-    if tested.classifier is None:
-        return None
-    return register_model(
-        uri,
-        run_id=tested.run_id,
-        dataset=data.name,
-        classifier=replace(tested.classifier, backbone=data.backbone),
-        example=data.features[:2],
-    )
-
-
-def _add_files(log: Appendable, trained: Mapping[int, FinalResult], test: TestParts) -> None:
-    """Record the confusion over all seeds, and each seed's seen-unseen curve."""
-    names: Sequence[str] = test.class_names
-    unseen_classes = set(test.unseen_classes.tolist())
+def _files(trained: Mapping[int, FinalResult], setup: Setup) -> dict[str, str]:
+    """Return the confusion over all seeds, and each seed's seen-unseen curve, as texts."""
+    names = setup.test.class_names
     confusion = np.sum([result.confusion for result in trained.values()], axis=0)
-    unseen = [position in unseen_classes for position in range(len(names))]
-    log.append(TextAdded(CONFUSION_FILE, confusion_text(confusion, names, unseen)))
-    log.append(TextAdded(CURVE_FILE, curves_text({s: r.curve for s, r in trained.items()})))
+    unseen = np.isin(np.arange(len(names)), setup.test.unseen_classes).tolist()
+    return {
+        CONFUSION_FILE: confusion_text(confusion, names, unseen),
+        CURVE_FILE: curves_text({seed: result.curve for seed, result in trained.items()}),
+    }
 
 
 def _figures(result: FinalResult, calibration: float) -> dict[str, float]:

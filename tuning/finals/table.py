@@ -16,30 +16,17 @@ def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, se
             ``_sd`` over the seeds; one role is ``selected``.
         seeds: How many trainings the test figures are averaged over.
     """
-    rows = []
-    for role, (trial, figures) in tested.items():
-        rows.append(
-            Row(
-                name=role,
-                detail=f"trial {trial.number}, {_epochs(trial.best_epoch)}",
-                validation=_renamed(trial.metrics, "val_"),
-                fresh=_fresh(trial),
-                test=_renamed(figures, "test_"),
-            )
+    rows = [
+        Row(
+            name=role,
+            detail=f"trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}",
+            validation={n.removeprefix("val_"): value for n, value in trial.metrics.items()},
+            fresh=tuple(trial.confirmation.per_draw.values()) if trial.confirmation else (),
+            test={name.removeprefix("test_"): value for name, value in figures.items()},
         )
+        for role, (trial, figures) in tested.items()
+    ]
     selected, _ = tested["selected"]
     return comparison_table(
         rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
     )
-
-
-def _fresh(trial: RecordedTrial) -> tuple[float, ...]:
-    return tuple(trial.confirmation.per_draw.values()) if trial.confirmation else ()
-
-
-def _epochs(number: int) -> str:
-    return f"{number} epoch{'s' * (number != 1)}"
-
-
-def _renamed(figures: Mapping[str, float], prefix: str) -> dict[str, float]:
-    return {name.removeprefix(prefix): value for name, value in figures.items()}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import ray
 
-from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
@@ -19,6 +18,8 @@ from tuning.compute.gpu_share import Need, most, need_of
 from tuning.compute.waiting import Tasks
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.records import RecordedTrial
+
+Outcome = FinalResult | DivergedError
 
 
 @dataclass(frozen=True)
@@ -40,74 +41,48 @@ class Setup:
     share: Share
 
 
-@dataclass(frozen=True)
-class SeedResult:
-    """What came of one seed.
-
-    Attributes:
-        seed: The seed.
-        outcome: The model and its test, or why the training diverged.
-        seconds: How long it took on its worker.
-    """
-
-    seed: int
-    outcome: FinalResult | DivergedError
-    seconds: float
-
-
-class FinalTrainings:
-    """All final trainings of some configurations, started at once as far as the cluster goes.
+def start_trainings(
+    chosen: Mapping[str, RecordedTrial], setup: Setup, display: Display
+) -> dict[str, Iterator[tuple[Outcome, float]]]:
+    """Start all final trainings at once as far as the cluster goes.
 
     Args:
         chosen: Role → the recorded trial whose configuration is trained.
         setup: What they share.
-        display: Where progress is shown.
+        display: Where progress is shown, and what came of each seed.
+
+    Returns:
+        Role → what came of each seed, and its seconds on the worker; awaited one by one.
     """
+    tasks = Tasks("final training", setup.share, display)
+    data, test = ray.put(setup.data), ray.put(setup.test)
+    started = {
+        role: [tasks.start(_train, data, test, trial, seed, setup.share) for seed in setup.seeds]
+        for role, trial in chosen.items()
+    }
 
-    def __init__(self, chosen: Mapping[str, RecordedTrial], setup: Setup, display: Display) -> None:
-        self._setup = setup
-        self._tasks = Tasks("final training", setup.share, display)
-        self._display = display
-        data, test = ray.put(setup.data), ray.put(setup.test)
-        self._running = {role: self._start(trial, data, test) for role, trial in chosen.items()}
+    def results(role: str) -> Iterator[tuple[Outcome, float]]:
+        for seed, reference in zip(setup.seeds, started[role], strict=True):
+            ended = tasks.awaited(reference, f"{role}, seed {seed}")
+            display.say(f"{role}, seed {seed}: {_words(ended.result)}")
+            yield ended.result, ended.seconds
 
-    def results(self, role: str) -> Iterator[SeedResult]:
-        """Await each seed of a configuration; print what came of it."""
-        for seed, reference in zip(self._setup.seeds, self._running[role], strict=True):
-            ended = self._tasks.awaited(reference, f"{role}, seed {seed}")
-            self._display.say(f"{role}, seed {seed}: {_words(ended.result)}")
-            yield SeedResult(seed, ended.result, ended.seconds)
-
-    def _start(
-        self, trial: RecordedTrial, data: ray.ObjectRef, test: ray.ObjectRef
-    ) -> list[ray.ObjectRef]:
-        settings, share = read_settings(trial.hyperparameters), self._setup.share
-        return [
-            self._tasks.start(
-                _train, data, test, settings, trial.best_epoch, trial.calibration, seed, share
-            )
-            for seed in self._setup.seeds
-        ]
+    return {role: results(role) for role in chosen}
 
 
 def _train(
-    data: SearchData,
-    test: TestParts,
-    settings: Settings,
-    epochs: int,
-    calibration: float,
-    seed: int,
-    share: Share,
-) -> FinalResult | DivergedError:
+    data: SearchData, test: TestParts, trial: RecordedTrial, seed: int, share: Share
+) -> Outcome:
     use_threads(share.threads)
+    settings = read_settings(trial.hyperparameters)
     try:
         return train_final(
             data,
             test,
             settings,
-            epochs=epochs,
+            epochs=trial.best_epoch,
             seed=seed,
-            calibration=calibration,
+            calibration=trial.calibration,
             device=share.device,
             begin=MODELS[settings.model].begin,
         )
@@ -115,7 +90,7 @@ def _train(
         return error
 
 
-def _words(outcome: FinalResult | DivergedError) -> str:
+def _words(outcome: Outcome) -> str:
     if isinstance(outcome, DivergedError):
         return f"diverged, {outcome}"
     figures = outcome.metrics
@@ -139,15 +114,10 @@ def need_of_trainings(
         The largest need; None if one is unknown.
     """
     classes, attribute_dim = test.class_attributes.shape
-    images = len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels)
-    needs = [
-        need_of(
-            read_settings(trial.hyperparameters),
-            images=images,
-            feature_dim=data.features.shape[1],
-            attribute_dim=attribute_dim,
-            classes=classes,
-        )
-        for trial in trials
-    ]
-    return most(needs)
+    sizes = {
+        "images": len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
+        "feature_dim": data.features.shape[1],
+        "attribute_dim": attribute_dim,
+        "classes": classes,
+    }
+    return most([need_of(read_settings(trial.hyperparameters), **sizes) for trial in trials])

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-_TICK_EVERY, _TICK_EVERY_UP = 70, 42
-"""Units between two ticks of a horizontal and of a vertical axis, at least."""
-
 Point = tuple[float, float]
 
 
@@ -95,43 +92,10 @@ class Picture:
         named = {k.rstrip("_").replace("_", "-"): _short(v) for k, v in attributes.items()}
         self.marks.append((tag, named, str(text)))
 
-    def write(self, x: float, y: float, text: object, **attributes: object) -> None:
-        """Add text at a place.
-
-        Args:
-            x: From the left.
-            y: From the top.
-            text: The text.
-            attributes: As ``draw`` takes them.
-        """
-        self.draw("text", text, x=x, y=y, **attributes)
-
     def path(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
         """Add a line through places."""
         corners = "L".join(f"{_short(x)} {_short(y)}" for x, y in points)
         self.draw("path", d=f"M{corners}", class_=class_, **attributes)
-
-    def across(self, y: float, x1: float, x2: float, class_: str) -> None:
-        """Add a horizontal line.
-
-        Args:
-            y: From the top.
-            x1: Where it begins.
-            x2: Where it ends.
-            class_: For the style sheet.
-        """
-        self.draw("line", x1=x1, x2=x2, y1=y, y2=y, class_=class_)
-
-    def upright(self, x: float, y1: float, y2: float, class_: str) -> None:
-        """Add a vertical line.
-
-        Args:
-            x: From the left.
-            y1: Where it begins.
-            y2: Where it ends.
-            class_: For the style sheet.
-        """
-        self.draw("line", x1=x, x2=x, y1=y1, y2=y2, class_=class_)
 
 
 class Chart(Picture):
@@ -158,17 +122,19 @@ class Chart(Picture):
         super().__init__(label, width, height, left=44, top=22)
         self.x, self.y = x, y
         self.right, self.floor = width - self.left - 20, height - self.top - 40
-        for share, name in y.ticks(int(self.floor / _TICK_EVERY_UP)):
+        for share, name in y.ticks(int(self.floor / 42)):
             level = (1 - share) * self.floor
-            self.across(level, 0, self.right, "grid")
-            self.write(-6, level + 4, name, text_anchor="end")
-        for share, name in x.ticks(int(self.right / _TICK_EVERY)):
+            self.path([(0, level), (self.right, level)], "grid")
+            self.draw("text", name, x=-6, y=level + 4, text_anchor="end")
+        for share, name in x.ticks(int(self.right / 70)):
+            at = share * self.right
             if not x.choices:
-                self.upright(share * self.right, self.floor, self.floor + 4, "axis")
-            self.write(share * self.right, self.floor + 17, name, text_anchor="middle")
-        self.across(self.floor, 0, self.right, "axis")
-        self.write(self.right / 2, self.floor + 35, titles[0], text_anchor="middle", class_="name")
-        self.write(-40, -10, titles[1], class_="name")
+                self.path([(at, self.floor), (at, self.floor + 4)], "axis")
+            self.draw("text", name, x=at, y=self.floor + 17, text_anchor="middle")
+        self.path([(0, self.floor), (self.right, self.floor)], "axis")
+        middle = {"x": self.right / 2, "y": self.floor + 35, "text_anchor": "middle"}
+        self.draw("text", titles[0], **middle, class_="name")
+        self.draw("text", titles[1], x=-40, y=-10, class_="name")
 
     def place(self, x: float | str, y: float) -> Point:
         """Return where a point lies."""

@@ -15,21 +15,18 @@ from tuning.report.subject import percent
 from tuning.spec.final_files import Confusion
 from tuning.tracking.recorded_studies import FinalTraining
 
-MOST_NAMED = 60
-"""Classes that a picture has room to name."""
-
+_MOST_NAMED = 60  # classes that a picture has room to name
 _MOST_NUMBERED = 14
 _MOST_LETTERS = 18
+_LETTER = 7.0  # width of one, about
 _MOST_POINTS = 400
-_LETTER = 7.0
-"""Width of a letter, about."""
 _BLUE = (47, 125, 189)
 
 
 def confusion(classes: Confusion) -> Picture:
     """Draw which share of a class's images (row) is taken for each class (column)."""
     count = len(classes.names)
-    is_named = count <= MOST_NAMED
+    is_named = count <= _MOST_NAMED
     longest = min(_MOST_LETTERS, max(map(len, classes.names)))
     left = 12 + _LETTER * longest if is_named else 60.0
     top = left if is_named else 24.0
@@ -43,23 +40,22 @@ def confusion(classes: Confusion) -> Picture:
     else:
         _draw_image(picture, classes.shares, size)
         for words, middle in (("seen", seen / 2), ("unseen", (seen + size) / 2)):
-            picture.write(-8, middle + 4, words, text_anchor="end")
-            picture.write(middle, -8, words, text_anchor="middle")
+            picture.draw("text", words, x=-8, y=middle + 4, text_anchor="end")
+            picture.draw("text", words, x=middle, y=-8, text_anchor="middle")
     picture.draw("rect", x=0, y=0, width=size, height=size, class_="frame")
-    picture.across(seen, 0, size, "parted")
-    picture.upright(seen, 0, size, "parted")
+    picture.path([(0, seen), (size, seen)], "parted")
+    picture.path([(seen, 0), (seen, size)], "parted")
     return picture
 
 
 def worst_confusions(classes: Confusion, most: int = 10) -> list[tuple[str, str, float, int]]:
     """Return class, what it is most often taken for wrongly, that share, and the images."""
-    wrong = classes.shares.copy()
+    names, wrong = classes.names, classes.shares.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(wrong, axis=None, kind="stable")[::-1][:most]
-    pairs = (divmod(int(position), len(classes.names)) for position in order)
+    worst = np.argsort(wrong, axis=None, kind="stable")[::-1][:most]
     return [
-        (classes.names[c], classes.names[d], float(wrong[c, d]), int(classes.counts[c, d]))
-        for c, d in pairs
+        (names[c], names[d], float(wrong[c, d]), int(classes.counts[c, d]))
+        for c, d in zip(*np.unravel_index(worst, wrong.shape), strict=True)
         if wrong[c, d] > 0
     ]
 
@@ -81,23 +77,21 @@ def seen_unseen(finals: Mapping[str, FinalTraining]) -> Picture:
         for seed, curve in final.curves.items():
             corners = np.column_stack([curve.unseen_accuracy, curve.seen_accuracy]) * 100
             tip = f"{role}, seed {seed}\nAUSUC: {percent(curve.area)}"
-            points = [(float(x), float(y)) for x, y in _thinned(corners)]
-            chart.curve(points, f"curve {role}", data_tip=tip)
+            chart.curve(_thinned(corners).tolist(), f"curve {role}", data_tip=tip)
     for role, final in finals.items():
-        for seed in final.curves:
-            _mark(chart, final, seed, 0.0, role)
-            if math.isfinite(final.constant):
-                _mark(chart, final, seed, final.constant, "calibrated")
+        for constant, look in ((0.0, role), (final.constant, "calibrated")):
+            if math.isfinite(constant):
+                _mark(chart, final, constant, look)
     return chart
 
 
-def _mark(chart: Chart, final: FinalTraining, seed: int, constant: float, look: str) -> None:
-    """Mark where a constant lies on a seed's curve."""
-    tr, ts = (float(accuracy[0]) for accuracy in final.curves[seed].at(np.array([constant])))
-    tip = (
-        f"{final.role}, seed {seed}\nconstant {constant:.4g}\nts: {percent(ts)}\ntr: {percent(tr)}"
-    )
-    chart.dot(100 * ts, 100 * tr, 4.5, f"mark {look}", data_tip=tip)
+def _mark(chart: Chart, final: FinalTraining, constant: float, look: str) -> None:
+    """Mark where a constant lies on each seed's curve."""
+    for seed, curve in final.curves.items():
+        tr, ts = (float(accuracy[0]) for accuracy in curve.at(np.array([constant])))
+        tip = f"{final.role}, seed {seed}\nconstant {constant:.4g}\n"
+        tip += f"ts: {percent(ts)}\ntr: {percent(tr)}"
+        chart.dot(100 * ts, 100 * tr, 4.5, f"mark {look}", data_tip=tip)
 
 
 def _thinned(corners: np.ndarray) -> np.ndarray:
@@ -111,37 +105,28 @@ def _thinned(corners: np.ndarray) -> np.ndarray:
 
 
 def _draw_cells(picture: Picture, classes: Confusion, side: float) -> None:
-    shares = classes.shares
+    names, shares = classes.names, classes.shares
     for c, d in np.argwhere(shares):
         share, x, y = float(shares[c, d]), float(d * side), float(c * side)
-        taken_for = "named rightly" if c == d else f"taken for {classes.names[d]}"
         opacity = max(0.03, math.sqrt(share))  # a tenth of the images is seen beside all of them
-        picture.draw(
-            "rect",
-            x=x,
-            y=y,
-            width=side,
-            height=side,
-            fill_opacity=f"{opacity:.2g}",
-            class_="cell",
-            data_tip=f"{classes.names[c]}, {taken_for}\n"
-            f"{percent(share)} % ({classes.counts[c, d]:,} predictions)",
-        )
-        if len(classes.names) <= _MOST_NUMBERED and share >= 0.005:
-            look = "over" if opacity > 0.5 else None
-            middle, below = x + side / 2, y + side / 2 + 4
-            picture.write(middle, below, f"{100 * share:.0f}", text_anchor="middle", class_=look)
+        tip = f"{names[c]}, {'named rightly' if c == d else f'taken for {names[d]}'}\n"
+        tip += f"{percent(share)} % ({classes.counts[c, d]:,} predictions)"
+        look = {"class_": "cell", "fill_opacity": f"{opacity:.2g}", "data_tip": tip}
+        picture.draw("rect", x=x, y=y, width=side, height=side, **look)
+        if len(names) <= _MOST_NUMBERED and share >= 0.005:
+            at = {"x": x + side / 2, "y": y + side / 2 + 4, "text_anchor": "middle"}
+            ground = "over" if opacity > 0.5 else None
+            picture.draw("text", f"{100 * share:.0f}", **at, class_=ground)
 
 
 def _name_classes(picture: Picture, classes: Confusion, side: float) -> None:
     size = min(12.0, side * 1.05)
     for index, (name, is_unseen) in enumerate(zip(classes.names, classes.unseen, strict=True)):
         words = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
-        look = "strong" if is_unseen else None
+        look = {"class_": "strong" if is_unseen else None, "font_size": size}
         at = (index + 0.5) * side + 0.35 * size
-        picture.write(-6, at, words, text_anchor="end", class_=look, font_size=size)
-        turn = f"translate({at:.1f} -6) rotate(-90)"
-        picture.draw("text", words, transform=turn, class_=look, font_size=size)
+        picture.draw("text", words, x=-6, y=at, text_anchor="end", **look)
+        picture.draw("text", words, transform=f"translate({at:.1f} -6) rotate(-90)", **look)
 
 
 def _draw_image(picture: Picture, shares: np.ndarray, size: float) -> None:

@@ -26,7 +26,6 @@ from tuning.report.subject import (
     number_words,
     percent,
 )
-from tuning.spec.models import MODELS
 from tuning.spec.records import RecordedTrial
 from tuning.spec.space import describe
 
@@ -127,7 +126,7 @@ def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
     if subject.selected is None:
         return {}
     own = subject.selected.hyperparameters
-    published = MODELS[subject.model].published(subject.study.settings["dataset"]).as_dict()
+    published = subject.model.published(subject.study.settings["dataset"]).as_dict()
     paper = subject.paper.hyperparameters if subject.paper else published
     ranges = {s.name: describe(s.distribution) for s in subject.searched}
 

@@ -14,8 +14,7 @@ from tuning.report.charts import Chart, Picture, Point, Scale, around
 from tuning.report.subject import Searched, Subject
 from tuning.spec.records import RecordedTrial
 
-_RANKS = 6
-"""Shades of the lines of parallel coordinates."""
+_RANKS = 6  # shades of the lines of parallel coordinates
 
 
 def history(subject: Subject) -> Picture:
@@ -27,12 +26,12 @@ def history(subject: Subject) -> Picture:
     chart = Chart(label, Scale(-0.5, end), _scores(scored), ("trial", subject.axis))
     if subject.paper and math.isfinite(subject.paper.score):
         _, level = chart.place(0, 100 * subject.paper.score)
-        chart.across(level, 0, chart.right, "level")
+        chart.path([(0, level), (chart.right, level)], "level")
     chart.curve(_best_so_far(scored, end), "best")
+    for trial in scored:
+        _dot(chart, subject, trial, trial.number)
     for trial in trials:
-        if math.isfinite(trial.score):
-            _dot(chart, subject, trial, trial.number)
-        else:
+        if not math.isfinite(trial.score):
             x, _ = chart.place(trial.number, 0)
             cross = f"M{x - 3:.1f} {chart.floor - 8:.1f}l6 6m0-6l-6 6"
             chart.draw("path", d=cross, class_="lost dot", data_t=trial.number)
@@ -65,14 +64,13 @@ def curves(subject: Subject) -> Picture:
     label = f"Mean {subject.symbol} by epoch of {len(trials)} trials"
     axes = Scale(1, max(epochs, 2)), around(values)
     chart = Chart(label, *axes, ("epoch", subject.axis), height=360)
-    ends = []
     for trial in _special_last(subject, trials):
         points = [(epoch, 100 * value) for epoch, value in by_number[trial.number].items()]
         chart.curve(points, f"line {subject.look(trial)}", data_t=trial.number)
+    for trial in trials:
         if trial.status == "stopped_early":
-            ends.append((points[-1], trial.number))
-    for (epoch, value), number in ends:
-        chart.dot(epoch, value, 2.6, "end", data_t=number)
+            epoch, value = [*by_number[trial.number].items()][-1]
+            chart.dot(epoch, 100 * value, 2.6, "end", data_t=trial.number)
     return chart
 
 
@@ -97,12 +95,12 @@ def parallel(subject: Subject) -> Picture:
         picture.path(places, look, data_t=trial.number)
     for index, (name, scale) in enumerate(axes.items()):
         x = index * step
-        picture.upright(x, 0, height, "axis")
-        picture.write(x, -20, name, text_anchor="middle", class_="name haloed")
+        picture.path([(x, 0), (x, height)], "axis")
+        picture.draw("text", name, x=x, y=-20, text_anchor="middle", class_="name haloed")
         for share, words in scale.ticks(7):
             y = (1 - share) * height
-            picture.across(y, x - 3, x, "axis")
-            picture.write(x - 6, y + 4, words, text_anchor="end", class_="haloed")
+            picture.path([(x - 3, y), (x, y)], "axis")
+            picture.draw("text", words, x=x - 6, y=y + 4, text_anchor="end", class_="haloed")
     return picture
 
 
@@ -122,9 +120,9 @@ def by_value(
         height: Of the picture.
         radius: Of a dot.
     """
-    trials = subject.complete
-    axes, titles = (searched.scale, _scores(trials)), (searched.name, subject.axis)
-    chart = Chart(f"Score against {searched.name}", *axes, titles, width, height)
+    trials, label = subject.complete, f"Score against {searched.name}"
+    titles = (searched.name, subject.axis)
+    chart = Chart(label, searched.scale, _scores(trials), titles, width, height)
     for trial in _special_last(subject, trials):
         _dot(chart, subject, trial, searched.value(trial), radius=radius)
     return chart
@@ -149,8 +147,7 @@ def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Pict
     for band in filled:
         mean = statistics.fmean(band.scores)
         error = standard_error(band.scores) if len(band.scores) > 1 else 0.0
-        (x, low), (_, high) = (chart.place(band.middle, 100 * (mean + e)) for e in (-error, error))
-        chart.upright(x, low, high, "whisker")
+        chart.curve([(band.middle, 100 * (mean + e)) for e in (-error, error)], "whisker")
     return chart
 
 
@@ -164,10 +161,10 @@ def importance(subject: Subject) -> Picture:
     for index, (name, values) in enumerate(shares.items()):
         mean, y = statistics.fmean(values), 18 + index * step
         low, bar, high = (room * end / most for end in (min(values), mean, max(values)))
-        picture.write(-8, y + 4, name, text_anchor="end", class_="name")
+        picture.draw("text", name, x=-8, y=y + 4, text_anchor="end", class_="name")
         picture.draw("rect", x=0, y=y - 8, width=bar, height=16, rx=2, class_="bar")
-        picture.across(y, low, high, "whisker")
-        picture.write(max(high, bar) + 8, y + 4, f"{100 * mean:.0f} %")
+        picture.path([(low, y), (high, y)], "whisker")
+        picture.draw("text", f"{100 * mean:.0f} %", x=max(high, bar) + 8, y=y + 4)
     return picture
 
 

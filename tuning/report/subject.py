@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
@@ -18,11 +17,9 @@ from tuning.analysis.selection import Selection, select
 from tuning.report.charts import Scale
 from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS
-from tuning.spec.objectives import OBJECTIVES, Objective
+from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
-
-_FEWEST_FOR_PICTURE = 2
 
 
 @dataclass(frozen=True)
@@ -32,28 +29,22 @@ class Searched:
     Attributes:
         name: Its name.
         distribution: Where its values were drawn from.
-        scale: Where its values lie; wide enough for all that were tried.
+        tried: The values of the trials, as recorded.
     """
 
     name: str
     distribution: BaseDistribution
-    scale: Scale
+    tried: Sequence[str]
 
-    @classmethod
-    def of(cls, name: str, distribution: BaseDistribution, tried: Sequence[str]) -> Self:
-        """Return a searched hyperparameter from its range, and the values that were tried.
-
-        Args:
-            name: The hyperparameter.
-            distribution: Where its values were drawn from.
-            tried: The values, as recorded.
-        """
-        if isinstance(distribution, FloatDistribution | IntDistribution):
-            values = [distribution.low, distribution.high, *map(float, tried)]
-            is_log = distribution.log and min(values) > 0
-            return cls(name, distribution, Scale(min(values), max(values), is_log))
-        choices = [*map(str, getattr(distribution, "choices", ())), *tried]
-        return cls(name, distribution, Scale(choices=tuple(dict.fromkeys(choices))))
+    @cached_property
+    def scale(self) -> Scale:
+        """Return where its values lie; wide enough for all that were tried."""
+        where = self.distribution
+        if isinstance(where, FloatDistribution | IntDistribution):
+            values = [where.low, where.high, *map(float, self.tried)]
+            return Scale(min(values), max(values), where.log and min(values) > 0)
+        choices = [*map(str, getattr(where, "choices", ())), *self.tried]
+        return Scale(choices=tuple(dict.fromkeys(choices)))
 
     def value(self, trial: RecordedTrial) -> float | str:
         """Return a trial's value: a number, or a choice."""
@@ -69,6 +60,10 @@ class Subject:
         title: Of the data set.
 
     Attributes:
+        model: What was searched.
+        objective: What was maximised.
+        symbol: What the score is called.
+        axis: What an axis of scores is called.
         selection: The choice among the trials; None where none can be chosen.
         nothing: Why not.
     """
@@ -76,22 +71,16 @@ class Subject:
     def __init__(self, study: RecordedStudy, title: str) -> None:
         self.study = study
         self.title = title
+        self.model = MODELS[study.settings.get("model", MIANET)]
+        self.objective = OBJECTIVES[study.objective]
+        self.symbol = self.objective.symbol
+        self.axis = f"{self.symbol} (%)"
         self.selection: Selection | None = None
         self.nothing = ""
         try:
-            self.selection = select(study.trials, model=self.model)
+            self.selection = select(study.trials, model=study.settings.get("model", MIANET))
         except InputError as error:
             self.nothing = str(error)
-
-    @property
-    def model(self) -> str:
-        """Return the name of the model that was searched."""
-        return self.study.settings.get("model", MIANET)
-
-    @property
-    def model_title(self) -> str:
-        """Return its name as it is printed."""
-        return MODELS[self.model].title
 
     @property
     def data_notes(self) -> list[str]:
@@ -107,21 +96,6 @@ class Subject:
             )
         warnings = {value: None for name, value in settings.items() if name.endswith(".warning")}
         return notes + [f"Beware: {warning}." for warning in warnings]
-
-    @property
-    def objective(self) -> Objective:
-        """Return what was maximised."""
-        return OBJECTIVES[self.study.objective]
-
-    @property
-    def symbol(self) -> str:
-        """Return what the score is called."""
-        return self.objective.symbol
-
-    @property
-    def axis(self) -> str:
-        """Return what an axis of scores is called."""
-        return f"{self.symbol} (%)"
 
     @property
     def executions(self) -> int:
@@ -150,12 +124,12 @@ class Subject:
     @cached_property
     def searched(self) -> tuple[Searched, ...]:
         """Return the searched hyperparameters that trials have a value of."""
-        tried: dict[str, list[str]] = {}
-        for trial in self.study.trials:
-            for name, value in trial.hyperparameters.items():
-                tried.setdefault(name, []).append(value)
-        space = self.study.space.items()
-        return tuple(Searched.of(name, d, tried[name]) for name, d in space if name in tried)
+        trials = [trial.hyperparameters for trial in self.study.trials]
+        return tuple(
+            Searched(name, distribution, tried)
+            for name, distribution in self.study.space.items()
+            if (tried := [of[name] for of in trials if name in of])
+        )
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
@@ -184,11 +158,8 @@ class Subject:
         """Return why there is no picture of values and scores; empty where there is one."""
         if not self.searched:
             return "Nothing was searched: every trial has the same configuration."
-        if len(self.complete) < _FEWEST_FOR_PICTURE:
-            return (
-                f"At least {_FEWEST_FOR_PICTURE} trials that ended well are needed, but there are "
-                f"{len(self.complete)}."
-            )
+        if (count := len(self.complete)) < 2:
+            return f"At least 2 trials that ended well are needed, but there are {count}."
         return ""
 
     @property
@@ -206,10 +177,9 @@ class Subject:
     @property
     def shown(self) -> dict[str, RecordedTrial]:
         """Return the trials that results are shown of, the paper's and the selected one."""
-        by_role = {"paper": self.paper, "selected": self.selected}
-        if self.selected and self.selected.is_paper:
-            del by_role["paper"]
-        return {role: trial for role, trial in by_role.items() if trial}
+        shown = {} if self.selected and self.selected.is_paper else {"paper": self.paper}
+        shown["selected"] = self.selected
+        return {role: trial for role, trial in shown.items() if trial}
 
     def trained(self, trial: RecordedTrial | None) -> FinalTraining | None:
         """Return the final training of a trial, if it had one."""
