@@ -22,7 +22,7 @@ from mianet.data.test_parts import load_test_parts
 from mianet.errors import DivergedError, InputError
 from mianet.final_training import measure
 from tuning.paper import setup as setups
-from tuning.paper.drawing import evenly_wrapped, readable
+from tuning.paper.drawing import readable
 from tuning.paper.evidence import ARMS, FULL, Evidence, NothingToShowError, Setup
 from tuning.paper.experiments import EXPERIMENTS, chosen
 from tuning.paper.findings import Table, write
@@ -146,19 +146,6 @@ def test_a_table_has_the_mean_and_the_sample_deviation_of_the_seeds(evidence):
     finals = [evidence.outcomes[SETUP.training("full", s)].curve[-1] for s in (0, 1)]
     expected = np.mean([one.harmonic_mean for one in finals])
     assert findings.metrics["harmonic_mean_mean"] == pytest.approx(expected)
-
-
-def test_a_heading_is_wrapped_evenly():
-    text = (
-        "numbers; configuration selected by the search (trial 34 of study first); 3 epochs, 5 seeds"
-    )
-    assert evenly_wrapped(text, 100) == [text]
-    lines = evenly_wrapped(text, 80)
-    assert " ".join(lines) == text
-    assert len(lines) == 2
-    assert max(map(len, lines)) - min(map(len, lines)) < 12
-    assert evenly_wrapped("", 80) == []
-    assert evenly_wrapped("a" * 90, 80) == ["a" * 45, "a" * 45]
 
 
 def test_a_class_is_called_as_a_person_writes_it():

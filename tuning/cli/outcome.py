@@ -9,6 +9,7 @@ from tuning.analysis.comparison import CONFIDENCE, paired_difference
 from tuning.analysis.selection import front_words, select
 from tuning.cli.terminal import wrapped
 from tuning.finals.table import table
+from tuning.report.subject import number_words
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.model_registry import champion_of
@@ -54,7 +55,9 @@ def _labelled(label: str, text: str) -> list[str]:
 
 
 def _found(trial: RecordedTrial, study: RecordedStudy) -> str:
-    values = ", ".join(f"{name} {_short(trial.hyperparameters[name])}" for name in study.space)
+    values = ", ".join(
+        f"{name} {number_words(trial.hyperparameters[name])}" for name in study.space
+    )
     return f"trial {trial.number} of {len(study.trials)}, {trial.best_epoch} epochs: {values}"
 
 
@@ -73,10 +76,3 @@ def _against(finals: Mapping[str, FinalTraining]) -> str:
         f"the paper's configuration, on test images: {'; '.join(said)} "
         f"({CONFIDENCE:.0%} intervals, {differences['calibrated H'].draws} seeds)"
     )
-
-
-def _short(value: str) -> str:
-    try:
-        return f"{float(value):.4g}"
-    except ValueError:
-        return value

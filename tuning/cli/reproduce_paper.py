@@ -10,6 +10,7 @@ from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import writable_folder
+from tuning.cli.terminal import StatusLine
 from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster
 from tuning.paper.evidence import Evidence
@@ -45,9 +46,9 @@ def reproduce_paper(options: argparse.Namespace) -> int:
         flush=True,
     )
     evidence = Evidence(setup, test, {}, image_names, options.images)
-    with PaperRecorder(uri, setup, share.device) as recorder:
+    with PaperRecorder(uri, setup, share.device) as recorder, StatusLine() as line:
         print(f"to look at it: {recorder.location}", flush=True)
-        failed = reproduce(experiments, evidence, data, share, folder, recorder)
+        failed = reproduce(experiments, evidence, data, share, folder, recorder, line)
         recorder.close()
     tables = [f"tables of all data sets: {path}" for path in write_combined(options.output)]
     print(f"written to {folder}", *tables, sep="\n")

@@ -34,7 +34,7 @@ _BAR = 0.19  # width; a figure has up to four: ours and the paper's, complete an
 _PAPER_STYLE: dict[str, Any] = {"facecolor": "none", "hatch": "////"}
 
 
-def find(evidence: Evidence, name: str) -> Findings:
+def find(name: str, evidence: Evidence) -> Findings:
     """Return the figures of the complete model and of each ablation, and their differences."""
     metrics, dataset = METRICS[name], evidence.setup.dataset
     differences = {
@@ -78,13 +78,13 @@ def _printed(name: str, dataset: str, arm: str) -> list[float | None]:
     return [arms.get(one, {}).get(dataset) for one in ("full", arm)]
 
 
-def draw(evidence: Evidence, findings: Findings, name: str) -> Figure:
+def draw(name: str, evidence: Evidence, findings: Findings) -> Figure:
     """Draw a panel for each ablation: this code's bars, and the paper's where it prints numbers.
 
     Args:
+        name: ``figure4`` or ``figure5``.
         evidence: Of ``ARMS``.
         findings: What ``find`` returned.
-        name: ``figure4`` or ``figure5``.
     """
     shown, dataset = [FIGURES[metric] for metric in METRICS[name]], evidence.setup.dataset
     differences = findings.more["differences"].set_index(["arm", "figure"])["text"]

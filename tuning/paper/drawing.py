@@ -61,16 +61,10 @@ def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
     with mpl.rc_context(_STYLE):
         figure = draw()
         letters = int(figure.get_figwidth() * _LETTERS_PER_INCH)
-        lines = [line for text in heading.split("\n") for line in evenly_wrapped(text, letters)]
+        lines = [textwrap.fill(line, letters) for line in heading.split("\n")]
         figure.suptitle("\n".join(lines), fontsize=10)
         figure.savefig(path.with_suffix(".png"), dpi=150)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-
-
-def evenly_wrapped(text: str, letters: int) -> list[str]:
-    """Return a text in as few lines as have at most so many letters, none much shorter."""
-    wrapped = [textwrap.wrap(text, width) for width in range(1, letters + 1)]
-    return next(lines for lines in wrapped if len(lines) == len(wrapped[-1]))
 
 
 def readable(class_name: str) -> str:

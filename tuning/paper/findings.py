@@ -128,17 +128,23 @@ class Experiment:
 
     Attributes:
         name: Such as ``figure4``; its files are called so.
-        title: What it shows, as its heading.
+        shows: What it shows, in words.
         arms: What it trains (names of ``ARMS``), with every seed.
         find: Computes it.
         draw: Draws what was found; None for a table.
     """
 
     name: str
-    title: str
+    shows: str
     arms: tuple[str, ...]
     find: Callable[[Evidence], Findings]
     draw: Callable[[Evidence, Findings], Figure] | None = None
+
+    @property
+    def title(self) -> str:
+        """Return the heading: ``Figure 4. Parts of the model``."""
+        kind = self.name.rstrip("0123456789")
+        return f"{kind.capitalize()} {self.name.removeprefix(kind)}. {self.shows}"
 
 
 def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder: Path) -> None:

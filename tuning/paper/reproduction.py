@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +15,11 @@ from mianet.errors import DivergedError
 from mianet.measurement import measure
 from mianet.processor import use_threads
 from tuning.compute.cluster import Share
-from tuning.compute.gpu_limit import run_within_share
-from tuning.compute.waiting import result_of
+from tuning.compute.display import Display
+from tuning.compute.waiting import Tasks
 from tuning.paper.evidence import Evidence, NothingToShowError, Outcome, Training
 from tuning.paper.findings import Experiment, Findings, claims_page, write
 from tuning.paper.recording import PaperRecorder
-
-HEARTBEAT_SECONDS = 60.0
-"""How often a line says that trainings are still under way."""
 
 
 def reproduce(
@@ -33,6 +29,7 @@ def reproduce(
     share: Share,
     folder: Path,
     recorder: PaperRecorder,
+    display: Display,
 ) -> int:
     """Run all trainings; write, record and print each experiment as soon as its own have ended.
 
@@ -43,53 +40,33 @@ def reproduce(
         share: What each training gets of the connected cluster.
         folder: The folder to write to.
         recorder: Records them in MLflow.
+        display: Where progress is shown, and what is found.
 
     Returns:
         How many had nothing to show.
     """
     waiting, found = list(experiments), {}
     needed = {one.name: set(evidence.setup.trainings(one.arms)) for one in experiments}
-    trainings = evidence.setup.trainings(arm for one in experiments for arm in one.arms)
-    for training, outcome in _outcomes(trainings, data, evidence.test, share):
+    tasks = Tasks("training", share, display)
+    data_ref, test_ref = ray.put(data), ray.put(evidence.test)
+    started = {
+        training: tasks.start(_train, data_ref, test_ref, training, share)
+        for training in evidence.setup.trainings(arm for one in experiments for arm in one.arms)
+    }
+    for number, (training, reference) in enumerate(started.items(), start=1):
+        outcome = tasks.awaited(reference, f"seed {training.seed}").result
         evidence = replace(evidence, outcomes={**evidence.outcomes, training: outcome})
-        print(f"training {len(evidence.outcomes)}: {_words(outcome)}", flush=True)
+        display.say(f"training {number}: {_words(outcome)}")
         for one in [one for one in waiting if evidence.outcomes.keys() >= needed[one.name]]:
             waiting.remove(one)
-            found[one.name] = _publish(one, evidence, folder, recorder)
+            found[one.name] = _publish(one, evidence, folder, recorder, display)
     in_order = {one.name: found[one.name] for one in experiments}
     _write_index({name: one for name, one in in_order.items() if one}, evidence, folder)
     return list(found.values()).count(None)
 
 
-def _outcomes(
-    trainings: Sequence[Training], data: SearchData, test: TestParts, share: Share
-) -> Iterator[tuple[Training, Outcome]]:
-    """Train all, as many at once as the cluster takes; yield each as it ends.
-
-    They start in the given order. A training whose worker dies is started again, twice at most.
-    """
-    data_ref, test_ref = ray.put(data), ray.put(test)
-    task = ray.remote(run_within_share).options(
-        num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
-    )
-    running = {
-        task.remote(share.gpus, _train, data_ref, test_ref, one, share.threads, share.device): one
-        for one in trainings
-    }
-    started = time.monotonic()
-    while running:
-        ended, _ = ray.wait(list(running), timeout=HEARTBEAT_SECONDS)
-        if not ended:
-            minutes = (time.monotonic() - started) / 60
-            print(f"{len(running)} trainings to go after {minutes:.0f} min", flush=True)
-        for reference in ended:
-            yield running.pop(reference), result_of(reference)
-
-
-def _train(
-    data: SearchData, test: TestParts, training: Training, threads: int, device: str
-) -> Outcome:
-    use_threads(threads)
+def _train(data: SearchData, test: TestParts, training: Training, share: Share) -> Outcome:
+    use_threads(share.threads)
     try:
         return measure(
             data,
@@ -97,7 +74,7 @@ def _train(
             training.settings,
             epochs=training.epochs,
             seed=training.seed,
-            device=device,
+            device=share.device,
             keep_model=training.keep_model,
             new_classes=training.new_classes,
         )
@@ -113,7 +90,11 @@ def _words(outcome: Outcome) -> str:
 
 
 def _publish(
-    experiment: Experiment, evidence: Evidence, folder: Path, recorder: PaperRecorder
+    experiment: Experiment,
+    evidence: Evidence,
+    folder: Path,
+    recorder: PaperRecorder,
+    display: Display,
 ) -> Findings | None:
     """Compute, write and record an experiment; return None where it has nothing to show."""
     try:
@@ -126,7 +107,7 @@ def _publish(
     write(experiment, evidence, findings, own)
     recorder.found(experiment, findings, own)
     table = [findings.table.text(), ""] if findings.table else []
-    print("\n".join(["", experiment.title, *table, *findings.text, ""]), flush=True)
+    display.say("\n".join(["", experiment.title, *table, *findings.text, ""]))
     return findings
 
 

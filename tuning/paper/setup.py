@@ -39,8 +39,11 @@ def resolve(
     changes = dict(options.set)
     settings = Hyperparameters.from_mapping({**found, **changes})
     completed = {name: v for name, v in FULL.items() if getattr(settings, name) != v}
-    if changes := {**changes, **completed}:
-        origin += " with " + ", ".join(f"{name}={_short(v)}" for name, v in changes.items())
+    settings = settings.replace(**completed)
+    if changed := {**changes, **completed}:
+        values = ((name, getattr(settings, name)) for name in changed)
+        said = (f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in values)
+        origin += f" with {', '.join(said)}"
     dataset, (images, feature_dim) = find_dataset(data.name), data.features.shape
     return Setup(
         dataset=data.name,
@@ -48,7 +51,7 @@ def resolve(
         unseen_classes=unseen_classes,
         role=options.config,
         origin=origin,
-        settings=settings.replace(**completed),
+        settings=settings,
         epochs=epochs,
         seeds=tuple(range(options.seeds)),
         source_run_id=run_id,
@@ -83,11 +86,3 @@ def _recorded(
 def _selection(options: argparse.Namespace, uri: str, data: SearchData) -> Selection:
     trials = read_trials(uri, data.name, options.study)
     return select(trials, study=options.study, data_digest=data.digest)
-
-
-def _short(value: object) -> str:
-    """Return a value with as many digits as a heading has room for."""
-    try:
-        return f"{float(str(value)):.4g}"
-    except ValueError:
-        return str(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,11 @@ from mianet.data.datasets import DATASETS
 from tuning.analysis.comparison import Spread, paired_difference
 from tuning.paper.evidence import FIGURES, Evidence
 from tuning.paper.findings import Claim, Findings, Table
-from tuning.paper.published import AVERAGE, Misprint, PublishedRow, published
+from tuning.paper.published import AVERAGE, PublishedRow, published
 
 OURS = "MIANet, this code"
 UNKNOWN = "–"
 DIFFERS, MISPRINTED = "†", "‡"
-
-Column = tuple[str, str]
-"""Data set, or ``AVERAGE``, and figure."""
 
 
 class Layout(NamedTuple):
@@ -52,9 +50,9 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def find(evidence: Evidence, name: str) -> Findings:
+def find(name: str, evidence: Evidence) -> Findings:
     """Return a table of one data set."""
-    layout, setup = LAYOUTS[name], evidence.setup
+    layout, setup, printed = LAYOUTS[name], evidence.setup, _printed(name)
     seeds = evidence.per_seed(["full"], layout.metrics)
     spreads = [Spread.of(seeds[figure].tolist()) for figure in layout.figures]
     ours = pd.DataFrame(
@@ -70,16 +68,9 @@ def find(evidence: Evidence, name: str) -> Findings:
             "published_in": "",
         }
     )
-    printed = [
-        (row.method, column, figure, value, row.published_in)
-        for row in published().rows(name, layout.figures)
-        for column in (setup.dataset, AVERAGE)
-        for figure in layout.figures
-        if (value := row.value(column, figure)) is not None
-    ]
-    columns = ["method", "dataset", "figure", "mean", "published_in"]
+    published_here = printed[printed["dataset"].isin([setup.dataset, AVERAGE])]
     return Findings(
-        data=pd.concat([pd.DataFrame(printed, columns=columns), ours], ignore_index=True),
+        data=pd.concat([published_here[_CELL], ours], ignore_index=True),
         more={"seeds": seeds},
         table=table_of(name, ours),
         metrics={
@@ -120,13 +111,18 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
     order = [*DATASETS, *ours["dataset"]]
     datasets = sorted(set(ours["dataset"]), key=order.index) + [AVERAGE] * (AVERAGE in over)
     columns = [(dataset, figure) for dataset in datasets for figure in layout.figures]
+    printed = _printed(name)
+    printed = printed[printed["dataset"].isin(datasets)]
     cells = {
-        (one.method, (one.dataset, one.figure)): str(Spread(one.mean, one.sd, 0))
+        (one.method, one.dataset, one.figure): f"{one.mean:.1f}{one.marks}"
+        for one in printed.itertuples()
+    } | {
+        (one.method, one.dataset, one.figure): str(Spread(one.mean, one.sd, 0))
         for one in _with_average(ours, over - {AVERAGE}).itertuples()
     }
     own = ours["method"].unique()
-    texts = [(row.method, *(_cell(name, row, column) for column in columns)) for row in rows]
-    texts += [(method, *(cells.get((method, c), UNKNOWN) for c in columns)) for method in own]
+    methods = [*(row.method for row in rows), *own]
+    texts = [(one, *(cells.get((one, *column), UNKNOWN) for column in columns)) for one in methods]
     return Table(
         heading=("method", *(_title(*column) for column in columns)),
         rows=tuple(texts),
@@ -134,7 +130,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         notes=(
             *([f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []),
             *_other_features(ours),
-            *_marks(name, rows, columns),
+            *_marks(printed),
             *_sources(name, rows),
         ),
         ours=len(own),
@@ -161,53 +157,52 @@ def write_combined(folder: Path) -> list[Path]:
     return written
 
 
+_CELL = ["method", "dataset", "figure", "mean", "published_in"]
+
+
+def _printed(name: str) -> pd.DataFrame:
+    """Return a row for each published figure of a table, with its marks and what they mean."""
+    content = published()
+    misprints = {one[:4]: one.text for one in content.misprints}
+    cells = []
+    for row in content.rows(name, LAYOUTS[name].figures):
+        where = name if row in content.tables[name] else row.published_in
+        copied = content.original(row)
+        for dataset, figure in itertools.product([*DATASETS, AVERAGE], LAYOUTS[name].figures):
+            value, source = (one and one.value(dataset, figure) for one in (row, copied))
+            misprint = misprints.get((where, row.method, dataset, figure))
+            differs = source not in (None, value)
+            marks = DIFFERS * differs + MISPRINTED * (misprint is not None)
+            origin = (source, copied.published_in) if copied and differs else (None, None)
+            cells.append(
+                (row.method, dataset, figure, value, row.published_in, marks, misprint, *origin)
+            )
+    columns = [*_CELL, "marks", "misprint", "source", "copied_from"]
+    return pd.DataFrame(cells, columns=columns).dropna(subset="mean")
+
+
+def _marks(printed: pd.DataFrame) -> list[str]:
+    """Explain the marks in the shown columns."""
+    notes = []
+    for key, rows in printed.groupby("copied_from", sort=False):
+        texts = [
+            f"{one.method} {_title(one.dataset, one.figure)} {one.source:.1f}"
+            for one in rows.itertuples()
+        ]
+        notes.append(
+            f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
+            f"({published().sources[key]})."
+        )
+    misprints = " ".join(printed["misprint"].dropna())
+    return notes + ([f"{MISPRINTED} Misprint. {misprints}"] if misprints else [])
+
+
 def _with_average(ours: pd.DataFrame, over: Iterable[str]) -> pd.DataFrame:
     """Append the averages of the methods that have all data sets the paper averages over."""
     of_paper = ours[ours["dataset"].isin(over)]
     complete = of_paper.groupby("method").filter(lambda rows: set(rows["dataset"]) == set(over))
     means = complete.groupby(["method", "figure"], as_index=False)["mean"].mean()
     return pd.concat([ours, means.assign(dataset=AVERAGE)], ignore_index=True)
-
-
-def _cell(name: str, row: PublishedRow, column: Column) -> str:
-    value = row.value(*column)
-    if value is None:
-        return UNKNOWN
-    misprinted = any(one.figure == column[1] for one in _misprints(name, row, column[:1]))
-    differs = any(_differing(row, [column]))
-    return f"{value:.1f}{DIFFERS * differs}{MISPRINTED * misprinted}"
-
-
-def _misprints(name: str, row: PublishedRow, datasets: Collection[str]) -> list[Misprint]:
-    where = name if row in published().tables[name] else row.published_in
-    found = published().misprints_in(where, datasets)
-    return [one for one in found if one.method == row.method]
-
-
-def _differing(row: PublishedRow, columns: Iterable[Column]) -> Iterator[tuple[Column, float, str]]:
-    """Yield where the source that the paper's row was copied from has another figure."""
-    if original := published().original(row):
-        for column in columns:
-            value = original.value(*column)
-            if value is not None and value != row.value(*column):
-                yield column, value, original.published_in
-
-
-def _marks(name: str, rows: Iterable[PublishedRow], columns: Sequence[Column]) -> list[str]:
-    """Explain the marks in the shown columns."""
-    differing: dict[str, list[str]] = {}
-    for row in rows:
-        for (dataset, figure), value, source in _differing(row, columns):
-            text = f"{row.method} {_title(dataset, figure)} {value:.1f}"
-            differing.setdefault(source, []).append(text)
-    datasets = {dataset for dataset, _ in columns}
-    misprints = [one.text for row in rows for one in _misprints(name, row, datasets)]
-    notes = [
-        f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
-        f"({published().sources[key]})."
-        for key, texts in differing.items()
-    ]
-    return notes + ([f"{MISPRINTED} Misprint. {' '.join(misprints)}"] if misprints else [])
 
 
 def _sources(name: str, rows: Iterable[PublishedRow]) -> list[str]:

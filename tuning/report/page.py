@@ -45,13 +45,12 @@ def document(subject: Subject) -> str:
         started=datetime.fromtimestamp(study.started / 1000, tz=UTC),
         ended=Counter(trial.status for trial in study.trials),
         longest=max((max(curve, default=0) for curve in study.curves.values()), default=0),
-        outcome=outcome(subject),
-        final=subject.trained(subject.selected),
+        final=trained.get("selected"),
         tested=_tested(subject),
+        trained=trained,
         figures=tuple(FIGURES.values()),
         configuration=_configuration(subject),
-        results=[(_name(subject, t), _stages(subject, t)) for t in subject.shown.values()],
-        final_notes=_final_notes(subject),
+        results=[(trial, _stages(subject, trial)) for trial in subject.shown.values()],
         told=sentences(study.trials, subject.space, subject.selected),
         multiplier=multiplier,
         bands=bands(study.trials, _MULTIPLIER, multiplier.distribution) if multiplier else [],
@@ -75,6 +74,7 @@ def _environment() -> Environment:
         "hours": hours,
         "number": number_words,
         "over_seeds": figure_words,
+        "over_draws": mean_words,
         "median": statistics.median,
     }
     environment.tests["finite"] = math.isfinite
@@ -86,32 +86,6 @@ def _environment() -> Environment:
         "REPEATS": REPEATS,
     }
     return environment
-
-
-def outcome(subject: Subject) -> str:
-    """Return the outcome of the study in a sentence."""
-    chosen = subject.selected
-    if chosen is None:
-        return f"No configuration was selected in study {subject.study.name}"
-    what = f"Trial {chosen.number} of {len(subject.study.trials)} is selected"
-    if chosen.is_paper:
-        what += ", the paper’s own configuration"
-    if chosen.confirmation:
-        draws = list(chosen.confirmation.per_draw.values())
-        what += f": {subject.symbol} {mean_words(draws)} % on {len(draws)} fresh draws"
-    else:
-        what += f": {subject.symbol} {percent(chosen.score)} % in validation"
-    final = subject.trained(chosen)
-    name, symbol = _tested(subject)
-    if final is None or f"{name}_mean" not in final.figures:
-        return what
-    named = "" if symbol == subject.symbol else f"{symbol} "
-    what += f", and {named}{figure_words(final.figures, name)} % on the test parts"
-    paper = subject.trained(subject.paper)
-    if paper and paper is not final and f"{name}_mean" in paper.figures:
-        theirs = figure_words(paper.figures, name)
-        what += f", where the paper’s configuration has {theirs} %"
-    return what
 
 
 def _tested(subject: Subject) -> tuple[str, str]:
@@ -142,11 +116,6 @@ def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
     }
 
 
-def _name(subject: Subject, trial: RecordedTrial) -> str:
-    who = "selected" if subject.is_selected(trial) else "paper’s"
-    return f"{who}, trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}"
-
-
 def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
     """Return a row for each stage that a configuration came to."""
 
@@ -164,20 +133,3 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
         tested = [figure_words(final.figures, f"test_{name}") for name in FIGURES]
         rows.append((f"test, {final.seeds} seeds", *tested))
     return rows
-
-
-def _final_notes(subject: Subject) -> list[str]:
-    finals = subject.study.finals
-    notes = [
-        f"The final training of the {role} configuration failed: {final.reason}"
-        for role, final in finals.items()
-        if final.status == "failed"
-    ]
-    trained = finals["selected"].source_run_id if "selected" in finals else None
-    if trained and subject.selected and trained != subject.selected.run_id:
-        number = next((t.number for t in subject.study.trials if t.run_id == trained), None)
-        notes.append(
-            f"The final training is of trial {number}, which was selected at the time; "
-            "what has been recorded since selects another."
-        )
-    return notes

@@ -83,19 +83,10 @@ class Subject:
             self.nothing = str(error)
 
     @property
-    def data_notes(self) -> list[str]:
-        """Return what a reader must know of the data beside their name."""
-        settings = self.study.settings
-        notes = []
-        if embedding := settings.get("protocol.class_embedding"):
-            notes.append(f"Classes are described by {embedding}.")
-        if backbone := settings.get("backbone.name"):
-            notes.append(
-                f"Features are by {backbone}, trained on {settings['backbone.trained_on']}; "
-                f"weights {settings['backbone.weights_sha256'][:12]}."
-            )
-        warnings = {value: None for name, value in settings.items() if name.endswith(".warning")}
-        return notes + [f"Beware: {warning}." for warning in warnings]
+    def warnings(self) -> list[str]:
+        """Return what was warned of when the features were made, each once."""
+        settings = self.study.settings.items()
+        return list(dict.fromkeys(text for name, text in settings if name.endswith(".warning")))
 
     @property
     def executions(self) -> int:
@@ -152,27 +143,6 @@ class Subject:
             [trial.score for trial in self.complete],
             logarithmic=frozenset(s.name for s in self.searched if s.scale.log),
         )
-
-    @property
-    def too_few(self) -> str:
-        """Return why there is no picture of values and scores; empty where there is one."""
-        if not self.searched:
-            return "Nothing was searched: every trial has the same configuration."
-        if (count := len(self.complete)) < 2:
-            return f"At least 2 trials that ended well are needed, but there are {count}."
-        return ""
-
-    @property
-    def untested(self) -> str:
-        """Return why there are no test figures of the selected configuration."""
-        if self.selected is None:
-            return self.nothing
-        if self.trained(self.selected) is None:
-            return (
-                "The selected configuration had no final training, and only that opens the test "
-                "parts. To have it: python tuning/final.py"
-            )
-        return "The final training of the selected configuration diverged."
 
     @property
     def shown(self) -> dict[str, RecordedTrial]:
