@@ -12,7 +12,7 @@ import ray
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
-from mianet.measurement import measure
+from mianet.final_training import measure
 from mianet.processor import use_threads
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
