@@ -10,6 +10,7 @@ Searching needs this on the node of the driver alone: the others get the search'
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -40,12 +41,11 @@ def main() -> int:
         metavar="FILE",
         help="a class embedding of these data sets, as its path in the source: AWA1/words.npy",
     )
-    arguments = parser.parse_args()
-    embedding = [fetch_embedding(arguments.source, file) for file in arguments.class_embedding]
-    for name in arguments.datasets:
-        folder = folder_of(name)
-        if folder is not None:
-            fetch(arguments.source, folder, data_root() / folder)
+    options = parser.parse_args()
+    embedding = [fetch_embedding(options.source, file) for file in options.class_embedding]
+    for name in options.datasets:
+        if folder := folder_of(name):
+            fetch(options.source, folder)
         data = load_search_data(name, embedding=embedding)
         described = data.class_embedding and f"classes described by {data.class_embedding}, "
         print(
@@ -55,8 +55,8 @@ def main() -> int:
     return 0
 
 
-def folder_of(name: str) -> str | None:
-    """Return the name of the folder that holds a data set; None where it needs no files.
+def folder_of(name: str) -> str:
+    """Return the name of the folder that holds a data set; empty where it needs no files.
 
     Raises:
         InputError: It is the path of a folder.
@@ -77,55 +77,45 @@ def fetch_embedding(source: str, file: str) -> str:
     path = PurePosixPath(stem + mat.rstrip(":"))
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"--class-embedding must be a path in the source, but got {file!r}")
-    target = data_root() / path.parent
-    fetch(source, "" if str(path.parent) == "." else str(path.parent), target, (path.name,))
-    return f"{target / path.name}{':' + key if key else ''}"
+    fetch(source, str(path.parent), (path.name,))
+    return f"{data_root() / path}{':' + key if key else ''}"
 
 
-def fetch(
-    source: str, folder: str, target: Path, names: Sequence[str] = (FEATURES_FILE, SPLITS_FILE)
-) -> None:
+def fetch(source: str, folder: str, names: Sequence[str] = (FEATURES_FILE, SPLITS_FILE)) -> None:
     """Copy the files that are missing or of another size; each appears whole or not at all.
 
     Args:
         source: Where from.
-        folder: The folder in it.
-        target: Where to.
+        folder: The folder in it, and in this node's data folder.
         names: The files; with what stands beside them about how they were made.
 
     Raises:
         InputError: The source has no such file, or what came is not what its SHA256SUMS says.
     """
     try:
-        files, root = _open(source)
-        home = f"{root}/{folder}".rstrip("/")
+        files, root = fs.FileSystem.from_uri(
+            source if "://" in source else str(Path(source).absolute())
+        )
+        home = str(PurePosixPath(root, folder))
         sums = _sums(files, f"{home}/{SUMS_FILE}")
+        target = data_root() / folder
         target.mkdir(parents=True, exist_ok=True)
         for name in (*names, *(f"{file}.json" for file in names), BACKBONE_FILE):
-            info = files.get_file_info(f"{home}/{name}")
-            if info.type != fs.FileType.File:
-                if name not in names:  # what says how features were made may be missing
-                    continue
+            info, path = files.get_file_info(f"{home}/{name}"), target / name
+            if info.type == fs.FileType.File:
+                if not (path.is_file() and path.stat().st_size == info.size):
+                    print(f"fetching {folder}/{name}, {info.size / 1e6:.0f} MB", flush=True)
+                    _copy(files, info.path, path, sums.get(name))
+            elif name in names:  # what says how features were made may be missing
                 raise InputError(
                     f"the source must have {folder}/{name}, but {source} has not; give the folder "
                     "that holds the data sets' folders"
                 )
-            path = target / name
-            if not (path.is_file() and path.stat().st_size == info.size):
-                print(f"fetching {folder}/{name}, {info.size / 1e6:.0f} MB", flush=True)
-                _copy(files, info.path, path, sums.get(name))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"the source must be readable from this node, but {source} is not ({error}); check its "
             "address and the node's rights"
         ) from error
-
-
-def _open(source: str) -> tuple[fs.FileSystem, str]:
-    if "://" not in source:
-        return fs.LocalFileSystem(), str(Path(source).absolute())
-    files, root = fs.FileSystem.from_uri(source)
-    return files, root.rstrip("/")
 
 
 def _sums(files: fs.FileSystem, path: str) -> dict[str, str]:
@@ -139,16 +129,15 @@ def _sums(files: fs.FileSystem, path: str) -> dict[str, str]:
 
 def _copy(files: fs.FileSystem, remote: str, path: Path, wanted: str | None) -> None:
     part = path.with_suffix(".part")
-    digest = hashlib.sha256()
-    with files.open_input_stream(remote) as stream, part.open("wb") as file:
-        while chunk := stream.read(2**22):
-            digest.update(chunk)
-            file.write(chunk)
-    if wanted is not None and digest.hexdigest() != wanted:
+    with files.open_input_stream(remote) as stream, part.open("w+b") as file:
+        shutil.copyfileobj(stream, file, 2**22)
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest() if wanted else wanted
+    if found != wanted:
         part.unlink()
         raise InputError(
-            f"{remote} must have the sha256 that {SUMS_FILE} gives, {wanted}, but has "
-            f"{digest.hexdigest()}; upload it again"
+            f"{remote} must have the sha256 that {SUMS_FILE} gives, {wanted}, but has {found}; "
+            "upload it again"
         )
     part.replace(path)
 

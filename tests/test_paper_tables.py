@@ -106,7 +106,7 @@ def test_the_papers_bars_are_those_of_its_tables_unless_the_difference_is_marked
             for dataset, value in bars.arms["full"].items()
             if value != own.value(dataset, bars.figure)
         }
-        assert differing == {m.dataset for m in content.misprints_in(name, DATASETS)}
+        assert differing == {m.dataset for m in content.misprints if m.where == name}
         assert all(set(arm) == set(DATASETS) for arm in bars.arms.values())
 
 

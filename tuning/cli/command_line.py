@@ -6,7 +6,6 @@ something that the user gave cannot be used, and with 130 when it was interrupte
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import os
@@ -14,25 +13,21 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mianet.errors import InputError, one_line
+import mianet.command
+from mianet.errors import one_line
 from tuning.spec.errors import RecordingError
 from tuning.spec.version import __version__
 
 FAILED = 1
-BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, and its version if asked for."""
+class Parser(mianet.command.Parser):
+    """A parser that also tells the version."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and the way to help; exit with code 2."""
-        self.exit(BAD_INPUT, f"error: {one_line(message)} (--help lists the options)\n")
 
 
 def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
@@ -45,15 +40,9 @@ def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
             if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
                 stream.reconfigure(errors="backslashreplace")
         try:
-            sys.exit(main())
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(BAD_INPUT)
+            sys.exit(mianet.command.run(main, "interrupted"))
         except RecordingError as error:
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             sys.exit(FAILED)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(INTERRUPTED)
 
     return run

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from mianet.command import whole_number
 from mianet.errors import InputError
 from tuning.spec.choices import MIANET, MODEL_NAMES
 
@@ -110,16 +111,8 @@ def _must_be(what: str, text: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"must be {what}, but got {text!r}")
 
 
-def positive_int(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise _must_be("a whole number of at least 1", text)
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return 0 if text == "0" else positive_int(text)
+positive_int = whole_number(1)
+count = whole_number(0)
 
 
 def seed(text: str) -> int:

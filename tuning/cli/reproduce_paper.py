@@ -49,7 +49,6 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     with PaperRecorder(uri, setup, share.device) as recorder, StatusLine() as line:
         print(f"to look at it: {recorder.location}", flush=True)
         failed = reproduce(experiments, evidence, data, share, folder, recorder, line)
-        recorder.close()
     tables = [f"tables of all data sets: {path}" for path in write_combined(options.output)]
     print(f"written to {folder}", *tables, sep="\n")
     return FAILED if failed else 0

@@ -55,7 +55,7 @@ def find(name: str, evidence: Evidence) -> Findings:
         metrics={f"full_minus_{arm}_{metric}": one.mean for arm, metric, one in rows},
         claims=tuple(_claim(name, dataset, arm, of_arm) for arm, of_arm in differences.items()),
         sentences=(
-            *(one.text for one in published().misprints_in(name, [dataset])),
+            *(m.text for m in published().misprints if (m.where, m.dataset) == (name, dataset)),
             *evidence.note(ARMS),
         ),
     )

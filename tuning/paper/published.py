@@ -93,10 +93,6 @@ class Published:
         same = (o for o in self.other_rows if o.method.casefold() == row.method.casefold())
         return next((other for other in same if other is not row), None)
 
-    def misprints_in(self, where: str, datasets: Collection[str]) -> list[Misprint]:
-        """Return the misprints in a table or figure that concern some data sets."""
-        return [one for one in self.misprints if one.where == where and one.dataset in datasets]
-
 
 @cache
 def published() -> Published:

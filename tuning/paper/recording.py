@@ -68,7 +68,6 @@ class PaperRecorder(Closing):
             **provenance_tags(),
         }
         self._failed: list[str] = []
-        self._closed = False
         note = (
             "Tables and figures of the paper, each a run nested in this one with its data and its "
             f"pictures as artifacts. {setup.caption}."
@@ -94,7 +93,7 @@ class PaperRecorder(Closing):
         self._end(self._start(experiment, reason), "failed", reason)
 
     def close(self, status: str = "finished", *, note: str = "") -> None:
-        """End the run, and deliver everything. A second call does nothing.
+        """End the run, and deliver everything.
 
         Args:
             status: ``finished``, ``failed`` or ``interrupted``.
@@ -103,9 +102,6 @@ class PaperRecorder(Closing):
         Raises:
             RecordingError: Something did not reach the store; says what and why.
         """
-        if self._closed:
-            return
-        self._closed = True
         if self._failed and status == "finished":
             status, note = "failed", f"nothing to show: {', '.join(self._failed)}"
         self._end(self._key, status, note)
