@@ -257,7 +257,7 @@ def test_figure_11_asks_for_the_papers_classes_on_its_data_set_and_for_all_elsew
     assert list(dict.fromkeys(find(evidence).data["query"])) == [
         evidence.test.class_names[c] for c in evidence.test.unseen_classes
     ]
-    asked = tuple(published().queries["awa2"])
+    asked = tuple(published()["queries"]["awa2"])
     names = (*asked, *map(str, range(95)))
     awa2 = replace(
         evidence,

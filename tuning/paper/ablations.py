@@ -55,7 +55,11 @@ def find(name: str, evidence: Evidence) -> Findings:
         metrics={f"full_minus_{arm}_{metric}": one.mean for arm, metric, one in rows},
         claims=tuple(_claim(name, dataset, arm, of_arm) for arm, of_arm in differences.items()),
         sentences=(
-            *(m.text for m in published().misprints if (m.where, m.dataset) == (name, dataset)),
+            *(
+                one["text"]
+                for one in published()["misprints"]
+                if (one["where"], one["dataset"]) == (name, dataset)
+            ),
             *evidence.note(ARMS),
         ),
     )
@@ -74,7 +78,7 @@ def _claim(name: str, dataset: str, arm: str, differences: Mapping[str, Differen
 
 def _printed(name: str, dataset: str, arm: str) -> list[float | None]:
     """Return the paper's numbers of the complete and of an ablated model, in percent."""
-    arms = published().bars[name].arms
+    arms = published()["bars"][name]["arms"]
     return [arms.get(one, {}).get(dataset) for one in ("full", arm)]
 
 
@@ -105,7 +109,7 @@ def draw(name: str, evidence: Evidence, findings: Findings) -> Figure:
     )
     colors = {"complete model": BLUE, "ablated": ORANGE}
     handles = [Patch(color=color, label=label) for label, color in colors.items()]
-    if dataset in published().bars[name].arms["full"]:
+    if dataset in published()["bars"][name]["arms"]["full"]:
         handles += [
             Patch(edgecolor=color, label=f"{label}, the paper's", **_PAPER_STYLE)
             for label, color in colors.items()

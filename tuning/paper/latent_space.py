@@ -57,7 +57,7 @@ def find_similarities(evidence: Evidence) -> Findings:
             "latent_cosine": cosine_similarity(_prototypes(evidence))[first, second],
         }
     ).sort_values("attribute_cosine", ascending=False, ignore_index=True)
-    named = [frozenset(pair) for pair in published().similar_pairs["figure9"]]
+    named = [frozenset(pair) for pair in published()["similar_pairs"]["figure9"]]
     both = zip(data["class_a"], data["class_b"], strict=True)
     data.insert(0, "in_paper", [frozenset(pair) in named for pair in both])
     cosines = data[["attribute_cosine", "latent_cosine"]]
@@ -198,7 +198,7 @@ def draw_map(evidence: Evidence, findings: Findings) -> Figure:
 def paper_pairs(figure: str, class_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Return the pairs that a figure of the paper names, as far as a data set has the classes."""
     ids = {name: c for c, name in enumerate(class_names)}
-    pairs = published().similar_pairs[figure]
+    pairs = published()["similar_pairs"][figure]
     return tuple((ids[a], ids[b]) for a, b in pairs if {a, b} <= ids.keys())
 
 

@@ -32,7 +32,7 @@ def find(evidence: Evidence) -> Findings:
     """
     test, names = evidence.test, evidence.test.class_names
     unseen = [names[c] for c in test.unseen_classes]
-    queries = published().queries.get(evidence.setup.dataset, unseen)
+    queries = published()["queries"].get(evidence.setup.dataset, unseen)
     ids = [names.index(name) for name in queries]
     scores = torch.from_numpy(evidence.model("full").predict(np.array(test.test_unseen_features)))
     data = pd.DataFrame(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd  # type: ignore[import-untyped]
 
@@ -13,7 +12,7 @@ from mianet.data.datasets import DATASETS
 from tuning.analysis.comparison import Spread, paired_difference
 from tuning.paper.evidence import FIGURES, Evidence
 from tuning.paper.findings import Claim, Findings, Table
-from tuning.paper.published import AVERAGE, PublishedRow, published
+from tuning.paper.published import AVERAGE, PAPERS, printed, published
 
 OURS = "MIANet, this code"
 UNKNOWN = "–"
@@ -52,7 +51,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 def find(name: str, evidence: Evidence) -> Findings:
     """Return a table of one data set."""
-    layout, setup, printed = LAYOUTS[name], evidence.setup, _printed(name)
+    layout, setup = LAYOUTS[name], evidence.setup
     seeds = evidence.per_seed(["full"], layout.metrics)
     spreads = [Spread.of(seeds[figure].tolist()) for figure in layout.figures]
     ours = pd.DataFrame(
@@ -68,9 +67,11 @@ def find(name: str, evidence: Evidence) -> Findings:
             "published_in": "",
         }
     )
-    published_here = printed[printed["dataset"].isin([setup.dataset, AVERAGE])]
+    shown = printed(name).dropna(subset="mean").loc[:, "method":"published_in"]
+    shown = shown[shown["dataset"].isin([setup.dataset, AVERAGE])]
+    papers = shown[(shown["method"] == PAPERS) & (shown["dataset"] == setup.dataset)]
     return Findings(
-        data=pd.concat([published_here[_CELL], ours], ignore_index=True),
+        data=pd.concat([shown, ours], ignore_index=True),
         more={"seeds": seeds},
         table=table_of(name, ours),
         metrics={
@@ -79,9 +80,8 @@ def find(name: str, evidence: Evidence) -> Findings:
             for what in ("mean", "sd")
         },
         claims=tuple(
-            _claim(evidence, seeds.set_index("seed")[figure].to_dict(), figure, value)
-            for figure in layout.figures
-            if (value := published().tables[name][-1].value(setup.dataset, figure))
+            _claim(evidence, seeds.set_index("seed")[one.figure].to_dict(), one.figure, one.mean)
+            for one in papers.itertuples()
         ),
         sentences=tuple(evidence.note(["full"])),
     )
@@ -106,23 +106,24 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         name: Of ``LAYOUTS``.
         ours: Rows with method, dataset, figure, mean, sd and feature_dim.
     """
-    layout, rows = LAYOUTS[name], published().rows(name, LAYOUTS[name].figures)
-    over = rows[-1].results.keys()
+    layout, shown = LAYOUTS[name], printed(name)
+    over = set(shown["dataset"])
     order = [*DATASETS, *ours["dataset"]]
     datasets = sorted(set(ours["dataset"]), key=order.index) + [AVERAGE] * (AVERAGE in over)
     columns = [(dataset, figure) for dataset in datasets for figure in layout.figures]
-    printed = _printed(name)
-    printed = printed[printed["dataset"].isin(datasets)]
+    methods, own = shown["method"].unique(), ours["method"].unique()
+    shown = shown[shown["dataset"].isin(datasets)]
     cells = {
-        (one.method, one.dataset, one.figure): f"{one.mean:.1f}{one.marks}"
-        for one in printed.itertuples()
-    } | {
-        (one.method, one.dataset, one.figure): str(Spread(one.mean, one.sd, 0))
-        for one in _with_average(ours, over - {AVERAGE}).itertuples()
+        **{one[1:4]: _cell(one) for one in shown.dropna(subset="mean").itertuples()},
+        **{
+            (one.method, one.dataset, one.figure): str(Spread(one.mean, one.sd, 0))
+            for one in _with_average(ours, over - {AVERAGE}).itertuples()
+        },
     }
-    own = ours["method"].unique()
-    methods = [*(row.method for row in rows), *own]
-    texts = [(one, *(cells.get((one, *column), UNKNOWN) for column in columns)) for one in methods]
+    texts = [
+        (method, *(cells.get((method, *column), UNKNOWN) for column in columns))
+        for method in (*methods, *own)
+    ]
     return Table(
         heading=("method", *(_title(*column) for column in columns)),
         rows=tuple(texts),
@@ -130,8 +131,8 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         notes=(
             *([f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []),
             *_other_features(ours),
-            *_marks(printed),
-            *_sources(name, rows),
+            *_marks(shown),
+            *_sources(name),
         ),
         ours=len(own),
     )
@@ -157,43 +158,23 @@ def write_combined(folder: Path) -> list[Path]:
     return written
 
 
-_CELL = ["method", "dataset", "figure", "mean", "published_in"]
+def _cell(one: Any) -> str:
+    return f"{one.mean:.1f}{DIFFERS * bool(one.copied_from)}{MISPRINTED * bool(one.misprint)}"
 
 
-def _printed(name: str) -> pd.DataFrame:
-    """Return a row for each published figure of a table, with its marks and what they mean."""
-    content = published()
-    misprints = {one[:4]: one.text for one in content.misprints}
-    cells = []
-    for row in content.rows(name, LAYOUTS[name].figures):
-        where = name if row in content.tables[name] else row.published_in
-        copied = content.original(row)
-        for dataset, figure in itertools.product([*DATASETS, AVERAGE], LAYOUTS[name].figures):
-            value, source = (one and one.value(dataset, figure) for one in (row, copied))
-            misprint = misprints.get((where, row.method, dataset, figure))
-            differs = source not in (None, value)
-            marks = DIFFERS * differs + MISPRINTED * (misprint is not None)
-            origin = (source, copied.published_in) if copied and differs else (None, None)
-            cells.append(
-                (row.method, dataset, figure, value, row.published_in, marks, misprint, *origin)
-            )
-    columns = [*_CELL, "marks", "misprint", "source", "copied_from"]
-    return pd.DataFrame(cells, columns=columns).dropna(subset="mean")
-
-
-def _marks(printed: pd.DataFrame) -> list[str]:
+def _marks(shown: pd.DataFrame) -> list[str]:
     """Explain the marks in the shown columns."""
     notes = []
-    for key, rows in printed.groupby("copied_from", sort=False):
+    for key, rows in shown[shown["copied_from"] != ""].groupby("copied_from", sort=False):
         texts = [
             f"{one.method} {_title(one.dataset, one.figure)} {one.source:.1f}"
             for one in rows.itertuples()
         ]
         notes.append(
             f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
-            f"({published().sources[key]})."
+            f"({published()['sources'][key]})."
         )
-    misprints = " ".join(printed["misprint"].dropna())
+    misprints = " ".join(filter(None, shown["misprint"]))
     return notes + ([f"{MISPRINTED} Misprint. {misprints}"] if misprints else [])
 
 
@@ -205,20 +186,13 @@ def _with_average(ours: pd.DataFrame, over: Iterable[str]) -> pd.DataFrame:
     return pd.concat([ours, means.assign(dataset=AVERAGE)], ignore_index=True)
 
 
-def _sources(name: str, rows: Iterable[PublishedRow]) -> list[str]:
-    """Return where the figures were published."""
-    methods: dict[str, list[str]] = {}
-    for row in rows:
-        methods.setdefault(row.published_in, []).append(row.method)
-    sources = published().sources
-    own = sources[published().tables[name][-1].published_in]
-    return [
-        f"Published figures: table {name[-1]} of {own}.",
-        *(
-            f"{', '.join(of_source)} (not in that table): {sources[key]}."
-            for key, of_source in methods.items()
-            if sources[key] != own
-        ),
+def _sources(name: str) -> list[str]:
+    """Return where the figures were published, those of the table's paper first."""
+    methods = printed(name).groupby("published_in", sort=False)["method"].unique()
+    (own, _), *others = methods.items()
+    sources = published()["sources"]
+    return [f"Published figures: table {name[-1]} of {sources[own]}."] + [
+        f"{', '.join(of_source)} (not in that table): {sources[key]}." for key, of_source in others
     ]
 
 
