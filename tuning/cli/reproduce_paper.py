@@ -12,7 +12,7 @@ from tuning.cli.command_line import FAILED
 from tuning.cli.options import writable_folder
 from tuning.cli.terminal import StatusLine
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.paper.evidence import Evidence
 from tuning.paper.experiments import chosen
 from tuning.paper.recording import PaperRecorder
@@ -33,7 +33,7 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     writable_folder(folder, "--output")
     image_names = unseen_image_names(options.dataset, options.data_dir)
     trainings = len(setup.trainings(arm for one in experiments for arm in one.arms))
-    where = cluster.connect()
+    where = connection.connect()
     share = cluster.share_resources(
         trainings,
         workers=trainings,

@@ -32,7 +32,7 @@ from tuning.cli.resumption import (
 )
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts
 from tuning.engine.execution_table import ExecutionTable
@@ -172,8 +172,8 @@ def _prepared(options: argparse.Namespace, study: Study, log: EventLog | None) -
     options.dataset = source.address  # the same for whoever goes on from another folder
     with ThreadPoolExecutor(1) as aside:
         # A new database is made while Ray starts; a cluster that is named may still refuse.
-        tables = aside.submit(open_store, uri) if cluster.starts_here() else None
-        where = cluster.connect(preloaded=objective.__module__)
+        tables = aside.submit(open_store, uri) if connection.starts_here() else None
+        where = connection.connect(preloaded=objective.__module__)
         kept, data = cluster.keep_once(data)
         share = cluster.share_resources(
             study.trials,

@@ -14,7 +14,7 @@ from tuning.analysis.selection import select
 from tuning.cli.command_line import FAILED
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.cli.tracking_store import tracking_uri
-from tuning.compute import cluster
+from tuning.compute import cluster, connection
 from tuning.finals.recording import Tested, record
 from tuning.finals.table import table
 from tuning.finals.training import Setup, need_of_trainings, start_trainings
@@ -60,7 +60,7 @@ def _connect(
 ) -> Setup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
-    where = cluster.connect()
+    where = connection.connect()
     trainings = options.seeds * len(chosen)
     share = cluster.share_resources(
         trainings,
