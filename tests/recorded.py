@@ -73,7 +73,7 @@ class StudyRecorder:
         self._numbers: dict[str, int] = {}
         with ExitStack() as stack:
             self.log = stack.enter_context(hold(folder or Path(tempfile.mkdtemp())))
-            self.recording = Recording.of_study(uri, self.log, description, **more)
+            self.recording = Recording(uri, self.log, description, **more)
             self._held = stack.pop_all()
 
     @property

@@ -26,7 +26,7 @@ import requests
 from classifiers import small_classifier, some_features
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.entities import ViewType
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.rest_utils import verify_rest_response
@@ -48,6 +48,7 @@ from mianet.errors import InputError
 from tuning.analysis.selection import select
 from tuning.events import projector
 from tuning.events.event import SeedDone
+from tuning.events.projector import UnreachableError
 from tuning.spec import provenance
 from tuning.spec.errors import RecordingError
 from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
@@ -59,7 +60,6 @@ from tuning.tracking.requests import (
     MLFLOW_STATUS,
     EndRun,
     LogValues,
-    Point,
     Runs,
     StartRun,
     compact,
@@ -500,17 +500,14 @@ def test_requests_are_short_while_someone_needs_it_and_then_as_before(monkeypatc
 # Requests
 
 
+ITEMS = st.one_of(
+    st.builds(Metric, st.just("m"), st.floats(0, 1), st.just(0), st.just(0)),
+    st.builds(Param, st.sampled_from("pq"), st.text(max_size=2)),
+    st.builds(RunTag, st.sampled_from("tu"), st.text(max_size=2)),
+)
 REQUESTS = st.lists(
     st.one_of(
-        st.builds(
-            LogValues,
-            st.sampled_from("ab"),
-            st.lists(st.builds(Point, st.just("m"), st.floats(0, 1), st.just(0), st.just(0))).map(
-                tuple
-            ),
-            st.dictionaries(st.sampled_from("pq"), st.integers(0, 9)),
-            st.dictionaries(st.sampled_from("tu"), st.text(max_size=2)),
-        ),
+        st.builds(LogValues, st.sampled_from("ab"), st.lists(ITEMS)),
         st.builds(StartRun, st.sampled_from("ab"), st.text(max_size=3), st.just(0), st.just({})),
         st.builds(EndRun, st.sampled_from("ab"), st.sampled_from(["FINISHED"]), st.just(0)),
     )
@@ -520,19 +517,15 @@ REQUESTS = st.lists(
 def replayed(requests: list[Any]) -> dict[str, list[Any]]:
     """Return, run by run, what a store has after each request that is no value."""
     told: dict[str, list[Any]] = defaultdict(list)
-    values: dict[str, tuple[list[Any], dict[str, Any], dict[str, str]]] = defaultdict(
-        lambda: ([], {}, {})
-    )
+    items: dict[str, list[Any]] = defaultdict(list)
     for request in requests:
-        points, params, tags = values[request.run]
         if isinstance(request, LogValues):
-            points += request.points
-            params |= request.params
-            tags |= request.tags
+            items[request.run] += request.items
         else:
-            told[request.run].append((request, list(points), dict(params), dict(tags)))
-    for run, final in values.items():
-        told[run].append(final)
+            told[request.run].append((request, list(items[request.run])))
+    for run, final in items.items():
+        if final:
+            told[run].append(final)
     return told
 
 
@@ -548,10 +541,12 @@ def test_joining_requests_changes_no_run(requests):
 def test_more_than_a_request_takes_is_sent_in_parts(uri):
     store = open_store(uri)
     runs = Runs(store.client, "0")
-    runs.send(StartRun("key", "big", 1, {f"tag{n}": "t" * 5000 for n in range(150)}))
-    points = tuple(Point(f"m{n % 7}", n, n, n) for n in range(2500))
+    runs.put(StartRun("key", "big", 1, {f"tag{n}": "t" * 5000 for n in range(150)}))
+    runs.put(*(values("key", n, metrics={f"m{n % 7}": n}, step=n) for n in range(2500)))
     params = {f"p{n}": "v" * 7000 for n in range(230)}
-    runs.send(LogValues("key", points, params, {f"u{n}": "t" * 9000 for n in range(210)}))
+    runs.put(values("key", 1, params=params, tags={f"u{n}": "t" * 9000 for n in range(210)}))
+    runs.flush()
+    assert runs.refused == []
     run = store.client.get_run(runs.id_of("key"))
     assert len(run.data.params) == 230
     assert len([name for name in run.data.tags if name.startswith("u")]) == 210
@@ -610,12 +605,14 @@ def test_a_run_whose_creation_arrives_late_is_deleted(uri):
             raise ConnectionResetError
 
     runs.client = Away()  # type: ignore[assignment]
-    with pytest.raises(ConnectionResetError):
-        runs.send(start)
+    runs.put(start)
+    with pytest.raises(UnreachableError):
+        runs.flush()
     runs.client = store.client
-    runs.send(start)  # nothing is found, so it is created again …
+    runs.flush()  # nothing is found, so it is created again …
     store.client.create_run("0", tags={"run_key": "key"}, run_name="late")  # … and then arrives
-    runs.send(EndRun("key", "FINISHED", 2))
+    runs.put(EndRun("key", "FINISHED", 2))
+    runs.flush()
     (only,) = runs_of(uri).values()
     assert (only.info.run_id, only.info.status) == (runs.id_of("key"), "FINISHED")
 
@@ -623,10 +620,9 @@ def test_a_run_whose_creation_arrives_late_is_deleted(uri):
 def test_runs_without_a_log_are_sent_again_and_what_is_refused_is_said(uri, monkeypatch):
     monkeypatch.setattr(unlogged, "_PAUSE_SECONDS", 0.01)
     runs = UnloggedRuns(uri, "digits", StartRun("a", "paper", 1, {"kind": "paper"}))
-    sender = runs._sender
-    sender.runs.client = LosesAnswers(sender.runs.client)  # type: ignore[assignment]
+    runs.client = LosesAnswers(runs.client)  # type: ignore[assignment]
     runs.put(StartRun("b", "table", 2, {}, parent="a"), values("b", 3, metrics={"x": 0.5}))
-    assert sender.waiting, "it is sent with what follows"
+    assert runs.waiting, "it is sent with what follows"
     runs.put(ended("b", "finished", 5), values("a", 4, metrics={"no/t*good": 1.0}))
     runs.put(ended("a", "finished", 6))
     with pytest.raises(RecordingError, match=r"refused a part: .*name"):

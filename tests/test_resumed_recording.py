@@ -340,7 +340,7 @@ def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_n
     with ExitStack() as stack:
         key, paper = "a key", dataclasses.replace(described, role="paper")
         log = stack.enter_context(hold(storage / "a study" / f"final-{key}"))
-        killed = Recording.of_final(uri, log, paper, key)
+        killed = Recording(uri, log, paper)
         killed.append(SeedDone({"test_harmonic_mean": 0.25}))
         assert deliver_all(storage, uri) == [], "it is still at work"
         atexit.unregister(killed._close_at_exit)

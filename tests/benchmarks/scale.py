@@ -327,7 +327,7 @@ def search(arguments, curves):
         description = study.describe_study(settings, data, "replayed", share, "simulated nodes")
         open_store(uri)
         base = study.base_settings(settings, data.name).as_dict()
-        recording = Recording.of_study(uri, log, description, hyperparameters=base)
+        recording = Recording(uri, log, description, hyperparameters=base)
         lines = Lines(clock, max(1, arguments.trials // LINES), log, recording)
         started, cpu = time.perf_counter(), time.process_time()
         SearchProgress._say = lambda self, line: None

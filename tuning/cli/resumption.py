@@ -19,6 +19,7 @@ from tuning.engine.study import Study
 from tuning.events.event import Opened
 from tuning.events.log import LOG_FILE, EventLog, hold, waiting_in
 from tuning.spec.provenance import code_digest
+from tuning.spec.records import StudyDescription
 
 
 def resume_command(storage: Path, study: str) -> str:
@@ -144,7 +145,7 @@ def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
             f"{data.name} is now {data.digest[:12]}…; give the --data-dir of then, or start "
             "another study"
         )
-    before, space = opened.description.space, study.space
+    before, space = log.state.study.space, study.space
     changed = [n for n in {**before, **space} if before.get(n) != space.get(n)]
     if changed:
         raise InputError(
@@ -163,8 +164,8 @@ def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
 
 def _opened(log: EventLog) -> Opened:
     """Return how the study was last searched."""
-    if not isinstance(log.state.opening, Opened):
+    if not isinstance(log.state.opened.description, StudyDescription):
         raise InputError(
             f"--resume must name a study, but {log.folder} is none; give the folder's name of one"
         )
-    return log.state.opening
+    return log.state.opened

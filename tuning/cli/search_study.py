@@ -207,7 +207,7 @@ def _run(search: _Search, log: EventLog) -> StudyOutcome:
     deliver_waiting_for(options.storage, uri)
     description = describe_study(study, data, search.source.origin, search.share, search.where)
     with interrupts.watching(resume_command(options.storage, study.name)) as interrupt:
-        recording = Recording.of_study(
+        recording = Recording(
             uri,
             log,
             description,

@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from mianet.errors import InputError
-from tuning.events.event import Completed, EpochDone, Event, Opening, decoded, encoded
+from tuning.events.event import Completed, EpochDone, Event, Opened, decoded, encoded
 from tuning.events.state import State
 
 LOG_FILE = "events.jsonl"
@@ -54,10 +54,9 @@ class EventLog:
     memory and are written as soon as there is room.
 
     Attributes:
-        folder: Where it is.
-        path: The file.
         state: What it amounts to.
         found: How many bytes it had when it was opened; 0 for a new one.
+        end: How many bytes are on the disk for good.
         problem: Why the disk does not take what happens; empty where it does.
     """
 
@@ -66,20 +65,14 @@ class EventLog:
         self.path = folder / LOG_FILE
         self.state = State()
         self.problem = ""
-        self._begun = False
         self._lock, self._syncing = threading.Lock(), threading.Lock()
         self._lines: list[bytes] = []  # those that may not be on the disk yet, …
         self._written = 0  # … of which so many are in the file
         self._file = -1
         self._retry_at = 0.0
-        self.found = self._size = self._synced = self._fold()
+        self.found = self._size = self.end = self._fold()
         if cursor_in(folder) > self.found:  # an older copy of the log was put back
             mark_cursor(folder, self.found)
-
-    @property
-    def end(self) -> int:
-        """Return how many bytes are on the disk for good."""
-        return self._synced
 
     @property
     def unkept(self) -> list[Event]:
@@ -87,7 +80,7 @@ class EventLog:
         with self._lock:
             return [decoded(json.loads(line)) for line in self._lines]
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, opening: Opened) -> None:
         """Append what this process does with the log.
 
         Raises:
@@ -96,7 +89,6 @@ class EventLog:
         self.append(opening)
         if self.problem:
             raise _unwritable(self.folder, self.problem)
-        self._begun = True
 
     def append(self, event: Event) -> None:
         """Append an event.
@@ -119,36 +111,31 @@ class EventLog:
             with self._lock:
                 self._write()
                 count, end = self._written, self._size
-            if end == self._synced:
+            if end == self.end:
                 return
             try:
                 os.fsync(self._file)
             except OSError as error:  # what was written since the last time may be gone
                 with self._lock:
-                    self._written, self._size = 0, self._synced
+                    self._written, self._size = 0, self.end
                     self._note(error)
                 return
             with self._lock:
-                self._synced = end
+                self.end = end
                 del self._lines[:count]
                 self._written -= count
 
-    def read(self, start: int = 0, most: int | None = None) -> Iterator[tuple[Event, int]]:
-        """Yield events on the disk, each with the place in the file where it ends.
-
-        Args:
-            start: Where the first of them begins: 0, or where another ended.
-            most: How many at most.
-        """
-        if start < self._synced:
-            for place, (event, end) in enumerate(read_events(self.path, start)):
-                if end > self._synced or place == most:
+    def read(self, start: int = 0) -> Iterator[tuple[Event, int]]:
+        """Yield events on the disk from a place on, each with the place where it ends."""
+        if start < self.end:
+            for event, end in read_events(self.path, start):
+                if end > self.end:
                     return
                 yield event, end
 
     def discard(self) -> None:
         """Delete the log; the folder too, where nothing else is in it."""
-        self._lines, self._written, self._size, self._synced = [], 0, 0, 0
+        self._lines, self._written, self._size, self.end = [], 0, 0, 0
         self.close()
         for name in (LOG_FILE, CURSOR_FILE, _LOCK_FILE):
             (self.folder / name).unlink(missing_ok=True)
@@ -201,17 +188,12 @@ class EventLog:
     def _put_back(self) -> None:
         """Write the file again that somebody deleted or replaced while it was open."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        new = os.open(self.path.with_suffix(".new"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            while (place := os.lseek(new, 0, os.SEEK_CUR)) < self._size:
-                os.write(new, os.pread(self._file, min(self._size - place, 2**20), place))
+        with self.path.with_suffix(".new").open("w+b", buffering=0) as new:
+            while (place := new.tell()) < self._size:
+                new.write(os.pread(self._file, min(self._size - place, 2**20), place))
             os.fsync(new)
-            self.path.with_suffix(".new").replace(self.path)
-        except OSError:
-            os.close(new)
-            raise
-        os.dup2(new, self._file)
-        os.close(new)
+            Path(new.name).replace(self.path)
+            os.dup2(new.fileno(), self._file)
         _logger.warning(
             "%s was deleted or replaced while it was in use; it is there again, and nothing of it "
             "is lost",
@@ -222,7 +204,7 @@ class EventLog:
         """Take away what may be half a line, and say once that events wait."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
-        if not self.problem and self._begun:
+        if not self.problem and self.end > self.found:  # else nothing has begun yet
             _logger.warning(
                 "%s cannot be written (%s); the search goes on and what it records waits in "
                 "memory: make room",
@@ -244,9 +226,8 @@ class EventLog:
                 raise _damaged(self.path, number, str(error)) from error
             whole = end
         with self.path.open("r+b") as file:
-            if file.seek(0, os.SEEK_END) > whole:
-                file.truncate(whole)
-            os.fsync(file.fileno())
+            file.truncate(whole)
+            os.fsync(file)
         return whole
 
 
@@ -266,37 +247,19 @@ def hold(folder: Path) -> Iterator[EventLog]:
     except OSError as error:
         raise _unwritable(folder, error.strerror) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise LogBusyError(
-                f"a study must be searched by one process at a time, but {folder.name} is being "
-                f"searched by {lock.read().strip() or 'another one'}; wait for it, or end it"
-            ) from None
-        except OSError as error:
-            raise _unwritable(folder, f"it cannot be locked: {error.strerror}") from error
-        with contextlib.suppress(OSError):  # a full disk; it only tells others whose lock it is
-            os.ftruncate(lock.fileno(), 0)
-            os.write(lock.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
+        _lock(lock, folder)
         try:
             log = EventLog(folder)
         except OSError as error:
             raise _unwritable(folder, error.strerror) from error
-        try:
+        with contextlib.closing(log):
             yield log
-        finally:
-            log.close()
 
 
 def read_events(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
     """Yield the events of a log, each with the place in the file where it ends.
 
     A last line that a crash cut short is left out.
-
-    Args:
-        path: The file.
-        start: Where the first event begins.
 
     Raises:
         InputError: A line that is not the last one is damaged, or of another version.
@@ -339,11 +302,24 @@ def cursor_in(folder: Path) -> int:
 def mark_cursor(folder: Path, end: int) -> None:
     """Note up to where MLflow has the log of a folder; losing the note does no harm."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder / CURSOR_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(descriptor, f"{end:020d}\n".encode(), 0)
-        finally:
-            os.close(descriptor)
+        (folder / CURSOR_FILE).write_text(f"{end}\n")
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Lock a file, and write into it whose lock it is."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise LogBusyError(
+            f"a study must be searched by one process at a time, but {folder.name} is being "
+            f"searched by {file.read().strip() or 'another one'}; wait for it, or end it"
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, f"it cannot be locked: {error.strerror}") from error
+    with contextlib.suppress(OSError):  # a full disk
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
 
 
 def _unwritable(folder: Path, reason: str | None) -> InputError:

@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from types import TracebackType
+from itertools import islice
 from typing import Self
 
 from tuning.events.event import Event
@@ -65,24 +65,21 @@ class Projection(ABC):
         """Work out what the receiver must be sent of the next event."""
 
     @abstractmethod
-    def take_unkept(self, events: Sequence[Event]) -> None:
-        """Work out what it is sent of events that the disk did not take to the last."""
+    def end(self, error: Exception) -> None:
+        """Say that nothing more is sent, because of an error that will not pass."""
 
-    @abstractmethod
-    def flush(self) -> None:
-        """Send it.
+    def flush(self) -> None:  # noqa: B027
+        """Send what was worked out; by default ``take`` has done so.
 
         Raises:
             UnreachableError: Not all of it was taken; the next call sends the rest.
         """
 
-    @abstractmethod
-    def abandon(self) -> None:
-        """Send no more: time is up."""
+    def take_unkept(self, events: Sequence[Event]) -> None:  # noqa: B027
+        """Work out what is sent of events that the disk did not take to the last: nothing."""
 
-    @abstractmethod
-    def end(self, error: Exception) -> None:
-        """Say that nothing more is sent, because of an error that will not pass."""
+    def abandon(self) -> None:  # noqa: B027
+        """Send no more: time is up."""
 
 
 class Projector:
@@ -114,17 +111,10 @@ class Projector:
         self._thread.start()
 
     def __enter__(self) -> Self:
-        """Start the thread."""
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Send what is left."""
+    def __exit__(self, *_: object) -> None:
         self.close(CLOSE_SECONDS)
 
     def close(self, deadline_seconds: float) -> None:
@@ -144,7 +134,7 @@ class Projector:
         self._send()
         if self._beyond:
             return True
-        for event, end in list(self._log.read(self._read, MOST_AT_ONCE)):
+        for event, end in list(islice(self._log.read(self._read), MOST_AT_ONCE)):
             if end <= self._has():
                 self._projection.learn(event)
             else:
@@ -165,7 +155,7 @@ class Projector:
             self._projection.mark(self._read)
         self.end = self._read
 
-    def _take_unkept(self) -> None:
+    def _send_unkept(self) -> None:
         """Send what the disk did not take to the last: better sent than lost."""
         unkept = [] if self._beyond else self._log.unkept
         if unkept:
@@ -175,31 +165,30 @@ class Projector:
 
     def _run(self) -> None:
         try:
-            while not self._abandoned.is_set():
-                last_round = self._closing.is_set()  # read first: what was before is in time
-                if self._tried(last_round) and last_round:
-                    self.has_all = True
-                    return
+            while not self._abandoned.is_set() and not self.has_all:
+                self._attempt()
         except Exception as error:
             self.reason = self.reason or str(error) or type(error).__name__
             self._projection.end(error)
 
-    def _tried(self, last_round: bool) -> bool:
-        """Make a step and a pause; return whether nothing is left."""
-        done = False
+    def _attempt(self) -> None:
+        """Make a step, and a pause where nothing is left or the receiver is away."""
+        is_last = self._closing.is_set()  # read first: what was before is in time
         try:
             done = self.step()
-            if done and last_round:
-                self._take_unkept()
+            if done and is_last:
+                self._send_unkept()
         except UnreachableError as error:
-            self._note_failure(str(error))
-            done = False
-        else:
-            self._note_success()
-        self._pause(done)
-        return done
+            self._fail(str(error))
+            return
+        if self._failures > 1:
+            _logger.warning("the %s accepts it again", self._projection.receiver)
+        self._failures, self.reason = 0, ""
+        self.has_all = done and is_last
+        if done:
+            self._closing.wait(INTERVAL_SECONDS)
 
-    def _note_failure(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         self.reason = reason
         self._failures += 1
         if self._failures == 2:  # once is no news: a database that another one writes to
@@ -208,18 +197,8 @@ class Projector:
                 self._projection.receiver,
                 reason,
             )
-
-    def _note_success(self) -> None:
-        if self._failures > 1:
-            _logger.warning("the %s accepts it again", self._projection.receiver)
-        self._failures = 0
-        self.reason = ""
-
-    def _pause(self, done: bool) -> None:
-        backoff = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
-        if self._failures and self._closing.is_set():
-            time.sleep(min(backoff, LONGEST_CLOSING_PAUSE_SECONDS))
-        elif self._failures:
-            self._closing.wait(min(backoff, LONGEST_PAUSE_SECONDS))
-        elif done:
-            self._closing.wait(INTERVAL_SECONDS)
+        pause = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
+        if self._closing.is_set():
+            time.sleep(min(pause, LONGEST_CLOSING_PAUSE_SECONDS))
+        else:
+            self._closing.wait(min(pause, LONGEST_PAUSE_SECONDS))

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from tuning.events.event import (
     Closed,
@@ -14,7 +13,7 @@ from tuning.events.event import (
     Ended,
     EpochDone,
     Event,
-    Opening,
+    Opened,
     Proposed,
     SeedDone,
 )
@@ -24,12 +23,12 @@ from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_ex
 MOST_NONFINITE = 50
 """Of a trial's figures that are not finite so many are remembered, and those of that epoch."""
 
-_NOTHING: Mapping[str, float] = {}
+_NO_OPENING = "a log must begin with its opening"
 
 
 @dataclass(slots=True)
 class WorkTime:
-    """How long something was worked on, pauses between two processes left out.
+    """How long something was worked on, pauses between two processes left out; milliseconds.
 
     Attributes:
         since_ms: When the present process began with it.
@@ -61,10 +60,7 @@ class TrialState:
     """A trial.
 
     Attributes:
-        proposed: What is tried.
-        work: How long it has been worked on.
         status: ``running``, or how it ended.
-        reason: Why it ended.
         epoch: Epochs finished.
         score: The best of its curve; NaN before its first epoch.
         best_epoch: Where that was; 0 for nowhere.
@@ -93,20 +89,18 @@ class TrialState:
 
     def learn(self, event: EpochDone, objective: Objective) -> None:
         """Learn of an epoch."""
-        self.work.see(event.time_ms)
         self.epoch, self.best_epoch, self.score = event.epoch, event.best_epoch, event.score
-        metrics = event.metrics
         if event.best_epoch == event.epoch:
-            self.best = metrics
-            self.executions = len(per_execution(metrics, objective.name))
-            self.values = tuple(metrics.get(name, math.nan) for name in objective.values)
-        if len(self.nonfinite) < MOST_NONFINITE:
-            self.nonfinite += nonfinite(event)
+            self.best = event.metrics
+            self.executions = len(per_execution(event.metrics, objective.name))
+            self.values = tuple(event.metrics.get(name, math.nan) for name in objective.values)
+        self.nonfinite += self.new_nonfinite(event)
 
-
-def nonfinite(event: EpochDone) -> list[tuple[str, float, int]]:
-    """Return name, value and epoch of the figures that are not finite."""
-    return [(n, v, event.epoch) for n, v in event.metrics.items() if not math.isfinite(v)]
+    def new_nonfinite(self, event: EpochDone) -> list[tuple[str, float, int]]:
+        """Return what an epoch adds to the figures that are not finite."""
+        if len(self.nonfinite) >= MOST_NONFINITE:
+            return []
+        return [(n, v, event.epoch) for n, v in event.metrics.items() if not math.isfinite(v)]
 
 
 class State:
@@ -126,7 +120,7 @@ class State:
     """
 
     def __init__(self) -> None:
-        self.opening: Opening | None = None
+        self.opening: Opened | None = None
         self.work = WorkTime()
         self.trials: dict[int, TrialState] = {}
         self.best: TrialState | None = None
@@ -138,11 +132,24 @@ class State:
         self._counts: Counter[str] = Counter()
 
     @property
+    def opened(self) -> Opened:
+        """Return the newest opening, of a log that is not empty."""
+        if self.opening is None:
+            raise ValueError(_NO_OPENING)
+        return self.opening
+
+    @property
+    def study(self) -> StudyDescription:
+        """Return what is known of the study that the log is of."""
+        description = self.opened.description
+        if not isinstance(description, StudyDescription):
+            raise ValueError("the log must be of a study")  # noqa: TRY004
+        return description
+
+    @property
     def objective(self) -> Objective:
         """Return what a study maximises."""
-        if self.opening is None:
-            raise ValueError("a log must begin with its opening")
-        return OBJECTIVES[self.opening.description.objective]
+        return OBJECTIVES[self.opened.description.objective]
 
     @property
     def seconds(self) -> float:
@@ -170,28 +177,32 @@ class State:
         Raises:
             ValueError: It cannot have happened after what is known; nothing was learned.
         """
-        if isinstance(event, Opening):
-            self._open(event)
-            return
-        if self.opening is None:
-            raise ValueError("a log must begin with its opening")
-        if isinstance(event, Proposed):
-            self._propose(event)
-        elif isinstance(event, EpochDone):
-            self._learn(event)
-        elif isinstance(event, Ended):
-            self._end(event)
-        elif isinstance(event, SeedDone):
-            self.seeds.append(event.metrics)
-        elif isinstance(event, Closed):
-            self.closed = event
-            for trial in self._running.values():
+        match event:
+            case Opened():
+                self._open(event)
+                return
+            case _ if self.opening is None:
+                raise ValueError(_NO_OPENING)
+            case Proposed():
+                self._propose(event)
+            case EpochDone():
+                trial = self._still_running(event.number)
+                trial.learn(event, self.objective)
                 trial.work.see(event.time_ms)
-        elif isinstance(event, Completed):
-            self.is_complete = True
+                self.best = _better(self.best, trial)
+            case Ended():
+                self._end(event)
+            case SeedDone():
+                self.seeds.append(event.metrics)
+            case Closed():
+                self.closed = event
+                for trial in self._running.values():
+                    trial.work.see(event.time_ms)
+        if isinstance(event, Proposed | EpochDone | Ended | Completed):
+            self.is_complete = isinstance(event, Completed)
         self.work.see(event.time_ms)
 
-    def _open(self, event: Opening) -> None:
+    def _open(self, event: Opened) -> None:
         if self.opening and self.opening.key != event.key:
             raise ValueError("all openings of a log must have one key")
         self.opening, self.closed = event, None
@@ -203,43 +214,27 @@ class State:
             raise ValueError(f"trial {event.number} must be proposed once")
         trial = TrialState(event, WorkTime(event.time_ms, event.time_ms))
         self.trials[event.number] = self._running[event.number] = trial
-        self._counts[trial.status] += 1
-        self.is_complete = False
-
-    def _learn(self, event: EpochDone) -> None:
-        trial = self._still_running(event.number)
-        trial.learn(event, self.objective)
-        self.best = max(filter(_has_score, (self.best, trial)), key=_merit, default=None)
-        self.is_complete = False
+        self._counts["running"] += 1
 
     def _end(self, event: Ended) -> None:
         if event.status not in STATUSES or event.status == "interrupted":
             raise ValueError(f"a trial must end by one of {STATUSES[:-1]}, but got {event.status}")
         trial = self._still_running(event.number)
         del self._running[event.number]
-        self._counts.subtract([trial.status])
-        self._counts[event.status] += 1
+        self._counts.update({"running": -1, event.status: 1})
         trial.status, trial.reason = event.status, event.reason
         trial.work.see(event.time_ms)
-        self.is_complete = False
         if trial is self.best and not _has_score(trial):
-            self.best = max(filter(_has_score, self.trials.values()), key=_merit, default=None)
-        self._choose(trial)
-
-    def _choose(self, trial: TrialState) -> None:
-        """Keep the figures of the best trial only: there may be thousands."""
+            self.best = _better(*self.trials.values())
         before = self.chosen
         if self._may_be_chosen(trial):
-            self.chosen = trial if before is None else max(before, trial, key=_merit)
-        for one in (before, trial):
-            if one is not None and one is not self.chosen:
-                one.best = _NOTHING
+            self.chosen = _better(before, trial)
+        for one in (before, trial):  # the figures of the best only: there may be thousands
+            if one and one is not self.chosen:
+                one.best = {}
 
     def _may_be_chosen(self, trial: TrialState) -> bool:
-        description = self.opening and self.opening.description
-        if not isinstance(description, StudyDescription):
-            return False
-        planned = int(description.protocol.get("executions", 0))
+        planned = int(self.study.protocol.get("executions", 0))
         return is_candidate(trial.status, trial.score, trial.executions, planned)
 
     def _still_running(self, number: int) -> TrialState:
@@ -250,13 +245,11 @@ class State:
         return self._running[number]
 
 
-def _has_score(trial: TrialState | None) -> TypeGuard[TrialState]:
-    return (
-        trial is not None
-        and trial.status not in ("infeasible", "failed")
-        and math.isfinite(trial.score)
-    )
+def _has_score(trial: TrialState) -> bool:
+    return trial.status not in ("infeasible", "failed") and math.isfinite(trial.score)
 
 
-def _merit(trial: TrialState) -> tuple[float, int]:
-    return trial.score, -trial.number
+def _better(*trials: TrialState | None) -> TrialState | None:
+    """Return the trial with the highest score; of several the one that was proposed first."""
+    scored = [trial for trial in trials if trial and _has_score(trial)]
+    return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)

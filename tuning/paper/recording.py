@@ -11,7 +11,7 @@ from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG
-from tuning.tracking.closing import Closing
+from tuning.tracking.recording import Closing
 from tuning.tracking.requests import (
     LogDataset,
     Request,

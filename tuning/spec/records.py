@@ -127,6 +127,11 @@ class FinalDescription:
     device: str = ""
     objective: str = DEFAULT_OBJECTIVE
 
+    @property
+    def name(self) -> str:
+        """Return what its run is called."""
+        return f"{self.kind} ({self.role})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from mianet.addresses import without_credentials
 from tuning.spec.errors import RecordingError
 from tuning.tracking.store import open_store, reason_of
 
@@ -50,6 +49,5 @@ def record_files(uri: str, run_id: str, files: Path, folder: str | None = None) 
         store.client.log_artifacts(run_id, str(files), folder)
     except (MlflowException, OSError) as error:
         raise RecordingError(
-            f"{without_credentials(store.uri)} must accept artifacts and does not "
-            f"({reason_of(error)})"
+            f"{store.shown} must accept artifacts and does not ({reason_of(error)})"
         ) from error

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-from mlflow.exceptions import MlflowException
 
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
-from tuning.events.event import Closed, FinalStarted, Opening
+from tuning.events.event import Closed, Opened
 from tuning.events.log import (
     CURSOR_FILE,
     LOG_FILE,
@@ -27,18 +25,11 @@ from tuning.events.log import (
     waiting_in,
 )
 from tuning.events.projector import Projector, UnreachableError
-from tuning.tracking.experiments import experiment_for, refused_by
-from tuning.tracking.final_projection import FinalProjection
-from tuning.tracking.recording import discard_final
+from tuning.spec.records import FinalDescription
+from tuning.tracking.experiments import experiment_for
+from tuning.tracking.recording import discard_final, projection_for
 from tuning.tracking.run_projection import RunProjection
-from tuning.tracking.store import (
-    OPEN_TIMEOUT_SECONDS,
-    TrackingStore,
-    absolute_tracking_uri,
-    open_store,
-    short_requests,
-)
-from tuning.tracking.study_projection import StudyProjection
+from tuning.tracking.store import absolute_tracking_uri, open_store
 
 DEADLINE_SECONDS = 60.0
 """How long a part is tried, while the store fails."""
@@ -47,30 +38,13 @@ PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of one log.
+    """What became of one log: a line for a person; ``reason`` is empty where all is well."""
 
-    Attributes:
-        path: The log.
-        name: What it is of.
-        tracking_uri: Where to; without a password.
-        events: How many were delivered now.
-        waiting: How many were not.
-        reason: Why, or what was refused; empty where all is well.
-    """
-
-    path: Path
-    name: str
-    tracking_uri: str = ""
-    events: int = 0
-    waiting: int = 0
+    line: str
     reason: str = ""
 
     def __str__(self) -> str:
-        """Return it as a line for a person."""
-        line = f"{self.name}: {self.events} events delivered to {self.tracking_uri}"
-        if self.waiting:
-            line += f", {self.waiting} wait in {self.path}"
-        return f"{line} ({self.reason})" if self.reason else line
+        return f"{self.line} ({self.reason})" if self.reason else self.line
 
 
 def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[Delivered]:
@@ -96,7 +70,7 @@ def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[De
         except LogBusyError:
             continue
         except InputError as error:
-            yield Delivered(path, path.parent.name, reason=str(error))
+            yield Delivered(f"{path.parent.name}: 0 events delivered", str(error))
 
 
 def deliver_waiting_for(storage: Path, tracking_uri: str) -> None:
@@ -108,27 +82,24 @@ def deliver_waiting_for(storage: Path, tracking_uri: str) -> None:
         print(delivered, flush=True)
 
 
-def _deliver(log: EventLog, opening: Opening, uri: str) -> Delivered:
-    is_final = isinstance(opening, FinalStarted)
+def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
+    is_final = isinstance(opening.description, FinalDescription)
     if is_final and log.state.closed is None:  # nothing goes on with it
         seen_ms = log.state.work.seen_ms
         log.append(Closed("interrupted", "Its process ended before it.", time_ms=seen_ms))
     before = waiting_in(log.folder)
-    told = Delivered(log.path, "", without_credentials(uri), waiting=before)
     try:
-        store = open_store(uri, must_exist=True)
-        projection = _projection(log, opening, store)
+        projection = _projection(log, opening, uri)
+        reason = _send(Projector(log, projection))
+        reason = reason or "; ".join(f"refused: {why}" for _, why in projection.runs.refused)
     except InputError as error:
-        return replace(told, name=log.folder.name, reason=str(error))
-    told = replace(told, name=projection.name_of(opening.key, log.state))
-    reason = _send(Projector(log, projection))
+        reason = str(error)
     waiting = waiting_in(log.folder)
     if is_final and not waiting:
         discard_final(log)
-    refused = [f"refused: {why}" for _, why in projection.sender.refused]
-    return replace(
-        told, events=before - waiting, waiting=waiting, reason=reason or "; ".join(refused)
-    )
+    name, to = opening.description.name, without_credentials(uri)
+    line = f"{name}: {before - waiting} events delivered to {to}"
+    return Delivered(line + (f", {waiting} wait in {log.path}" if waiting else ""), reason)
 
 
 def _send(projector: Projector) -> str:
@@ -146,33 +117,20 @@ def _send(projector: Projector) -> str:
             deadline, end = time.monotonic() + DEADLINE_SECONDS, projector.end
 
 
-def _projection(log: EventLog, opening: Opening, store: TrackingStore) -> RunProjection:
+def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
     """Return what a log's store is told; check that it is the one that has the beginning."""
-    kind = FinalProjection if isinstance(opening, FinalStarted) else StudyProjection
-    try:
-        with short_requests(OPEN_TIMEOUT_SECONDS):
-            experiment = store.client.get_experiment_by_name(opening.experiment)
-            if experiment is None and not _is_lost(log, opening, store):
-                raise _not_there(log, store, f"the experiment {opening.experiment}")
-            experiment = experiment or experiment_for(store, opening.description.dataset)
-            projection = kind(log, store, experiment.experiment_id)
-            if projection.cursor:
-                projection.runs.id_of(opening.key)
-    except LookupError as error:
-        raise _not_there(log, store, "its run") from error
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a search for runs", error) from error
-    return projection
-
-
-def _is_lost(log: EventLog, opening: Opening, store: TrackingStore) -> bool:
-    """Say whether a log is to be recorded anew in the store that it was recorded to."""
-    return not cursor_in(log.folder) and without_credentials(store.uri) == opening.tracking_uri
-
-
-def _not_there(log: EventLog, store: TrackingStore, what: str) -> InputError:
-    return InputError(
-        f"a record must be delivered to the store that has its beginning, but "
-        f"{without_credentials(store.uri)} does not have {what}; give another --tracking-uri, or "
-        f"delete {log.folder / CURSOR_FILE} to have all of it recorded anew"
+    store, cursor = open_store(uri, must_exist=True), cursor_in(log.folder)
+    with store.asked("a search for runs"):
+        experiment = store.client.get_experiment_by_name(opening.experiment)
+        if experiment is None and not cursor and store.shown == opening.tracking_uri:
+            experiment = experiment_for(store, opening.description.dataset)  # all of it is lost
+        if experiment:
+            projection = projection_for(log, opening, store, experiment)
+            if not cursor or projection.runs.find(opening.key):
+                return projection
+    missing = "its run" if experiment else f"the experiment {opening.experiment}"
+    raise InputError(
+        f"a record must be delivered to the store that has its beginning, but {store.shown} does "
+        f"not have {missing}; give another --tracking-uri, or delete {log.folder / CURSOR_FILE} to "
+        "have all of it recorded anew"
     )

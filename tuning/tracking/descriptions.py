@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuning.events.state import TrialState
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import CONFIRMATION, StudyDescription
 from tuning.spec.space import describe
@@ -17,17 +18,22 @@ def study_note(study: StudyDescription, result: str = "") -> str:
 
     The result comes early: MLflow folds away all but the first lines.
     """
-    return "\n\n".join(
-        [
-            f"Hyperparameter search of MIANet on **{study.dataset_title}**, study `{study.name}`. "
-            f"Every trial is a run nested in this one; its `score` is the best "
-            f"`{OBJECTIVES[study.objective].metric}` (mean over the executions) of its epochs.",
-            *([result] if result else []),
-            _section("Data", _data(study)),
-            _section("Protocol", _items(flattened(study.protocol))),
-            _section("Settings", _items(flattened(_settings(study)))),
-        ]
-    )
+    data = {
+        "name": study.dataset,
+        **{name.replace("_", " "): f"{size:,}" for name, size in study.data_shape.items()},
+        "source": study.data_source,
+        "sha256": f"{study.data_digest[:_DIGEST_SHOWN]}…",
+    }
+    parts = [
+        f"Hyperparameter search of MIANet on **{study.dataset_title}**, study `{study.name}`. "
+        f"Every trial is a run nested in this one; its `score` is the best "
+        f"`{OBJECTIVES[study.objective].metric}` (mean over the executions) of its epochs.",
+        result,
+        _section("Data", _items(data)),
+        _section("Protocol", _items(flattened(study.protocol))),
+        _section("Settings", _items(flattened(_settings(study)))),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def study_result(
@@ -54,19 +60,21 @@ def study_result(
 def trial_note(
     study: StudyDescription, number: int, origin: str, hyperparameters: Mapping[str, Any]
 ) -> str:
-    """Describe a trial when it starts."""
-    searched = {name: hyperparameters[name] for name in study.space if name in hyperparameters}
-    return "\n\n".join(
-        [
-            f"Trial {number} of study `{study.name}` on **{study.dataset_title}**, proposed by "
-            f"`{origin}`.",
-            _items(searched or hyperparameters),
-        ]
+    """Describe a trial when it starts.
+
+    Args:
+        study: Its study.
+        number: Its number.
+        origin: Who proposed it.
+        hyperparameters: Those to name.
+    """
+    return (
+        f"Trial {number} of study `{study.name}` on **{study.dataset_title}**, proposed by "
+        f"`{origin}`.\n\n{_items(hyperparameters)}"
     )
 
 
-def final_note(title: str, role: str, epochs: int, seeds: Sequence[int]) -> str:
-    """Describe a final training."""
+def _final_note(title: str, role: str, epochs: int, seeds: Sequence[int]) -> str:
     return (
         f"Final training of the **{role}** configuration on **{title}**: {epochs} epochs on all of "
         f"trainval, {len(seeds)} seeds ({', '.join(map(str, seeds))}), the test parts scored once "
@@ -75,8 +83,7 @@ def final_note(title: str, role: str, epochs: int, seeds: Sequence[int]) -> str:
     )
 
 
-def confirmation_note(title: str, role: str, epochs: int, draws: Sequence[int]) -> str:
-    """Describe a confirmation."""
+def _confirmation_note(title: str, role: str, epochs: int, draws: Sequence[int]) -> str:
     return (
         f"Confirmation of **{role}** on **{title}**: {epochs} epochs on {len(draws)} fresh draws "
         f"(executions {draws[0]} to {draws[-1]}), which had no part in choosing it. `val_*` has "
@@ -84,23 +91,13 @@ def confirmation_note(title: str, role: str, epochs: int, draws: Sequence[int]) 
     )
 
 
-NOTES = {"final": final_note, CONFIRMATION: confirmation_note}
-"""Kind of run → what describes it."""
+NOTES = {"final": _final_note, CONFIRMATION: _confirmation_note}
+"""Kind of run → what describes it, given data set, role, epochs, and seeds or draws."""
 
 
-def score_line(name: str, metric: str, score: float, best_epoch: int) -> str:
-    """Describe the best trial in one line; the score, best value of the metric, is a fraction."""
-    return f"**{name}**, {metric} {100 * score:.2f}% at epoch {best_epoch}"
-
-
-def outcome_line(
-    status: str, metric: str, score: float, best_epoch: int, epochs: int, reason: str
-) -> str:
-    """Describe in one line how a trial ended; the score, best of the metric, is a fraction."""
-    line = f"{status.replace('_', ' ').capitalize()} after {epochs} epochs"
-    if best_epoch:
-        line += f"; best {metric} {100 * score:.2f}% at epoch {best_epoch}"
-    return f"{line}. {reason}".strip()
+def score_text(metric: str, trial: TrialState) -> str:
+    """Describe a trial's score, the best value of the metric."""
+    return f"{metric} {100 * trial.score:.2f}% at epoch {trial.best_epoch}"
 
 
 def study_params(study: StudyDescription) -> dict[str, Any]:
@@ -132,29 +129,15 @@ def _settings(study: StudyDescription) -> dict[str, Any]:
     return {**study.settings, "space": space}
 
 
-def _data(study: StudyDescription) -> str:
-    return _items(
-        {
-            "name": study.dataset,
-            **{name.replace("_", " "): f"{size:,}" for name, size in study.data_shape.items()},
-            "source": study.data_source,
-            "sha256": f"{study.data_digest[:_DIGEST_SHOWN]}…",
-        }
-    )
-
-
 def _section(title: str, text: str) -> str:
     return f"### {title}\n\n{text}"
 
 
 def _items(values: Mapping[str, Any]) -> str:
     # A list, since MLflow shows a table's columns without any space between them.
-    return "\n".join(f"- {name}: `{_short(value)}`" for name, value in values.items())
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("`", "'").replace("\n", " ")
+    texts = {n: f"{v:.6g}" if isinstance(v, float) else str(v) for n, v in values.items()}
+    quoted = {name: text.replace("`", "'").replace("\n", " ") for name, text in texts.items()}
+    return "\n".join(f"- {name}: `{text}`" for name, text in quoted.items())
 
 
 def _duration(seconds: float) -> str:

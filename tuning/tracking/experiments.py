@@ -8,15 +8,9 @@ import shlex
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
-from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.spec.records import NOTE_TAG
-from tuning.tracking.store import (
-    OPEN_TIMEOUT_SECONDS,
-    TrackingStore,
-    reason_of,
-    short_requests,
-)
+from tuning.tracking.store import TrackingStore
 
 EXPERIMENT_PREFIX = "mianet-"
 
@@ -33,15 +27,11 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
         InputError: It was deleted in MLflow, or the store does not accept it.
     """
     name = experiment_name(dataset)
-    location = store.artifact_root and f"{store.artifact_root}/{name}"
-    try:
-        with short_requests(OPEN_TIMEOUT_SECONDS):
+    with store.asked(f"the experiment {name}"):
+        experiment = store.client.get_experiment_by_name(name)
+        if experiment is None:
+            _create_experiment(store, dataset)
             experiment = store.client.get_experiment_by_name(name)
-            if experiment is None:
-                _create_experiment(store, dataset, location)
-                experiment = store.client.get_experiment_by_name(name)
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, f"the experiment {name}", error) from error
     if experiment is None or experiment.lifecycle_stage != "active":
         number = experiment.experiment_id if experiment else "?"
         raise InputError(
@@ -53,22 +43,16 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
 
 def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
     """Return where a person finds a run: an address, or the command that shows it."""
-    uri = without_credentials(store.uri).rstrip("/")
+    uri = store.shown.rstrip("/")
     if store.artifact_root is not None:
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
     return f"{uri}/#/{run}?workflowType=machine_learning"
 
 
-def refused_by(store: TrackingStore, what: str, error: BaseException) -> InputError:
-    """Return the error of a store that answers but does not do what is asked."""
-    return InputError(
-        f"the tracking store must accept {what}, but {without_credentials(store.uri)} does not "
-        f"({reason_of(error)}); mend it, or give another --tracking-uri"
-    )
-
-
-def _create_experiment(store: TrackingStore, dataset: str, location: str | None) -> None:
+def _create_experiment(store: TrackingStore, dataset: str) -> None:
+    name = experiment_name(dataset)
+    location = store.artifact_root and f"{store.artifact_root}/{name}"
     # Without its kind MLflow shows the experiment as one of language models.
     tags = {
         "mlflow.experimentKind": "custom_model_development",
@@ -76,9 +60,7 @@ def _create_experiment(store: TrackingStore, dataset: str, location: str | None)
         "final trainings nested in it.",
     }
     try:
-        store.client.create_experiment(
-            experiment_name(dataset), artifact_location=location, tags=tags
-        )
+        store.client.create_experiment(name, artifact_location=location, tags=tags)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise

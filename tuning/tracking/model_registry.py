@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
 import mlflow
 import mlflow.artifacts
@@ -27,8 +26,14 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 import mianet
 from mianet.errors import InputError
 from mianet.inference.prediction import GZSL, Classifier
-from tuning.tracking.experiments import EXPERIMENT_PREFIX, refused_by
-from tuning.tracking.store import URI_VARIABLE, TrackingStore, open_store, reason_of
+from tuning.tracking.experiments import EXPERIMENT_PREFIX
+from tuning.tracking.store import (
+    URI_VARIABLE,
+    TrackingStore,
+    open_store,
+    reason_of,
+    set_environment,
+)
 
 # It tells that the example is checked; what is wrong with it is raised.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
@@ -48,13 +53,6 @@ WEIGHTS = "artifacts/classifier.pt"
 _PROJECT = "mianet-tuning"
 _PACKAGE = Path(mianet.__file__).parent
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
-
-
-class SavesItself(Protocol):
-    """A trained classifier, as far as the registry is concerned."""
-
-    def save(self, path: Path) -> None:
-        """Write everything that prediction needs to one file."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def champion_of(dataset: str) -> str:
 
 
 def register_model(
-    tracking_uri: str, *, run_id: str, dataset: str, classifier: SavesItself, example: np.ndarray
+    tracking_uri: str, *, run_id: str, dataset: str, classifier: Classifier, example: np.ndarray
 ) -> RegisteredModel:
     """Log a trained classifier with a run, register it and give it the alias ``champion``.
 
@@ -100,17 +98,15 @@ def register_model(
     store = open_store(tracking_uri)
     name = model_name(dataset)
     rows = np.asarray(example[:EXAMPLE_ROWS], np.float32)
-    try:
-        with _everywhere(store.uri), _saved(classifier, rows) as folder:
-            model_id = _logged(store.client, run_id, name, folder)
-            version = _registered(store.client, name, run_id, model_id)
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, f"the model {name}", error) from error
+    asked = store.asked(f"the model {name}", seconds=None)
+    with asked, _everywhere(store.uri), _saved(classifier, rows) as folder:
+        model_id = _logged(store.client, run_id, name, folder)
+        version = _registered(store.client, name, run_id, model_id)
     return RegisteredModel(name, version, f"models:/{name}/{version}")
 
 
 def load_classifier(reference: str, tracking_uri: str) -> Classifier:
-    """Load the classifier of a saved model; unlike MLflow's own loading, no code of the model runs.
+    """Load the classifier of a saved model; unlike with MLflow's own loading, no code of it runs.
 
     Args:
         reference: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>`` of a
@@ -158,29 +154,24 @@ def _model_uri(store: TrackingStore, reference: str) -> str:
 @contextlib.contextmanager
 def _everywhere(uri: str) -> Iterator[None]:
     """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
-    settings = {URI_VARIABLE: uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    before = {name: os.environ.get(name) for name in settings}
+    before = {URI_VARIABLE: os.environ.get(URI_VARIABLE)}
     mlflow.set_tracking_uri(uri)
-    os.environ.update(settings)
+    os.environ[URI_VARIABLE] = uri
     try:
         yield
     finally:
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # back to the environment's
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        set_environment(before)
 
 
 @contextlib.contextmanager
-def _saved(classifier: SavesItself, example: np.ndarray) -> Iterator[Path]:
+def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mianet-model-") as temporary:
-        weights = Path(temporary) / Path(WEIGHTS).name
+        weights, constraints, folder = (
+            Path(temporary, name) for name in (Path(WEIGHTS).name, "constraints.txt", "model")
+        )
         classifier.save(weights)
-        constraints = Path(temporary) / "constraints.txt"
         constraints.write_text("".join(f"{pin}\n" for pin in _installed()))
-        folder = Path(temporary) / "model"
         mlflow.pyfunc.save_model(
             path=folder,
             python_model=str(_SERVED_MODEL),
@@ -223,24 +214,17 @@ def _registered(client: MlflowClient, name: str, run_id: str, model_id: str) -> 
 
 
 def _signature(features: int) -> ModelSignature:
+    columns = {"image": "long", "rank": "long", "class": "string", "score": "float"}
+    params = [
+        ParamSpec("mode", DataType.string, GZSL),
+        ParamSpec("top_k", DataType.long, 1),
+        ParamSpec("calibration", DataType.double, None),  # None: the model's own
+        ParamSpec("new_classes", DataType.string, ""),
+    ]
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("float32"), (-1, features))]),
-        outputs=Schema(
-            [
-                ColSpec(DataType.long, "image"),
-                ColSpec(DataType.long, "rank"),
-                ColSpec(DataType.string, "class"),
-                ColSpec(DataType.float, "score"),
-            ]
-        ),
-        params=ParamSchema(
-            [
-                ParamSpec("mode", DataType.string, GZSL),
-                ParamSpec("top_k", DataType.long, 1),
-                ParamSpec("calibration", DataType.double, None),  # None: the model's own
-                ParamSpec("new_classes", DataType.string, ""),
-            ]
-        ),
+        outputs=Schema([ColSpec(kind, name) for name, kind in columns.items()]),
+        params=ParamSchema(params),
     )
 
 

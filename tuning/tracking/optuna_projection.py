@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from tuning.events.log import EventLog
 from tuning.events.projector import Projection
 from tuning.events.state import State
 from tuning.events.state import TrialState as Trial
-from tuning.spec.objectives import Objective
-from tuning.spec.records import BEST_PREFIX, StudyDescription, best_figures
+from tuning.spec.records import BEST_PREFIX, best_figures
 from tuning.tracking.descriptions import study_params
 
 _logger = logging.getLogger(__name__)
@@ -60,14 +59,9 @@ class OptunaProjection(Projection):
     ) -> None:
         self._path = log.folder / OPTUNA_FILE
         self._found = log.found
-        opening = log.state.opening
-        if not isinstance(opening, Opened):
-            raise TypeError(f"the log must be of a study, but begins with {opening}")
-        self._description: StudyDescription = opening.description
-        self._objective: Objective = log.state.objective
+        self._description, self._objective = log.state.study, log.state.objective
         self._patience = patience
-        self._run_id = run_id
-        self._run_of = run_of
+        self._run_id, self._run_of = run_id, run_of
         self._state = State()
         self._opened: JournalStorage | None = None
         self._study = 0
@@ -75,45 +69,31 @@ class OptunaProjection(Projection):
 
     @property
     def cursor(self) -> int:
-        """Return up to where in the log the file has everything."""
         attributes = self._storage().get_study_system_attrs(self._study)
         # No more than the log had at first: an older copy of it may have been put back.
         return min(int(attributes.get(CURSOR_ATTRIBUTE, 0)), self._found)
 
     def mark(self, end: int) -> None:
-        """Note up to where the file has everything."""
         self._storage().set_study_system_attr(self._study, CURSOR_ATTRIBUTE, end)
 
     def learn(self, event: Event) -> None:
-        """Take note of an event that the file has."""
         self._state.apply(event)
 
     def take(self, event: Event) -> None:
-        """Write what follows from the next event."""
+        """Write what follows from the next event, which takes milliseconds."""
         storage = self._storage()
-        if isinstance(event, Opened):
-            self._say_of_running(storage, "running")
+        if isinstance(event, Opened | Closed):
+            status = "running" if isinstance(event, Opened) else "interrupted"
+            self._say_of_running(storage, status)
         elif isinstance(event, Proposed):
             self._propose(storage, event)
         elif isinstance(event, EpochDone):
             self._epoch(storage, event)
         elif isinstance(event, Ended):
             self._end(storage, event)
-        elif isinstance(event, Closed):
-            self._say_of_running(storage, "interrupted")
         self._state.apply(event)
 
-    def take_unkept(self, events: Sequence[Event]) -> None:
-        """Do nothing: the file has no more than the log."""
-
-    def flush(self) -> None:
-        """Do nothing: it is written at once."""
-
-    def abandon(self) -> None:
-        """Do nothing: an event is written in milliseconds."""
-
     def end(self, error: Exception) -> None:
-        """Say that the file is not kept any further."""
         _logger.warning(
             "the Optuna study in %s is not kept any further (%s: %s); the search does not need "
             "it. To have it made anew, delete that file and go on with --resume",
@@ -150,10 +130,13 @@ class OptunaProjection(Projection):
         names = [f"{BEST_PREFIX}{name}" for name in self._objective.values]
         storage.set_study_system_attr(self._study, "study:metric_names", names)
         known = storage.get_study_user_attrs(self._study)
-        params = {name: _plain(value) for name, value in study_params(self._description).items()}
-        for name, value in {**params, "mlflow_run_id": self._run_id}.items():
-            if known.get(name) != value:
-                storage.set_study_user_attr(self._study, name, value)
+        for name, value in {
+            **study_params(self._description),
+            "mlflow_run_id": self._run_id,
+        }.items():
+            plain = value if isinstance(value, str | int | float | bool) else str(value)  # for JSON
+            if known.get(name) != plain:
+                storage.set_study_user_attr(self._study, name, plain)
 
     def _trial(self, storage: JournalStorage, number: int) -> FrozenTrial:
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study, number)
@@ -186,11 +169,11 @@ class OptunaProjection(Projection):
             return
         trial = self._state.trials[event.number]
         attributes: dict[str, Any] = {
-            "status": event.status,
-            **({"reason": event.reason} if event.reason else {}),
-            **({"mlflow_run_id": run} if (run := self._awaited_run(event)) else {}),
-            **({"epochs": trial.epoch} if trial.epoch else {}),
+            "reason": event.reason,
+            "mlflow_run_id": self._awaited_run(event),
+            "epochs": trial.epoch,
         }
+        attributes = {"status": event.status, **{n: v for n, v in attributes.items() if v}}
         if trial.best_epoch:
             figures = best_figures(trial.best)
             attributes |= {"score": trial.score, "best_epoch": trial.best_epoch, **figures}
@@ -198,18 +181,11 @@ class OptunaProjection(Projection):
             storage.set_trial_user_attr(found._trial_id, name, value)
         state = self._final_state(event.status, trial)
         has_values = trial.best_epoch and state != TrialState.FAIL
-        storage.set_trial_state_values(
-            found._trial_id, state, list(trial.values) if has_values else None
-        )
+        values = list(trial.values) if has_values else None
+        storage.set_trial_state_values(found._trial_id, state, values)
 
     def _final_state(self, status: str, trial: Trial) -> TrialState:
-        """Return Optuna's word for an end.
-
-        A trial whose best epoch is older than the study's patience has shown all there is, and
-        counts as complete, so that Optuna's best trial is the one with the highest score. Of
-        several objectives all that can be chosen do: one that the scheduler stopped can be on the
-        front.
-        """
+        """Return Optuna's word for an end; docs/recording.md has the reasons."""
         if not trial.epoch or status in ("infeasible", "failed"):
             return TrialState.FAIL
         is_past_its_best = trial.epoch - trial.best_epoch >= self._patience
@@ -218,15 +194,10 @@ class OptunaProjection(Projection):
 
     def _say_of_running(self, storage: JournalStorage, status: str) -> None:
         """Say of the trials that have not ended that they go on, or that the study did before."""
-        for trial in self._running(storage):
-            if trial.user_attrs.get("status") != status:
-                storage.set_trial_user_attr(trial._trial_id, "status", status)
-
-    def _running(self, storage: JournalStorage) -> Iterator[FrozenTrial]:
         for known in self._state.running:
             trial = self._trial(storage, known.number)
-            if not trial.state.is_finished():
-                yield trial
+            if not trial.state.is_finished() and trial.user_attrs.get("status") != status:
+                storage.set_trial_user_attr(trial._trial_id, "status", status)
 
     def _awaited_run(self, event: Ended) -> str:
         deadline_ms = event.time_ms + 1000 * RUN_SECONDS
@@ -239,8 +210,3 @@ def _end_with_a_whole_line(path: Path) -> None:
     """Take away a last line that a crash cut short: Optuna would write on in the midst of it."""
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -6,12 +6,11 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from optuna.distributions import BaseDistribution
 
@@ -26,16 +25,16 @@ from tuning.spec.final_files import (
     read_curves,
 )
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, SPACE_TAG, RecordedTrial, Work
+from tuning.spec.records import COMPUTE_SECONDS, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
-from tuning.tracking.experiments import location_of, refused_by
+from tuning.tracking.experiments import location_of
 from tuning.tracking.recorded_trials import (
-    check_named,
-    confirmations_of,
+    SEARCH,
     experiment_of,
+    nested_in,
     objective_of,
-    runs_of,
-    trial_of,
+    studies_named,
+    trials_of,
 )
 from tuning.tracking.store import open_store
 from tuning.tracking.views import Links, links_to
@@ -125,60 +124,36 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         InputError: There is no such store, experiment or study; names those that there are.
     """
     store = open_store(tracking_uri, must_exist=True)
-    try:
+    with store.asked(SEARCH, seconds=None):
         experiment = experiment_of(store, dataset)
-        studies = {run.info.run_id: run for run in runs_of(store, experiment, "study")}
-        check_named(store, study, studies)
-        chosen = [r for r in studies.values() if study in (None, r.data.tags["study"])]
-        if not chosen:
+        studies = studies_named(store, experiment, study)
+        if not studies:
             raise InputError(
                 f"a study of {dataset} must be recorded to report on, but there is none; run a "
                 "search first"
             )
-        run = max(chosen, key=lambda r: r.info.start_time)
-        nested = list(runs_of(store, experiment, parent=run.info.run_id))
-        where = location_of(store, experiment, run.info.run_id)
-        links = links_to(store, experiment, run.data.tags["study"])
-        return _study(store.client, run, nested, where, links)
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a search for runs", error) from error
-
-
-def _study(
-    client: MlflowClient, run: Run, nested: Sequence[Run], location: str, links: Links
-) -> RecordedStudy:
-    kinds = {kind: _of_kind(nested, kind) for kind in ("trial", CONFIRMATION, "final")}
-    confirmations = confirmations_of(kinds[CONFIRMATION])
-    trials = [
-        replace(trial_of(one, run), confirmation=confirmations.get(one.info.run_id))
-        for one in kinds["trial"]
-    ]
-    trials.sort(key=lambda trial: trial.number)
-    # The newest that has figures counts, else the newest.
-    tested = sorted(kinds["final"], key=lambda one: "test_harmonic_mean_mean" in one.data.metrics)
-    finals = {one.data.tags["role"]: one for one in tested}
-    return RecordedStudy(
-        name=run.data.tags["study"],
-        run_id=run.info.run_id,
-        location=location,
-        links=links,
-        status=run.data.tags["status"],
-        started=run.info.start_time,
-        seconds=run.data.metrics.get("duration_seconds", math.nan),
-        settings=dict(run.data.params),
-        space=space_from_json(run.data.tags[SPACE_TAG]),
-        trials=trials,
-        curves=_curves(client, trials),
-        finals={role: _final(client, one) for role, one in finals.items()},
-        work=[_work(one, run) for one in nested if one.data.tags["kind"] in kinds],
-        objective=objective_of(run),
-    )
-
-
-def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
-    """Return the runs of a kind, the oldest first."""
-    chosen = [run for run in runs if run.data.tags["kind"] == kind]
-    return sorted(chosen, key=lambda run: run.info.start_time)
+        run = max(studies, key=lambda r: r.info.start_time)
+        nested, name, client = nested_in(store, run), run.data.tags["study"], store.client
+        trials = trials_of(run, nested)
+        # The newest that has figures counts, else the newest.
+        finals = [one for one in nested if one.data.tags["kind"] == "final"]
+        finals.sort(key=lambda one: "test_harmonic_mean_mean" in one.data.metrics)
+        return RecordedStudy(
+            name=name,
+            run_id=run.info.run_id,
+            location=location_of(store, experiment, run.info.run_id),
+            links=links_to(store, experiment, name),
+            status=run.data.tags["status"],
+            started=run.info.start_time,
+            seconds=run.data.metrics.get("duration_seconds", math.nan),
+            settings=dict(run.data.params),
+            space=space_from_json(run.data.tags[SPACE_TAG]),
+            trials=trials,
+            curves=_curves(client, trials),
+            finals={one.data.tags["role"]: _final(client, one) for one in finals},
+            work=[_work(one, run) for one in nested],
+            objective=objective_of(run),
+        )
 
 
 def _curves(
@@ -229,14 +204,13 @@ def _file(client: MlflowClient, run: Run, name: str, read: Callable[[str], T]) -
 
 def _work(run: Run, study: Run) -> Work:
     """Return what a run computed; a trial's resources are its study's."""
-    kind, metrics, params = run.data.tags["kind"], run.data.metrics, run.data.params
-    is_trial = kind == "trial"
-    held = study.data.params if is_trial else params
-    cpus, gpus = (held.get(f"{x}_per_trial" if is_trial else x, "0") for x in ("cpus", "gpus"))
+    is_trial = run.data.tags["kind"] == "trial"
+    held, suffix = (study.data.params, "_per_trial") if is_trial else (run.data.params, "")
+    time = "duration_seconds" if is_trial else COMPUTE_SECONDS
     return Work(
-        kind=kind,
+        kind=run.data.tags["kind"],
         name=run.info.run_name,
-        seconds=metrics.get("duration_seconds" if is_trial else COMPUTE_SECONDS, math.nan),
-        cpus=float(cpus),
-        gpus=float(gpus),
+        seconds=run.data.metrics.get(time, math.nan),
+        cpus=float(held.get(f"cpus{suffix}", "0")),
+        gpus=float(held.get(f"gpus{suffix}", "0")),
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Sequence
 
 from mlflow.entities import Experiment, Run
-from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
 from tuning.spec.choices import MIANET
@@ -24,12 +23,11 @@ from tuning.spec.records import (
     per_execution,
 )
 from tuning.spec.warm_start import EarlierStudy
-from tuning.tracking.experiments import EXPERIMENT_PREFIX, experiment_name, refused_by
-from tuning.tracking.store import TrackingStore, open_store
+from tuning.tracking.experiments import EXPERIMENT_PREFIX, experiment_name
+from tuning.tracking.store import PARENT_TAG, TrackingStore, open_store, runs_of
 
-PARENT_TAG = "mlflow.parentRunId"
-
-_PAGE = 1000
+SEARCH = "a search for runs"
+"""What reading asks of the store."""
 
 
 def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> list[RecordedTrial]:
@@ -44,24 +42,14 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
         InputError: There is no such store, experiment or study; names those that there are.
     """
     store = open_store(tracking_uri, must_exist=True)
-    try:
+    with store.asked(SEARCH, seconds=None):
         experiment = experiment_of(store, dataset)
-        studies = {run.info.run_id: run for run in runs_of(store, experiment, "study")}
-        check_named(store, study, studies)
-        trials = [
-            trial_of(run, studies[parent])
-            for run in runs_of(store, experiment, "trial")
-            if (parent := run.data.tags.get(PARENT_TAG)) in studies
-        ]
-        confirmations = confirmations_of(runs_of(store, experiment, CONFIRMATION))
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a search for runs", error) from error
-    chosen = [
-        replace(trial, confirmation=confirmations.get(trial.run_id))
-        for trial in trials
-        if study is None or trial.study == study
-    ]
-    return sorted(chosen, key=lambda t: (t.study_started, t.study_run_id, t.number, t.started))
+        studies = studies_named(store, experiment, study)
+        nested = defaultdict(list)
+        for run in runs_of(store.client, experiment.experiment_id, {}):
+            nested[run.data.tags.get(PARENT_TAG)].append(run)
+    studies.sort(key=lambda run: (run.info.start_time, run.info.run_id))
+    return [trial for run in studies for trial in trials_of(run, nested[run.info.run_id])]
 
 
 def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierStudy:
@@ -77,12 +65,11 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
     """
     where, _, name = asked.rpartition("/")
     store = open_store(tracking_uri, must_exist=True)
-    try:
+    with store.asked(SEARCH, seconds=None):
         found = {
-            run.data.tags["dataset"]: (experiment, run)
-            for experiment in store.client.search_experiments()
-            if experiment.name.startswith(EXPERIMENT_PREFIX)
-            for run in runs_of(store, experiment, "study")
+            run.data.tags["dataset"]: run
+            for experiment in _experiments(store)
+            for run in _studies(store, experiment)
             if run.data.tags["study"] == name
         }
         chosen = where or (dataset if dataset in found else next(iter(found), ""))
@@ -96,16 +83,8 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
                 f"--warm-start must say which study is meant, but {name} is one of several data "
                 f"sets: {', '.join(f'{one}/{name}' for one in sorted(found))}"
             )
-        experiment, study = found[chosen]
-        nested = list(runs_of(store, experiment, parent=study.info.run_id))
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a search for runs", error) from error
-    confirmations = confirmations_of(run for run in nested if run.data.tags["kind"] == CONFIRMATION)
-    trials = [
-        replace(trial_of(run, study), confirmation=confirmations.get(run.info.run_id))
-        for run in nested
-        if run.data.tags["kind"] == "trial"
-    ]
+        study = found[chosen]
+        trials = trials_of(study, nested_in(store, study))
     params = study.data.params
     searched = tuple(name for name in params.get("searched", "").split(", ") if name)
     return EarlierStudy(chosen, name, params.get("model", MIANET), searched, trials)
@@ -114,17 +93,19 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
     """Check that no study of the name is recorded: two would be taken for one when read back.
 
+    Args:
+        tracking_uri: The store.
+        dataset: Canonical name of the data set.
+        study: The name.
+
     Raises:
         InputError: There is one, or the store does not answer.
     """
     store = open_store(tracking_uri)
-    try:
+    with store.asked(SEARCH, seconds=None):
         experiment = store.client.get_experiment_by_name(experiment_name(dataset))
-        runs = runs_of(store, experiment, "study") if experiment else ()
-        names = {run.data.tags["study"] for run in runs}
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a search for runs", error) from error
-    if study in names:
+        recorded = _studies(store, experiment) if experiment else []
+    if study in (run.data.tags["study"] for run in recorded):
         raise InputError(
             f"the study must have a new name, but {study!r} is recorded in "
             f"{store.uri}; give another --study, or leave it out"
@@ -138,59 +119,53 @@ def experiment_of(store: TrackingStore, dataset: str) -> Experiment:
         InputError: There is none; names those that there are.
     """
     name = experiment_name(dataset)
-    experiment = store.client.get_experiment_by_name(name)
-    if experiment is not None and experiment.lifecycle_stage == "active":
-        return experiment
-    found = [
-        known.name
-        for known in store.client.search_experiments()
-        if known.name.startswith(EXPERIMENT_PREFIX)
-    ]
-    raise InputError(
-        f"a search of {dataset} must be recorded in {store.uri}, but it has no "
-        f"experiment {name} ({f'it has: {listed(found)}' if found else 'nor any other of ours'}); "
-        "run a search first, or give the --tracking-uri that it recorded to"
-    )
+    found = {experiment.name: experiment for experiment in _experiments(store)}
+    if name not in found:
+        others = f"it has: {listed(list(found))}" if found else "nor any other of ours"
+        raise InputError(
+            f"a search of {dataset} must be recorded in {store.uri}, but it has no "
+            f"experiment {name} ({others}); run a search first, or give the --tracking-uri that it "
+            "recorded to"
+        )
+    return found[name]
 
 
-def check_named(store: TrackingStore, study: str | None, studies: dict[str, Run]) -> None:
-    """Check that a study of the name is recorded.
+def studies_named(store: TrackingStore, experiment: Experiment, name: str | None) -> list[Run]:
+    """Return the runs of the studies of a name.
+
+    Args:
+        store: The store.
+        experiment: The experiment there.
+        name: The name; None for all studies.
 
     Raises:
-        InputError: There is none; names those that there are.
+        InputError: There is none of the name; names those that there are.
     """
-    names = sorted({run.data.tags["study"] for run in studies.values()})
-    if study is not None and study not in names:
+    studies = _studies(store, experiment)
+    names = sorted({run.data.tags["study"] for run in studies})
+    if name is not None and name not in names:
         raise InputError(
             f"the study must be one of those recorded in {store.uri} "
-            f"({listed(names) or 'there is none'}), but got {study!r}"
+            f"({listed(names) or 'there is none'}), but got {name!r}"
         )
+    return [run for run in studies if name in (None, run.data.tags["study"])]
 
 
-def runs_of(
-    store: TrackingStore, experiment: Experiment, kind: str = "", parent: str = ""
-) -> Iterator[Run]:
-    """Yield the runs of an experiment: of one kind, or nested in one run, if asked for."""
-    wanted = {"tags.kind": kind, f"tags.`{PARENT_TAG}`": parent}
-    condition = " and ".join(f"{tag} = '{value}'" for tag, value in wanted.items() if value)
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [experiment.experiment_id],
-            filter_string=condition,
-            max_results=_PAGE,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+def nested_in(store: TrackingStore, study: Run) -> list[Run]:
+    """Return the runs that are nested in a study's, the oldest first."""
+    tags = {PARENT_TAG: study.info.run_id}
+    found = runs_of(store.client, study.info.experiment_id, tags)
+    return sorted(found, key=lambda run: run.info.start_time)
 
 
-def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
-    """Return run of the trial → its confirmation; of several finished ones the newest."""
-    oldest_first = sorted(runs, key=lambda run: run.info.start_time)
-    return {
+def trials_of(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
+    """Return the trials of a study by number; of several finished confirmations the newest counts.
+
+    Args:
+        study: The study's run.
+        nested: The runs that are nested in it.
+    """
+    confirmations = {
         run.data.tags["source_run_id"]: Confirmation(
             per_draw=per_execution(run.data.metrics, objective_of(run)),
             metrics={
@@ -200,9 +175,15 @@ def confirmations_of(runs: Iterable[Run]) -> dict[str, Confirmation]:
             },
             run_id=run.info.run_id,
         )
-        for run in oldest_first
-        if run.data.tags["status"] == "finished"
+        for run in sorted(nested, key=lambda run: run.info.start_time)
+        if run.data.tags["kind"] == CONFIRMATION and run.data.tags["status"] == "finished"
     }
+    trials = [
+        _trial(run, study, confirmations.get(run.info.run_id))
+        for run in nested
+        if run.data.tags["kind"] == "trial"
+    ]
+    return sorted(trials, key=lambda trial: (trial.number, trial.started))
 
 
 def objective_of(run: Run) -> str:
@@ -220,8 +201,16 @@ def objective_of(run: Run) -> str:
     return objective
 
 
-def trial_of(run: Run, study: Run) -> RecordedTrial:
-    """Return what a trial's run says, beside what its study's run does."""
+def _experiments(store: TrackingStore) -> list[Experiment]:
+    found = store.client.search_experiments()
+    return [one for one in found if one.name.startswith(EXPERIMENT_PREFIX)]
+
+
+def _studies(store: TrackingStore, experiment: Experiment) -> list[Run]:
+    return list(runs_of(store.client, experiment.experiment_id, {"kind": "study"}))
+
+
+def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedTrial:
     tags, metrics = run.data.tags, run.data.metrics
     protocol = json.loads(study.data.tags["protocol"])
     executions = {int(k): v for k, v in json.loads(tags.get(EXECUTIONS_TAG, "{}")).items()}
@@ -242,6 +231,7 @@ def trial_of(run: Run, study: Run) -> RecordedTrial:
             if name.startswith(f"{BEST_PREFIX}val_")
         },
         per_execution=executions,
+        confirmation=confirmation,
         executions=len(executions),
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,

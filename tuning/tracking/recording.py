@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +20,17 @@ from typing import Any, Self
 
 from mlflow.entities import Experiment
 
-from mianet.addresses import without_credentials
-from tuning.events.event import Closed, Event, FinalStarted, Opened, Opening
+from tuning.events.event import Closed, Event, Opened
 from tuning.events.log import EventLog, hold, waiting_in
 from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import FinalDescription, StudyDescription, listed
-from tuning.tracking.closing import Closing
 from tuning.tracking.experiments import experiment_for
-from tuning.tracking.final_projection import FinalProjection
-from tuning.tracking.run_projection import RunProjection
+from tuning.tracking.run_projection import FinalProjection, RunProjection, trial_key
 from tuning.tracking.store import TrackingStore, open_store
-from tuning.tracking.study_projection import StudyProjection, trial_key
-from tuning.tracking.views import Links, links_to, save_view
+from tuning.tracking.study_projection import StudyProjection
+from tuning.tracking.views import links_to, save_view
 
 HURRIED_CLOSE_SECONDS = 5.0
 """How long an interrupted process waits for the store: the log keeps the rest."""
@@ -40,104 +39,97 @@ DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
 
 _NOTHING: Mapping[str, Any] = {}
 
+_logger = logging.getLogger(__name__)
+
+
+class Closing(ABC):
+    """A recorder that is a context manager: however its block ends, no run is left running."""
+
+    @abstractmethod
+    def close(self, status: str = "finished", *, note: str = "") -> Any:
+        """End what is recorded, and deliver everything.
+
+        Args:
+            status: ``finished``, ``failed`` or ``interrupted``.
+            note: Why, for a person.
+
+        Raises:
+            RecordingError: Something did not reach the store; says what and why.
+        """
+
+    def close_quietly(self, status: str, note: str) -> None:
+        """Close; where that fails only say so, since what ends the work matters more."""
+        try:
+            self.close(status, note=note)
+        except RecordingError as loss:
+            _logger.error("%s", loss)  # noqa: TRY400
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.close()
+            return
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        self.close_quietly(status, f"Ended by {type(error).__name__}: {error}")
+
 
 class Recording(Closing):
-    """A log that is recorded. As a context manager it leaves no run running.
+    """A log that is recorded: its run, and what is nested in it.
+
+    A log with something in it goes on in the same runs. As a context manager no run is left
+    running.
 
     Args:
+        tracking_uri: The store.
         log: The log.
-        opening: What this process does with it; appended first.
-        projection: What the store is told of it.
-        store: The store.
-        experiment: The experiment there.
+        description: What is known of what it is about.
+        settings: What ``--resume`` of a study needs.
+        hyperparameters: Those that all trials share, and the searched ones' defaults.
+        device: Where trials train.
 
     Attributes:
         run_id: MLflow's run of what the log is about.
+        links: Where a person finds a study.
 
     Raises:
-        InputError: The disk does not take the log, in which case a new one is deleted; or the store
-            does not accept the run, or does not have it any more.
+        InputError: The store does not answer or cannot be written to; found in seconds. Or the log
+            cannot be written, or what it is about is not in the store. A new log is deleted.
     """
 
     def __init__(
         self,
-        log: EventLog,
-        opening: Opening,
-        projection: RunProjection,
-        store: TrackingStore,
-        experiment: Experiment,
-    ) -> None:
-        self._log, self._projection, self._store = log, projection, store
-        self._key = opening.key
-        self.run_id = self._begin(opening)
-        self._experiment = experiment
-        self._projector = Projector(log, projection)
-        self._projector.start()
-        self._closed = False
-        atexit.register(self._close_at_exit)
-
-    @classmethod
-    def of_study(
-        cls,
         tracking_uri: str,
         log: EventLog,
-        description: StudyDescription,
+        description: StudyDescription | FinalDescription,
         *,
         settings: Mapping[str, Any] = _NOTHING,
         hyperparameters: Mapping[str, Any] = _NOTHING,
         device: str = "",
-    ) -> Self:
-        """Open a study's log, and its run; a log with a study in it goes on in the same runs.
-
-        Args:
-            tracking_uri: The store.
-            log: The study's log.
-            description: What is known of the study.
-            settings: What ``--resume`` needs.
-            hyperparameters: Those that all trials share, and the searched ones' defaults.
-            device: Where trials train.
-
-        Raises:
-            InputError: The store does not answer or cannot be written to; found in seconds. Or the
-                log cannot be written, or its study is not in the store. A new log is deleted.
-        """
+    ) -> None:
         store = open_store(tracking_uri)
         experiment = experiment_for(store, description.dataset)
-        opened = Opened(
+        if isinstance(description, StudyDescription):
+            save_view(store, experiment, description)
+        opening = Opened(
             key=log.state.opening.key if log.state.opening else uuid.uuid4().hex,
             description=description,
-            tracking_uri=without_credentials(store.uri),
+            tracking_uri=store.shown,
             experiment=experiment.name,
             provenance=provenance_tags(),
             settings=settings,
             hyperparameters=hyperparameters,
             device=device,
         )
-        save_view(store, experiment, description)
-        projection = StudyProjection(log, store, experiment.experiment_id)
-        return cls(log, opened, projection, store, experiment)
-
-    @classmethod
-    def of_final(
-        cls, tracking_uri: str, log: EventLog, description: FinalDescription, key: str
-    ) -> Self:
-        """Open the log of a final training or a confirmation, and its run; see ``of_study``."""
-        store = open_store(tracking_uri)
-        experiment = experiment_for(store, description.dataset)
-        started = FinalStarted(
-            key=key,
-            description=description,
-            tracking_uri=without_credentials(store.uri),
-            experiment=experiment.name,
-            provenance=provenance_tags(),
-        )
-        projection = FinalProjection(log, store, experiment.experiment_id)
-        return cls(log, started, projection, store, experiment)
-
-    @property
-    def links(self) -> Links:
-        """Return where a person finds the study."""
-        return links_to(self._store, self._experiment, self._name_of(self._key))
+        self._log, self._key, self._uri = log, opening.key, store.shown
+        self._projection = projection_for(log, opening, store, experiment)
+        self.run_id = self._begin(opening)
+        self.links = links_to(store, experiment, description.name)
+        self._projector = Projector(log, self._projection)
+        self._projector.start()
+        self._closed = False
+        atexit.register(self._close_at_exit)
 
     def run_of(self, number: int) -> str:
         """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
@@ -183,7 +175,7 @@ class Recording(Closing):
         if loss := self._loss(deadline_seconds):
             raise RecordingError(loss)
 
-    def _begin(self, opening: Opening) -> str:
+    def _begin(self, opening: Opened) -> str:
         """Open the log and find the run, neither without the other; return MLflow's id of it."""
         if self._log.found:
             run_id = self._projection.start(opening)
@@ -201,17 +193,17 @@ class Recording(Closing):
 
     def _loss(self, deadline_seconds: float) -> str:
         """Return what did not reach the store, and why; empty where all of it did."""
-        uri = without_credentials(self._store.uri)
+        name_of = self._projection.name_of
         lines = [
-            f"{uri} refused a part of {self._name_of(request.run)} ({reason})"
-            for request, reason in self._projection.sender.refused
+            f"{self._uri} refused a part of {name_of(request.run)} ({reason})"
+            for request, reason in self._projection.runs.refused
         ]
         if not self._projector.has_all:
-            keys = dict.fromkeys(map(self._key_of, self._undelivered()))
+            names = list(dict.fromkeys(name_of(self._key_of(e)) for e in self._undelivered()))
             lines.append(
-                f"{uri} must accept what was recorded, but did not within {deadline_seconds:g} s "
-                f"({self._projector.reason or 'it is slow'}): the record is incomplete, and may "
-                f"show as running, for {listed(list(map(self._name_of, keys)))}{self._remedy()}"
+                f"{self._uri} must accept what was recorded, but did not within "
+                f"{deadline_seconds:g} s ({self._projector.reason or 'it is slow'}): the record is "
+                f"incomplete, and may show as running, for {listed(names)}; {self._remedy()}"
             )
         return "; ".join(lines)
 
@@ -224,14 +216,11 @@ class Recording(Closing):
         number = getattr(event, "number", None)
         return self._key if number is None else trial_key(self._key, number)
 
-    def _name_of(self, key: str) -> str:
-        return self._projection.name_of(key, self._log.state)
-
     def _remedy(self) -> str:
         if self._log.problem:
-            return f"; nor could all of it be kept in {self._log.path} ({self._log.problem})"
+            return f"nor could all of it be kept in {self._log.path} ({self._log.problem})"
         return (
-            f"; it is kept in {self._log.path}, and the next search or final training with this "
+            f"it is kept in {self._log.path}, and the next search or final training with this "
             f"--storage delivers it, or: {DELIVER_COMMAND}"
         )
 
@@ -251,15 +240,30 @@ def recorded_final(
         InputError: The store does not answer or cannot be written to; found in seconds.
         RecordingError: Something did not reach the store; says what and why.
     """
-    key = uuid.uuid4().hex
-    folder = storage / (description.study or "final") / f"{description.kind}-{key}"
-    with hold(folder) as log:
+    name = f"{description.kind}-{uuid.uuid4().hex}"
+    with hold(storage / (description.study or "final") / name) as log:
         try:
-            with Recording.of_final(tracking_uri, log, description, key) as recording:
+            with Recording(tracking_uri, log, description) as recording:
                 yield recording
         finally:
-            if not waiting_in(folder):
+            if not waiting_in(log.folder):
                 discard_final(log)
+
+
+def projection_for(
+    log: EventLog, opening: Opened, store: TrackingStore, experiment: Experiment
+) -> RunProjection:
+    """Return what a store is told of a log.
+
+    Args:
+        log: The log.
+        opening: An opening of it.
+        store: The store.
+        experiment: The experiment there.
+    """
+    is_final = isinstance(opening.description, FinalDescription)
+    kind = FinalProjection if is_final else StudyProjection
+    return kind(log, store, experiment.experiment_id)
 
 
 def discard_final(log: EventLog) -> None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-from mlflow.exceptions import MlflowException
+from collections.abc import Iterator, Sequence
 
 from mianet.errors import InputError
-from tuning.events.event import EpochDone, Event, Opening
+from tuning.events.event import Closed, EpochDone, Event, Opened, Proposed, SeedDone, TextAdded
 from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
 from tuning.events.projector import Projection
 from tuning.events.state import State
-from tuning.tracking.experiments import refused_by
-from tuning.tracking.requests import Request, Runs, Sender, StartRun
-from tuning.tracking.store import OPEN_TIMEOUT_SECONDS, TrackingStore, short_requests
+from tuning.spec.records import CONFIRMATION, NOTE_TAG, PAPER, FinalDescription, mean_and_sd
+from tuning.tracking import descriptions
+from tuning.tracking.requests import (
+    LogDataset,
+    LogText,
+    Request,
+    Runs,
+    StartRun,
+    common_tags,
+    ended,
+    values,
+)
+from tuning.tracking.store import PARENT_TAG, TrackingStore
 
 _logger = logging.getLogger(__name__)
+
+_CONTEXTS = {"final": "final training", CONFIRMATION: "confirmation"}
+"""Kind of run → what MLflow shows that its data set was used for."""
 
 
 class RunProjection(Projection):
@@ -30,106 +41,151 @@ class RunProjection(Projection):
 
     Attributes:
         state: What the log amounted to when it had come as far as this.
-        sender: Sends requests, and keeps what was refused.
+        runs: The runs, and what they are to be told.
     """
 
     receiver = "tracking store"
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
-        self._folder = log.folder
-        self._store = store
+        self._folder, self._store, self._known = log.folder, store, log.state
         self.state = State()
-        self.sender = Sender(Runs(store.client, experiment_id))
-        self.sender.runs.expect(self.keys_of(log.state))
+        self.runs = Runs(store.client, experiment_id)
+        if opening := log.state.opening:
+            trials = [trial_key(opening.key, number) for number in log.state.trials]
+            self.runs.expect([opening.key, *trials])
 
     @property
     def cursor(self) -> int:
-        """Return up to where in the log the store has everything."""
         return cursor_in(self._folder)
 
-    @property
-    def runs(self) -> Runs:
-        """Return the runs that are written."""
-        return self.sender.runs
-
     def mark(self, end: int) -> None:
-        """Note up to where the store has everything."""
         mark_cursor(self._folder, end)
 
     def learn(self, event: Event) -> None:
-        """Take note of an event that the store has."""
         if not isinstance(event, EpochDone):
             list(self.requests(event))
         self.state.apply(event)
 
     def take(self, event: Event) -> None:
-        """Work out what the store must be sent of the next event."""
-        self.sender.put(*self.requests(event))
+        self.runs.put(*self.requests(event))
         self.state.apply(event)
 
     def take_unkept(self, events: Sequence[Event]) -> None:
-        """Work out what the store is sent of events that the log does not have."""
         for event in events:
             self.take(event)
 
     def flush(self) -> None:
-        """Send it.
-
-        Raises:
-            UnreachableError: Not all of it was taken; the next call sends the rest.
-        """
-        self.sender.flush()
+        self.runs.flush()
 
     def abandon(self) -> None:
-        """Send no more: time is up."""
-        self.sender.abandoned = True
+        self.runs.abandoned = True
 
     def end(self, error: Exception) -> None:
-        """Say that nothing more is sent, because of an error that will not pass."""
         _logger.error(
             "the delivery to the %s ended; nothing more is sent", self.receiver, exc_info=error
         )
 
-    def start(self, opening: Opening) -> str:
+    def start(self, opening: Opened) -> str:
         """Create the run of an opening, or find it again; return MLflow's id of it.
 
         Raises:
             InputError: The store does not accept it, or does not have what it should.
         """
-        started = self._start(opening)
-        try:
-            with short_requests(OPEN_TIMEOUT_SECONDS):
-                if not self.cursor:
-                    self.runs.create(started)
-                return self.runs.id_of(opening.key)
-        except LookupError as error:
-            raise InputError(
-                f"{started.name} must be in the tracking store to go on, but {self._store.uri} "
-                "does not have it; give the --tracking-uri that it was recorded to, or delete "
-                f"{self._folder / CURSOR_FILE} to have all of it recorded anew"
-            ) from error
-        except (MlflowException, OSError) as error:
-            raise refused_by(self._store, "a new run", error) from error
+        with self._store.asked("a new run"):
+            if not self.cursor:
+                self.runs.create(self.creation(opening))
+            if run_id := self.runs.find(opening.key):
+                return run_id
+        raise InputError(
+            f"{opening.description.name} must be in the tracking store to go on, but "
+            f"{self._store.uri} does not have it; give the --tracking-uri that it was recorded to, "
+            f"or delete {self._folder / CURSOR_FILE} to have all of it recorded anew"
+        )
+
+    def name_of(self, key: str) -> str:
+        """Return the name of the run of a key of ours."""
+        opened = self._known.opened
+        number = key.removeprefix(opened.key)
+        if not number:
+            return opened.description.name
+        return trial_name(self._known.trials[int(number.removeprefix("-"))].proposed)
+
+    @abstractmethod
+    def creation(self, opening: Opened) -> StartRun:
+        """Return the creation of the run of an opening."""
 
     @abstractmethod
     def requests(self, event: Event) -> Iterator[Request]:
         """Yield what the store must be sent of the next event; the state is that before it."""
 
-    @abstractmethod
-    def keys_of(self, state: State) -> Iterable[str]:
-        """Return our keys of all runs that follow from a state."""
 
-    @abstractmethod
-    def name_of(self, key: str, state: State) -> str:
-        """Return the name of the run of a key of ours, given what the log amounts to."""
+class FinalProjection(RunProjection):
+    """The run of a configuration that is run several times, as it follows from its log.
 
-    @abstractmethod
-    def _start(self, opening: Opening) -> StartRun:
-        """Return the creation of the run of an opening."""
+    A final training has several seeds and scores the test parts once a seed; a confirmation has
+    several fresh draws of the validation protocol.
+    """
+
+    def creation(self, opening: Opened) -> StartRun:
+        about = _final(opening)
+        note = descriptions.NOTES[about.kind]
+        tags = {
+            "kind": about.kind,
+            "role": about.role,
+            "status": "running",
+            "device": about.device,
+            "source_run_id": about.source_run_id,
+            PARENT_TAG: about.study_run_id,
+            **common_tags(
+                dataset=about.dataset,
+                study=about.study,
+                protocol=about.protocol,
+                data_digest=about.data_digest,
+                objective=about.objective,
+            ),
+            NOTE_TAG: note(about.dataset_title, about.role, about.epochs, about.seeds),
+            **opening.provenance,
+        }
+        return StartRun(opening.key, about.name, opening.time_ms, tags)
+
+    def requests(self, event: Event) -> Iterator[Request]:
+        if isinstance(event, Opened):
+            about = _final(event)
+            params = {
+                **about.settings,
+                **about.hyperparameters,
+                "epochs": about.epochs,
+                "seeds": ", ".join(map(str, about.seeds)),
+                "source_run_id": about.source_run_id,
+            }
+            yield self.creation(event)
+            yield LogDataset(event.key, about, _CONTEXTS[about.kind])
+            yield values(event.key, event.time_ms, params=descriptions.flattened(params))
+            return
+        key, seeds = self.state.opened.key, self.state.seeds
+        if isinstance(event, SeedDone):
+            yield values(key, event.time_ms, metrics=event.metrics, step=len(seeds))
+        elif isinstance(event, TextAdded):
+            yield LogText(key, event.path, event.text)
+        elif isinstance(event, Closed):
+            duration = {"duration_seconds": self.state.work.seconds(event.time_ms)}
+            metrics = {**mean_and_sd(seeds), **duration, **event.summary}
+            tags = {"status": event.status, "reason": event.note}
+            yield values(key, event.time_ms, metrics=metrics, tags=tags)
+            yield ended(key, event.status, event.time_ms)
 
 
-def new_figures(told: dict[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    """Return the figures that were not told like this before, and remember that they are told."""
-    new = {name: value for name, value in now.items() if told.get(name) != value}
-    told |= new
-    return new
+def trial_key(study_key: str, number: int) -> str:
+    """Return our key of a trial's run."""
+    return f"{study_key}-{number:05d}"
+
+
+def trial_name(proposed: Proposed) -> str:
+    """Return the name of a trial's run."""
+    return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")
+
+
+def _final(opening: Opened) -> FinalDescription:
+    if not isinstance(opening.description, FinalDescription):
+        raise TypeError(f"the log must be of a final training, but begins with {opening}")
+    return opening.description

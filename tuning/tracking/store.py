@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -26,6 +26,7 @@ from mianet.errors import InputError
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -40,6 +41,8 @@ OPEN_TIMEOUT_SECONDS = 5
 DELIVERY_TIMEOUT_SECONDS = 20
 _LOCK_TIMEOUT_SECONDS = 60
 _MAX_REASON = 300
+_PAGE = 1000
+PARENT_TAG = "mlflow.parentRunId"
 _NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
 """Letters that must be escaped in a password."""
@@ -59,6 +62,31 @@ class TrackingStore:
     uri: str
     client: MlflowClient
     artifact_root: str | None
+
+    @property
+    def shown(self) -> str:
+        """Return the address as it may be told."""
+        return without_credentials(self.uri)
+
+    @contextmanager
+    def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
+        """Have what is asked of the store inside fail with an error in one line.
+
+        Args:
+            what: What the store must accept.
+            seconds: How long a request may take; None for MLflow's own time and repetitions.
+
+        Raises:
+            InputError: The store answers, but does not do what is asked.
+        """
+        try:
+            with short_requests(seconds) if seconds else nullcontext():
+                yield
+        except (MlflowException, OSError) as error:
+            raise InputError(
+                f"the tracking store must accept {what}, but {self.shown} does not "
+                f"({reason_of(error)}); mend it, or give another --tracking-uri"
+            ) from error
 
 
 def default_tracking_uri() -> str:
@@ -107,9 +135,6 @@ def absolute_tracking_uri(uri: str) -> str:
 def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
     """Connect to a tracking store and have it answer once.
 
-    A SQLite database is created under a file lock: several processes that create one database
-    at once damage it otherwise.
-
     Args:
         uri: As ``--tracking-uri`` has it; see ``absolute_tracking_uri``.
         must_exist: Refuse to create a SQLite database.
@@ -123,10 +148,33 @@ def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
             f"the tracking database must exist, but there is no {_sqlite_path(uri)}; run a search "
             "first, or give the --tracking-uri that it recorded to"
         )
-    with _creation_lock(uri):
-        _CHECKS[_scheme(uri)](uri)
+    scheme = _scheme(uri)
+    with _creation_lock(uri) if scheme == "sqlite" else nullcontext():
+        if check := _CHECKS[scheme]:
+            check(uri)
         client = _answering_client(uri)
-    return TrackingStore(uri, client, _artifact_root(uri))
+    if scheme.startswith("http"):
+        return TrackingStore(uri, client, None)
+    folder = _sqlite_path(uri).parent if scheme == "sqlite" else Path.cwd()
+    return TrackingStore(uri, client, (folder / ARTIFACT_FOLDER).as_uri())
+
+
+def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """Yield the runs of an experiment that have all of these tags; no tag for all runs.
+
+    Args:
+        client: Talks to the store.
+        experiment_id: The experiment there.
+        tags: Name → value.
+    """
+    condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], condition, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager
@@ -137,21 +185,25 @@ def short_requests(timeout_seconds: int) -> Iterator[None]:
     request itself, and can then tell a request that was refused from one that was not heard.
     """
     with _settings_lock:
-        if not _active_timeouts:
+        if not _timeouts:
             _saved_settings.update({name: os.environ.get(name) for name in _request_settings(0)})
-        _active_timeouts.append(timeout_seconds)
-        os.environ.update(_request_settings(timeout_seconds))
+        _timeouts.append(timeout_seconds)
+        set_environment(_request_settings(timeout_seconds))
     try:
         yield
     finally:
         with _settings_lock:
-            _active_timeouts.remove(timeout_seconds)
-            left = _request_settings(_active_timeouts[-1]) if _active_timeouts else _saved_settings
-            for name, value in left.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            _timeouts.remove(timeout_seconds)
+            set_environment(_request_settings(_timeouts[-1]) if _timeouts else _saved_settings)
+
+
+def set_environment(settings: Mapping[str, str | None]) -> None:
+    """Set environment variables; delete those that are None."""
+    for name, value in settings.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def reason_of(error: BaseException) -> str:
@@ -203,18 +255,9 @@ def _quoted(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3F")
 
 
-def _artifact_root(uri: str) -> str | None:
-    if _scheme(uri) in ("http", "https"):
-        return None
-    folder = _sqlite_path(uri).parent if _scheme(uri) == "sqlite" else Path.cwd()
-    return (folder / ARTIFACT_FOLDER).as_uri()
-
-
 @contextmanager
 def _creation_lock(uri: str) -> Iterator[None]:
-    if _scheme(uri) != "sqlite":
-        yield
-        return
+    """Keep other processes away: several that create one database at once damage it."""
     path = _sqlite_path(uri)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,12 +283,10 @@ def _check_sqlite(uri: str) -> None:
         return
     try:
         connection = sqlite3.connect(path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None)
-        try:
+        with closing(connection):
             connection.execute("SELECT count(*) FROM sqlite_master")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise InputError(
             f"the tracking database must be a SQLite file that can be written, but {path} is not "
@@ -256,17 +297,11 @@ def _check_sqlite(uri: str) -> None:
 def _check_database(uri: str) -> None:
     # MLflow would try ten times over more than a minute.
     timeout = {"connect_timeout": OPEN_TIMEOUT_SECONDS}
+    pool = sqlalchemy.pool.NullPool
     try:
-        engine = sqlalchemy.create_engine(
-            uri, connect_args=timeout, poolclass=sqlalchemy.pool.NullPool
-        )
-        engine.connect().close()
+        sqlalchemy.create_engine(uri, connect_args=timeout, poolclass=pool).connect().close()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         raise _unanswered(uri, error) from error
-
-
-def _check_server(uri: str) -> None:
-    """Leave it to the first request, which is the check of a server."""
 
 
 def _answering_client(uri: str) -> MlflowClient:
@@ -300,12 +335,12 @@ def _request_settings(timeout_seconds: int) -> dict[str, str]:
 
 
 _settings_lock = threading.Lock()
-_active_timeouts: list[int] = []
+_timeouts: list[int] = []
 _saved_settings: dict[str, str | None] = {}
 
-_CHECKS: Mapping[str, Callable[[str], None]] = {
-    "http": _check_server,
-    "https": _check_server,
+_CHECKS: Mapping[str, Callable[[str], None] | None] = {
+    "http": None,  # its check is the first request
+    "https": None,
     "sqlite": _check_sqlite,
     "postgresql": _check_database,
 }

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tuning.analysis.front import pareto_front
-from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Opening, Proposed
+from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Proposed
 from tuning.events.log import EventLog
-from tuning.events.state import MOST_NONFINITE, State, TrialState, nonfinite
-from tuning.spec.objectives import OBJECTIVES
+from tuning.events.state import TrialState
 from tuning.spec.records import (
     EXECUTIONS_TAG,
     FRONT_TAG,
     LOG10_PREFIX,
     NOTE_TAG,
-    PAPER,
     SPACE_TAG,
     STATUSES,
     StudyDescription,
@@ -39,7 +36,7 @@ from tuning.tracking.requests import (
     ended,
     values,
 )
-from tuning.tracking.run_projection import RunProjection, new_figures
+from tuning.tracking.run_projection import RunProjection, trial_key, trial_name
 from tuning.tracking.store import TrackingStore
 
 NONFINITE_TAG = "nonfinite_metrics"
@@ -54,12 +51,10 @@ class StudyProjection(RunProjection):
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
         super().__init__(log, store, experiment_id)
-        self._known = log.state
         self._told: dict[str, dict[str, float]] = defaultdict(dict)
         """Figures of a whole run that were sent: of the study, and of interrupted trials."""
 
     def requests(self, event: Event) -> Iterator[Request]:
-        """Yield what the store must be sent of the next event; the state is that before it."""
         if isinstance(event, Opened):
             yield from self._go_on(event) if self.state.opening else self._begin(event)
         elif isinstance(event, Proposed):
@@ -72,18 +67,17 @@ class StudyProjection(RunProjection):
             self._told.pop(self._key(event.number), None)
         elif isinstance(event, Closed):
             for trial in self.state.running:
-                yield from self._end_trial(
-                    trial, "interrupted", "The study ended before it.", event.time_ms
-                )
+                reason = "The study ended before it."
+                yield from self._end_trial(trial, "interrupted", reason, event.time_ms)
             yield from self._end_study(event)
 
     def take_unkept(self, events: Sequence[Event]) -> None:
         """Work out what the store is sent of events that the log does not have; mark the study."""
-        now = values(self._opened.key, events[0].time_ms, tags={UNLOGGED_TAG: "true"})
-        self.sender.put(now)
+        mark = {UNLOGGED_TAG: "true"}
+        self.runs.put(values(self._opened.key, events[0].time_ms, tags=mark))
         super().take_unkept(events)
 
-    def start(self, opening: Opening) -> str:
+    def start(self, opening: Opened) -> str:
         """Create the study's run, or find it again; forget what the log does not know of it.
 
         Raises:
@@ -91,62 +85,41 @@ class StudyProjection(RunProjection):
         """
         run_id, client = super().start(opening), self.runs.client
         if self._known.trials and UNLOGGED_TAG in client.get_run(run_id).data.tags:
-            for trial in self.runs.nested_in(run_id):
-                known = self._known.trials.get(int(trial.data.tags.get("number", -1)))
-                is_trial = trial.data.tags["kind"] == "trial"
-                if is_trial and (known is None or known.status == "running"):
-                    client.delete_run(trial.info.run_id)
+            for run in self.runs.nested_in(run_id):
+                tags = run.data.tags
+                known = self._known.trials.get(int(tags.get("number", -1)))
+                if tags["kind"] == "trial" and (known is None or known.status == "running"):
+                    client.delete_run(run.info.run_id)
             self.mark(0)  # everything is sent again, which adds what was deleted
             client.delete_tag(run_id, UNLOGGED_TAG)
         return run_id
 
-    def keys_of(self, state: State) -> Iterable[str]:
-        """Return our keys of the study's run and of its trials' runs."""
-        if state.opening is None:
-            return []
-        key = state.opening.key
-        return [key, *map(partial(trial_key, key), state.trials)]
-
-    def name_of(self, key: str, state: State) -> str:
-        """Return the name of the run of a key of ours, given what the log amounts to."""
-        opened = _opened(state)
-        if key == opened.key:
-            return opened.description.name
-        return _name(state.trials[int(key.removeprefix(f"{opened.key}-"))].proposed)
+    def creation(self, opening: Opened) -> StartRun:
+        about = opening.description
+        tags = {"kind": "study", "protocol": canonical_json(about.protocol)}
+        return StartRun(opening.key, about.name, opening.time_ms, tags | _study_tags(opening))
 
     @property
     def _opened(self) -> Opened:
-        return _opened(self.state)
+        return self.state.opened
 
     @property
     def _study(self) -> StudyDescription:
-        return self._opened.description
+        return self.state.study
 
     def _key(self, number: int) -> str:
         return trial_key(self._opened.key, number)
 
-    def _start(self, opening: Opening) -> StartRun:
-        if not isinstance(opening, Opened):
-            raise TypeError(f"the log must be of a study, but begins with {opening}")
-        tags = {
-            "kind": "study",
-            "status": "running",
-            "protocol": canonical_json(opening.description.protocol),
-            **_study_tags(opening),
-        }
-        return StartRun(opening.key, opening.description.name, opening.time_ms, tags)
-
     def _begin(self, event: Opened) -> Iterator[Request]:
-        yield self._start(event)
-        yield LogDataset(event.key, event.description, _CONTEXT)
-        params = descriptions.study_params(event.description)
-        yield values(event.key, event.time_ms, params=params)
+        about = _study_of(event)
+        yield self.creation(event)
+        yield LogDataset(event.key, about, _CONTEXT)
+        yield values(event.key, event.time_ms, params=descriptions.study_params(about))
 
     def _go_on(self, event: Opened) -> Iterator[Request]:
         """Show what goes on as running: the study, and the trials that have not ended."""
         yield ResumeRun(event.key)
-        tags = {"status": "running", **_study_tags(event)}
-        yield values(event.key, event.time_ms, tags=tags)
+        yield values(event.key, event.time_ms, tags=_study_tags(event))
         for trial in self.state.running:
             key = self._key(trial.number)
             yield ResumeRun(key)
@@ -154,7 +127,7 @@ class StudyProjection(RunProjection):
             yield values(key, event.time_ms, tags=tags)
 
     def _propose(self, event: Proposed) -> Iterator[Request]:
-        key, hyperparameters = self._key(event.number), self._hyperparameters(event)
+        key = self._key(event.number)
         tags = {
             "kind": "trial",
             "status": "running",
@@ -164,16 +137,15 @@ class StudyProjection(RunProjection):
             **_tags(self._opened),
             NOTE_TAG: self._note(event),
         }
-        yield StartRun(key, _name(event), event.time_ms, tags, parent=self._opened.key)
+        yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self._opened.key)
         yield LogDataset(key, self._study, _CONTEXT)
-        yield values(key, event.time_ms, params=hyperparameters)
+        yield values(key, event.time_ms, params=self._hyperparameters(event))
 
     def _epoch(self, event: EpochDone) -> Request:
-        tags, before = {}, self.state.trials[event.number].nonfinite
-        found = nonfinite(event) if len(before) < MOST_NONFINITE else []
-        if found:
-            named = [f"{name} = {value} at epoch {epoch}" for name, value, epoch in before + found]
-            tags[NONFINITE_TAG] = "; ".join(named)
+        tags, trial = {}, self.state.trials[event.number]
+        if found := trial.new_nonfinite(event):
+            figures = [*trial.nonfinite, *found]
+            tags[NONFINITE_TAG] = "; ".join(f"{n} = {v} at epoch {at}" for n, v, at in figures)
         if event.best_epoch == event.epoch:
             tags[EXECUTIONS_TAG] = json.dumps(per_execution(event.metrics, self._study.objective))
         key, metrics = self._key(event.number), means(event.metrics)
@@ -182,29 +154,25 @@ class StudyProjection(RunProjection):
     def _end_trial(
         self, trial: TrialState, status: str, reason: str, time_ms: int
     ) -> Iterator[Request]:
-        key, name = self._key(trial.number), self._study.objective
-        figures = {
-            **_summary(trial),
+        key, metric = self._key(trial.number), self.state.objective.metric
+        figures: dict[str, float] = {
             "epochs": trial.epoch,
             "duration_seconds": trial.work.seconds(time_ms),
             **self._logarithms(trial.proposed),
         }
-        outcome = descriptions.outcome_line(
-            status, OBJECTIVES[name].metric, trial.score, trial.best_epoch, trial.epoch, reason
-        )
-        note = f"{self._note(trial.proposed)}\n\n{outcome}"
-        yield values(
-            key,
-            time_ms,
-            metrics=new_figures(self._told[key], figures),
-            tags={"status": status, "reason": reason, NOTE_TAG: note},
-        )
+        outcome = f"{status.replace('_', ' ').capitalize()} after {trial.epoch} epochs"
+        if trial.best_epoch:
+            figures |= {"score": trial.score, "best_epoch": trial.best_epoch}
+            figures |= best_figures(trial.best)
+            outcome += f"; best {descriptions.score_text(metric, trial)}"
+        note = f"{self._note(trial.proposed)}\n\n{outcome}. {reason}".strip()
+        tags = {"status": status, "reason": reason, NOTE_TAG: note}
+        yield values(key, time_ms, metrics=self._news(key, figures), tags=tags)
         yield ended(key, status, time_ms)
 
     def _end_study(self, event: Closed) -> Iterator[Request]:
         counts = self.state.counts
         counts["interrupted"] = counts.pop("running", 0)
-        counts = +counts
         seconds, best = self.state.work.seconds(event.time_ms), self.state.chosen
         metrics: dict[str, float] = {
             "trials": len(self.state.trials),
@@ -212,36 +180,38 @@ class StudyProjection(RunProjection):
             "duration_seconds": seconds,
             **event.summary,
         }
-        tags = {"status": event.status, NOTE_TAG: self._closing_note(event, counts, seconds)}
+        tags = {"status": event.status, NOTE_TAG: self._closing_note(event, +counts, seconds)}
         if best:
             metrics |= {"best_score": best.score, "best_epoch": best.best_epoch}
             metrics |= best_figures(best.best)
-            tags |= {"best_trial": _name(best.proposed), **self._front_tag()}
+            tags["best_trial"] = trial_name(best.proposed)
             # Tags, since a study that goes on may find a better one and MLflow's params are final.
             hyperparameters = self._hyperparameters(best.proposed)
             tags |= {f"best.{name}": str(value) for name, value in hyperparameters.items()}
+            if self.state.objective.has_several:
+                front = pareto_front({t.number: t.values for t in self.state.candidates})
+                tags[FRONT_TAG] = ", ".join(map(str, front))
         key = self._opened.key
-        new = new_figures(self._told[key], metrics)
-        yield values(key, event.time_ms, metrics=new, tags=tags)
+        yield values(key, event.time_ms, metrics=self._news(key, metrics), tags=tags)
         yield ended(key, event.status, event.time_ms)
 
     def _closing_note(self, event: Closed, counts: Counter[str], seconds: float) -> str:
         best, line, searched = self.state.chosen, "", {}
         if best:
-            metric = OBJECTIVES[self._study.objective].metric
-            name = _name(best.proposed)
-            line = descriptions.score_line(name, metric, best.score, best.best_epoch)
-            searched = self._searched(best.proposed)
+            text = descriptions.score_text(self.state.objective.metric, best)
+            line, searched = (
+                f"**{trial_name(best.proposed)}**, {text}",
+                self._searched(best.proposed),
+            )
         result = descriptions.study_result(counts, seconds, line, searched)
-        parts = [descriptions.study_note(self._study, result), event.note]
-        return "\n\n".join(part for part in parts if part)
+        return f"{descriptions.study_note(self._study, result)}\n\n{event.note}".strip()
 
-    def _front_tag(self) -> dict[str, str]:
-        """Return the tag that names the trials of the Pareto front, where there can be one."""
-        if not self.state.objective.has_several:
-            return {}
-        front = pareto_front({trial.number: trial.values for trial in self.state.candidates})
-        return {FRONT_TAG: ", ".join(map(str, front))}
+    def _news(self, key: str, figures: dict[str, float]) -> dict[str, float]:
+        """Return the figures of a run that were not told like this before."""
+        told = self._told[key]
+        new = {name: value for name, value in figures.items() if told.get(name) != value}
+        told |= new
+        return new
 
     def _hyperparameters(self, proposed: Proposed) -> dict[str, Any]:
         return {**self._opened.hyperparameters, **proposed.configuration}
@@ -253,9 +223,8 @@ class StudyProjection(RunProjection):
         }
 
     def _note(self, proposed: Proposed) -> str:
-        return descriptions.trial_note(
-            self._study, proposed.number, proposed.origin, self._hyperparameters(proposed)
-        )
+        shown = self._searched(proposed) or self._hyperparameters(proposed)
+        return descriptions.trial_note(self._study, proposed.number, proposed.origin, shown)
 
     def _logarithms(self, proposed: Proposed) -> dict[str, float]:
         return {
@@ -265,26 +234,10 @@ class StudyProjection(RunProjection):
         }
 
 
-def trial_key(study_key: str, number: int) -> str:
-    """Return our key of a trial's run."""
-    return f"{study_key}-{number:05d}"
-
-
-def _opened(state: State) -> Opened:
-    if not isinstance(state.opening, Opened):
-        raise TypeError("the log must be of a study")
-    return state.opening
-
-
-def _name(proposed: Proposed) -> str:
-    return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")
-
-
-def _summary(trial: TrialState) -> dict[str, float]:
-    """Return the score and what belongs to it, where there is one."""
-    if not trial.best_epoch:
-        return {}
-    return {"score": trial.score, "best_epoch": trial.best_epoch, **best_figures(trial.best)}
+def _study_of(opening: Opened) -> StudyDescription:
+    if not isinstance(opening.description, StudyDescription):
+        raise TypeError(f"the log must be of a study, but begins with {opening}")
+    return opening.description
 
 
 def _tags(opening: Opened) -> dict[str, str]:
@@ -299,9 +252,11 @@ def _tags(opening: Opened) -> dict[str, str]:
     return {**common, **opening.provenance}
 
 
-def _study_tags(opening: Opened) -> Mapping[str, str]:
+def _study_tags(opening: Opened) -> dict[str, str]:
+    about = _study_of(opening)
     return {
+        "status": "running",
         **_tags(opening),
-        SPACE_TAG: space_to_json(opening.description.space),
-        NOTE_TAG: descriptions.study_note(opening.description),
+        SPACE_TAG: space_to_json(about.space),
+        NOTE_TAG: descriptions.study_note(about),
     }

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 
-from mlflow.exceptions import MlflowException
-
-from mianet.addresses import without_credentials
 from tuning.events.projector import CLOSE_SECONDS, UnreachableError
 from tuning.spec.errors import RecordingError
-from tuning.tracking.experiments import experiment_for, location_of, refused_by
-from tuning.tracking.requests import Request, Runs, Sender, StartRun
-from tuning.tracking.store import OPEN_TIMEOUT_SECONDS, open_store, short_requests
+from tuning.tracking.experiments import experiment_for, location_of
+from tuning.tracking.requests import Request, Runs, StartRun
+from tuning.tracking.store import open_store
 
 _PAUSE_SECONDS = 1.0
 
 
-class UnloggedRuns:
+class UnloggedRuns(Runs):
     """A run and those nested in it; what cannot be sent at once is sent with what follows.
 
     Args:
@@ -35,21 +32,17 @@ class UnloggedRuns:
     def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
         store = open_store(tracking_uri)
         experiment = experiment_for(store, dataset)
-        self._uri = without_credentials(store.uri)
-        self._sender = Sender(Runs(store.client, experiment.experiment_id))
-        try:
-            with short_requests(OPEN_TIMEOUT_SECONDS):
-                start.send(self._sender.runs)
-        except (MlflowException, OSError) as error:
-            raise refused_by(store, "a new run", error) from error
-        run_id = self._sender.runs.id_of(start.run)
-        self.location = location_of(store, experiment, run_id)
+        super().__init__(store.client, experiment.experiment_id)
+        with store.asked("a new run"):
+            self.create(start)
+        self._uri = store.shown
+        self.location = location_of(store, experiment, self.id_of(start.run))
 
     def put(self, *requests: Request) -> None:
         """Send requests, in order."""
-        self._sender.put(*requests)
+        super().put(*requests)
         with contextlib.suppress(UnreachableError):
-            self._sender.flush()
+            self.flush()
 
     def close(self) -> None:
         """Send what is left.
@@ -59,15 +52,15 @@ class UnloggedRuns:
         """
         deadline = time.monotonic() + CLOSE_SECONDS
         problems = []
-        while self._sender.waiting:
+        while self.waiting:
             try:
-                self._sender.flush()
+                self.flush()
             except UnreachableError as error:
                 if time.monotonic() > deadline:
-                    problems.append(f"{len(self._sender.waiting)} requests did not arrive: {error}")
+                    problems.append(f"{len(self.waiting)} requests did not arrive: {error}")
                     break
                 time.sleep(_PAUSE_SECONDS)
-        problems += [f"it refused a part: {reason}" for _, reason in self._sender.refused]
+        problems += [f"it refused a part: {reason}" for _, reason in self.refused]
         if problems:
             raise RecordingError(
                 f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"

@@ -12,22 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
-from optuna.distributions import BaseDistribution
 
-from mianet.addresses import without_credentials
 from tuning.events.event import now_ms
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import LOG10_PREFIX, StudyDescription
-from tuning.tracking.experiments import location_of, refused_by
-from tuning.tracking.store import OPEN_TIMEOUT_SECONDS, TrackingStore, short_requests
+from tuning.tracking.experiments import location_of
+from tuning.tracking.store import TrackingStore
 
 VIEW_TAG = "mlflow.sharedViewState."
 LOCAL_SERVER = "http://127.0.0.1:5000"
 """Where ``mlflow ui`` serves a database."""
 
-_BEST_FIRST = {"orderByKey": "metrics.`score`", "orderByAsc": False}
 _SECTION = "search"
+_OURS = {"deleted": False, "isGenerated": False}
 
 
 @dataclass(frozen=True)
@@ -48,25 +45,25 @@ class Links:
 def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescription) -> None:
     """Save the view of a study; saved again, it replaces itself.
 
+    Args:
+        store: The store.
+        experiment: The experiment there.
+        study: The study.
+
     Raises:
         InputError: The store does not accept it.
     """
-    value = json.dumps(
-        {"name": study.name, "createdAt": now_ms(), "state": json.dumps(_state(study))}
-    )
-    try:
-        with short_requests(OPEN_TIMEOUT_SECONDS):
-            store.client.set_experiment_tag(
-                experiment.experiment_id, VIEW_TAG + _key(study.name), value
-            )
-    except (MlflowException, OSError) as error:
-        raise refused_by(store, "a saved view", error) from error
+    view = {"name": study.name, "createdAt": now_ms(), "state": json.dumps(_state(study))}
+    with store.asked("a saved view"):
+        store.client.set_experiment_tag(
+            experiment.experiment_id, VIEW_TAG + _key(study.name), json.dumps(view)
+        )
 
 
 def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
     """Return where a person finds a study of this name."""
     is_database = store.artifact_root is not None
-    server = LOCAL_SERVER if is_database else without_credentials(store.uri).rstrip("/")
+    server = LOCAL_SERVER if is_database else store.shown.rstrip("/")
     page = f"{server}/#/experiments/{experiment.experiment_id}/runs"
     view = f"workflowType=machine_learning&viewStateShareKey={_key(study)}"
     return Links(
@@ -84,7 +81,8 @@ def _state(study: StudyDescription) -> dict[str, Any]:
     """Return what MLflow's page remembers of how a person looks at an experiment."""
     return {
         "searchFilter": f"tags.study = '{study.name}' AND tags.kind = 'trial'",
-        **_BEST_FIRST,
+        "orderByKey": "metrics.`score`",
+        "orderByAsc": False,
         "selectedColumns": [
             "metrics.`score`",
             *(f"params.`{name}`" for name in study.space),
@@ -97,10 +95,9 @@ def _state(study: StudyDescription) -> dict[str, Any]:
                 "uuid": _SECTION,
                 "name": study.name,
                 "display": True,
-                "isReordered": False,
                 "columns": 2,
-                "deleted": False,
-                "isGenerated": False,
+                "isReordered": False,
+                **_OURS,
             }
         ],
         "compareRunCharts": _charts(study),
@@ -109,35 +106,31 @@ def _state(study: StudyDescription) -> dict[str, Any]:
 
 def _charts(study: StudyDescription) -> list[dict[str, Any]]:
     """Return charts: all hyperparameters, the best curves, and the score over each of them."""
-    axes = {name: _axis(name, distribution) for name, distribution in study.space.items()}
+    axes = [
+        {"key": f"{LOG10_PREFIX}{name}", "type": "METRIC"}
+        if getattr(distribution, "log", False)
+        else {"key": name, "type": "PARAM"}
+        for name, distribution in study.space.items()
+    ]
     score = {"key": "score", "type": "METRIC"}
     value = OBJECTIVES[study.objective].value
-    metrics = [axis["key"] for axis in axes.values() if axis["type"] == "METRIC"]
-    params = [axis["key"] for axis in axes.values() if axis["type"] == "PARAM"]
     charts: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
-            "selectedParams": params,
-            "selectedMetrics": [*metrics, "score"],
+            "selectedParams": [axis["key"] for axis in axes if axis["type"] == "PARAM"],
+            "selectedMetrics": [a["key"] for a in (*axes, score) if a["type"] == "METRIC"],
             "showAllRuns": True,
         },
         {"type": "LINE", "metricKey": value, "selectedMetricKeys": [value], "displayName": value},
-        *({"type": "SCATTER", "xaxis": axis, "yaxis": score} for axis in axes.values()),
+        *({"type": "SCATTER", "xaxis": axis, "yaxis": score} for axis in axes),
     ]
     return [
         {
             "uuid": f"{_SECTION}-{place}",
             "metricSectionId": _SECTION,
             "runsCountToCompare": 10,
-            "deleted": False,
-            "isGenerated": False,
+            **_OURS,
             **chart,
         }
         for place, chart in enumerate(charts)
     ]
-
-
-def _axis(name: str, distribution: BaseDistribution) -> dict[str, str]:
-    if getattr(distribution, "log", False):
-        return {"key": f"{LOG10_PREFIX}{name}", "type": "METRIC"}
-    return {"key": name, "type": "PARAM"}
