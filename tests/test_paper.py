@@ -328,7 +328,7 @@ def recorded(monkeypatch):
             run_id=f"run{number}", study="demo", study_run_id="s", study_started=1, number=number,
             status="finished", origin=origin, score=score, best_epoch=epoch, executions=2,
             hyperparameters={k: str(v) for k, v in values.items()}, planned_executions=2,
-            protocol={"executions": 2}, data_digest=data.digest, code_version="x", started=number,
+            protocol={"executions": 2}, data_digest=data.digest, started=number,
         )  # fmt: skip
 
     trials = [trial(0, "paper", 0.2, 9), trial(1, "tpe", 0.3, 4, alpha=0.5, strategy="joint")]

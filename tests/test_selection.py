@@ -44,7 +44,6 @@ def a_trial(**changes: Any) -> RecordedTrial:
         "planned_executions": 5,
         "protocol": PROTOCOL,
         "data_digest": "d" * 64,
-        "code_version": "unknown",
         "started": 2000,
         "objective": "harmonic_mean",
     }

@@ -78,7 +78,6 @@ def _trial(world, row, ended, last):
         planned_executions=EXECUTIONS,
         protocol={},
         data_digest="",
-        code_version="",
         started=ended.number,
         metrics={OBJECTIVES[world.curves.objective].metric: last.score},
         per_execution=dict(enumerate(of_draws.tolist())),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -53,7 +52,7 @@ from tuning.spec.models import MODELS
 from tuning.spec.records import StudyDescription
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import WarmPoint, warm_points
-from tuning.tracking.artifacts import record_files
+from tuning.tracking.artifacts import recorded_files
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
@@ -248,6 +247,5 @@ def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
     executions = ExecutionTable()
     for event, _ in log.read():
         executions.take(event)
-    with tempfile.TemporaryDirectory() as folder:
-        executions.write(Path(folder))
-        record_files(uri, recording.run_id, Path(folder))
+    with recorded_files(uri, recording.run_id) as folder:
+        executions.write(folder)

@@ -15,7 +15,7 @@ from tuning.report.data import picture_data
 from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.errors import RecordingError
-from tuning.tracking.artifacts import record_texts
+from tuning.tracking.artifacts import recorded_files
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.recorded_studies import read_study
 
@@ -40,8 +40,9 @@ def write_report(options: argparse.Namespace) -> int:
     if not options.brief:
         print(f"report: {path}", flush=True)
     try:
-        texts = {REPORT_FILE: page, **picture_data(subject)}
-        record_texts(uri, study.run_id, texts, "report")
+        with recorded_files(uri, study.run_id, "report") as folder:
+            for name, text in {REPORT_FILE: page, **picture_data(subject)}.items():
+                (folder / name).write_text(text, encoding="utf-8", errors="replace")
     except RecordingError as error:
         raise RecordingError(f"the report is written, but {error}; report again") from error
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -47,18 +47,31 @@ def _table_name(name: str) -> str:
     return spec.name if spec else ""
 
 
-def _by_dataset(
-    settings: type[Settings], changes: Mapping[str, Mapping[str, Any]] = {}
-) -> Callable[[str], Settings]:
-    """Return a function from a data set to the default settings with that data set's changes."""
-    return lambda name: settings.from_mapping(changes.get(_table_name(name), {}))
+def _reference(
+    title: str,
+    settings: type[Settings],
+    begin: Begin,
+    space: Mapping[str, Searched],
+    published: Mapping[str, Mapping[str, Any]] = {},
+) -> Model:
+    """Return a model to compare with; ``published`` has what a data set's settings change."""
+    return Model(
+        title=title,
+        settings=settings,
+        begin=begin,
+        published=lambda name: settings.from_mapping(published.get(_table_name(name), {})),
+        space=space,
+        closed_form=begin is not _RANKING,
+    )
 
 
-_SCALING = CategoricalDistribution(get_args(FeatureScaling))
+_SCALING = Searched(CategoricalDistribution(get_args(FeatureScaling)))
+_MAYBE_SCALING = replace(_SCALING, by_default=False)
 _WEIGHT_DECAY = Searched(FloatDistribution(1e-5, 1.0, log=True))
+_RANKING = partial(Repeated, ranking.train)
 _RANKING_SPACE = {
     "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
-    "feature_scaling": Searched(_SCALING),
+    "feature_scaling": _SCALING,
     "batch_images": Searched(IntDistribution(1, 256, log=True), by_default=False),
 }
 
@@ -70,82 +83,54 @@ MODELS: Mapping[str, Model] = {
         published=paper_hyperparameters,
         space=SEARCH_SPACE,
     ),
-    "eszsl": Model(
-        title="ESZSL",
-        settings=least_squares.ESZSLSettings,
-        begin=closed_form(least_squares.fit_eszsl),
-        published=_by_dataset(
-            least_squares.ESZSLSettings,
-            {
-                "sun": {"attribute_weight": 100.0},
-                "cub": {"attribute_weight": 0.1},
-                "apy": {"attribute_weight": 0.1},
-            },
-        ),
-        space={
+    "eszsl": _reference(
+        "ESZSL",
+        least_squares.ESZSLSettings,
+        closed_form(least_squares.fit_eszsl),
+        {
             "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
             "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
-            "feature_scaling": Searched(_SCALING, by_default=False),
+            "feature_scaling": _MAYBE_SCALING,
         },
-        closed_form=True,
+        {
+            "sun": {"attribute_weight": 100.0},
+            "cub": {"attribute_weight": 0.1},
+            "apy": {"attribute_weight": 0.1},
+        },
     ),
-    "sae": Model(
-        title="SAE",
-        settings=least_squares.SAESettings,
-        begin=closed_form(least_squares.fit_sae),
-        published=_by_dataset(least_squares.SAESettings),
-        space={
+    "sae": _reference(
+        "SAE",
+        least_squares.SAESettings,
+        closed_form(least_squares.fit_sae),
+        {
             "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
             "matching": Searched(CategoricalDistribution(get_args(least_squares.Matching))),
-            "feature_scaling": Searched(_SCALING, by_default=False),
+            "feature_scaling": _MAYBE_SCALING,
         },
-        closed_form=True,
     ),
-    "conse": Model(
-        title="ConSE",
-        settings=logistic.ConSESettings,
-        begin=closed_form(logistic.fit_conse),
-        published=_by_dataset(logistic.ConSESettings),
-        space={
+    "conse": _reference(
+        "ConSE",
+        logistic.ConSESettings,
+        closed_form(logistic.fit_conse),
+        {
             "top": Searched(IntDistribution(1, 100, log=True)),
             "weight_decay": _WEIGHT_DECAY,
-            "feature_scaling": Searched(_SCALING, by_default=False),
+            "feature_scaling": _MAYBE_SCALING,
         },
-        closed_form=True,
     ),
-    "dap": Model(
-        title="DAP",
-        settings=logistic.DAPSettings,
-        begin=closed_form(logistic.fit_dap),
-        published=_by_dataset(logistic.DAPSettings),
-        space={
+    "dap": _reference(
+        "DAP",
+        logistic.DAPSettings,
+        closed_form(logistic.fit_dap),
+        {
             "weight_decay": _WEIGHT_DECAY,
             "threshold": Searched(CategoricalDistribution(get_args(logistic.Threshold))),
-            "feature_scaling": Searched(_SCALING, by_default=False),
+            "feature_scaling": _MAYBE_SCALING,
         },
-        closed_form=True,
     ),
-    "ale": Model(
-        title="ALE",
-        settings=ranking.ALESettings,
-        begin=partial(Repeated, ranking.train),
-        published=_by_dataset(ranking.ALESettings),
-        space=_RANKING_SPACE,
-    ),
-    "devise": Model(
-        title="DeViSE",
-        settings=ranking.DeViSESettings,
-        begin=partial(Repeated, ranking.train),
-        published=_by_dataset(ranking.DeViSESettings),
-        space=_RANKING_SPACE,
-    ),
-    "sje": Model(
-        title="SJE",
-        settings=ranking.SJESettings,
-        begin=partial(Repeated, ranking.train),
-        published=_by_dataset(ranking.SJESettings),
-        space=_RANKING_SPACE,
-    ),
+    "ale": _reference("ALE", ranking.ALESettings, _RANKING, _RANKING_SPACE),
+    "devise": _reference("DeViSE", ranking.DeViSESettings, _RANKING, _RANKING_SPACE),
+    "sje": _reference("SJE", ranking.SJESettings, _RANKING, _RANKING_SPACE),
 }
 """Models: name → model; the name is also the value of ``model`` in its settings."""
 

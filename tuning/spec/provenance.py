@@ -26,11 +26,18 @@ def git_revision() -> tuple[str, bool]:
     The revision is ``unknown`` if the code is not in a git work tree, or git is missing.
     """
     source = Path(mianet.__file__)
-    try:
-        _git(source, "ls-files", "--error-unmatch", source.name)
-        return _git(source, "rev-parse", "HEAD"), bool(
-            _git(source, "status", "--porcelain", "--untracked-files=no")
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(source.parent), *arguments]
+        output = subprocess.check_output(
+            command, text=True, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT_SECONDS
         )
+        return output.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", source.name)
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD"), bool(changes)
     except (OSError, subprocess.SubprocessError):
         return "unknown", False
 
@@ -69,16 +76,6 @@ def provenance_tags() -> dict[str, str]:
         "version.python": platform.python_version(),
         **{f"version.{package}": package_version(package) for package in PACKAGES},
     }
-
-
-def _git(source: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(source.parent), *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=_GIT_TIMEOUT_SECONDS,
-    ).stdout.strip()
 
 
 def _user() -> str:

@@ -23,21 +23,16 @@ SELECTABLE = frozenset({"finished", "stopped_early"})
 BEST_PREFIX = "best_"
 """What a validation accuracy at the best epoch is called, before the accuracy's name."""
 
-SPACE_TAG = "space"
-"""The tag of a study that keeps its search space as JSON, see ``space_to_json``."""
-
-OBJECTIVE_TAG = "objective"
-"""The tag that says what a run's score is of."""
-
-EXECUTIONS_TAG = "executions"
-"""The tag of a trial that keeps, as JSON, the objective of each execution at its best epoch."""
-
-FRONT_TAG = "pareto_front"
-"""The tag of a study of several objectives that names the trials of its Pareto front."""
-
 LOG10_PREFIX = "log10."
 """The metric of a hyperparameter that is searched on a log scale, before the hyperparameter's name:
 MLflow's charts have linear axes."""
+
+# Tags of runs.
+SPACE_TAG = "space"  # of a study: its search space, see ``space_to_json``
+OBJECTIVE_TAG = "objective"  # what a run's score is of
+EXECUTIONS_TAG = "executions"  # of a trial: JSON, the objective of each execution at its best epoch
+FRONT_TAG = "pareto_front"  # of a study of several objectives: the trials of its Pareto front
+NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows on a run's page
 
 PAPER = "paper"
 """The origin of a trial of the paper's configuration."""
@@ -48,19 +43,15 @@ CONFIRMATION = "confirmation"
 COMPUTE_SECONDS = "compute_seconds"
 """Seconds that all executions, or all seeds, of a run were at work, added up."""
 
-NOTE_TAG = "mlflow.note.content"
-"""The tag whose Markdown MLflow shows on a run's page."""
-
 MAX_LISTED = 12
 """Names that an error message lists before it only counts the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyDescription:
-    """Everything about a study that is known before its first trial.
+class Described:
+    """What is known of a study, a final training or a confirmation before anything is computed.
 
     Attributes:
-        name: The study's name, as a person calls it.
         dataset: Canonical name of the data set, such as ``awa1`` or ``synthetic:apy``.
         dataset_title: The name as it is printed, such as ``AWA1``.
         data_digest: Digest (sha256, hex) of the data set's source.
@@ -68,12 +59,10 @@ class StudyDescription:
         data_shape: Sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix.
         protocol: What must agree for the scores of two trials to be comparable.
             ``executions`` is the number of executions that make a trial complete.
-        settings: How the search is run: sampler, scheduler, budget, fixed hyperparameters.
-        space: Hyperparameter that the search varies → where its values are drawn from.
+        settings: What else decides the outcome: sampler, scheduler, budget, resources.
         objective: A name of ``OBJECTIVES``.
     """
 
-    name: str
     dataset: str
     dataset_title: str
     data_digest: str
@@ -81,51 +70,42 @@ class StudyDescription:
     data_shape: Mapping[str, int]
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any]
-    space: Mapping[str, BaseDistribution] = field(default_factory=dict)
     objective: str = DEFAULT_OBJECTIVE
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinalDescription:
-    """Everything about a final training, or a confirmation, that is known before it.
+class StudyDescription(Described):
+    """A study: its name, and where each searched hyperparameter's values are drawn from."""
+
+    name: str
+    space: Mapping[str, BaseDistribution] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalDescription(Described):
+    """A final training, or a confirmation.
 
     Attributes:
         kind: ``final``, or ``confirmation``.
         role: Which configuration it is: ``selected``, ``paper``, or the trial's name.
-        dataset: Canonical name of the data set.
-        dataset_title: The name as it is printed.
-        data_digest: Digest (sha256, hex) of the data set's source.
-        data_source: Path of the source, or ``embedded``.
-        data_shape: Sizes by name, as of ``StudyDescription``.
         hyperparameters: All of them.
         epochs: How long each seed is trained.
         seeds: One training each; of a confirmation the numbers of its draws.
         study: Name of the study that the configuration is from.
         study_run_id: That study's run, which this is nested in; empty for none.
         source_run_id: The trial's run that the configuration is from; empty for none.
-        protocol: The protocol that the configuration was selected under.
-        objective: What the configuration was selected for; a name of ``OBJECTIVES``.
-        settings: What else decides the outcome.
         device: Where it is trained.
     """
 
     role: str
     kind: str = "final"
-    dataset: str
-    dataset_title: str
-    data_digest: str
-    data_source: str
-    data_shape: Mapping[str, int]
     hyperparameters: Mapping[str, Any]
     epochs: int
     seeds: Sequence[int]
     study: str = ""
     study_run_id: str = ""
     source_run_id: str = ""
-    protocol: Mapping[str, Any]
-    settings: Mapping[str, Any]
     device: str = ""
-    objective: str = DEFAULT_OBJECTIVE
 
     @property
     def name(self) -> str:
@@ -163,29 +143,23 @@ class RecordedTrial:
     """One trial as the tracking store has it.
 
     Attributes:
-        run_id: The trial's run at the store.
-        study: Name of its study.
-        study_run_id: Run of its study, the parent.
-        study_started: When the study started, in milliseconds since 1970.
+        study_started: When its study started, in milliseconds since 1970.
         number: The trial's number in its study, from 0.
         status: One of ``STATUSES``, or ``running``.
         origin: Who proposed it: ``paper`` or the sampler's name.
-        hyperparameters: All hyperparameters, as strings (a tracking store keeps no types).
+        hyperparameters: All of them, as strings (a tracking store keeps no types).
         score: Best mean of the objective over its epochs; NaN where it has none.
         best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
-        metrics: Validation accuracies at the best epoch, by name.
-        per_execution: Number of the execution → the objective at the best epoch.
-        confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
         executions: Executions that have a recorded objective.
         planned_executions: Executions that make it complete.
         protocol: What its score can be compared under.
-        data_digest: Digest of the data it was trained on.
-        code_version: Git revision of the code, ``+dirty`` with uncommitted changes.
         started: When it started, in milliseconds since 1970.
+        metrics: Validation accuracies at the best epoch, by name.
+        per_execution: Number of the execution → the objective at the best epoch.
+        confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
         reason: Why it ended, in words; may be empty.
         epochs: How many epochs it came to.
         seconds: How long it took; NaN while it runs.
-        device: Where it was trained.
         objective: What its score is of; a name of ``OBJECTIVES``.
     """
 
@@ -203,7 +177,6 @@ class RecordedTrial:
     planned_executions: int
     protocol: Mapping[str, Any]
     data_digest: str
-    code_version: str
     started: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     per_execution: Mapping[int, float] = field(default_factory=dict)
@@ -211,7 +184,6 @@ class RecordedTrial:
     reason: str = ""
     epochs: int = 0
     seconds: float = math.nan
-    device: str = ""
     objective: str = DEFAULT_OBJECTIVE
 
     @property
@@ -253,6 +225,23 @@ class RecordedTrial:
     def protocol_key(self) -> str:
         """Return the short key that comparable trials share."""
         return protocol_key(self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What was computed in one run, to know its cost.
+
+    Attributes:
+        kind: ``trial``, ``confirmation`` or ``final``.
+        seconds: At work, all its executions or seeds added up; NaN where it is not recorded.
+        cpus, gpus: CPU cores and GPUs, maybe a fraction of one, that it had meanwhile.
+    """
+
+    kind: str
+    name: str
+    seconds: float
+    cpus: float
+    gpus: float
 
 
 def per_execution(metrics: Mapping[str, float], objective: str) -> dict[int, float]:
@@ -304,8 +293,7 @@ def canonical_json(values: Mapping[str, Any]) -> str:
 def mean_and_sd(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return ``<name>_mean`` and, from two seeds on, the sample standard deviation ``<name>_sd``.
 
-    Args:
-        per_seed: One mapping of metrics a seed, all with the same names.
+    All seeds have metrics of the same names.
     """
     summary: dict[str, float] = {}
     for name in per_seed[0] if per_seed else ():
@@ -321,22 +309,3 @@ def listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MAX_LISTED])
     more = len(names) - MAX_LISTED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What was computed in one run, to know its cost.
-
-    Attributes:
-        kind: ``trial``, ``confirmation`` or ``final``.
-        name: What the run is called.
-        seconds: At work, all its executions or seeds added up; NaN where it is not recorded.
-        cpus: CPU cores that it had meanwhile.
-        gpus: GPUs that it had meanwhile, maybe a fraction.
-    """
-
-    kind: str
-    name: str
-    seconds: float
-    cpus: float
-    gpus: float

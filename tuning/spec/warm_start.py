@@ -29,15 +29,7 @@ MOST_POINTS = 5
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """A recorded study that a search is warm-started from.
-
-    Attributes:
-        dataset: Canonical name of its data set.
-        name: Its name.
-        model: The model whose hyperparameters it searched.
-        searched: The searched hyperparameters.
-        trials: All its trials.
-    """
+    """A recorded study that a search is warm-started from, and the hyperparameters it searched."""
 
     dataset: str
     name: str
@@ -46,18 +38,12 @@ class EarlierStudy:
     trials: Sequence[RecordedTrial]
 
     def __str__(self) -> str:
-        """Return its unambiguous name, as ``--warm-start`` takes it."""
         return f"{self.dataset}/{self.name}"
 
 
 @dataclass(frozen=True)
 class WarmPoint:
-    """A configuration that is proposed first.
-
-    Attributes:
-        configuration: Searched hyperparameter → value.
-        origin: Its data set, study and trial.
-    """
+    """A configuration that is proposed first, and the data set, study and trial that it is of."""
 
     configuration: Mapping[str, Any]
     origin: str
@@ -130,10 +116,12 @@ def _points_of(
         (trial for trial in study.trials if trial.is_candidate),
         key=lambda trial: (trial.confirmation is None, -_value(trial, objective), trial.number),
     )
-    points = [
-        WarmPoint(_configuration(trial, space), f"{study} trial {trial.number}") for trial in ranked
-    ]
-    inside = [point for point in points if contains(space, point.configuration)]
+    inside = []
+    for trial in ranked:
+        settings = read_settings(trial.hyperparameters).as_dict()
+        if contains(space, settings):
+            configuration = {name: settings[name] for name in space}
+            inside.append(WarmPoint(configuration, f"{study} trial {trial.number}"))
     if not inside:
         raise InputError(
             f"--warm-start must name studies with a trial that ended well and lies in the space of "
@@ -143,13 +131,8 @@ def _points_of(
     return inside
 
 
-def _configuration(trial: RecordedTrial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    settings = read_settings(trial.hyperparameters).as_dict()
-    return {name: settings[name] for name in space}
-
-
 def _value(trial: RecordedTrial, objective: Objective) -> float:
     figures = trial.confirmation.metrics if trial.confirmation else trial.metrics
-    known = all(name in figures for name in objective.parts)
-    completed = objective.with_metric(figures) if known else figures
-    return completed.get(objective.metric, -math.inf)
+    if all(name in figures for name in objective.parts):
+        figures = objective.with_metric(figures)
+    return figures.get(objective.metric, -math.inf)

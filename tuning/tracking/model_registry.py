@@ -57,17 +57,15 @@ _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A version of a model in the registry.
-
-    Attributes:
-        name: The model's name, such as ``mianet-awa1``.
-        version: Its version, from 1.
-        uri: What ``mlflow.pyfunc.load_model`` takes; the alias moves on, this version does not.
-    """
+    """A version of a model in the registry; the alias moves on, this version does not."""
 
     name: str
     version: int
-    uri: str
+
+    @property
+    def uri(self) -> str:
+        """Return what ``mlflow.pyfunc.load_model`` takes."""
+        return f"models:/{self.name}/{self.version}"
 
 
 def model_name(dataset: str) -> str:
@@ -102,7 +100,7 @@ def register_model(
     with asked, _everywhere(store.uri), _saved(classifier, rows) as folder:
         model_id = _logged(store.client, run_id, name, folder)
         version = _registered(store.client, name, run_id, model_id)
-    return RegisteredModel(name, version, f"models:/{name}/{version}")
+    return RegisteredModel(name, version)
 
 
 def load_classifier(reference: str, tracking_uri: str) -> Classifier:
@@ -179,10 +177,7 @@ def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
             code_paths=[str(_PACKAGE)],
             signature=_signature(example.shape[1]),
             input_example=example,
-            pip_requirements=[
-                *(f"{name}=={_public(metadata.version(name))}" for name in SERVING_PACKAGES),
-                f"-c {constraints}",
-            ],
+            pip_requirements=[*map(_pin, SERVING_PACKAGES), f"-c {constraints}"],
         )
         yield folder
 
@@ -234,10 +229,10 @@ def _installed() -> list[str]:
     As constraints they decide versions only: what is installed is SERVING_PACKAGES and what those
     need, so packages of the search alone do no harm.
     """
-    found = {d.name: _public(d.version) for d in metadata.distributions() if d.name != _PROJECT}
-    return sorted((f"{name}=={version}" for name, version in found.items()), key=str.lower)
+    pins = {_pin(d.name) for d in metadata.distributions() if d.name != _PROJECT}
+    return sorted(pins, key=str.lower)
 
 
-def _public(version: str) -> str:
-    """Return ``2.13.0`` of ``2.13.0+cpu``: indexes have the public version only."""
-    return version.partition("+")[0]
+def _pin(package: str) -> str:
+    """Return ``torch==2.13.0`` where 2.13.0+cpu is installed: indexes have the public version."""
+    return f"{package}=={metadata.version(package).partition('+')[0]}"

@@ -27,7 +27,6 @@ from tuning.spec.final_files import (
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
-from tuning.tracking.experiments import location_of
 from tuning.tracking.recorded_trials import (
     SEARCH,
     experiment_of,
@@ -80,29 +79,21 @@ class RecordedStudy:
     """A study as the tracking store has it.
 
     Attributes:
-        name: What a person calls it.
-        run_id: Its run.
-        location: Where a person finds that: an address, or the command that shows it.
         links: Addresses of its pages in MLflow.
-        status: How it ended, or ``running``.
         started: When it started, in milliseconds since 1970.
-        seconds: How long it was searched; NaN while it runs.
         settings: What it was searched with, as strings.
         space: Searched hyperparameter → where its values were drawn from.
         trials: By number.
         curves: Number of the trial → epoch → the objective, mean over the executions.
-        objective: What its scores are of; a name of ``OBJECTIVES``.
         finals: Role → its newest final training.
         work: All that was computed for it.
+        objective: What its scores are of; a name of ``OBJECTIVES``.
     """
 
     name: str
     run_id: str
-    location: str
     links: Links
-    status: str
     started: int
-    seconds: float
     settings: Mapping[str, str]
     space: Mapping[str, BaseDistribution]
     trials: Sequence[RecordedTrial]
@@ -141,11 +132,8 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         return RecordedStudy(
             name=name,
             run_id=run.info.run_id,
-            location=location_of(store, experiment, run.info.run_id),
             links=links_to(store, experiment, name),
-            status=run.data.tags["status"],
             started=run.info.start_time,
-            seconds=run.data.metrics.get("duration_seconds", math.nan),
             settings=dict(run.data.params),
             space=space_from_json(run.data.tags[SPACE_TAG]),
             trials=trials,
@@ -159,11 +147,12 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
 def _curves(
     client: MlflowClient, trials: Sequence[RecordedTrial]
 ) -> dict[int, Mapping[int, float]]:
-    def curve(trial: RecordedTrial) -> dict[int, float]:
-        return _history(client, trial.run_id, OBJECTIVES[trial.objective].metric)
+    def curve(trial: RecordedTrial) -> tuple[int, dict[int, float]]:
+        metric = OBJECTIVES[trial.objective].metric
+        return trial.number, _history(client, trial.run_id, metric)
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return dict(zip((t.number for t in trials), threads.map(curve, trials), strict=True))
+        return dict(threads.map(curve, trials))
 
 
 def _history(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
@@ -193,13 +182,12 @@ def _final(client: MlflowClient, run: Run) -> FinalTraining:
 
 
 def _file(client: MlflowClient, run: Run, name: str, read: Callable[[str], T]) -> T | None:
-    """Return what a run's artifact says; None where there is none, as of earlier versions."""
+    """Return what a run's artifact says; None where there is none, as of one that diverged."""
     if name not in {file.path for file in client.list_artifacts(run.info.run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = client.download_artifacts(run.info.run_id, name, folder)
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            return read(file.read())
+        path = Path(client.download_artifacts(run.info.run_id, name, folder))
+        return read(path.read_bytes().decode())
 
 
 def _work(run: Run, study: Run) -> Work:

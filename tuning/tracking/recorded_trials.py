@@ -236,11 +236,9 @@ def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedT
         planned_executions=int(protocol.get("executions", 0)),
         protocol=protocol,
         data_digest=tags["data_digest"],
-        code_version=tags["git_revision"] + ("+dirty" if tags["git_dirty"] == "true" else ""),
         started=run.info.start_time,
         reason=tags.get("reason", ""),
         epochs=int(metrics.get("epochs", 0)),
         seconds=metrics.get("duration_seconds", math.nan),
-        device=tags.get("device", ""),
         objective=objective_of(study),
     )

@@ -74,7 +74,7 @@ class StudyProjection(RunProjection):
     def take_unkept(self, events: Sequence[Event]) -> None:
         """Work out what the store is sent of events that the log does not have; mark the study."""
         mark = {UNLOGGED_TAG: "true"}
-        self.runs.put(values(self._opened.key, events[0].time_ms, tags=mark))
+        self.runs.put(values(self.state.opened.key, events[0].time_ms, tags=mark))
         super().take_unkept(events)
 
     def start(self, opening: Opened) -> str:
@@ -99,16 +99,8 @@ class StudyProjection(RunProjection):
         tags = {"kind": "study", "protocol": canonical_json(about.protocol)}
         return StartRun(opening.key, about.name, opening.time_ms, tags | _study_tags(opening))
 
-    @property
-    def _opened(self) -> Opened:
-        return self.state.opened
-
-    @property
-    def _study(self) -> StudyDescription:
-        return self.state.study
-
     def _key(self, number: int) -> str:
-        return trial_key(self._opened.key, number)
+        return trial_key(self.state.opened.key, number)
 
     def _begin(self, event: Opened) -> Iterator[Request]:
         about = _study_of(event)
@@ -133,12 +125,12 @@ class StudyProjection(RunProjection):
             "status": "running",
             "number": str(event.number),
             "origin": event.origin,
-            "device": self._opened.device,
-            **_tags(self._opened),
+            "device": self.state.opened.device,
+            **_tags(self.state.opened),
             NOTE_TAG: self._note(event),
         }
-        yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self._opened.key)
-        yield LogDataset(key, self._study, _CONTEXT)
+        yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self.state.opened.key)
+        yield LogDataset(key, self.state.study, _CONTEXT)
         yield values(key, event.time_ms, params=self._hyperparameters(event))
 
     def _epoch(self, event: EpochDone) -> Request:
@@ -147,7 +139,9 @@ class StudyProjection(RunProjection):
             figures = [*trial.nonfinite, *found]
             tags[NONFINITE_TAG] = "; ".join(f"{n} = {v} at epoch {at}" for n, v, at in figures)
         if event.best_epoch == event.epoch:
-            tags[EXECUTIONS_TAG] = json.dumps(per_execution(event.metrics, self._study.objective))
+            tags[EXECUTIONS_TAG] = json.dumps(
+                per_execution(event.metrics, self.state.study.objective)
+            )
         key, metrics = self._key(event.number), means(event.metrics)
         return values(key, event.time_ms, metrics=metrics, tags=tags, step=event.epoch)
 
@@ -191,7 +185,7 @@ class StudyProjection(RunProjection):
             if self.state.objective.has_several:
                 front = pareto_front({t.number: t.values for t in self.state.candidates})
                 tags[FRONT_TAG] = ", ".join(map(str, front))
-        key = self._opened.key
+        key = self.state.opened.key
         yield values(key, event.time_ms, metrics=self._news(key, metrics), tags=tags)
         yield ended(key, event.status, event.time_ms)
 
@@ -204,7 +198,7 @@ class StudyProjection(RunProjection):
                 self._searched(best.proposed),
             )
         result = descriptions.study_result(counts, seconds, line, searched)
-        return f"{descriptions.study_note(self._study, result)}\n\n{event.note}".strip()
+        return f"{descriptions.study_note(self.state.study, result)}\n\n{event.note}".strip()
 
     def _news(self, key: str, figures: dict[str, float]) -> dict[str, float]:
         """Return the figures of a run that were not told like this before."""
@@ -214,23 +208,21 @@ class StudyProjection(RunProjection):
         return new
 
     def _hyperparameters(self, proposed: Proposed) -> dict[str, Any]:
-        return {**self._opened.hyperparameters, **proposed.configuration}
+        return {**self.state.opened.hyperparameters, **proposed.configuration}
 
     def _searched(self, proposed: Proposed) -> dict[str, Any]:
-        hyperparameters = self._hyperparameters(proposed)
-        return {
-            name: hyperparameters[name] for name in self._study.space if name in hyperparameters
-        }
+        values = self._hyperparameters(proposed)
+        return {name: values[name] for name in self.state.study.space if name in values}
 
     def _note(self, proposed: Proposed) -> str:
         shown = self._searched(proposed) or self._hyperparameters(proposed)
-        return descriptions.trial_note(self._study, proposed.number, proposed.origin, shown)
+        return descriptions.trial_note(self.state.study, proposed.number, proposed.origin, shown)
 
     def _logarithms(self, proposed: Proposed) -> dict[str, float]:
         return {
             f"{LOG10_PREFIX}{name}": math.log10(value)
             for name, value in self._searched(proposed).items()
-            if getattr(self._study.space[name], "log", False) and value > 0
+            if getattr(self.state.study.space[name], "log", False) and value > 0
         }
 
 
