@@ -52,7 +52,6 @@ from tuning.events.projector import UnreachableError
 from tuning.spec import provenance
 from tuning.spec.errors import RecordingError
 from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
-from tuning.tracking import unlogged
 from tuning.tracking.experiments import experiment_name
 from tuning.tracking.model_registry import load_classifier, register_model
 from tuning.tracking.recorded_trials import read_trials
@@ -618,7 +617,7 @@ def test_a_run_whose_creation_arrives_late_is_deleted(uri):
 
 
 def test_runs_without_a_log_are_sent_again_and_what_is_refused_is_said(uri, monkeypatch):
-    monkeypatch.setattr(unlogged, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(projector, "LONGEST_CLOSING_PAUSE_SECONDS", 0.01)
     runs = UnloggedRuns(uri, "digits", StartRun("a", "paper", 1, {"kind": "paper"}))
     runs.client = LosesAnswers(runs.client)  # type: ignore[assignment]
     runs.put(StartRun("b", "table", 2, {}, parent="a"), values("b", 3, metrics={"x": 0.5}))

@@ -338,8 +338,8 @@ def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_n
         final.append(SeedDone({"test_harmonic_mean": 0.5}))
     assert not storage.exists()
     with ExitStack() as stack:
-        key, paper = "a key", dataclasses.replace(described, role="paper")
-        log = stack.enter_context(hold(storage / "a study" / f"final-{key}"))
+        paper = dataclasses.replace(described, role="paper")
+        log = stack.enter_context(hold(storage / "a study" / "final-7"))
         killed = Recording(uri, log, paper)
         killed.append(SeedDone({"test_harmonic_mean": 0.25}))
         assert deliver_all(storage, uri) == [], "it is still at work"

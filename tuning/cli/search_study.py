@@ -52,12 +52,12 @@ from tuning.spec.models import MODELS
 from tuning.spec.records import StudyDescription
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import WarmPoint, warm_points
-from tuning.tracking.artifacts import recorded_files
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
 from tuning.tracking.recording import Recording
 from tuning.tracking.store import open_store
+from tuning.tracking.unlogged import recorded_files
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Self
 
@@ -36,6 +36,25 @@ _logger = logging.getLogger(__name__)
 
 class UnreachableError(Exception):
     """A receiver did not take something now, and may do so later."""
+
+
+def insisted(step: Callable[[], bool], seconds: float) -> str:
+    """Repeat a step until nothing is left; return why it failed to the last, or nothing.
+
+    Args:
+        step: Returns whether nothing is left; raises ``UnreachableError``, to be tried again.
+        seconds: How long it may fail at a stretch.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if step():
+                return ""
+            deadline = time.monotonic() + seconds
+        except UnreachableError as error:
+            if time.monotonic() > deadline:
+                return str(error)
+            time.sleep(LONGEST_CLOSING_PAUSE_SECONDS)
 
 
 class Projection(ABC):

@@ -7,7 +7,6 @@ deleted once it is delivered.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,12 @@ from tuning.events.log import (
     hold,
     waiting_in,
 )
-from tuning.events.projector import Projector, UnreachableError
+from tuning.events.projector import CLOSE_SECONDS, Projector, insisted
 from tuning.spec.records import FinalDescription
 from tuning.tracking.experiments import experiment_for
-from tuning.tracking.recording import discard_final, projection_for
+from tuning.tracking.recording import PROJECTIONS, discard_final
 from tuning.tracking.run_projection import RunProjection
 from tuning.tracking.store import absolute_tracking_uri, open_store
-
-DEADLINE_SECONDS = 60.0
-"""How long a part is tried, while the store fails."""
-PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
     before = waiting_in(log.folder)
     try:
         projection = _projection(log, opening, uri)
-        reason = _send(Projector(log, projection))
+        reason = insisted(Projector(log, projection).step, CLOSE_SECONDS)
         reason = reason or "; ".join(f"refused: {why}" for _, why in projection.runs.refused)
     except InputError as error:
         reason = str(error)
@@ -102,21 +97,6 @@ def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
     return Delivered(line + (f", {waiting} wait in {log.path}" if waiting else ""), reason)
 
 
-def _send(projector: Projector) -> str:
-    """Send all that a log has; return why that failed, or nothing."""
-    deadline, end = time.monotonic() + DEADLINE_SECONDS, -1
-    while True:
-        try:
-            if projector.step():
-                return ""
-        except UnreachableError as error:
-            if time.monotonic() > deadline:
-                return str(error)
-            time.sleep(PAUSE_SECONDS)
-        if projector.end > end:
-            deadline, end = time.monotonic() + DEADLINE_SECONDS, projector.end
-
-
 def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
     """Return what a log's store is told; check that it is the one that has the beginning."""
     store, cursor = open_store(uri, must_exist=True), cursor_in(log.folder)
@@ -125,7 +105,8 @@ def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
         if experiment is None and not cursor and store.shown == opening.tracking_uri:
             experiment = experiment_for(store, opening.description.dataset)  # all of it is lost
         if experiment:
-            projection = projection_for(log, opening, store, experiment)
+            kind = PROJECTIONS[type(opening.description)]
+            projection = kind(log, store, experiment.experiment_id)
             if not cursor or projection.runs.find(opening.key):
                 return projection
     missing = "its run" if experiment else f"the experiment {opening.experiment}"

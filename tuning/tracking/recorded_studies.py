@@ -27,6 +27,7 @@ from tuning.spec.final_files import (
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
+from tuning.tracking.experiments import location_of
 from tuning.tracking.recorded_trials import (
     SEARCH,
     experiment_of,
@@ -79,8 +80,10 @@ class RecordedStudy:
     """A study as the tracking store has it.
 
     Attributes:
-        links: Addresses of its pages in MLflow.
+        location: Where a person finds its run: an address, or the command that shows it.
+        status: How it ended, or ``running``.
         started: When it started, in milliseconds since 1970.
+        seconds: How long it was searched; NaN while it runs.
         settings: What it was searched with, as strings.
         space: Searched hyperparameter → where its values were drawn from.
         trials: By number.
@@ -92,8 +95,11 @@ class RecordedStudy:
 
     name: str
     run_id: str
+    location: str
     links: Links
+    status: str
     started: int
+    seconds: float
     settings: Mapping[str, str]
     space: Mapping[str, BaseDistribution]
     trials: Sequence[RecordedTrial]
@@ -132,7 +138,10 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         return RecordedStudy(
             name=name,
             run_id=run.info.run_id,
+            location=location_of(store, experiment, run.info.run_id),
             links=links_to(store, experiment, name),
+            status=run.data.tags["status"],
+            seconds=run.data.metrics.get("duration_seconds", math.nan),
             started=run.info.start_time,
             settings=dict(run.data.params),
             space=space_from_json(run.data.tags[SPACE_TAG]),

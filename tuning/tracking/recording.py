@@ -18,24 +18,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from mlflow.entities import Experiment
-
 from tuning.events.event import Closed, Event, Opened
 from tuning.events.log import EventLog, hold, waiting_in
 from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
-from tuning.spec.records import FinalDescription, StudyDescription, listed
+from tuning.spec.records import Described, FinalDescription, StudyDescription, listed
 from tuning.tracking.experiments import experiment_for
 from tuning.tracking.run_projection import FinalProjection, RunProjection, trial_key
-from tuning.tracking.store import TrackingStore, open_store
+from tuning.tracking.store import open_store
 from tuning.tracking.study_projection import StudyProjection
 from tuning.tracking.views import links_to, save_view
 
 HURRIED_CLOSE_SECONDS = 5.0
 """How long an interrupted process waits for the store: the log keeps the rest."""
 
-DELIVER_COMMAND = "python tuning/deliver.py --storage <folder>"
+PROJECTIONS: Mapping[type[Described], type[RunProjection]] = {
+    StudyDescription: StudyProjection,
+    FinalDescription: FinalProjection,
+}
+"""What a log is of → what MLflow is told of it."""
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -47,15 +49,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self, status: str = "finished", *, note: str = "") -> Any:
-        """End what is recorded, and deliver everything.
-
-        Args:
-            status: ``finished``, ``failed`` or ``interrupted``.
-            note: Why, for a person.
-
-        Raises:
-            RecordingError: Something did not reach the store; says what and why.
-        """
+        """End what is recorded by a status, with a note why; see ``Recording.close``."""
 
     def close_quietly(self, status: str, note: str) -> None:
         """Close; where that fails only say so, since what ends the work matters more."""
@@ -123,7 +117,8 @@ class Recording(Closing):
             device=device,
         )
         self._log, self._key, self._uri = log, opening.key, store.shown
-        self._projection = projection_for(log, opening, store, experiment)
+        kind = PROJECTIONS[type(description)]
+        self._projection = kind(log, store, experiment.experiment_id)
         self.run_id = self._begin(opening)
         self.links = links_to(store, experiment, description.name)
         self._projector = Projector(log, self._projection)
@@ -133,7 +128,7 @@ class Recording(Closing):
 
     def run_of(self, number: int) -> str:
         """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
-        return self._projection.runs.known_id_of(trial_key(self._key, number))
+        return self._projection.runs.ids.get(trial_key(self._key, number), "")
 
     def append(self, event: Event) -> None:
         """Append an event to the log."""
@@ -221,7 +216,7 @@ class Recording(Closing):
             return f"nor could all of it be kept in {self._log.path} ({self._log.problem})"
         return (
             f"it is kept in {self._log.path}, and the next search or final training with this "
-            f"--storage delivers it, or: {DELIVER_COMMAND}"
+            "--storage delivers it, or: python tuning/deliver.py --storage <folder>"
         )
 
 
@@ -248,22 +243,6 @@ def recorded_final(
         finally:
             if not waiting_in(log.folder):
                 discard_final(log)
-
-
-def projection_for(
-    log: EventLog, opening: Opened, store: TrackingStore, experiment: Experiment
-) -> RunProjection:
-    """Return what a store is told of a log.
-
-    Args:
-        log: The log.
-        opening: An opening of it.
-        store: The store.
-        experiment: The experiment there.
-    """
-    is_final = isinstance(opening.description, FinalDescription)
-    kind = FinalProjection if is_final else StudyProjection
-    return kind(log, store, experiment.experiment_id)
 
 
 def discard_final(log: EventLog) -> None:

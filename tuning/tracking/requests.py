@@ -86,6 +86,7 @@ class Runs:
         waiting: Requests that have not arrived.
         refused: Those that were refused, and why.
         abandoned: Whether no more is sent.
+        ids: Our key of a run → MLflow's id of it, of those that were created or found again.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
@@ -94,7 +95,7 @@ class Runs:
         self.refused: list[tuple[Request, str]] = []
         self.abandoned = False
         self._experiment_id = experiment_id
-        self._ids: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
         self._attempts: Counter[str] = Counter()
 
     def expect(self, keys: Iterable[str]) -> None:
@@ -120,9 +121,9 @@ class Runs:
 
     def find(self, key: str) -> str:
         """Return MLflow's id of the run of a key; empty where there is none."""
-        if key not in self._ids and self._attempts[key] and (found := self._with_key(key)):
-            self._ids[key] = found[0].info.run_id
-        return self._ids.get(key, "")
+        if key not in self.ids and self._attempts[key] and (found := self._with_key(key)):
+            self.ids[key] = found[0].info.run_id
+        return self.ids.get(key, "")
 
     def id_of(self, key: str) -> str:
         """Return MLflow's id of the run of a key.
@@ -132,37 +133,30 @@ class Runs:
         """
         if run_id := self.find(key):
             return run_id
-        raise LookupError(f"its run was not created: {self._problem_of(key) or 'not yet'}")
-
-    def known_id_of(self, key: str) -> str:
-        """Return MLflow's id of a run without asking for it; empty where that is not known."""
-        return self._ids.get(key, "")
+        raise LookupError(f"its run was not created: {self.problem_of(key) or 'not yet'}")
 
     def create(self, start: StartRun) -> None:
         """Create a run, unless an earlier attempt did so and only its answer was lost."""
-        if start.run in self._ids:
+        if self.find(start.run):
             return
-        found = self._with_key(start.run) if self._attempts[start.run] else []
         self._attempts[start.run] += 1
-        run = found[0] if found else self._create(start)
-        self._ids[start.run] = run.info.run_id
+        parent = {PARENT_TAG: self.id_of(start.parent)} if start.parent else {}
+        run = self.client.create_run(
+            self._experiment_id,
+            start_time=start.time_ms,
+            tags=_tags({**start.tags, **parent, KEY_TAG: start.run}),
+            run_name=start.name,
+        )
+        self.ids[start.run] = run.info.run_id
 
-    def end(self, key: str, status: str, time_ms: int) -> None:
-        """End a run; as FAILED where something of it was refused.
+    def problem_of(self, key: str) -> str:
+        """Return why something of a run was refused, or nothing."""
+        return next((reason for request, reason in self.refused if request.run == key), "")
 
-        Args:
-            key: Our key of the run.
-            status: FINISHED, FAILED or KILLED.
-            time_ms: When, in milliseconds since 1970.
-        """
-        run_id, problem = self.id_of(key), self._problem_of(key)
-        if problem:
-            self.client.set_tag(run_id, PROBLEM_TAG, problem)
-            status = "FAILED" if status == "FINISHED" else status
-        self.client.set_terminated(run_id, status, time_ms)
-        # What an earlier creation left that arrived after it had been given up for lost.
+    def delete_strays(self, key: str) -> None:
+        """Delete what a creation left that arrived after it had been given up for lost."""
         for run in self._with_key(key) if self._attempts[key] > 1 else []:
-            if run.info.run_id != run_id:
+            if run.info.run_id != self.ids[key]:
                 self.client.delete_run(run.info.run_id)
 
     def nested_in(self, run_id: str) -> list[Run]:
@@ -202,20 +196,8 @@ class Runs:
                 f"--experiment-id {self._experiment_id} brings it back"
             )
 
-    def _create(self, start: StartRun) -> Run:
-        parent = {PARENT_TAG: self.id_of(start.parent)} if start.parent else {}
-        return self.client.create_run(
-            self._experiment_id,
-            start_time=start.time_ms,
-            tags=_tags({**start.tags, **parent, KEY_TAG: start.run}),
-            run_name=start.name,
-        )
-
     def _with_key(self, key: str) -> list[Run]:
         return list(runs_of(self.client, self._experiment_id, {KEY_TAG: key}))
-
-    def _problem_of(self, key: str) -> str:
-        return next((reason for request, reason in self.refused if request.run == key), "")
 
 
 @dataclass(frozen=True)
@@ -336,7 +318,13 @@ class EndRun(Request):
     time_ms: int
 
     def send(self, runs: Runs) -> None:
-        runs.end(self.run, self.status, self.time_ms)
+        """End the run; as FAILED where something of it was refused."""
+        run_id, status = runs.id_of(self.run), self.status
+        if problem := runs.problem_of(self.run):
+            runs.client.set_tag(run_id, PROBLEM_TAG, problem)
+            status = "FAILED" if status == "FINISHED" else status
+        runs.client.set_terminated(run_id, status, self.time_ms)
+        runs.delete_strays(self.run)
 
 
 def values(

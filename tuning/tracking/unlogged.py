@@ -1,17 +1,19 @@
-"""Record runs without a log: for work that begins anew when it was cut off."""
+"""Record what has no log: runs of work that begins anew when it was cut off, and files of a run."""
 
 from __future__ import annotations
 
-import contextlib
-import time
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from tuning.events.projector import CLOSE_SECONDS, UnreachableError
+from mlflow.exceptions import MlflowException
+
+from tuning.events.projector import CLOSE_SECONDS, UnreachableError, insisted
 from tuning.spec.errors import RecordingError
 from tuning.tracking.experiments import experiment_for, location_of
 from tuning.tracking.requests import Request, Runs, StartRun
-from tuning.tracking.store import open_store
-
-_PAUSE_SECONDS = 1.0
+from tuning.tracking.store import open_store, reason_of
 
 
 class UnloggedRuns(Runs):
@@ -41,7 +43,7 @@ class UnloggedRuns(Runs):
     def put(self, *requests: Request) -> None:
         """Send requests, in order."""
         super().put(*requests)
-        with contextlib.suppress(UnreachableError):
+        with suppress(UnreachableError):
             self.flush()
 
     def close(self) -> None:
@@ -50,18 +52,39 @@ class UnloggedRuns(Runs):
         Raises:
             RecordingError: Something was refused, or did not arrive within a minute.
         """
-        deadline = time.monotonic() + CLOSE_SECONDS
         problems = []
-        while self.waiting:
-            try:
-                self.flush()
-            except UnreachableError as error:
-                if time.monotonic() > deadline:
-                    problems.append(f"{len(self.waiting)} requests did not arrive: {error}")
-                    break
-                time.sleep(_PAUSE_SECONDS)
+        if reason := insisted(self._flushed, CLOSE_SECONDS):
+            problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
         problems += [f"it refused a part: {reason}" for _, reason in self.refused]
         if problems:
             raise RecordingError(
                 f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
             )
+
+    def _flushed(self) -> bool:
+        self.flush()
+        return True
+
+
+@contextmanager
+def recorded_files(uri: str, run_id: str, folder: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder; what is written there becomes artifacts of a run.
+
+    Args:
+        uri: The tracking store.
+        run_id: The run.
+        folder: The folder of the run's artifacts that they are put into; None for no folder.
+
+    Raises:
+        InputError: The store does not answer.
+        RecordingError: The store does not accept them.
+    """
+    store = open_store(uri, must_exist=True)
+    with tempfile.TemporaryDirectory() as files:
+        yield Path(files)
+        try:
+            store.client.log_artifacts(run_id, files, folder)
+        except (MlflowException, OSError) as error:
+            raise RecordingError(
+                f"{store.shown} must accept artifacts and does not ({reason_of(error)})"
+            ) from error
