@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,34 +64,32 @@ class OptunaProjection(Projection):
         self._patience = patience
         self._run_id, self._run_of = run_id, run_of
         self._state = State()
-        self._opened: JournalStorage | None = None
         self._study = 0
         self._there = 0  # trials in the file
 
     @property
     def cursor(self) -> int:
-        attributes = self._storage().get_study_system_attrs(self._study)
+        attributes = self._storage.get_study_system_attrs(self._study)
         # No more than the log had at first: an older copy of it may have been put back.
         return min(int(attributes.get(CURSOR_ATTRIBUTE, 0)), self._found)
 
     def mark(self, end: int) -> None:
-        self._storage().set_study_system_attr(self._study, CURSOR_ATTRIBUTE, end)
+        self._storage.set_study_system_attr(self._study, CURSOR_ATTRIBUTE, end)
 
     def learn(self, event: Event) -> None:
         self._state.apply(event)
 
     def take(self, event: Event) -> None:
         """Write what follows from the next event, which takes milliseconds."""
-        storage = self._storage()
         if isinstance(event, Opened | Closed):
             status = "running" if isinstance(event, Opened) else "interrupted"
-            self._say_of_running(storage, status)
+            self._say_of_running(status)
         elif isinstance(event, Proposed):
-            self._propose(storage, event)
+            self._propose(event)
         elif isinstance(event, EpochDone):
-            self._epoch(storage, event)
+            self._epoch(event)
         elif isinstance(event, Ended):
-            self._end(storage, event)
+            self._end(event)
         self._state.apply(event)
 
     def end(self, error: Exception) -> None:
@@ -102,16 +101,16 @@ class OptunaProjection(Projection):
             error,
         )
 
+    @cached_property
     def _storage(self) -> JournalStorage:
-        if self._opened is None:
-            try:
-                self._opened, self._study = self._find()
-            except (ValueError, KeyError, AssertionError):  # damaged, and easily made anew
-                self._path.unlink()
-                self._opened, self._study = self._find()
-            self._there = len(self._opened.get_all_trials(self._study, deepcopy=False))
-            self._describe(self._opened)
-        return self._opened
+        try:
+            storage, self._study = self._find()
+        except (ValueError, KeyError, AssertionError):  # damaged, and easily made anew
+            self._path.unlink()
+            storage, self._study = self._find()
+        self._there = len(storage.get_all_trials(self._study, deepcopy=False))
+        self._describe(storage)
+        return storage
 
     def _find(self) -> tuple[JournalStorage, int]:
         _end_with_a_whole_line(self._path)
@@ -138,11 +137,13 @@ class OptunaProjection(Projection):
             if known.get(name) != plain:
                 storage.set_study_user_attr(self._study, name, plain)
 
-    def _trial(self, storage: JournalStorage, number: int) -> FrozenTrial:
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study, number)
-        return storage.get_trial(trial_id)
+    def _trial(self, number: int) -> FrozenTrial:
+        storage = self._storage
+        return storage.get_trial(
+            storage.get_trial_id_from_study_id_trial_number(self._study, number)
+        )
 
-    def _propose(self, storage: JournalStorage, event: Proposed) -> None:
+    def _propose(self, event: Proposed) -> None:
         configuration = dict(event.configuration)
         if event.number == self._there:  # not counted anew: Optuna would list all trials for that
             template = create_trial(
@@ -151,20 +152,20 @@ class OptunaProjection(Projection):
                 distributions=dict(self._description.space),
                 user_attrs={"status": "running", "origin": event.origin},
             )
-            storage.create_new_trial(self._study, template)
+            self._storage.create_new_trial(self._study, template)
             self._there += 1
-        elif self._trial(storage, event.number).params != configuration:
+        elif self._trial(event.number).params != configuration:
             raise ValueError(f"its trial {event.number} is of another study")
 
-    def _epoch(self, storage: JournalStorage, event: EpochDone) -> None:
-        trial = self._trial(storage, event.number)
+    def _epoch(self, event: EpochDone) -> None:
+        trial = self._trial(event.number)
         if not trial.state.is_finished() and event.epoch not in trial.intermediate_values:
             value = event.metrics[self._objective.value]
-            storage.set_trial_intermediate_value(trial._trial_id, event.epoch, value)
+            self._storage.set_trial_intermediate_value(trial._trial_id, event.epoch, value)
 
-    def _end(self, storage: JournalStorage, event: Ended) -> None:
+    def _end(self, event: Ended) -> None:
         """End a trial with all that MLflow has of its end; the state last, which is final."""
-        found = self._trial(storage, event.number)
+        found = self._trial(event.number)
         if found.state.is_finished():
             return
         trial = self._state.trials[event.number]
@@ -178,11 +179,11 @@ class OptunaProjection(Projection):
             figures = best_figures(trial.best)
             attributes |= {"score": trial.score, "best_epoch": trial.best_epoch, **figures}
         for name, value in attributes.items():
-            storage.set_trial_user_attr(found._trial_id, name, value)
+            self._storage.set_trial_user_attr(found._trial_id, name, value)
         state = self._final_state(event.status, trial)
         has_values = trial.best_epoch and state != TrialState.FAIL
         values = list(trial.values) if has_values else None
-        storage.set_trial_state_values(found._trial_id, state, values)
+        self._storage.set_trial_state_values(found._trial_id, state, values)
 
     def _final_state(self, status: str, trial: Trial) -> TrialState:
         """Return Optuna's word for an end; docs/recording.md has the reasons."""
@@ -192,12 +193,12 @@ class OptunaProjection(Projection):
         is_whole = status == "finished" or is_past_its_best or self._objective.has_several
         return TrialState.COMPLETE if is_whole else TrialState.PRUNED
 
-    def _say_of_running(self, storage: JournalStorage, status: str) -> None:
+    def _say_of_running(self, status: str) -> None:
         """Say of the trials that have not ended that they go on, or that the study did before."""
         for known in self._state.running:
-            trial = self._trial(storage, known.number)
+            trial = self._trial(known.number)
             if not trial.state.is_finished() and trial.user_attrs.get("status") != status:
-                storage.set_trial_user_attr(trial._trial_id, "status", status)
+                self._storage.set_trial_user_attr(trial._trial_id, "status", status)
 
     def _awaited_run(self, event: Ended) -> str:
         deadline_ms = event.time_ms + 1000 * RUN_SECONDS

@@ -153,8 +153,7 @@ def studies_named(store: TrackingStore, experiment: Experiment, name: str | None
 
 def nested_in(store: TrackingStore, study: Run) -> list[Run]:
     """Return the runs that are nested in a study's, the oldest first."""
-    tags = {PARENT_TAG: study.info.run_id}
-    found = runs_of(store.client, study.info.experiment_id, tags)
+    found = runs_of(store.client, study.info.experiment_id, {PARENT_TAG: study.info.run_id})
     return sorted(found, key=lambda run: run.info.start_time)
 
 
@@ -207,7 +206,7 @@ def _experiments(store: TrackingStore) -> list[Experiment]:
 
 
 def _studies(store: TrackingStore, experiment: Experiment) -> list[Run]:
-    return list(runs_of(store.client, experiment.experiment_id, {"kind": "study"}))
+    return runs_of(store.client, experiment.experiment_id, {"kind": "study"})
 
 
 def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedTrial:

@@ -72,16 +72,13 @@ class Closing(ABC):
 class Recording(Closing):
     """A log that is recorded: its run, and what is nested in it.
 
-    A log with something in it goes on in the same runs. As a context manager no run is left
-    running.
+    A log with something in it goes on in the same runs.
 
     Args:
         tracking_uri: The store.
         log: The log.
         description: What is known of what it is about.
-        settings: What ``--resume`` of a study needs.
-        hyperparameters: Those that all trials share, and the searched ones' defaults.
-        device: Where trials train.
+        more: Further fields of ``Opened``.
 
     Attributes:
         run_id: MLflow's run of what the log is about.
@@ -97,10 +94,7 @@ class Recording(Closing):
         tracking_uri: str,
         log: EventLog,
         description: StudyDescription | FinalDescription,
-        *,
-        settings: Mapping[str, Any] = _NOTHING,
-        hyperparameters: Mapping[str, Any] = _NOTHING,
-        device: str = "",
+        **more: Any,
     ) -> None:
         store = open_store(tracking_uri)
         experiment = experiment_for(store, description.dataset)
@@ -112,9 +106,7 @@ class Recording(Closing):
             tracking_uri=store.shown,
             experiment=experiment.name,
             provenance=provenance_tags(),
-            settings=settings,
-            hyperparameters=hyperparameters,
-            device=device,
+            **more,
         )
         self._log, self._key, self._uri = log, opening.key, store.shown
         kind = PROJECTIONS[type(description)]
@@ -194,7 +186,7 @@ class Recording(Closing):
             for request, reason in self._projection.runs.refused
         ]
         if not self._projector.has_all:
-            names = list(dict.fromkeys(name_of(self._key_of(e)) for e in self._undelivered()))
+            names = list(dict.fromkeys(map(name_of, self._undelivered())))
             lines.append(
                 f"{self._uri} must accept what was recorded, but did not within "
                 f"{deadline_seconds:g} s ({self._projector.reason or 'it is slow'}): the record is "
@@ -202,14 +194,12 @@ class Recording(Closing):
             )
         return "; ".join(lines)
 
-    def _undelivered(self) -> Iterator[Event]:
+    def _undelivered(self) -> Iterator[str]:
+        """Yield our keys of the runs of which something did not reach the store."""
         start = max(self._projector.end, self._projection.cursor)
-        yield from (event for event, _ in self._log.read(start))
-        yield from self._log.unkept
-
-    def _key_of(self, event: Event) -> str:
-        number = getattr(event, "number", None)
-        return self._key if number is None else trial_key(self._key, number)
+        for event in [*(event for event, _ in self._log.read(start)), *self._log.unkept]:
+            number = getattr(event, "number", None)
+            yield self._key if number is None else trial_key(self._key, number)
 
     def _remedy(self) -> str:
         if self._log.problem:

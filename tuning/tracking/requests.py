@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
 from mlflow.entities import (
     Dataset,
@@ -29,6 +29,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils import chunk_list
 
 from tuning.events.projector import UnreachableError
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
@@ -63,8 +64,6 @@ MLFLOW_STATUS: Mapping[str, str] = {
 """How MLflow shows each status; the exact one is in the tag ``status``."""
 
 _logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _NOTHING: Mapping[str, Any] = {}
 _TOO_LARGE = 413
@@ -161,7 +160,7 @@ class Runs:
 
     def nested_in(self, run_id: str) -> list[Run]:
         """Return the runs that are nested in one of MLflow's runs."""
-        return list(runs_of(self.client, self._experiment_id, {PARENT_TAG: run_id}))
+        return runs_of(self.client, self._experiment_id, {PARENT_TAG: run_id})
 
     def _send(self, request: Request) -> None:
         try:
@@ -197,7 +196,7 @@ class Runs:
             )
 
     def _with_key(self, key: str) -> list[Run]:
-        return list(runs_of(self.client, self._experiment_id, {KEY_TAG: key}))
+        return runs_of(self.client, self._experiment_id, {KEY_TAG: key})
 
 
 @dataclass(frozen=True)
@@ -263,9 +262,9 @@ class LogValues(Request):
         run_id = runs.id_of(self.run)
         newest = {item.key: item for item in self.items if isinstance(item, RunTag)}
         for metrics, params, tags in zip_longest(
-            _chunks([i for i in self.items if isinstance(i, Metric)], _METRICS_PER_REQUEST),
-            _chunks([i for i in self.items if isinstance(i, Param)], _OTHERS_PER_REQUEST),
-            _chunks(list(newest.values()), _OTHERS_PER_REQUEST),
+            chunk_list([i for i in self.items if isinstance(i, Metric)], _METRICS_PER_REQUEST),
+            chunk_list([i for i in self.items if isinstance(i, Param)], _OTHERS_PER_REQUEST),
+            chunk_list(list(newest.values()), _OTHERS_PER_REQUEST),
             fillvalue=(),
         ):
             runs.client.log_batch(run_id, metrics, params, tags)
@@ -421,7 +420,3 @@ def _clipped(value: Any, longest: int) -> str:
     """Return a value as a string no longer than MLflow keeps."""
     text = str(value).replace("\0", "\ufffd")  # PostgreSQL keeps no zero character
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,14 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
+from mlflow.utils import get_results_from_paginated_fn
 
 # It logs a traceback for every refused statement; failures are reported where they are handled.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
+_SCHEMES = ("http", "https", "sqlite", "postgresql")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE_FILE = "mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
@@ -106,16 +109,14 @@ def absolute_tracking_uri(uri: str) -> str:
         InputError: The scheme is none that a study can be recorded to, the path is missing, or the
             password is missing or not escaped.
     """
-    if HIDDEN in uri and _scheme(uri) != "sqlite":
-        uri = _with_credentials(uri)
-    if _scheme(uri) not in _CHECKS:
+    scheme = _scheme(uri)
+    if scheme not in _SCHEMES:
         raise InputError(
-            f"the tracking URI must start with one of {', '.join(f'{s}:' for s in _CHECKS)}, but "
+            f"the tracking URI must start with one of {', '.join(f'{s}:' for s in _SCHEMES)}, but "
             f"got {uri!r}; for a local database give sqlite:///path/to/{DATABASE_FILE}"
         )
-    if _scheme(uri) != "sqlite":
-        _check_escaped(uri)
-        return uri
+    if scheme != "sqlite":
+        return _with_credentials(uri)
     prefix, _, rest = uri.partition("://")
     path, mark, query = rest.removeprefix("/").partition("?")
     if not rest.startswith("/") or path in ("", ":memory:"):
@@ -143,24 +144,22 @@ def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
         InputError: The store cannot be used; found within about 10 seconds, nothing is left.
     """
     uri = absolute_tracking_uri(uri)
-    if must_exist and _scheme(uri) == "sqlite" and not _sqlite_path(uri).is_file():
+    scheme, path = _scheme(uri), _sqlite_path(uri)
+    if scheme != "sqlite":
+        root = None if scheme.startswith("http") else _artifacts_in(Path.cwd())
+        return TrackingStore(uri, _answering_client(uri), root)
+    if must_exist and not path.is_file():
         raise InputError(
-            f"the tracking database must exist, but there is no {_sqlite_path(uri)}; run a search "
-            "first, or give the --tracking-uri that it recorded to"
+            f"the tracking database must exist, but there is no {path}; run a search first, or "
+            "give the --tracking-uri that it recorded to"
         )
-    scheme = _scheme(uri)
-    with _creation_lock(uri) if scheme == "sqlite" else nullcontext():
-        if check := _CHECKS[scheme]:
-            check(uri)
-        client = _answering_client(uri)
-    if scheme.startswith("http"):
-        return TrackingStore(uri, client, None)
-    folder = _sqlite_path(uri).parent if scheme == "sqlite" else Path.cwd()
-    return TrackingStore(uri, client, (folder / ARTIFACT_FOLDER).as_uri())
+    with _creation_lock(path):
+        _check_sqlite(path)
+        return TrackingStore(uri, _answering_client(uri), _artifacts_in(path.parent))
 
 
-def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Run]:
-    """Yield the runs of an experiment that have all of these tags; no tag for all runs.
+def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+    """Return the runs of an experiment that have all of these tags; no tag for all runs.
 
     Args:
         client: Talks to the store.
@@ -168,13 +167,11 @@ def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -
         tags: Name → value.
     """
     condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], condition, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+
+    def page(most: int, token: str | None) -> PagedList[Run]:
+        return client.search_runs([experiment_id], condition, max_results=most, page_token=token)
+
+    return list(get_results_from_paginated_fn(page, _PAGE))
 
 
 @contextmanager
@@ -216,22 +213,21 @@ def reason_of(error: BaseException) -> str:
 
 
 def _with_credentials(uri: str) -> str:
-    given = os.environ.get(URI_VARIABLE, "")
-    if HIDDEN in given or without_credentials(given) != uri:
-        raise InputError(
-            f"the password of {uri} is not kept; set {URI_VARIABLE} to the address with the "
-            "password in it, and repeat the command"
-        )
-    return given
-
-
-def _check_escaped(uri: str) -> None:
-    """Refuse a password that would end too early, and go on as the name of a host in messages."""
+    """Return the URI with its password; refuse one that messages would take for a host's name."""
+    if HIDDEN in uri:
+        given = os.environ.get(URI_VARIABLE, "")
+        if HIDDEN in given or without_credentials(given) != uri:
+            raise InputError(
+                f"the password of {uri} is not kept; set {URI_VARIABLE} to the address with the "
+                "password in it, and repeat the command"
+            )
+        uri = given
     credentials, at, _ = uri.partition("://")[2].rpartition("@")
     if at and (odd := _RESERVED.search(credentials.partition(":")[2] or credentials)):
         raise InputError(
             f"the password in {uri} must have {odd[0]!r} written as {quote(odd[0], safe='')}"
         )
+    return uri
 
 
 def _scheme(uri: str) -> str:
@@ -255,10 +251,13 @@ def _quoted(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3F")
 
 
+def _artifacts_in(folder: Path) -> str:
+    return (folder / ARTIFACT_FOLDER).as_uri()
+
+
 @contextmanager
-def _creation_lock(uri: str) -> Iterator[None]:
+def _creation_lock(path: Path) -> Iterator[None]:
     """Keep other processes away: several that create one database at once damage it."""
-    path = _sqlite_path(uri)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -277,8 +276,7 @@ def _creation_lock(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _check_sqlite(uri: str) -> None:
-    path = _sqlite_path(uri)
+def _check_sqlite(path: Path) -> None:
     if not path.exists():
         return
     try:
@@ -294,36 +292,32 @@ def _check_sqlite(uri: str) -> None:
         ) from error
 
 
-def _check_database(uri: str) -> None:
-    # MLflow would try ten times over more than a minute.
-    timeout = {"connect_timeout": OPEN_TIMEOUT_SECONDS}
-    pool = sqlalchemy.pool.NullPool
-    try:
-        sqlalchemy.create_engine(uri, connect_args=timeout, poolclass=pool).connect().close()
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        raise _unanswered(uri, error) from error
-
-
 def _answering_client(uri: str) -> MlflowClient:
+    timeout, pool = {"connect_timeout": OPEN_TIMEOUT_SECONDS}, sqlalchemy.pool.NullPool
     try:
+        if _scheme(uri) == "postgresql":  # MLflow would try ten times over more than a minute
+            sqlalchemy.create_engine(uri, connect_args=timeout, poolclass=pool).connect().close()
         with short_requests(OPEN_TIMEOUT_SECONDS):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, ValueError) as error:
-        raise _unanswered(uri, error) from error
+    except (
+        MlflowException,
+        sqlalchemy.exc.SQLAlchemyError,
+        OSError,
+        ImportError,
+        ValueError,
+    ) as error:
+        remedy = "start it or correct the address"
+        if getattr(error, "error_code", "") in _NOT_LET_IN:
+            remedy = (
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN"
+            )
+        raise InputError(
+            f"the tracking store must answer, but {uri} does not ({reason_of(error)}); {remedy}, "
+            "or leave --tracking-uri out to record to a local database"
+        ) from error
     return client
-
-
-def _unanswered(uri: str, error: BaseException) -> InputError:
-    remedy = "start it or correct the address"
-    if getattr(error, "error_code", "") in _NOT_LET_IN:
-        remedy = (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        )
-    return InputError(
-        f"the tracking store must answer, but {uri} does not ({reason_of(error)}); {remedy}, or "
-        "leave --tracking-uri out to record to a local database"
-    )
 
 
 def _request_settings(timeout_seconds: int) -> dict[str, str]:
@@ -337,11 +331,3 @@ def _request_settings(timeout_seconds: int) -> dict[str, str]:
 _settings_lock = threading.Lock()
 _timeouts: list[int] = []
 _saved_settings: dict[str, str | None] = {}
-
-_CHECKS: Mapping[str, Callable[[str], None] | None] = {
-    "http": None,  # its check is the first request
-    "https": None,
-    "sqlite": _check_sqlite,
-    "postgresql": _check_database,
-}
-"""What a study can be recorded to: scheme → what is checked before MLflow sees the address."""
