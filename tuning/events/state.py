@@ -67,7 +67,7 @@ class TrialState:
         best: What was recorded of that epoch, while the trial runs or is the study's best.
         executions: How many executions that epoch has a figure of.
         values: What a sampler maximises, at that epoch.
-        nonfinite: Figures that were not finite: name, value and epoch.
+        nonfinite: Figures that were not finite, each in words.
     """
 
     proposed: Proposed
@@ -80,7 +80,7 @@ class TrialState:
     best: Mapping[str, float] = field(default_factory=dict)
     executions: int = 0
     values: tuple[float, ...] = ()
-    nonfinite: list[tuple[str, float, int]] = field(default_factory=list)
+    nonfinite: list[str] = field(default_factory=list)
 
     @property
     def number(self) -> int:
@@ -94,13 +94,14 @@ class TrialState:
             self.best = event.metrics
             self.executions = len(per_execution(event.metrics, objective.name))
             self.values = tuple(event.metrics.get(name, math.nan) for name in objective.values)
-        self.nonfinite += self.new_nonfinite(event)
+        if len(self.nonfinite) < MOST_NONFINITE:
+            self.nonfinite += nonfinite(event)
 
-    def new_nonfinite(self, event: EpochDone) -> list[tuple[str, float, int]]:
-        """Return what an epoch adds to the figures that are not finite."""
-        if len(self.nonfinite) >= MOST_NONFINITE:
-            return []
-        return [(n, v, event.epoch) for n, v in event.metrics.items() if not math.isfinite(v)]
+
+def nonfinite(event: EpochDone) -> list[str]:
+    """Return which figures of an epoch are not finite, each in words."""
+    figures = event.metrics.items()
+    return [f"{n} = {v} at epoch {event.epoch}" for n, v in figures if not math.isfinite(v)]
 
 
 class State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from mianet.errors import InputError
 from tuning.events.event import Closed, EpochDone, Event, Opened, Proposed, SeedDone, TextAdded
@@ -127,8 +128,7 @@ class FinalProjection(RunProjection):
     """
 
     def creation(self, opening: Opened) -> StartRun:
-        about = _final(opening)
-        note = descriptions.NOTES[about.kind]
+        about = cast(FinalDescription, opening.description)
         tags = {
             "kind": about.kind,
             "role": about.role,
@@ -143,14 +143,14 @@ class FinalProjection(RunProjection):
                 data_digest=about.data_digest,
                 objective=about.objective,
             ),
-            NOTE_TAG: note(about.dataset_title, about.role, about.epochs, about.seeds),
+            NOTE_TAG: descriptions.final_note(about),
             **opening.provenance,
         }
         return StartRun(opening.key, about.name, opening.time_ms, tags)
 
     def requests(self, event: Event) -> Iterator[Request]:
         if isinstance(event, Opened):
-            about = _final(event)
+            about = cast(FinalDescription, event.description)
             params = {
                 **about.settings,
                 **about.hyperparameters,
@@ -183,9 +183,3 @@ def trial_key(study_key: str, number: int) -> str:
 def trial_name(proposed: Proposed) -> str:
     """Return the name of a trial's run."""
     return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")
-
-
-def _final(opening: Opened) -> FinalDescription:
-    if not isinstance(opening.description, FinalDescription):
-        raise TypeError(f"the log must be of a final training, but begins with {opening}")
-    return opening.description

@@ -6,12 +6,12 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tuning.analysis.front import pareto_front
 from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Proposed
 from tuning.events.log import EventLog
-from tuning.events.state import TrialState
+from tuning.events.state import MOST_NONFINITE, TrialState, nonfinite
 from tuning.spec.records import (
     EXECUTIONS_TAG,
     FRONT_TAG,
@@ -103,7 +103,7 @@ class StudyProjection(RunProjection):
         return trial_key(self.state.opened.key, number)
 
     def _begin(self, event: Opened) -> Iterator[Request]:
-        about = _study_of(event)
+        about = cast(StudyDescription, event.description)
         yield self.creation(event)
         yield LogDataset(event.key, about, _CONTEXT)
         yield values(event.key, event.time_ms, params=descriptions.study_params(about))
@@ -135,9 +135,8 @@ class StudyProjection(RunProjection):
 
     def _epoch(self, event: EpochDone) -> Request:
         tags, trial = {}, self.state.trials[event.number]
-        if found := trial.new_nonfinite(event):
-            figures = [*trial.nonfinite, *found]
-            tags[NONFINITE_TAG] = "; ".join(f"{n} = {v} at epoch {at}" for n, v, at in figures)
+        if (found := nonfinite(event)) and len(trial.nonfinite) < MOST_NONFINITE:
+            tags[NONFINITE_TAG] = "; ".join([*trial.nonfinite, *found])
         if event.best_epoch == event.epoch:
             tags[EXECUTIONS_TAG] = json.dumps(
                 per_execution(event.metrics, self.state.study.objective)
@@ -190,14 +189,12 @@ class StudyProjection(RunProjection):
         yield ended(key, event.status, event.time_ms)
 
     def _closing_note(self, event: Closed, counts: Counter[str], seconds: float) -> str:
-        best, line, searched = self.state.chosen, "", {}
-        if best:
-            text = descriptions.score_text(self.state.objective.metric, best)
-            line, searched = (
-                f"**{trial_name(best.proposed)}**, {text}",
-                self._searched(best.proposed),
-            )
-        result = descriptions.study_result(counts, seconds, line, searched)
+        trials = ", ".join(f"{count} {status}" for status, count in counts.items())
+        result = f"{counts.total()} trials ({trials}) in {descriptions.duration(seconds)}."
+        if best := self.state.chosen:
+            score = descriptions.score_text(self.state.objective.metric, best)
+            searched = descriptions.items(self._searched(best.proposed))
+            result += f"\n\nBest: **{trial_name(best.proposed)}**, {score}\n\n{searched}"
         return f"{descriptions.study_note(self.state.study, result)}\n\n{event.note}".strip()
 
     def _news(self, key: str, figures: dict[str, float]) -> dict[str, float]:
@@ -215,8 +212,12 @@ class StudyProjection(RunProjection):
         return {name: values[name] for name in self.state.study.space if name in values}
 
     def _note(self, proposed: Proposed) -> str:
+        study = self.state.study
         shown = self._searched(proposed) or self._hyperparameters(proposed)
-        return descriptions.trial_note(self.state.study, proposed.number, proposed.origin, shown)
+        return (
+            f"Trial {proposed.number} of study `{study.name}` on **{study.dataset_title}**, "
+            f"proposed by `{proposed.origin}`.\n\n{descriptions.items(shown)}"
+        )
 
     def _logarithms(self, proposed: Proposed) -> dict[str, float]:
         return {
@@ -224,12 +225,6 @@ class StudyProjection(RunProjection):
             for name, value in self._searched(proposed).items()
             if getattr(self.state.study.space[name], "log", False) and value > 0
         }
-
-
-def _study_of(opening: Opened) -> StudyDescription:
-    if not isinstance(opening.description, StudyDescription):
-        raise TypeError(f"the log must be of a study, but begins with {opening}")
-    return opening.description
 
 
 def _tags(opening: Opened) -> dict[str, str]:
@@ -245,7 +240,7 @@ def _tags(opening: Opened) -> dict[str, str]:
 
 
 def _study_tags(opening: Opened) -> dict[str, str]:
-    about = _study_of(opening)
+    about = cast(StudyDescription, opening.description)
     return {
         "status": "running",
         **_tags(opening),
