@@ -122,9 +122,8 @@ def csv_text(
         float_format: As pandas takes it.
     """
     table = pd.DataFrame(rows, columns=list(columns))
-    return str(
-        table.to_csv(index=False, float_format=float_format, na_rep="nan", lineterminator="\r\n")
-    )
+    options = {"float_format": float_format, "na_rep": "nan", "lineterminator": "\r\n"}
+    return str(table.to_csv(index=False, **options))
 
 
 def _read(name: str, text: str, columns: Mapping[str, type]) -> pd.DataFrame:

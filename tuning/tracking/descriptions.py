@@ -42,8 +42,8 @@ _NOTES = {
     "seed. `test_*` has one value a seed (step = its position); `_mean` and `_sd` are over the "
     "seeds.",
     CONFIRMATION: "Confirmation of **{0.role}** on **{0.dataset_title}**: {0.epochs} epochs on "
-    "{count} fresh draws (executions {0.seeds[0]} to {last}), which had no part in choosing it. `val_*` has one "
-    "value a draw (step = its position); `_mean` and `_sd` are over the draws.",
+    "{count} fresh draws (executions {0.seeds[0]} to {last}), which had no part in choosing it. "
+    "`val_*` has one value a draw (step = its position); `_mean` and `_sd` are over the draws.",
 }
 
 

@@ -30,13 +30,11 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
     with store.asked(f"the experiment {name}"):
         experiment = store.client.get_experiment_by_name(name)
         if experiment is None:
-            _create_experiment(store, dataset)
-            experiment = store.client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        number = experiment.experiment_id if experiment else "?"
+            experiment = _created(store, name, dataset)
+    if experiment.lifecycle_stage != "active":
         raise InputError(
             f"the experiment {name} must be active, but it was deleted in MLflow; bring it back "
-            f"with: mlflow experiments restore --experiment-id {number}"
+            f"with: mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return experiment
 
@@ -50,8 +48,7 @@ def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> st
     return f"{uri}/#/{run}?workflowType=machine_learning"
 
 
-def _create_experiment(store: TrackingStore, dataset: str) -> None:
-    name = experiment_name(dataset)
+def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
     location = store.artifact_root and f"{store.artifact_root}/{name}"
     # Without its kind MLflow shows the experiment as one of language models.
     tags = {
@@ -60,7 +57,9 @@ def _create_experiment(store: TrackingStore, dataset: str) -> None:
         "final trainings nested in it.",
     }
     try:
-        store.client.create_experiment(name, artifact_location=location, tags=tags)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+        return store.client.get_experiment(store.client.create_experiment(name, location, tags))
+    except MlflowException:
+        found = store.client.get_experiment_by_name(name)
+        if found is None:
             raise
+        return found  # another process was faster

@@ -153,8 +153,7 @@ def _model_uri(store: TrackingStore, reference: str) -> str:
 def _everywhere(uri: str) -> Iterator[None]:
     """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
     before = {URI_VARIABLE: os.environ.get(URI_VARIABLE)}
-    mlflow.set_tracking_uri(uri)
-    os.environ[URI_VARIABLE] = uri
+    mlflow.set_tracking_uri(uri)  # sets the variable, too
     try:
         yield
     finally:
@@ -169,7 +168,10 @@ def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
             Path(temporary, name) for name in (Path(WEIGHTS).name, "constraints.txt", "model")
         )
         classifier.save(weights)
-        constraints.write_text("".join(f"{pin}\n" for pin in _installed()))
+        # All that is installed, as constraints, which decide versions only: packages of the search
+        # alone do no harm.
+        found = {_pin(d.name) for d in metadata.distributions() if d.name != _PROJECT}
+        constraints.write_text("\n".join(sorted(found, key=str.lower)) + "\n")
         mlflow.pyfunc.save_model(
             path=folder,
             python_model=str(_SERVED_MODEL),
@@ -221,16 +223,6 @@ def _signature(features: int) -> ModelSignature:
         outputs=Schema([ColSpec(kind, name) for name, kind in columns.items()]),
         params=ParamSchema(params),
     )
-
-
-def _installed() -> list[str]:
-    """Return a pin for every package of this environment, which is that of constraints.txt.
-
-    As constraints they decide versions only: what is installed is SERVING_PACKAGES and what those
-    need, so packages of the search alone do no harm.
-    """
-    pins = {_pin(d.name) for d in metadata.distributions() if d.name != _PROJECT}
-    return sorted(pins, key=str.lower)
 
 
 def _pin(package: str) -> str:

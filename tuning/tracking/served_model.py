@@ -52,7 +52,12 @@ class ServedClassifier(PythonModel):
         given = {name: value for name, value in (params or {}).items() if value is not None}
         new_classes = given.pop("new_classes", "")
         try:
-            classifier = self._with(new_classes) if new_classes else self.classifier
+            classifier = self.classifier
+            if new_classes:
+                from mianet.data.class_vectors import parse_json
+
+                added = parse_json(new_classes, "new_classes")
+                classifier = classifier.add_classes(added.names, added.attributes)
             found = classifier.classify(model_input, **given)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
@@ -65,12 +70,6 @@ class ServedClassifier(PythonModel):
                 "score": found.scores.ravel(),
             }
         )
-
-    def _with(self, new_classes: str) -> Any:
-        from mianet.data.class_vectors import parse_json
-
-        added = parse_json(new_classes, "new_classes")
-        return self.classifier.add_classes(added.names, added.attributes)
 
 
 set_model(ServedClassifier())

@@ -45,6 +45,7 @@ DELIVERY_TIMEOUT_SECONDS = 20
 _LOCK_TIMEOUT_SECONDS = 60
 _MAX_REASON = 300
 _PAGE = 1000
+_FAILURES = (MlflowException, OSError)
 PARENT_TAG = "mlflow.parentRunId"
 _NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
@@ -80,12 +81,12 @@ class TrackingStore:
             seconds: How long a request may take; None for MLflow's own time and repetitions.
 
         Raises:
-            InputError: The store answers, but does not do what is asked.
+            InputError: The store does not do what is asked.
         """
         try:
             with short_requests(seconds) if seconds else nullcontext():
                 yield
-        except (MlflowException, OSError) as error:
+        except _FAILURES as error:
             raise InputError(
                 f"the tracking store must accept {what}, but {self.shown} does not "
                 f"({reason_of(error)}); mend it, or give another --tracking-uri"
@@ -128,7 +129,15 @@ def absolute_tracking_uri(uri: str) -> str:
         raise InputError(
             f"a SQLite tracking URI must have %3F for a question mark in a path, but got {uri!r}"
         )
-    path = _quoted(Path(unquote(path)).absolute())
+    path = str(Path(unquote(path)).absolute())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the tracking database must have a path in UTF-8, but got {path!r}; work in another "
+            "folder, or give another --tracking-uri"
+        ) from None
+    path = path.replace("%", "%25").replace("?", "%3F")
     # MLflow, which decodes no path, would make an empty folder of the encoded name for "sqlite".
     return f"{'sqlite+pysqlite' if '%' in path else prefix}:///{path}{mark}{query}"
 
@@ -239,18 +248,6 @@ def _sqlite_path(uri: str) -> Path:
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
 
 
-def _quoted(path: Path) -> str:
-    """Return a path as it stands in a URI, where ``?`` and ``%`` have a meaning."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"the tracking database must have a path in UTF-8, but got {str(path)!r}; work in "
-            "another folder, or give another --tracking-uri"
-        ) from None
-    return str(path).replace("%", "%25").replace("?", "%3F")
-
-
 def _artifacts_in(folder: Path) -> str:
     return (folder / ARTIFACT_FOLDER).as_uri()
 
@@ -300,13 +297,7 @@ def _answering_client(uri: str) -> MlflowClient:
         with short_requests(OPEN_TIMEOUT_SECONDS):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-    except (
-        MlflowException,
-        sqlalchemy.exc.SQLAlchemyError,
-        OSError,
-        ImportError,
-        ValueError,
-    ) as error:
+    except (*_FAILURES, sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         remedy = "start it or correct the address"
         if getattr(error, "error_code", "") in _NOT_LET_IN:
             remedy = (
