@@ -12,6 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Self
 
@@ -116,7 +117,6 @@ class Projector:
         self.has_all = False
         self._log = log
         self._projection = projection
-        self._cursor: int | None = None
         self._read = 0
         self._beyond = False
         self._failures = 0
@@ -154,23 +154,20 @@ class Projector:
         if self._beyond:
             return True
         for event, end in list(islice(self._log.read(self._read), MOST_AT_ONCE)):
-            if end <= self._has():
-                self._projection.learn(event)
-            else:
-                self._projection.take(event)
+            tell = self._projection.learn if end <= self._cursor else self._projection.take
+            tell(event)
             self._read = end
         self._send()
         return self._read >= self._log.end
 
-    def _has(self) -> int:
+    @cached_property
+    def _cursor(self) -> int:
         """Return up to where the receiver had everything when this began."""
-        if self._cursor is None:
-            self._cursor = self._projection.cursor
-        return self._cursor
+        return self._projection.cursor
 
     def _send(self) -> None:
         self._projection.flush()
-        if self._read > max(self.end, self._has()):
+        if self._read > max(self.end, self._cursor):
             self._projection.mark(self._read)
         self.end = self._read
 
