@@ -12,6 +12,7 @@ from worlds import small_search_data
 
 from mianet.errors import InputError
 from tuning.cli import resumption
+from tuning.cli.options import tracking_uri
 from tuning.cli.resumption import (
     as_started,
     check_not_started,
@@ -22,7 +23,6 @@ from tuning.cli.resumption import (
     old_log,
     resume_command,
 )
-from tuning.cli.tracking_store import tracking_uri
 from tuning.engine.study import Study
 from tuning.events.event import Completed, Ended, Proposed
 from tuning.events.log import LOG_FILE, mark_cursor

@@ -14,8 +14,8 @@ from mianet.data.class_vectors import read_classes
 from mianet.errors import InputError, one_line
 from mianet.inference.feature_files import read_features
 from mianet.inference.prediction import Classifier
+from tuning.cli.options import tracking_uri
 from tuning.cli.prediction_files import FILES_SCHEMA, SCHEMA, check_suffix, open_predictions
-from tuning.cli.tracking_store import tracking_uri
 from tuning.tracking.model_registry import load_classifier
 
 Chunk = tuple[Float32[np.ndarray, "images features"], Sequence[int] | Sequence[str]]

@@ -7,8 +7,8 @@ import argparse
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
 from tuning.analysis.selection import candidates, select
+from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import StatusLine, wrapped
-from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster, connection
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from mianet.addresses import HIDDEN, without_credentials
 from mianet.command import whole_number
 from mianet.errors import InputError
 from tuning.spec.choices import MIANET, MODEL_NAMES
@@ -42,6 +44,24 @@ def add_tracking_option(parser: Options) -> None:
         "--tracking-uri",
         help="MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)",
     )
+
+
+def tracking_uri(options: argparse.Namespace) -> str:
+    """Return the tracking store that was asked for.
+
+    A password on the command line, which every user of the machine can read, gives a warning.
+    """
+    # Loads MLflow, which --help need not wait for.
+    from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
+
+    given = options.tracking_uri
+    if given and HIDDEN not in given and without_credentials(given) != given:
+        print(
+            "warning: every user of this machine can read the password in --tracking-uri; set "
+            "MLFLOW_TRACKING_URI to the address instead",
+            file=sys.stderr,
+        )
+    return absolute_tracking_uri(given) if given else default_tracking_uri()
 
 
 def add_training_options(parser: Options, *, dataset_required: bool = True) -> None:

@@ -9,9 +9,8 @@ from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from tuning.cli.command_line import FAILED
-from tuning.cli.options import writable_folder
+from tuning.cli.options import tracking_uri, writable_folder
 from tuning.cli.terminal import StatusLine
-from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster, connection
 from tuning.paper.evidence import Evidence
 from tuning.paper.experiments import chosen

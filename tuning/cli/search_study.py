@@ -18,7 +18,7 @@ import ray
 from mianet.config import VARIANTS
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import Source, is_path, open_source
-from tuning.cli.options import once, writable_folder
+from tuning.cli.options import once, tracking_uri, writable_folder
 from tuning.cli.resumption import (
     as_started,
     check_not_started,
@@ -30,7 +30,6 @@ from tuning.cli.resumption import (
     resume_command,
 )
 from tuning.cli.terminal import StatusLine, wrapped
-from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster, connection
 from tuning.compute.gpu_share import need_of_any
 from tuning.engine import interrupts

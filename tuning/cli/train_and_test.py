@@ -12,8 +12,8 @@ from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
 from tuning.analysis.selection import select
 from tuning.cli.command_line import FAILED
+from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import StatusLine, wrapped
-from tuning.cli.tracking_store import tracking_uri
 from tuning.compute import cluster, connection
 from tuning.finals.recording import Tested, record
 from tuning.finals.table import table

@@ -9,8 +9,7 @@ from pathlib import Path
 from mianet.data.datasets import find_dataset
 from mianet.data.search_data import recorded_name
 from mianet.errors import InputError
-from tuning.cli.options import writable_folder
-from tuning.cli.tracking_store import tracking_uri
+from tuning.cli.options import tracking_uri, writable_folder
 from tuning.report.data import picture_data
 from tuning.report.page import document
 from tuning.report.subject import Subject

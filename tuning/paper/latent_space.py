@@ -42,10 +42,8 @@ CONSTRAINED: Mapping[str, str] = {
 def find_similarities(evidence: Evidence) -> Findings:
     """Return the cosine of every two classes in the attribute and in the latent space (fig. 9)."""
     test = evidence.test
-    names, unseen = (
-        np.array(test.class_names),
-        np.isin(range(len(test.class_names)), test.unseen_classes),
-    )
+    names = np.array(test.class_names)
+    unseen = np.isin(np.arange(len(names)), test.unseen_classes)
     first, second = np.triu_indices(len(names), 1)
     data = pd.DataFrame(
         {
@@ -63,13 +61,10 @@ def find_similarities(evidence: Evidence) -> Findings:
     cosines = data[["attribute_cosine", "latent_cosine"]]
     means, similar = cosines.abs().mean(), cosines.head(NAMED_PAIRS).mean()
     pairs = data[data["in_paper"] | (data.index < NAMED_PAIRS)]
+    shown = {"mean absolute cosine": means, f"the {NAMED_PAIRS} most similar pairs": similar}
     found = [
-        f"{label} {of.attribute_cosine:.2f} in attributes and {of.latent_cosine:.2f} in the "
-        "latent space"
-        for label, of in (
-            ("mean absolute cosine", means),
-            (f"the {NAMED_PAIRS} most similar pairs", similar),
-        )
+        f"{label} {attribute:.2f} in attributes and {latent:.2f} in the latent space"
+        for label, (attribute, latent) in shown.items()
     ]
     less = all(of.latent_cosine < of.attribute_cosine for of in (means, similar))
     return Findings(

@@ -29,7 +29,7 @@ def history(subject: Subject) -> Picture:
         chart.path([(0, level), (chart.right, level)], "level")
     chart.curve(_best_so_far(scored, end), "best")
     for trial in scored:
-        _dot(chart, subject, trial, trial.number)
+        _dot(chart, subject, trial, trial.number, 100 * trial.score)
     for trial in trials:
         if not math.isfinite(trial.score):
             x, _ = chart.place(trial.number, 0)
@@ -104,27 +104,19 @@ def parallel(subject: Subject) -> Picture:
     return picture
 
 
-def by_value(
-    subject: Subject,
-    searched: Searched,
-    width: float = 330,
-    height: float = 230,
-    radius: float = 3.0,
-) -> Chart:
+def by_value(subject: Subject, searched: Searched, size: tuple[float, float] = (330, 230)) -> Chart:
     """Draw the score of each trial against its value of a hyperparameter.
 
     Args:
         subject: The study.
         searched: The hyperparameter.
-        width: Of the picture.
-        height: Of the picture.
-        radius: Of a dot.
+        size: Width and height of the picture.
     """
     trials, label = subject.complete, f"Score against {searched.name}"
     titles = (searched.name, subject.axis)
-    chart = Chart(label, searched.scale, _scores(trials), titles, width, height)
+    chart = Chart(label, searched.scale, _scores(trials), titles, *size)
     for trial in _special_last(subject, trials):
-        _dot(chart, subject, trial, searched.value(trial), radius=radius)
+        _dot(chart, subject, trial, searched.value(trial), 100 * trial.score)
     return chart
 
 
@@ -138,7 +130,7 @@ def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Pict
         searched: The hyperparameter.
         bands: The parts of its range.
     """
-    chart = by_value(subject, searched, width=560, height=300, radius=2.4)
+    chart = by_value(subject, searched, (560, 300))
     count = len(subject.complete)
     chart.label = f"{subject.symbol} by {searched.name} of {count} trials, with means of its parts"
     filled = [band for band in bands if band.scores]
@@ -188,20 +180,7 @@ def _special_last(subject: Subject, trials: Sequence[RecordedTrial]) -> list[Rec
     return sorted(trials, key=lambda trial: (subject.is_selected(trial), trial.is_paper))
 
 
-def _dot(
-    chart: Chart,
-    subject: Subject,
-    trial: RecordedTrial,
-    x: float | str,
-    y: float | None = None,
-    radius: float = 3.6,
-) -> None:
-    """Add a trial's dot, at its score unless another height is given."""
-    is_special = trial.is_paper or subject.is_selected(trial)
-    chart.dot(
-        x,
-        100 * trial.score if y is None else y,
-        radius + 1.6 * is_special,
-        f"dot {subject.look(trial)}",
-        data_t=trial.number,
-    )
+def _dot(chart: Chart, subject: Subject, trial: RecordedTrial, x: float | str, y: float) -> None:
+    """Add a trial's dot, larger if it is a special one."""
+    radius = 5.0 if trial.is_paper or subject.is_selected(trial) else 3.2
+    chart.dot(x, y, radius, f"dot {subject.look(trial)}", data_t=trial.number)
