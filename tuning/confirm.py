@@ -7,12 +7,7 @@ that have come since. Nothing that has been confirmed on these draws is run agai
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser, command
-from tuning.cli.options import (
-    add_model_option,
-    add_storage_option,
-    add_training_options,
-    positive_int,
-)
+from tuning.cli.options import TRAINING, add_shared, positive_int
 from tuning.spec.choices import DEFAULT_FRESH_DRAWS
 
 
@@ -28,9 +23,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    add_training_options(parser)
-    add_model_option(parser)
-    add_storage_option(parser)
+    add_shared(parser, *TRAINING, "--model", "--storage")
     parser.add_argument(
         "--draws", type=positive_int, default=DEFAULT_FRESH_DRAWS, help="fresh draws for each trial"
     )

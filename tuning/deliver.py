@@ -9,7 +9,7 @@ import sys
 
 from mianet.addresses import without_credentials
 from tuning.cli.command_line import FAILED, Parser, command
-from tuning.cli.options import add_storage_option
+from tuning.cli.options import add_shared
 
 
 @command
@@ -36,7 +36,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    add_storage_option(parser)
+    add_shared(parser, "--storage")
     parser.add_argument(
         "--tracking-uri",
         help="the store, where it has moved (default: the one that was recorded to)",

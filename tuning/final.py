@@ -7,12 +7,7 @@ Apart from ``reproduce.py`` it is the only command that opens the test parts.
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser, command
-from tuning.cli.options import (
-    add_model_option,
-    add_storage_option,
-    add_training_options,
-    positive_int,
-)
+from tuning.cli.options import TRAINING, add_shared, positive_int
 
 
 @command
@@ -27,9 +22,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    add_training_options(parser)
-    add_model_option(parser)
-    add_storage_option(parser)
+    add_shared(parser, *TRAINING, "--model", "--storage")
     parser.add_argument("--seeds", type=positive_int, default=5, help="trainings to average over")
     parser.add_argument(
         "--brief", action="store_true", help="do not print which trial is chosen, nor the table"

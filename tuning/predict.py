@@ -8,13 +8,7 @@ instead of features, those are made first, as they were for the model's data set
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser, command
-from tuning.cli.options import (
-    absolute_path,
-    add_images_options,
-    add_tracking_option,
-    finite,
-    positive_int,
-)
+from tuning.cli.options import absolute_path, add_images_options, add_shared, finite, positive_int
 from tuning.spec.choices import PREDICTION_MODES
 
 
@@ -37,7 +31,7 @@ def _parser() -> Parser:
         required=True,
         help="models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, a folder or file",
     )
-    add_tracking_option(parser)
+    add_shared(parser, "--tracking-uri")
     parser.add_argument(
         "--key",
         default="features",

@@ -7,7 +7,7 @@ opens the test parts, and nothing that it measures may choose a configuration.
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser, command
-from tuning.cli.options import absolute_path, add_training_options, assignment, names, positive_int
+from tuning.cli.options import TRAINING, absolute_path, add_shared, assignment, names, positive_int
 from tuning.spec.choices import CONFIGURATIONS
 
 
@@ -23,7 +23,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    add_training_options(parser)
+    add_shared(parser, *TRAINING)
     parser.add_argument(
         "--only",
         type=names,

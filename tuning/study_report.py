@@ -7,7 +7,7 @@ for a study that still runs. The page also becomes an artifact of the study's ru
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser, command
-from tuning.cli.options import absolute_path, add_storage_option, add_study_options
+from tuning.cli.options import STUDY, absolute_path, add_shared
 
 
 @command
@@ -22,8 +22,7 @@ def main() -> int:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    add_study_options(parser)
-    add_storage_option(parser)
+    add_shared(parser, *STUDY, "--storage")
     parser.add_argument(
         "--output",
         type=absolute_path,

@@ -7,9 +7,9 @@ import math
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mianet.addresses import HIDDEN, without_credentials
 from mianet.command import whole_number
@@ -19,90 +19,6 @@ from tuning.spec.choices import MIANET, MODEL_NAMES
 T = TypeVar("T")
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
-
-
-def add_study_options(parser: Options, *, dataset_required: bool = True) -> None:
-    """Add the options that name a recorded study: data set, data, tracking store, study."""
-    parser.add_argument(
-        "--dataset",
-        required=dataset_required,
-        help="SUN, CUB, AWA1, AWA2, aPY, FLO, numbers, …, or a folder with res101.mat and "
-        "att_splits.mat",
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=absolute_path,
-        help="folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
-    )
-    add_tracking_option(parser)
-    parser.add_argument("--study", type=study_name, help="name of the study")
-
-
-def add_tracking_option(parser: Options) -> None:
-    """Add the tracking store that a command reads from or records to."""
-    parser.add_argument(
-        "--tracking-uri",
-        help="MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-
-
-def tracking_uri(options: argparse.Namespace) -> str:
-    """Return the tracking store that was asked for.
-
-    A password on the command line, which every user of the machine can read, gives a warning.
-    """
-    # Loads MLflow, which --help need not wait for.
-    from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
-
-    given = options.tracking_uri
-    if given and HIDDEN not in given and without_credentials(given) != given:
-        print(
-            "warning: every user of this machine can read the password in --tracking-uri; set "
-            "MLFLOW_TRACKING_URI to the address instead",
-            file=sys.stderr,
-        )
-    return absolute_tracking_uri(given) if given else default_tracking_uri()
-
-
-def add_training_options(parser: Options, *, dataset_required: bool = True) -> None:
-    """Add the options of commands that train: those of a study, class embedding, resources."""
-    add_study_options(parser, dataset_required=dataset_required)
-    parser.add_argument(
-        "--class-embedding",
-        type=lambda text: str(absolute_path(text)),
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="vectors that describe the classes instead of the data set's attributes: .csv or "
-        ".json with names, .npy, or .mat (:NAME, else att); several are put side by side",
-    )
-    parser.add_argument("--cpus-per-trial", type=positive_int, help="CPU cores of a training")
-    parser.add_argument(
-        "--gpus-per-trial",
-        type=gpu_share,
-        help="GPUs of a training; a fraction lets several share one (default: 1 if there are any)",
-    )
-
-
-def add_model_option(parser: Options) -> None:
-    """Add the model to search, confirm or train."""
-    parser.add_argument(
-        "--model",
-        choices=MODEL_NAMES,
-        default=MIANET,
-        help="MIANet, or a published model to compare it with (default: %(default)s)",
-    )
-
-
-def add_storage_option(parser: Options) -> None:
-    """Add the folder that keeps the state of studies."""
-    parser.add_argument(
-        "--storage",
-        type=absolute_path,
-        default="ray_results",
-        help="folder for the state of studies, and for what MLflow has not received yet "
-        "(default: ./ray_results)",
-    )
 
 
 def add_images_options(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +41,24 @@ def add_images_options(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--skip-broken", action="store_true", help="leave out files that are no whole images"
     )
+
+
+def tracking_uri(options: argparse.Namespace) -> str:
+    """Return the tracking store that was asked for.
+
+    A password on the command line, which every user of the machine can read, gives a warning.
+    """
+    # Loads MLflow, which --help need not wait for.
+    from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
+
+    given = options.tracking_uri
+    if given and HIDDEN not in given and without_credentials(given) != given:
+        print(
+            "warning: every user of this machine can read the password in --tracking-uri; set "
+            "MLFLOW_TRACKING_URI to the address instead",
+            file=sys.stderr,
+        )
+    return absolute_tracking_uri(given) if given else default_tracking_uri()
 
 
 def _must_be(what: str, text: str) -> argparse.ArgumentTypeError:
@@ -255,3 +189,63 @@ def absolute_path(text: str) -> Path:
     from mianet.data import sources  # loads NumPy and HDF5, which --help need not wait for
 
     return sources.absolute_path(text, "a folder")
+
+
+SHARED: Mapping[str, Mapping[str, Any]] = {
+    "--dataset": {
+        "required": True,
+        "help": "SUN, CUB, AWA1, AWA2, aPY, FLO, numbers, …, or a folder with res101.mat and "
+        "att_splits.mat",
+    },
+    "--data-dir": {
+        "type": absolute_path,
+        "help": "folder with the data sets (default: $MIANET_DATA_DIR, else ./data)",
+    },
+    "--tracking-uri": {
+        "help": "MLflow store or server (default: $MLFLOW_TRACKING_URI, else ./mlflow.db)"
+    },
+    "--study": {"type": study_name, "help": "name of the study"},
+    "--class-embedding": {
+        "type": lambda text: str(absolute_path(text)),
+        "action": "append",
+        "default": [],
+        "metavar": "FILE",
+        "help": "vectors that describe the classes instead of the data set's attributes: .csv or "
+        ".json with names, .npy, or .mat (:NAME, else att); several are put side by side",
+    },
+    "--cpus-per-trial": {"type": positive_int, "help": "CPU cores of a training"},
+    "--gpus-per-trial": {
+        "type": gpu_share,
+        "help": "GPUs of a training; a fraction lets several share one (default: 1 if there are "
+        "any)",
+    },
+    "--model": {
+        "choices": MODEL_NAMES,
+        "default": MIANET,
+        "help": "MIANet, or a published model to compare it with (default: %(default)s)",
+    },
+    "--storage": {
+        "type": absolute_path,
+        "default": "ray_results",
+        "help": "folder for the state of studies, and for what MLflow has not received yet "
+        "(default: ./ray_results)",
+    },
+}
+"""Options of several commands, as ``add_argument`` takes them."""
+
+STUDY = ("--dataset", "--data-dir", "--tracking-uri", "--study")
+"""What names a recorded study."""
+TRAINING = (*STUDY, "--class-embedding", "--cpus-per-trial", "--gpus-per-trial")
+"""What commands that train are told besides."""
+
+
+def add_shared(parser: Options, *names: str, **changes: Any) -> None:
+    """Add options of ``SHARED``.
+
+    Args:
+        parser: Where to add them.
+        names: Which ones.
+        changes: What is other here.
+    """
+    for name in names:
+        parser.add_argument(name, **{**SHARED[name], **changes})

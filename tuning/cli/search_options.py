@@ -9,10 +9,9 @@ from typing import Any, Final
 from mianet.config import VARIANTS
 from tuning.cli.command_line import Parser
 from tuning.cli.options import (
+    TRAINING,
     Options,
-    add_model_option,
-    add_storage_option,
-    add_training_options,
+    add_shared,
     assignment,
     count,
     duration,
@@ -64,8 +63,8 @@ def _as_options(names: Collection[str]) -> str:
 
 def _parser(description: str | None) -> Parser:
     parser = Parser(description)
-    add_training_options(parser, dataset_required=False)
-    add_model_option(parser)
+    add_shared(parser, "--dataset", required=False)  # a study that is resumed has it
+    add_shared(parser, *TRAINING[1:], "--model")
     parser.add_argument(
         "--resume", type=study_name, metavar="STUDY", help="go on with a study as it was started"
     )
@@ -78,7 +77,7 @@ def _parser(description: str | None) -> Parser:
     after.add_argument("--no-final", action="store_true", help="leave out the final training")
     seeds = "trainings of each final configuration"
     _add(after, "--final-seeds", 5, seeds, type=positive_int)
-    add_storage_option(after)
+    add_shared(after, "--storage")
     return parser
 
 

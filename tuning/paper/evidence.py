@@ -14,6 +14,7 @@ from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import Measured
 from mianet.inference.prediction import Classifier
+from tuning.analysis import outcome_table
 from tuning.analysis.comparison import Difference, paired_difference
 
 MULTIPLIERS = {f"multiplier_{m:g}": m for m in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)}
@@ -35,13 +36,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 """What is trained: name → the settings that differ from the configuration."""
 
-FIGURES: Mapping[str, str] = {
-    "unseen_accuracy": "ts",
-    "seen_accuracy": "tr",
-    "harmonic_mean": "H",
-    "zsl_accuracy": "T1",
-    "retrieval_map": "mAP",
-}
+FIGURES: Mapping[str, str] = {**outcome_table.FIGURES, "retrieval_map": "mAP"}
 """What is measured: name → what the paper calls it."""
 
 
