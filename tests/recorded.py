@@ -26,8 +26,8 @@ from tuning.events.event import Ended, EpochDone, Opened, Proposed
 from tuning.events.log import hold
 from tuning.spec.records import FinalDescription, StudyDescription, means
 from tuning.spec.space import search_space
+from tuning.tracking.experiments import Links
 from tuning.tracking.recording import Recording, recorded_final
-from tuning.tracking.views import Links
 
 PROTOCOL = {"executions": 2, "seed": 0, "unseen_share": 0.2}
 STUDY = StudyDescription(

@@ -1,18 +1,50 @@
-"""Experiments of the tracking store: one a data set, and where a person finds a run in them."""
+"""Experiments of the tracking store, one a data set, and what MLflow's page shows of them first.
+
+A saved view is a tag of the experiment, as MLflow's "Save view" makes it. Opened by a link, it sets
+filter, order, columns and charts. What is in one is not documented; it was read off MLflow 3.17.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shlex
+from dataclasses import dataclass
+from typing import Any
 
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from mianet.errors import InputError
-from tuning.spec.records import NOTE_TAG
+from tuning.events.event import now_ms
+from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.records import LOG10_PREFIX, NOTE_TAG, StudyDescription
 from tuning.tracking.store import TrackingStore
 
 EXPERIMENT_PREFIX = "mianet-"
+
+VIEW_TAG = "mlflow.sharedViewState."
+LOCAL_SERVER = "http://127.0.0.1:5000"
+"""Where ``mlflow ui`` serves a database."""
+
+_SECTION = "search"
+_OURS = {"deleted": False, "isGenerated": False}
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where a person finds a study.
+
+    Attributes:
+        command: What serves a database at the addresses; empty where a server does.
+        trials: Its trials with their hyperparameters, the best first.
+        comparison: Charts of its trials, and of the ten best in particular.
+    """
+
+    command: str
+    trials: str
+    comparison: str
 
 
 def experiment_name(dataset: str) -> str:
@@ -48,6 +80,37 @@ def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> st
     return f"{uri}/#/{run}?workflowType=machine_learning"
 
 
+def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescription) -> None:
+    """Save the view of a study; saved again, it replaces itself.
+
+    Args:
+        store: The store.
+        experiment: The experiment there.
+        study: The study.
+
+    Raises:
+        InputError: The store does not accept it.
+    """
+    view = {"name": study.name, "createdAt": now_ms(), "state": json.dumps(_state(study))}
+    with store.asked("a saved view"):
+        store.client.set_experiment_tag(
+            experiment.experiment_id, VIEW_TAG + _key(study.name), json.dumps(view)
+        )
+
+
+def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
+    """Return where a person finds a study of this name."""
+    is_database = store.artifact_root is not None
+    server = LOCAL_SERVER if is_database else store.shown.rstrip("/")
+    page = f"{server}/#/experiments/{experiment.experiment_id}/runs"
+    view = f"workflowType=machine_learning&viewStateShareKey={_key(study)}"
+    return Links(
+        location_of(store, experiment, "") if is_database else "",
+        f"{page}?{view}",
+        f"{page}?{view}&compareRunsMode=CHART",
+    )
+
+
 def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
     location = store.artifact_root and f"{store.artifact_root}/{name}"
     # Without its kind MLflow shows the experiment as one of language models.
@@ -63,3 +126,66 @@ def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
         if found is None:
             raise
         return found  # another process was faster
+
+
+def _key(study: str) -> str:
+    return hashlib.sha256(study.encode()).hexdigest()[:6]  # its address fits a line
+
+
+def _state(study: StudyDescription) -> dict[str, Any]:
+    """Return what MLflow's page remembers of how a person looks at an experiment."""
+    return {
+        "searchFilter": f"tags.study = '{study.name}' AND tags.kind = 'trial'",
+        "orderByKey": "metrics.`score`",
+        "orderByAsc": False,
+        "selectedColumns": [
+            "metrics.`score`",
+            *(f"params.`{name}`" for name in study.space),
+            "metrics.`best_epoch`",
+            "tags.`status`",
+        ],
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "compareRunSections": [
+            {
+                "uuid": _SECTION,
+                "name": study.name,
+                "display": True,
+                "columns": 2,
+                "isReordered": False,
+                **_OURS,
+            }
+        ],
+        "compareRunCharts": _charts(study),
+    }
+
+
+def _charts(study: StudyDescription) -> list[dict[str, Any]]:
+    """Return charts: all hyperparameters, the best curves, and the score over each of them."""
+    axes = [
+        {"key": f"{LOG10_PREFIX}{name}", "type": "METRIC"}
+        if getattr(distribution, "log", False)
+        else {"key": name, "type": "PARAM"}
+        for name, distribution in study.space.items()
+    ]
+    score = {"key": "score", "type": "METRIC"}
+    value = OBJECTIVES[study.objective].value
+    charts: list[dict[str, Any]] = [
+        {
+            "type": "PARALLEL",
+            "selectedParams": [axis["key"] for axis in axes if axis["type"] == "PARAM"],
+            "selectedMetrics": [a["key"] for a in (*axes, score) if a["type"] == "METRIC"],
+            "showAllRuns": True,
+        },
+        {"type": "LINE", "metricKey": value, "selectedMetricKeys": [value], "displayName": value},
+        *({"type": "SCATTER", "xaxis": axis, "yaxis": score} for axis in axes),
+    ]
+    return [
+        {
+            "uuid": f"{_SECTION}-{place}",
+            "metricSectionId": _SECTION,
+            "runsCountToCompare": 10,
+            **_OURS,
+            **chart,
+        }
+        for place, chart in enumerate(charts)
+    ]

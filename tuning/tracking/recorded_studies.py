@@ -27,7 +27,7 @@ from tuning.spec.final_files import (
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, SPACE_TAG, RecordedTrial, Work
 from tuning.spec.space import space_from_json
-from tuning.tracking.experiments import location_of
+from tuning.tracking.experiments import Links, links_to, location_of
 from tuning.tracking.recorded_trials import (
     SEARCH,
     experiment_of,
@@ -37,7 +37,6 @@ from tuning.tracking.recorded_trials import (
     trials_of,
 )
 from tuning.tracking.store import open_store
-from tuning.tracking.views import Links, links_to
 
 T = TypeVar("T")
 
@@ -116,9 +115,6 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         tracking_uri: The store that it was recorded to.
         dataset: Canonical name of its data set.
         study: Its name; None for the newest of the data set.
-
-    Raises:
-        InputError: There is no such store, experiment or study; names those that there are.
     """
     store = open_store(tracking_uri, must_exist=True)
     with store.asked(SEARCH, seconds=None):

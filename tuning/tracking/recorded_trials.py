@@ -1,4 +1,8 @@
-"""Read back from MLflow what was recorded of a data set's trials."""
+"""Read back from MLflow what was recorded of a data set's trials.
+
+Where the store does not answer, or does not have what is asked for, all of this raises an
+``InputError`` that says what there is.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +41,6 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
         tracking_uri: The store that they were recorded to.
         dataset: Canonical name of the data set.
         study: Only those of the studies of this name.
-
-    Raises:
-        InputError: There is no such store, experiment or study; names those that there are.
     """
     store = open_store(tracking_uri, must_exist=True)
     with store.asked(SEARCH, seconds=None):
@@ -59,9 +60,6 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
         tracking_uri: The store that it was recorded to.
         asked: Its name, or ``<data set>/<name>``.
         dataset: The data set at hand, where a name is looked for first.
-
-    Raises:
-        InputError: There is no such study, or the name is one of several data sets' studies.
     """
     where, _, name = asked.rpartition("/")
     store = open_store(tracking_uri, must_exist=True)
@@ -97,9 +95,6 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
         tracking_uri: The store.
         dataset: Canonical name of the data set.
         study: The name.
-
-    Raises:
-        InputError: There is one, or the store does not answer.
     """
     store = open_store(tracking_uri)
     with store.asked(SEARCH, seconds=None):
@@ -113,11 +108,7 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
 
 
 def experiment_of(store: TrackingStore, dataset: str) -> Experiment:
-    """Return the experiment of a data set.
-
-    Raises:
-        InputError: There is none; names those that there are.
-    """
+    """Return the experiment of a data set."""
     name = experiment_name(dataset)
     found = {experiment.name: experiment for experiment in _experiments(store)}
     if name not in found:
@@ -137,9 +128,6 @@ def studies_named(store: TrackingStore, experiment: Experiment, name: str | None
         store: The store.
         experiment: The experiment there.
         name: The name; None for all studies.
-
-    Raises:
-        InputError: There is none of the name; names those that there are.
     """
     studies = _studies(store, experiment)
     names = sorted({run.data.tags["study"] for run in studies})
@@ -186,11 +174,7 @@ def trials_of(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
 
 
 def objective_of(run: Run) -> str:
-    """Return what a run's score is of.
-
-    Raises:
-        InputError: Another version of the code knows it, this one does not.
-    """
+    """Return what a run's score is of, if this version of the code knows it."""
     objective = run.data.tags.get(OBJECTIVE_TAG, "")
     if objective not in OBJECTIVES:
         raise InputError(

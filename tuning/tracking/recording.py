@@ -24,11 +24,10 @@ from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import Described, FinalDescription, StudyDescription, listed
-from tuning.tracking.experiments import experiment_for
+from tuning.tracking.experiments import experiment_for, links_to, save_view
 from tuning.tracking.run_projection import FinalProjection, RunProjection, trial_key
 from tuning.tracking.store import open_store
 from tuning.tracking.study_projection import StudyProjection
-from tuning.tracking.views import links_to, save_view
 
 HURRIED_CLOSE_SECONDS = 5.0
 """How long an interrupted process waits for the store: the log keeps the rest."""

@@ -8,7 +8,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from recorded import STUDY, Server, StudyRecorder, record_trial
 
-from tuning.tracking.views import VIEW_TAG
+from tuning.tracking.experiments import VIEW_TAG
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
