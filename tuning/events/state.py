@@ -60,8 +60,6 @@ class TrialState:
     """A trial.
 
     Attributes:
-        status: ``running``, or how it ended.
-        epoch: Epochs finished.
         score: The best of its curve; NaN before its first epoch.
         best_epoch: Where that was; 0 for nowhere.
         best: What was recorded of that epoch, while the trial runs or is the study's best.

@@ -25,9 +25,6 @@ class Model:
     """A model as a search and a final training use it.
 
     Attributes:
-        title: Its name in print.
-        settings: The class of its hyperparameters.
-        begin: Starts trainings.
         published: Data set → the published configuration or, if there is none, one that is known to
             reproduce the published figures; a search tries it too.
         space: Hyperparameter → how it is searched.

@@ -24,10 +24,8 @@ class Objective:
     sampler is told ``values``.
 
     Attributes:
-        name: As it is asked for and recorded.
         metric: The metric, as it is recorded by epoch.
         symbol: What tables and lines call it.
-        summary: One line for a person.
         parts: The metrics that ``metric`` is the mean of, where a sampler maximises each of them.
         window: How many epochs are averaged, so that the best is less often a lucky one.
     """

@@ -88,13 +88,11 @@ class FinalDescription(Described):
     Attributes:
         kind: ``final``, or ``confirmation``.
         role: Which configuration it is: ``selected``, ``paper``, or the trial's name.
-        hyperparameters: All of them.
         epochs: How long each seed is trained.
         seeds: One training each; of a confirmation the numbers of its draws.
         study: Name of the study that the configuration is from.
         study_run_id: That study's run, which this is nested in; empty for none.
         source_run_id: The trial's run that the configuration is from; empty for none.
-        device: Where it is trained.
     """
 
     role: str
@@ -144,23 +142,16 @@ class RecordedTrial:
 
     Attributes:
         study_started: When its study started, in milliseconds since 1970.
-        number: The trial's number in its study, from 0.
         status: One of ``STATUSES``, or ``running``.
-        origin: Who proposed it: ``paper`` or the sampler's name.
         hyperparameters: All of them, as strings (a tracking store keeps no types).
         score: Best mean of the objective over its epochs; NaN where it has none.
         best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
-        executions: Executions that have a recorded objective.
         planned_executions: Executions that make it complete.
-        protocol: What its score can be compared under.
         started: When it started, in milliseconds since 1970.
         metrics: Validation accuracies at the best epoch, by name.
         per_execution: Number of the execution → the objective at the best epoch.
         confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
-        reason: Why it ended, in words; may be empty.
-        epochs: How many epochs it came to.
         seconds: How long it took; NaN while it runs.
-        objective: What its score is of; a name of ``OBJECTIVES``.
     """
 
     run_id: str

@@ -50,9 +50,6 @@ class FinalTraining:
 
     Attributes:
         role: ``selected`` or ``paper``.
-        status: How it ended.
-        reason: Why, in words; may be empty.
-        source_run_id: The trial that its configuration is from.
         seeds: How many trainings it has.
         figures: ``test_<figure>_mean`` and ``_sd`` over the seeds.
         constant: What was taken off seen classes' scores for the ``calibrated_`` figures; NaN
@@ -80,16 +77,12 @@ class RecordedStudy:
 
     Attributes:
         location: Where a person finds its run: an address, or the command that shows it.
-        status: How it ended, or ``running``.
         started: When it started, in milliseconds since 1970.
         seconds: How long it was searched; NaN while it runs.
-        settings: What it was searched with, as strings.
-        space: Searched hyperparameter → where its values were drawn from.
         trials: By number.
         curves: Number of the trial → epoch → the objective, mean over the executions.
         finals: Role → its newest final training.
         work: All that was computed for it.
-        objective: What its scores are of; a name of ``OBJECTIVES``.
     """
 
     name: str

@@ -64,7 +64,7 @@ class RunProjection(Projection):
 
     def learn(self, event: Event) -> None:
         if not isinstance(event, EpochDone):
-            list(self.requests(event))
+            list(self.requests(event))  # which remembers what was told
         self.state.apply(event)
 
     def take(self, event: Event) -> None:

@@ -74,14 +74,9 @@ class TrackingStore:
 
     @contextmanager
     def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
-        """Have what is asked of the store inside fail with an error in one line.
+        """Make what the store does not accept inside an ``InputError``.
 
-        Args:
-            what: What the store must accept.
-            seconds: How long a request may take; None for MLflow's own time and repetitions.
-
-        Raises:
-            InputError: The store does not do what is asked.
+        A request may take so many seconds; None stands for MLflow's own time and repetitions.
         """
         try:
             with short_requests(seconds) if seconds else nullcontext():
