@@ -29,7 +29,7 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 """Where ``mlflow ui`` serves a database."""
 
 _SECTION = "search"
-_OURS = {"deleted": False, "isGenerated": False}
+_BY_HAND = {"deleted": False, "isGenerated": False}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _state(study: StudyDescription) -> dict[str, Any]:
                 "display": True,
                 "columns": 2,
                 "isReordered": False,
-                **_OURS,
+                **_BY_HAND,
             }
         ],
         "compareRunCharts": _charts(study),
@@ -184,7 +184,7 @@ def _charts(study: StudyDescription) -> list[dict[str, Any]]:
             "uuid": f"{_SECTION}-{place}",
             "metricSectionId": _SECTION,
             "runsCountToCompare": 10,
-            **_OURS,
+            **_BY_HAND,
             **chart,
         }
         for place, chart in enumerate(charts)

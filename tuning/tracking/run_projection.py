@@ -94,7 +94,7 @@ class RunProjection(Projection):
         """
         with self._store.asked("a new run"):
             if not self.cursor:
-                self.runs.create(self.creation(opening))
+                next(self.requests(opening)).send(self.runs)  # its creation comes first
             if run_id := self.runs.find(opening.key):
                 return run_id
         raise InputError(
@@ -112,10 +112,6 @@ class RunProjection(Projection):
         return trial_name(self._known.trials[int(number.removeprefix("-"))].proposed)
 
     @abstractmethod
-    def creation(self, opening: Opened) -> StartRun:
-        """Return the creation of the run of an opening."""
-
-    @abstractmethod
     def requests(self, event: Event) -> Iterator[Request]:
         """Yield what the store must be sent of the next event; the state is that before it."""
 
@@ -127,8 +123,23 @@ class FinalProjection(RunProjection):
     several fresh draws of the validation protocol.
     """
 
-    def creation(self, opening: Opened) -> StartRun:
-        about = cast(FinalDescription, opening.description)
+    def requests(self, event: Event) -> Iterator[Request]:
+        if isinstance(event, Opened):
+            yield from self._begin(event, cast(FinalDescription, event.description))
+            return
+        key, seeds = self.state.opened.key, self.state.seeds
+        if isinstance(event, SeedDone):
+            yield values(key, event.time_ms, metrics=event.metrics, step=len(seeds))
+        elif isinstance(event, TextAdded):
+            yield LogText(key, event.path, event.text)
+        elif isinstance(event, Closed):
+            duration = {"duration_seconds": self.state.work.seconds(event.time_ms)}
+            metrics = {**mean_and_sd(seeds), **duration, **event.summary}
+            tags = {"status": event.status, "reason": event.note}
+            yield values(key, event.time_ms, metrics=metrics, tags=tags)
+            yield ended(key, event.status, event.time_ms)
+
+    def _begin(self, event: Opened, about: FinalDescription) -> Iterator[Request]:
         tags = {
             "kind": about.kind,
             "role": about.role,
@@ -144,35 +155,18 @@ class FinalProjection(RunProjection):
                 objective=about.objective,
             ),
             NOTE_TAG: descriptions.final_note(about),
-            **opening.provenance,
+            **event.provenance,
         }
-        return StartRun(opening.key, about.name, opening.time_ms, tags)
-
-    def requests(self, event: Event) -> Iterator[Request]:
-        if isinstance(event, Opened):
-            about = cast(FinalDescription, event.description)
-            params = {
-                **about.settings,
-                **about.hyperparameters,
-                "epochs": about.epochs,
-                "seeds": ", ".join(map(str, about.seeds)),
-                "source_run_id": about.source_run_id,
-            }
-            yield self.creation(event)
-            yield LogDataset(event.key, about, _CONTEXTS[about.kind])
-            yield values(event.key, event.time_ms, params=descriptions.flattened(params))
-            return
-        key, seeds = self.state.opened.key, self.state.seeds
-        if isinstance(event, SeedDone):
-            yield values(key, event.time_ms, metrics=event.metrics, step=len(seeds))
-        elif isinstance(event, TextAdded):
-            yield LogText(key, event.path, event.text)
-        elif isinstance(event, Closed):
-            duration = {"duration_seconds": self.state.work.seconds(event.time_ms)}
-            metrics = {**mean_and_sd(seeds), **duration, **event.summary}
-            tags = {"status": event.status, "reason": event.note}
-            yield values(key, event.time_ms, metrics=metrics, tags=tags)
-            yield ended(key, event.status, event.time_ms)
+        params = {
+            **about.settings,
+            **about.hyperparameters,
+            "epochs": about.epochs,
+            "seeds": ", ".join(map(str, about.seeds)),
+            "source_run_id": about.source_run_id,
+        }
+        yield StartRun(event.key, about.name, event.time_ms, tags)
+        yield LogDataset(event.key, about, _CONTEXTS[about.kind])
+        yield values(event.key, event.time_ms, params=descriptions.flattened(params))
 
 
 def trial_key(study_key: str, number: int) -> str:

@@ -94,17 +94,17 @@ class StudyProjection(RunProjection):
             client.delete_tag(run_id, UNLOGGED_TAG)
         return run_id
 
-    def creation(self, opening: Opened) -> StartRun:
-        about = opening.description
-        tags = {"kind": "study", "protocol": canonical_json(about.protocol)}
-        return StartRun(opening.key, about.name, opening.time_ms, tags | _study_tags(opening))
-
     def _key(self, number: int) -> str:
         return trial_key(self.state.opened.key, number)
 
     def _begin(self, event: Opened) -> Iterator[Request]:
         about = cast(StudyDescription, event.description)
-        yield self.creation(event)
+        tags = {
+            "kind": "study",
+            "protocol": canonical_json(about.protocol),
+            **_study_tags(event),
+        }
+        yield StartRun(event.key, about.name, event.time_ms, tags)
         yield LogDataset(event.key, about, _CONTEXT)
         yield values(event.key, event.time_ms, params=descriptions.study_params(about))
 
