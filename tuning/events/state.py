@@ -28,31 +28,28 @@ _NO_OPENING = "a log must begin with its opening"
 
 @dataclass(slots=True)
 class WorkTime:
-    """How long something was worked on, pauses between two processes left out; milliseconds.
+    """How long something was worked on, pauses between two processes left out.
 
     Attributes:
-        since_ms: When the present process began with it.
-        seen_ms: When it was last seen at work.
-        before_ms: How long earlier processes were at it.
+        total_ms: Milliseconds until it was last seen at work.
+        seen_ms: When that was.
     """
 
-    since_ms: int = 0
+    total_ms: int = 0
     seen_ms: int = 0
-    before_ms: int = 0
 
     def go_on(self, now_ms: int) -> None:
         """Begin again after a pause."""
-        self.before_ms += max(0, self.seen_ms - self.since_ms)
-        self.since_ms = self.seen_ms = now_ms
+        self.seen_ms = now_ms
 
     def see(self, now_ms: int) -> None:
         """Take note that it is being worked on."""
+        self.total_ms += max(0, now_ms - self.seen_ms)  # a clock may be set back
         self.seen_ms = max(self.seen_ms, now_ms)
 
     def seconds(self, now_ms: int) -> float:
         """Return the time until now."""
-        until = max(now_ms, self.seen_ms, self.since_ms)  # a clock may be set back
-        return (self.before_ms + until - self.since_ms) / 1000
+        return (self.total_ms + max(0, now_ms - self.seen_ms)) / 1000
 
 
 @dataclass(slots=True)
@@ -153,7 +150,7 @@ class State:
     @property
     def seconds(self) -> float:
         """Return how long it has been worked on until the last event."""
-        return self.work.seconds(self.work.seen_ms)
+        return self.work.total_ms / 1000
 
     @property
     def counts(self) -> Counter[str]:
@@ -211,7 +208,7 @@ class State:
     def _propose(self, event: Proposed) -> None:
         if event.number in self.trials:
             raise ValueError(f"trial {event.number} must be proposed once")
-        trial = TrialState(event, WorkTime(event.time_ms, event.time_ms))
+        trial = TrialState(event, WorkTime(seen_ms=event.time_ms))
         self.trials[event.number] = self._running[event.number] = trial
         self._counts["running"] += 1
 

@@ -147,15 +147,8 @@ class FinalProjection(RunProjection):
             "device": about.device,
             "source_run_id": about.source_run_id,
             PARENT_TAG: about.study_run_id,
-            **common_tags(
-                dataset=about.dataset,
-                study=about.study,
-                protocol=about.protocol,
-                data_digest=about.data_digest,
-                objective=about.objective,
-            ),
+            **tags_of(event),
             NOTE_TAG: descriptions.final_note(about),
-            **event.provenance,
         }
         params = {
             **about.settings,
@@ -167,6 +160,19 @@ class FinalProjection(RunProjection):
         yield StartRun(event.key, about.name, event.time_ms, tags)
         yield LogDataset(event.key, about, _CONTEXTS[about.kind])
         yield values(event.key, event.time_ms, params=descriptions.flattened(params))
+
+
+def tags_of(opening: Opened) -> dict[str, str]:
+    """Return the tags of all runs of a log: what they are of, and where they come from."""
+    about = opening.description
+    common = common_tags(
+        dataset=about.dataset,
+        study=about.study if isinstance(about, FinalDescription) else about.name,
+        protocol=about.protocol,
+        data_digest=about.data_digest,
+        objective=about.objective,
+    )
+    return {**common, **opening.provenance}
 
 
 def trial_key(study_key: str, number: int) -> str:

@@ -32,11 +32,10 @@ from tuning.tracking.requests import (
     Request,
     ResumeRun,
     StartRun,
-    common_tags,
     ended,
     values,
 )
-from tuning.tracking.run_projection import RunProjection, trial_key, trial_name
+from tuning.tracking.run_projection import RunProjection, tags_of, trial_key, trial_name
 from tuning.tracking.store import TrackingStore
 
 NONFINITE_TAG = "nonfinite_metrics"
@@ -126,7 +125,7 @@ class StudyProjection(RunProjection):
             "number": str(event.number),
             "origin": event.origin,
             "device": self.state.opened.device,
-            **_tags(self.state.opened),
+            **tags_of(self.state.opened),
             NOTE_TAG: self._note(event),
         }
         yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self.state.opened.key)
@@ -227,23 +226,11 @@ class StudyProjection(RunProjection):
         }
 
 
-def _tags(opening: Opened) -> dict[str, str]:
-    about = opening.description
-    common = common_tags(
-        dataset=about.dataset,
-        study=about.name,
-        protocol=about.protocol,
-        data_digest=about.data_digest,
-        objective=about.objective,
-    )
-    return {**common, **opening.provenance}
-
-
 def _study_tags(opening: Opened) -> dict[str, str]:
     about = cast(StudyDescription, opening.description)
     return {
         "status": "running",
-        **_tags(opening),
+        **tags_of(opening),
         SPACE_TAG: space_to_json(about.space),
         NOTE_TAG: descriptions.study_note(about),
     }
