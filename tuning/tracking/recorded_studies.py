@@ -122,8 +122,8 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         nested, name, client = nested_in(store, run), run.data.tags["study"], store.client
         trials = trials_of(run, nested)
         # The newest that has figures counts, else the newest.
-        finals = [one for one in nested if one.data.tags["kind"] == "final"]
-        finals.sort(key=lambda one: "test_harmonic_mean_mean" in one.data.metrics)
+        tested = sorted(nested, key=lambda one: "test_harmonic_mean_mean" in one.data.metrics)
+        finals = {r.data.tags["role"]: r for r in tested if r.data.tags["kind"] == "final"}
         return RecordedStudy(
             name=name,
             run_id=run.info.run_id,
@@ -136,7 +136,7 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
             space=space_from_json(run.data.tags[SPACE_TAG]),
             trials=trials,
             curves=_curves(client, trials),
-            finals={one.data.tags["role"]: _final(client, one) for one in finals},
+            finals={role: _final(client, one) for role, one in finals.items()},
             work=[_work(one, run) for one in nested],
             objective=objective_of(run),
         )
