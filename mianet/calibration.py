@@ -1,10 +1,9 @@
-"""Calibrated stacking: subtract a constant from the scores of seen classes (Chao et al., 2016).
+"""Calibrated stacking: subtract a constant from the scores of seen classes.
 
-A model that is trained on seen classes only prefers them. Chao et al. ("An Empirical Study and
-Analysis of Generalized Zero-Shot Learning for Object Recognition in the Wild", ECCV 2016) subtract
-a constant c from the scores of seen classes. An image whose best seen class has the score s and
-whose best unseen class has u is then assigned an unseen class where c ≥ s − u, its *gap*. So ts and
-tr are step functions of c that change at gaps only, and everything about them is exact: no grid.
+W.-L. Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning for Object
+Recognition in the Wild", ECCV 2016. An image whose best seen class has the score s and whose best
+unseen class has u is assigned an unseen class where the constant is at least s − u, its *gap*. So
+ts and tr change at gaps only, and everything about them is exact: no grid.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Downloads the field's package: ``python -m mianet.download [--data-dir DIR] [--url URL]``.
 
-The package (Xian et al., proposed split) is one archive of all five data sets. The transfer goes on
-where an earlier one ended; the archive is checked before anything of it is used; only the two
-files of each known data set are taken out of it, and none replaces a file that is there already.
+The package (Xian et al., proposed split) is one archive of all five data sets. It is checked before
+anything of it is used; no file that is there already is replaced.
 """
 
 from __future__ import annotations
@@ -49,6 +48,8 @@ MAX_UNPACKED_BYTES = 8 * 2**30
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 CHUNK_BYTES = 2**20
 TIMEOUT_S = 30.0
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error)
+_NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]:
@@ -96,19 +97,15 @@ def fetch(url: str, part: Path) -> None:
         before = _size(part)
         try:
             total = _transfer(url, part)
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            ConnectionError,
-            TimeoutError,
-            ssl.SSLError,
-            ValueError,  # an odd proxy in the environment, an odd redirection
-        ) as e:
-            total, reason = None, str(getattr(e, "reason", None) or e)
-        else:
             if total == _size(part):
                 return
             reason = f"it ended after {_size(part):,} of {total:,} bytes"
+        except (
+            *_NO_NETWORK,
+            ssl.SSLError,
+            ValueError,
+        ) as e:  # an odd proxy or redirection is a ValueError
+            reason = str(getattr(e, "reason", None) or e)
         if _size(part) <= before:
             raise InputError(
                 f"{ARCHIVE} must come from {url}, but it does not ({reason}); download it elsewhere"
@@ -140,14 +137,7 @@ def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
             _check_space(root, sum(package.getinfo(member).file_size for member in members))
             for member in members:
                 _unpack_member(package, member, work / member)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        ValueError,
-        RuntimeError,
-    ) as error:
+    except (*_DAMAGE, EOFError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{archive} must be a whole zip archive, but is not ({error}); download it again"
         ) from error

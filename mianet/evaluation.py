@@ -11,10 +11,10 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mianet.calibration import Gaps, best_constant, harmonic
-from mianet.inference.prediction import Scorer, class_scores
+from mianet.inference.prediction import class_scores
 from mianet.model import Scores
 from mianet.protocol import Part, Task
-from mianet.scaling import FeatureScaler
+from mianet.training import Epoch
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Summary:
     Attributes:
         calibration: The constant, subtracted from the scores of seen classes.
         executions: The figures of each execution.
-        mean: Their means; its ``harmonic_mean`` is the mean of the H's, not the H of the means.
     """
 
     calibration: float
@@ -69,7 +68,7 @@ class Summary:
 
     @property
     def mean(self) -> Metrics:
-        """Return the mean of each figure."""
+        """Return the mean of each figure; see ``mean_metrics``."""
         return mean_metrics(self.executions)
 
 
@@ -101,10 +100,7 @@ class Scored:
 
     seen_scores: Float[Tensor, "seen_images classes"]
     unseen_scores: Float[Tensor, "unseen_images classes"]
-    seen: Part
-    unseen: Part
-    seen_classes: Int64[Tensor, " seen"]
-    unseen_classes: Int64[Tensor, " unseen"]
+    task: Task
 
     @property
     def outcome(self) -> Outcome:
@@ -114,9 +110,11 @@ class Scored:
     @property
     def gaps(self) -> Gaps:
         """Return the images whose best class on their own side is right; see ``Gaps``."""
-        seen, seen_weights = self._side(self.seen_scores, self.seen, self.seen_classes)
-        unseen, unseen_weights = self._side(self.unseen_scores, self.unseen, self.unseen_classes)
-        return Gaps(seen, seen_weights, unseen, unseen_weights)
+        task = self.task
+        seen = self._side(self.seen_scores, task.heldout_seen, task.seen_classes)
+        return Gaps(
+            *seen, *self._side(self.unseen_scores, task.heldout_unseen, task.unseen_classes)
+        )
 
     def _side(
         self, scores: Scores, part: Part, own_classes: Int64[Tensor, " own"]
@@ -124,7 +122,7 @@ class Scored:
         """Return the gap and the weight of each image of a part."""
         best_seen, best_unseen = (
             scores[:, classes].amax(1).double()
-            for classes in (self.seen_classes, self.unseen_classes)
+            for classes in (self.task.seen_classes, self.task.unseen_classes)
         )
         right = own_classes[scores[:, own_classes].argmax(1)] == part.own_labels
         counts = part.class_counts
@@ -134,52 +132,36 @@ class Scored:
     @property
     def accuracies(self) -> Float64[Tensor, " accuracies"]:
         """Return ts, tr and T1 on the device, without waiting for it."""
-        among_unseen = self.unseen_scores[:, self.unseen_classes].argmax(1)
-        ts = per_class_top1(self.unseen_scores.argmax(1), self.unseen)
-        tr = per_class_top1(self.seen_scores.argmax(1), self.seen)
-        t1 = per_class_top1(self.unseen_classes[among_unseen], self.unseen)
+        unseen, classes = self.task.heldout_unseen, self.task.unseen_classes
+        ts = per_class_top1(self.unseen_scores.argmax(1), unseen)
+        tr = per_class_top1(self.seen_scores.argmax(1), self.task.heldout_seen)
+        t1 = per_class_top1(classes[self.unseen_scores[:, classes].argmax(1)], unseen)
         return torch.stack([ts, tr, t1])
 
     @property
     def confusion(self) -> Int64[Tensor, "classes classes"]:
         """Return how many images of each class (row) are taken for each (column), among all."""
-        labels = torch.cat([self.seen.own_labels, self.unseen.own_labels])
+        parts = (self.task.heldout_seen, self.task.heldout_unseen)
+        labels = torch.cat([part.own_labels for part in parts])
         predicted = torch.cat([self.seen_scores.argmax(1), self.unseen_scores.argmax(1)])
         classes = self.seen_scores.shape[1]
         pairs = torch.bincount(labels * classes + predicted, minlength=classes**2)
         return pairs.reshape(classes, classes)
 
 
-def score(model: Scorer, scaler: FeatureScaler, task: Task) -> Scored:
-    """Score the held-out parts of a task, validation or test alike.
-
-    Args:
-        model: What scores.
-        scaler: The feature scaling in front of it.
-        task: The world; its training images are not read.
-    """
+def score(epoch: Epoch, task: Task) -> Scored:
+    """Score the held-out parts of a task, validation or test alike, by what is trained so far."""
 
     def scored(part: Part) -> Tensor:
-        return class_scores(model, scaler, part.features[part.rows], task.class_attributes)
+        features = part.features[part.rows]
+        return class_scores(epoch.model, epoch.scaler, features, task.class_attributes)
 
-    seen, unseen = task.heldout_seen, task.heldout_unseen
-    return Scored(
-        scored(seen), scored(unseen), seen, unseen, task.seen_classes, task.unseen_classes
-    )
+    return Scored(scored(task.heldout_seen), scored(task.heldout_unseen), task)
 
 
-def evaluate(
-    model: Scorer, scaler: FeatureScaler, task: Task, *, calibration: float = 0.0
-) -> Metrics:
-    """Score the held-out parts of a task, and return the figures of the field.
-
-    Args:
-        model: What scores.
-        scaler: The feature scaling in front of it.
-        task: The world; its training images are not read.
-        calibration: What is subtracted from seen classes' scores for the calibrated H.
-    """
-    (metrics,) = summarise([score(model, scaler, task).outcome], calibration).executions
+def evaluate(epoch: Epoch, task: Task) -> Metrics:
+    """Score the held-out parts of a task, and return the figures of the field, not calibrated."""
+    (metrics,) = summarise([score(epoch, task).outcome], 0.0).executions
     return metrics
 
 

@@ -59,7 +59,7 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _classes(options: argparse.Namespace) -> int:
-    from mianet.extraction.names import write_class_vectors
+    from mianet.extraction.features import write_class_vectors
     from mianet.extraction.towers import open_tower
 
     tower = open_tower(options.backbone, options.weights, options.device)

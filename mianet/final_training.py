@@ -22,16 +22,14 @@ from mianet.evaluation import Metrics, evaluate, mean_average_precision, score, 
 from mianet.inference.prediction import Classifier, class_scores
 from mianet.model import MIANet
 from mianet.protocol import Part, Task, as_tensor
-from mianet.scaling import FeatureScaler
-from mianet.training import Begin, begin_mianet, train
+from mianet.training import Begin, Epoch, begin_mianet, train
 
 
 @dataclass(frozen=True)
 class FinalResult:
-    """One seed's final training.
+    """One seed's final training, scored on the test parts.
 
     Attributes:
-        metrics: The test parts' figures.
         confusion: How many test images of each class (row) are taken for each (column).
         curve: ts and tr at every constant taken off seen classes' scores; its area is AUSUC.
         classifier: The trained model with all classes, on the CPU; None for a reference model,
@@ -98,34 +96,29 @@ def train_final(
     """
     task = final_task(data, test, torch.device(device))
     *_, last = train(task, settings, epochs=epochs, seed=seed, begin=begin)
-    scored = score(last.model, last.scaler, task)
+    scored = score(last, task)
     (metrics,) = summarise([scored.outcome], calibration).executions
     return FinalResult(
         metrics=metrics,
         confusion=scored.confusion.cpu().numpy(),
         curve=seen_unseen_curve(scored.gaps),
         classifier=(
-            classifier_of(last.model, last.scaler, test, calibration)
-            if isinstance(last.model, MIANet)
-            else None
+            classifier_of(last, test, calibration) if isinstance(last.model, MIANet) else None
         ),
     )
 
 
-def classifier_of(
-    model: MIANet, scaler: FeatureScaler, test: TestParts, calibration: float = 0.0
-) -> Classifier:
-    """Return a trained model as a classifier of all classes; both parts move to the CPU.
+def classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> Classifier:
+    """Return a trained MIANet as a classifier of all classes; both parts move to the CPU.
 
     Args:
-        model: The trained model.
-        scaler: The feature scaling in front of it.
+        epoch: The trained model, and the feature scaling in front of it.
         test: All classes, with names and attributes.
         calibration: What the classifier subtracts from seen classes' scores.
     """
     return Classifier(
-        model.cpu().eval(),
-        scaler.cpu(),
+        epoch.model.cpu().eval(),
+        epoch.scaler.cpu(),
         as_tensor(test.class_attributes, torch.device("cpu")),
         test.class_names,
         np.isin(np.arange(len(test.class_names)), test.unseen_classes),
@@ -195,7 +188,7 @@ def measure(
     known = as_tensor(np.setdiff1d(test.unseen_classes, new), device)
     curve = []
     for epoch in train(replace(task, unseen_classes=known), settings, epochs=epochs, seed=seed):
-        curve.append(evaluate(epoch.model, epoch.scaler, task))
+        curve.append(evaluate(epoch, task))
     images = task.heldout_unseen
     scores = class_scores(epoch.model, epoch.scaler, images.features, task.class_attributes)
     predicted = task.unseen_classes[scores[:, task.unseen_classes].argmax(1)]
@@ -209,7 +202,7 @@ def measure(
         },
         new_classes=new,
         seconds=time.monotonic() - started,
-        classifier=classifier_of(epoch.model, epoch.scaler, test) if keep_model else None,
+        classifier=classifier_of(epoch, test) if keep_model else None,
     )
 
 

@@ -1,7 +1,6 @@
 """The losses of MIANet (paper, section 3), each with its derivative: pure functions of tensors.
 
-All of them take several executions at once, their first dimension, and return a loss for each.
-Images that only fill up a batch have weight 0.
+All take several executions at once, and return a loss for each. Images that fill up weigh 0.
 """
 
 from __future__ import annotations

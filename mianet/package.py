@@ -1,7 +1,6 @@
 """Makes and checks data sets: ``python -m mianet.package build`` and ``check``.
 
-A package is a folder with res101.mat and att_splits.mat in the field's layout, which search.py and
-the other commands take by --dataset.
+A package is a folder with res101.mat and att_splits.mat, which commands take by --dataset.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mianet.command import Parser, run, whole_number
 from mianet.data.build import build
@@ -34,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build(folder: Path, **ingredients: Any) -> int:
     images = build(folder, **ingredients)
-    seen, unseen = (
-        len(np.unique(images.labels[rows])) for rows in (images.trainval, images.test_unseen)
-    )
+    seen, unseen = images.class_counts
     print(
         f"{folder}: {len(images.labels):,} images of {seen} seen and {unseen} unseen classes\n"
         f"to look at it: python -m mianet.package check {one_line(str(folder))}"

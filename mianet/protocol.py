@@ -65,20 +65,9 @@ class Task:
     heldout_unseen: Part
 
 
-@dataclass(frozen=True)
-class ValidationDraw:
-    """One execution's draw over the seen classes, as rows of the search data."""
-
-    pseudo_seen_classes: Int64[np.ndarray, " seen"]
-    pseudo_unseen_classes: Int64[np.ndarray, " unseen"]
-    train_rows: Int64[np.ndarray, " train"]
-    heldout_seen_rows: Int64[np.ndarray, " heldout_seen"]
-    heldout_unseen_rows: Int64[np.ndarray, " heldout_unseen"]
-
-
 def draw_validation(
     labels: Int64[np.ndarray, " images"], classes: int, *, execution: int, seed: int
-) -> ValidationDraw:
+) -> dict[str, Int64[np.ndarray, " _"]]:
     """Draw execution ``execution`` of a search (section 4.2).
 
     20% of the seen classes play unseen, and 20% of the images of every other class are held out.
@@ -90,6 +79,9 @@ def draw_validation(
         classes: Number of seen classes; at least 3.
         execution: Which draw, 0-based.
         seed: Seed of the search.
+
+    Returns:
+        The classes and the images of a ``Task``, by the names of its attributes.
     """
     random = np.random.default_rng([seed, execution])
     shuffled = random.permutation(classes)
@@ -102,13 +94,13 @@ def draw_validation(
         heldout_count = min(max(1, round(HELDOUT_SHARE * len(rows))), len(rows) - 1)
         heldout.append(rows[:heldout_count])
         train.append(rows[heldout_count:])
-    return ValidationDraw(
-        pseudo_seen_classes=seen,
-        pseudo_unseen_classes=unseen,
-        train_rows=np.sort(np.concatenate(train)),
-        heldout_seen_rows=np.sort(np.concatenate(heldout)),
-        heldout_unseen_rows=np.flatnonzero(np.isin(labels, unseen)),
-    )
+    return {
+        "seen_classes": seen,
+        "unseen_classes": unseen,
+        "train": np.sort(np.concatenate(train)),
+        "heldout_seen": np.sort(np.concatenate(heldout)),
+        "heldout_unseen": np.flatnonzero(np.isin(labels, unseen)),
+    }
 
 
 def validation_tasks(
@@ -123,28 +115,16 @@ def validation_tasks(
         device: Where the tensors go.
         first: Number of the first execution.
     """
-    features = as_tensor(data.features, device)
-    labels = as_tensor(data.labels, device)
-    attributes = as_tensor(data.class_attributes, device)
-
-    def part(rows: Int64[np.ndarray, " rows"]) -> Part:
-        return Part(features, labels, as_tensor(rows, device))
-
+    features, labels, attributes = (
+        as_tensor(array, device) for array in (data.features, data.labels, data.class_attributes)
+    )
     tasks = []
     for execution in range(first, first + executions):
-        draw = draw_validation(
-            data.labels, len(data.class_attributes), execution=execution, seed=seed
-        )
-        tasks.append(
-            Task(
-                class_attributes=attributes,
-                seen_classes=as_tensor(draw.pseudo_seen_classes, device),
-                unseen_classes=as_tensor(draw.pseudo_unseen_classes, device),
-                train=part(draw.train_rows),
-                heldout_seen=part(draw.heldout_seen_rows),
-                heldout_unseen=part(draw.heldout_unseen_rows),
-            )
-        )
+        drawn = draw_validation(data.labels, len(attributes), execution=execution, seed=seed)
+        found = {name: as_tensor(array, device) for name, array in drawn.items()}
+        seen, unseen = found.pop("seen_classes"), found.pop("unseen_classes")
+        parts = {name: Part(features, labels, rows) for name, rows in found.items()}
+        tasks.append(Task(attributes, seen, unseen, **parts))
     return tasks
 
 

@@ -27,10 +27,7 @@ class FeatureScaler(nn.Module):
 
     @classmethod
     def fit(
-        cls,
-        kind: str,
-        features: Float[Tensor, "images features"],
-        rows: Int64[Tensor, " rows"],
+        cls, kind: str, features: Float[Tensor, "images features"], rows: Int64[Tensor, " rows"]
     ) -> FeatureScaler:
         """Fit on the given rows; a feature that is constant on them is only shifted.
 
@@ -43,15 +40,17 @@ class FeatureScaler(nn.Module):
         """
         scaler = cls(kind, features.shape[1]).to(features.device)
         if kind == "minmax":
-            low, high = _extremes(features, rows)
-            scaler.shift, scaler.factor = low, _inverse(high - low)
-        elif kind == "standard":
-            mean, deviation = _moments(features, rows)
-            scaler.shift, scaler.factor = mean, _inverse(deviation)
-        elif kind == "global":
-            mean, deviation = _moments(features, rows)
-            overall = deviation.square().mean().sqrt()
-            scaler.shift, scaler.factor = mean, _inverse(overall).expand_as(mean).clone()
+            chunks = [features[part] for part in rows.split(_ROWS_AT_ONCE)]
+            shift = torch.stack([chunk.amin(0) for chunk in chunks]).amin(0)
+            spread = torch.stack([chunk.amax(0) for chunk in chunks]).amax(0) - shift
+        elif kind in ("standard", "global"):
+            shift, spread = _moments(features, rows)
+            if kind == "global":
+                spread = spread.square().mean().sqrt().expand_as(shift)
+        else:
+            return scaler
+        scaler.shift = shift
+        scaler.factor = torch.where(spread > 1e-8, 1 / spread.clamp_min(1e-8), 1.0)
         return scaler
 
     def forward(
@@ -82,13 +81,6 @@ def scaled(
     return (features - shift).mul_(factor)
 
 
-def _extremes(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    chunks = [features[part] for part in rows.split(_ROWS_AT_ONCE)]
-    low = torch.stack([chunk.amin(0) for chunk in chunks]).amin(0)
-    high = torch.stack([chunk.amax(0) for chunk in chunks]).amax(0)
-    return low, high
-
-
 def _moments(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of each feature, by two passes in double precision."""
     chunks = rows.split(_ROWS_AT_ONCE)
@@ -100,7 +92,3 @@ def _moments(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     for part in chunks:
         squares += (features[part].double() - mean).square().sum(0)
     return mean.float(), (squares / len(rows)).sqrt().float()
-
-
-def _inverse(spread: Tensor) -> Tensor:
-    return torch.where(spread > 1e-8, 1 / spread.clamp_min(1e-8), torch.ones_like(spread))

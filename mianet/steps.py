@@ -1,8 +1,7 @@
 """One optimisation step of MIANet, in each of the paper's strategies (eq. 6-7, figure 7).
 
 The gradients are written out rather than left to autograd: every product is computed once, into
-place, for all executions of a trial at once (docs/performance.md). Tests hold each loss and each
-gradient against the equations written plainly, pair by pair, with autograd.
+place, for all executions of a trial at once (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -94,13 +93,9 @@ class Forward:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The discriminator's pass over the unit latents, and the gradients of ``L_dis`` by it.
+    """The discriminator's pass over the unit latents, with the loss of eq. 4 and its gradients.
 
-    Attributes:
-        loss: Eq. 4.
-        hidden: The discriminator's hidden layer.
-        by_logits: Gradient by its output.
-        by_hidden: Gradient by its hidden layer, before the activation.
+    That by the hidden layer is the one before the activation.
     """
 
     loss: Float[Tensor, " executions"]
@@ -111,12 +106,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Half of eq. 5: what the gradients of the weights need that it shares with the embedding.
-
-    Attributes:
-        latents: What was rebuilt from.
-        by_rebuilt: The objective's gradient by what was rebuilt.
-    """
+    """Half of eq. 5: latents, and the objective's gradient by what was rebuilt from them."""
 
     latents: Latents
     by_rebuilt: Float[Tensor, "executions rows values"]
@@ -165,7 +155,10 @@ class Stepper:
         self.models = tuple(models)
         self.settings = settings
         self.seen = len(tasks[0].seen_classes)
-        worlds = [task.class_attributes[_seen_first(task, settings)] for task in tasks]
+        worlds = [task.class_attributes[task.seen_classes] for task in tasks]
+        if not settings.withhold_unseen_attributes:  # they follow the seen ones
+            unseen = [task.class_attributes[task.unseen_classes] for task in tasks]
+            worlds = [torch.cat(both) for both in zip(worlds, unseen, strict=True)]
         self.attributes = torch.stack(worlds)
         self.attribute_squares = self.attributes[:, : self.seen].square().sum(-1)
         # What to rebuild depends on the batch. A graph takes no such steps, and executions side by
@@ -289,7 +282,8 @@ class Step:
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
-        squares = (self.forward.rows[:, self._semantic] * self._attribute_squares).sum(1)
+        of_classes = self.stepper.attribute_squares[: self.executions]
+        squares = (self.forward.rows[:, self._semantic] * of_classes).sum(1)
         loss, by_rebuilt = reconstruction(rebuilt, weights, sums, squares)
         by_rebuilt.mul_(self.settings.beta)
         add_product(by_unit[:, rows], by_rebuilt, weight.mT)
@@ -388,9 +382,7 @@ class Step:
             torch.sum(rebuilt.by_rebuilt, 1, out=self.gradients["rebuilt_attributes_bias"])
 
     def _set_visual(
-        self,
-        by_visual: Float[Tensor, "executions images latent"],
-        rebuilt: RebuiltFeatures | None,
+        self, by_visual: Float[Tensor, "executions images latent"], rebuilt: RebuiltFeatures | None
     ) -> None:
         """Set the gradients of the visual network, and of what is tied to it.
 
@@ -429,10 +421,6 @@ class Step:
     @property
     def _semantic(self) -> slice:
         return slice(self.forward.images, None)
-
-    @property
-    def _attribute_squares(self) -> Float[Tensor, "executions seen"]:
-        return self.stepper.attribute_squares[: self.executions]
 
     @cached_property
     def _signs(self) -> Float[Tensor, " rows"]:
@@ -530,10 +518,3 @@ def _through_norm(by_unit: Latents, at: Forward) -> Latents:
     """Return the gradient by latents from that by the same at unit length."""
     along = (by_unit * at.unit).sum(-1, keepdim=True)
     return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)
-
-
-def _seen_first(task: Task, settings: Hyperparameters) -> Int64[Tensor, " classes"]:
-    """Return the classes whose attributes take part in training, the seen ones first."""
-    if settings.withhold_unseen_attributes:
-        return task.seen_classes
-    return torch.cat([task.seen_classes, task.unseen_classes])

@@ -55,7 +55,7 @@ class Trainings(Protocol):
         """Train each one more epoch.
 
         Raises:
-            DivergedError: One of them left the finite numbers.
+            DivergedError: One of them left the finite numbers, or its latents are all zero.
         """
 
     def state(self) -> list[dict[str, Any]]:
@@ -74,21 +74,18 @@ by ``begin_mianet`` or a reference model's."""
 
 
 class InTurn:
-    """Trainings of several executions, an epoch of one after an epoch of the other."""
+    """``Trainings`` of several executions, an epoch of one after an epoch of the other."""
 
     def __init__(self, trainings: Sequence[Trainings]) -> None:
         self._trainings = trainings
 
     def epoch(self) -> list[Epoch]:
-        """Train each one more epoch; see ``Trainings``."""
         return [epoch for training in self._trainings for epoch in training.epoch()]
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch of each depends on."""
         return [state for training in self._trainings for state in training.state()]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what ``state`` of equal trainings returned, bit for bit."""
         for training, state in zip(self._trainings, states, strict=True):
             training.restore([state])
 
@@ -134,7 +131,7 @@ class Steps:
 
 
 class Batched:
-    """MIANet's trainings of several executions, which take each step together.
+    """MIANet's ``Trainings`` of several executions, which take each step together.
 
     The same tasks, settings, seeds and device give the same epochs; every random number is drawn
     from generators of their own. Only the tasks' ``train`` parts are read. Each training is what it
@@ -183,7 +180,6 @@ class Batched:
         self._step = captured(self._steps.take, self._device)
 
     def epoch(self) -> list[Epoch]:
-        """Train each one more epoch; diverged is also who has latents that are all zero."""
         self._epochs += 1
         self._train()
         means = self._steps.total / self._counts
@@ -195,7 +191,6 @@ class Batched:
         return [self._checked(place, told[place]) for place in self._places]
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch of each depends on; see ``Trainings``."""
         return [
             {
                 "epochs": self._epochs,
@@ -206,7 +201,6 @@ class Batched:
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what ``state`` of equal trainings returned, bit for bit."""
         for place, state in zip(self._places, states, strict=True):
             self._epochs = int(state["epochs"])
             self._generators[place].set_state(state["generator"])

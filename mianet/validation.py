@@ -11,28 +11,23 @@ import torch
 
 from mianet.config import Settings
 from mianet.data.search_data import SearchData
-from mianet.evaluation import Metrics, Outcome, score, summarise
+from mianet.evaluation import Outcome, Summary, score, summarise
 from mianet.protocol import validation_tasks
 from mianet.training import Begin, begin_mianet, train
 
 
 @dataclass(frozen=True)
-class ValidationEpoch:
+class ValidationEpoch(Summary):
     """Where a configuration stands after an epoch of each execution.
+
+    The calibration is the constant that maximises the executions' mean H at this epoch.
 
     Attributes:
         number: 1-based.
-        mean: The mean over the executions of each figure.
-        executions: The figures of each execution.
-        calibration: The constant behind the calibrated H, common to the executions: the one that
-            maximises their mean at this epoch.
         losses: Name → mean over executions and steps.
     """
 
     number: int
-    mean: Metrics
-    executions: tuple[Metrics, ...]
-    calibration: float
     losses: Mapping[str, float]
 
 
@@ -73,21 +68,13 @@ class Validation:
         """Train each execution one more epoch and score it; see ``Trainings.epoch``."""
         epochs = self._trainings.epoch()
         summary = summarise(
-            [
-                score(epoch.model, epoch.scaler, task).outcome
-                for task, epoch in zip(self._tasks, epochs, strict=True)
-            ]
+            [score(*each).outcome for each in zip(epochs, self._tasks, strict=True)]
         )
-        return ValidationEpoch(
-            number=epochs[0].number,
-            mean=summary.mean,
-            executions=summary.executions,
-            calibration=summary.calibration,
-            losses={
-                name: sum(epoch.losses[name] for epoch in epochs) / len(epochs)
-                for name in epochs[0].losses
-            },
-        )
+        losses = {
+            name: sum(epoch.losses[name] for epoch in epochs) / len(epochs)
+            for name in epochs[0].losses
+        }
+        return ValidationEpoch(**vars(summary), number=epochs[0].number, losses=losses)
 
     def state(self) -> list[dict[str, Any]]:
         """Return what the next epoch depends on, an entry an execution; see ``Trainings``."""
@@ -133,7 +120,7 @@ def score_execution(
     )
     own_seed = execution_seed(seed, execution)
     *_, last = train(task, settings, epochs=epochs, seed=own_seed, begin=begin)
-    return score(last.model, last.scaler, task).outcome.cpu()
+    return score(last, task).outcome.cpu()
 
 
 def execution_seed(seed: int, execution: int) -> int:

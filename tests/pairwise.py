@@ -15,6 +15,7 @@ from mianet.evaluation import evaluate
 from mianet.losses import COSINE_FLOOR
 from mianet.model import build_model
 from mianet.scaling import FeatureScaler
+from mianet.training import Epoch
 
 
 class PairwiseTrainer:
@@ -103,7 +104,7 @@ class UsualExecution:
             losses = self.trainer.step(x, y, other)
         if not torch.isfinite(losses).all():
             return None
-        return evaluate(self.model, self.scaler, self.task).harmonic_mean
+        return evaluate(Epoch(0, {}, self.model, self.scaler), self.task).harmonic_mean
 
 
 def log_with_linear_tail(p):

@@ -12,7 +12,7 @@ from worlds import small_search_data, small_settings, validate
 
 from mianet.calibration import best_constant, harmonic, seen_unseen_curve
 from mianet.evaluation import Scored, summarise
-from mianet.protocol import Part
+from mianet.protocol import Part, Task
 from mianet.validation import score_execution
 
 
@@ -23,14 +23,15 @@ def scored_world(world):
     def part(labels):
         return Part(torch.zeros(len(labels), 1), torch.tensor(labels), torch.arange(len(labels)))
 
-    return Scored(
-        torch.tensor(seen_scores),
-        torch.tensor(unseen_scores),
-        part(seen_labels),
-        part(unseen_labels),
+    task = Task(
+        torch.zeros(len(unseen), 1),
         torch.tensor(np.flatnonzero(~unseen)),
         torch.tensor(np.flatnonzero(unseen)),
+        part(seen_labels),
+        part(seen_labels),
+        part(unseen_labels),
     )
+    return Scored(torch.tensor(seen_scores), torch.tensor(unseen_scores), task)
 
 
 def gaps_of(world):

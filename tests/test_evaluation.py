@@ -19,7 +19,7 @@ from mianet.evaluation import (
     summarise,
 )
 from mianet.model import on_hypersphere
-from mianet.protocol import Part
+from mianet.protocol import Part, Task
 from mianet.training import train
 
 
@@ -79,7 +79,7 @@ def test_evaluate_equals_a_plain_nearest_class_search():
     everything = range(len(task.class_attributes))
     ts = accuracy(task.heldout_unseen, everything)
     tr = accuracy(task.heldout_seen, everything)
-    metrics = evaluate(epoch.model, epoch.scaler, task)
+    metrics = evaluate(epoch, task)
     t1 = accuracy(task.heldout_unseen, task.unseen_classes)
     assert dataclasses.astuple(metrics)[:4] == pytest.approx((ts, tr, harmonic_mean(tr, ts), t1))
 
@@ -89,15 +89,12 @@ def test_the_confusion_counts_each_image_once_among_all_classes(seed):
     g = torch.Generator().manual_seed(seed)
     classes, unseen = 6, torch.tensor([1, 4])
     seen = torch.tensor([0, 2, 3, 5])
-    scored = Scored(
-        torch.rand(40, classes, generator=g),
-        torch.rand(20, classes, generator=g),
-        part_of(seen[torch.randint(4, (40,), generator=g)]),
-        part_of(unseen[torch.randint(2, (20,), generator=g)]),
-        seen,
-        unseen,
-    )
-    labels = torch.cat([scored.seen.own_labels, scored.unseen.own_labels])
+    scores = torch.rand(40, classes, generator=g), torch.rand(20, classes, generator=g)
+    of_seen = part_of(seen[torch.randint(4, (40,), generator=g)])
+    of_unseen = part_of(unseen[torch.randint(2, (20,), generator=g)])
+    task = Task(torch.zeros(classes, 1), seen, unseen, of_seen, of_seen, of_unseen)
+    scored = Scored(*scores, task)
+    labels = torch.cat([of_seen.own_labels, of_unseen.own_labels])
     predicted = torch.cat([scored.seen_scores, scored.unseen_scores]).argmax(1)
     expected = sklearn.metrics.confusion_matrix(labels, predicted, labels=range(classes))
     assert scored.confusion.tolist() == expected.tolist()

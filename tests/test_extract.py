@@ -17,12 +17,11 @@ from PIL import Image
 from mianet.config import Hyperparameters
 from mianet.data.class_vectors import open_embedding, read_class_vectors
 from mianet.data.extracted import BackboneRecord, exposure, read_extracted
-from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import unseen_image_names
 from mianet.errors import InputError
 from mianet.extract import main
 from mianet.extraction import features as extraction
-from mianet.extraction import names as class_names
 from mianet.extraction.backbones import BACKBONES
 from mianet.extraction.photos import find_photos, read_photo
 from mianet.extraction.towers import Tower, open_tower
@@ -376,7 +375,7 @@ def letters(texts):
 def test_names_become_vectors_for_a_class_embedding(here, tower):
     able = Tower(tower.record, 8, tower.preprocessing, "cpu", tower.encode, letters)
     (here / "n.txt").write_text("001.Black_footed_Albatross\ngrizzly+bear\nété, a b", "utf-8")
-    names = class_names.write_class_vectors(here / "n.txt", able, "a {}.", here / "n.csv", 2)
+    names = extraction.write_class_vectors(here / "n.txt", able, "a {}.", here / "n.csv", 2)
     table = read_class_vectors(here / "n.csv")
     (record,) = open_embedding([str(here / "n.csv")]).backbones
     assert record.weights_sha256 == tower.record.weights_sha256
@@ -388,11 +387,11 @@ def test_names_become_vectors_for_a_class_embedding(here, tower):
     np.testing.assert_allclose(table.attributes, expected, atol=1e-6)
     for prompt in ("a photo", "{} and {}", "{0}", "{} {x}"):
         with pytest.raises(InputError, match=r"--prompt must have .. once"):
-            class_names.write_class_vectors(here / "n.txt", able, prompt, here / "m.csv", 2)
+            extraction.write_class_vectors(here / "n.txt", able, prompt, here / "m.csv", 2)
     for text in ("", "ant\nant", "ant\n\nbee"):
         (here / "n.txt").write_text(text)
         with pytest.raises(InputError, match="must name each class once"):
-            class_names.write_class_vectors(here / "n.txt", able, "a {}.", here / "m.csv", 2)
+            extraction.write_class_vectors(here / "n.txt", able, "a {}.", here / "m.csv", 2)
 
 
 @pytest.mark.parametrize("name", [n for n, one in BACKBONES.items() if one.library == "timm"])

@@ -6,7 +6,7 @@ import scipy.io
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
 from mianet.data import datasets
-from mianet.data.image_files import find_image, unseen_image_names
+from mianet.data.test_parts import find_image, unseen_image_names
 from mianet.errors import InputError
 
 PATHS = [f"/BS/work/JPEGImages/animal{n % 6}/animal_{n}.jpg" for n in range(42)]

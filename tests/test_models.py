@@ -130,7 +130,7 @@ def test_a_fresh_execution_is_what_a_longer_validation_would_have_met(name):
 def test_it_learns_to_name_classes_that_it_has_never_seen(name):
     task = attribute_task()
     *_, last = trained(name, task, epochs=20, **LEARNS.get(name, {}))
-    metrics = evaluate(last.model, last.scaler, task)
+    metrics = evaluate(last, task)
     assert metrics.seen_accuracy > 0.8, metrics
     # ConSE takes an unseen class for a mixture of seen ones, and is weak at it; chance is 1/4.
     assert metrics.zsl_accuracy > (0.4 if name == "conse" else 0.8), metrics

@@ -12,10 +12,9 @@ from tiny_package import tiny_variables, write_package
 
 from mianet.config import Hyperparameters
 from mianet.data.datasets import find_dataset
-from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data, paper_hyperparameters, recorded_name
 from mianet.data.sources import open_source
-from mianet.data.test_parts import load_test_parts
+from mianet.data.test_parts import load_test_parts, unseen_image_names
 from mianet.errors import InputError
 from tuning.engine.study import check_data
 

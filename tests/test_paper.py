@@ -16,9 +16,8 @@ from matplotlib.image import imread
 from scipy.stats import ttest_1samp
 
 from mianet.config import VARIANTS, Hyperparameters
-from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data
-from mianet.data.test_parts import load_test_parts
+from mianet.data.test_parts import load_test_parts, unseen_image_names
 from mianet.errors import DivergedError, InputError
 from mianet.final_training import measure
 from tuning.paper import setup as setups

@@ -17,16 +17,16 @@ class_sizes = st.lists(st.integers(2, 30), min_size=3, max_size=15)
 def test_a_draw_divides_the_images_as_the_paper_says(sizes, execution, seed):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     draw = draw_validation(labels, len(sizes), execution=execution, seed=seed)
-    seen, unseen = draw.pseudo_seen_classes, draw.pseudo_unseen_classes
+    seen, unseen = draw["seen_classes"], draw["unseen_classes"]
     assert sorted([*seen, *unseen]) == list(range(len(sizes)))
     assert len(unseen) == min(max(1, round(0.2 * len(sizes))), len(sizes) - 2)
-    parts = [draw.train_rows, draw.heldout_seen_rows, draw.heldout_unseen_rows]
+    parts = [draw["train"], draw["heldout_seen"], draw["heldout_unseen"]]
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
-    assert set(labels[draw.heldout_unseen_rows]) == set(unseen)
+    assert set(labels[draw["heldout_unseen"]]) == set(unseen)
     for label in seen:
-        held = np.sum(labels[draw.heldout_seen_rows] == label)
+        held = np.sum(labels[draw["heldout_seen"]] == label)
         assert held == min(max(1, round(0.2 * sizes[label])), sizes[label] - 1)
-        assert np.sum(labels[draw.train_rows] == label) == sizes[label] - held
+        assert np.sum(labels[draw["train"]] == label) == sizes[label] - held
 
 
 def test_draws_repeat_by_seed_and_differ_by_execution():
@@ -35,15 +35,15 @@ def test_draws_repeat_by_seed_and_differ_by_execution():
         draw_validation(labels, 20, execution=e, seed=s)
         for e, s in [(0, 7), (0, 7), (1, 7), (0, 8)]
     )
-    assert np.array_equal(first.train_rows, again.train_rows)
-    assert not np.array_equal(first.train_rows, other.train_rows)
-    assert not np.array_equal(first.train_rows, reseeded.train_rows)
+    assert np.array_equal(first["train"], again["train"])
+    assert not np.array_equal(first["train"], other["train"])
+    assert not np.array_equal(first["train"], reseeded["train"])
 
 
 def test_over_many_draws_every_class_plays_unseen():
     labels = np.repeat(np.arange(10), 5)
     drawn = [draw_validation(labels, 10, execution=e, seed=0) for e in range(60)]
-    counts = np.bincount(np.concatenate([d.pseudo_unseen_classes for d in drawn]), minlength=10)
+    counts = np.bincount(np.concatenate([d["unseen_classes"] for d in drawn]), minlength=10)
     assert counts.min() >= 4  # 12 on average
 
 

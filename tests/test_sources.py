@@ -94,7 +94,7 @@ class TestFolder:
     @pytest.mark.parametrize("place", ["TINY", "tiny", "xlsa17/data/TINY", "xlsa17/data/Tiny"])
     def test_both_layouts_in_any_case(self, tmp_path, place):
         folder = write_package(tmp_path / place, *tiny_variables())
-        assert find_folder("Tiny", "TINY", tmp_path) == folder
+        assert find_folder(TINY, tmp_path) == folder
 
     def test_argument_then_variable_then_default(self, tmp_path, monkeypatch):
         folders = {}
@@ -102,19 +102,19 @@ class TestFolder:
             folders[name] = write_package(tmp_path / name / "TINY", *tiny_variables())
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("MIANET_DATA_DIR", raising=False)
-        assert find_folder("Tiny", "TINY") == folders["data"]
+        assert find_folder(TINY) == folders["data"]
         monkeypatch.setenv("MIANET_DATA_DIR", str(tmp_path / "variable"))
-        assert find_folder("Tiny", "TINY") == folders["variable"]
-        assert find_folder("Tiny", "TINY", Path("argument")) == folders["argument"]
+        assert find_folder(TINY) == folders["variable"]
+        assert find_folder(TINY, Path("argument")) == folders["argument"]
 
     def test_a_whole_folder_is_preferred_to_one_that_lacks_a_file(self, tmp_path):
         (tmp_path / "TINY").mkdir()
         folder = write_package(tmp_path / "xlsa17" / "data" / "TINY", *tiny_variables())
-        assert find_folder("Tiny", "TINY", tmp_path) == folder
+        assert find_folder(TINY, tmp_path) == folder
 
     def test_absence_says_where_it_looked_and_both_remedies(self, tmp_path):
         with pytest.raises(InputError) as error:
-            find_folder("SUN", "SUN", tmp_path / "none")
+            find_folder(DATASETS["sun"], tmp_path / "none")
         message = str(error.value)
         for part in ("none/SUN", "none/xlsa17/data/SUN", "python -m mianet.download", "put the"):
             assert part in message
@@ -124,11 +124,11 @@ class TestFolder:
         folder = write_package(tmp_path / "SUN", *tiny_variables())
         (folder / file).unlink()
         with pytest.raises(InputError, match=rf"{folder} has no {file}; run `python -m mianet.dow"):
-            find_folder("SUN", "SUN", tmp_path)
+            find_folder(DATASETS["sun"], tmp_path)
 
     def test_a_set_that_the_package_lacks_is_not_to_be_downloaded(self, tmp_path):
         with pytest.raises(InputError, match=r"but there is neither .*; put the two files in"):
-            find_folder("FLO", "FLO", tmp_path)
+            find_folder(DATASETS["flo"], tmp_path)
 
 
 @pytest.mark.parametrize("spec", MAT_DATASETS, ids=lambda spec: spec.name)

@@ -15,15 +15,8 @@ import scipy.io
 from jaxtyping import Bool, Int64
 
 from mianet.data.class_vectors import nearest, read_class_vectors
-from mianet.data.extracted import (
-    BACKBONE_FILE,
-    Extracted,
-    exposure,
-    read_extracted,
-    write_backbone,
-)
-from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, unit_length
-from mianet.data.image_files import VARIABLE
+from mianet.data.extracted import BACKBONE_FILE, Extracted, exposure, read_extracted, write_backbone
+from mianet.data.folders import FEATURES_FILE, IMAGE_FILES, SPLITS_FILE, unit_length
 from mianet.data.images import PARTS, ImageSet, as_float32, check_images
 from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
@@ -90,7 +83,12 @@ def build(
         class_names=tuple(names[k] for k in used),
         **parts,
     )
-    _check_seen(images)
+    seen, unseen_count = images.class_counts
+    if seen < FEWEST_SEEN or not unseen_count:
+        raise InputError(
+            f"a split must leave at least {FEWEST_SEEN} seen classes and an unseen one, but leaves "
+            f"{seen} and {unseen_count}; choose fewer or other unseen classes"
+        )
     check_images(images, None, str(folder))
     _write(images, described, folder, seed, extracted)
     return images
@@ -214,16 +212,6 @@ def _unseen_classes(
     return np.sort(np.array([with_images[name] for name in wanted], dtype=np.int64))
 
 
-def _check_seen(images: ImageSet) -> None:
-    seen = len(np.unique(images.labels[images.trainval]))
-    if seen < FEWEST_SEEN or not len(images.test_unseen):
-        raise InputError(
-            f"a split must leave at least {FEWEST_SEEN} seen classes and an unseen one, but leaves "
-            f"{seen} and {len(np.unique(images.labels[images.test_unseen]))}; choose fewer or "
-            "other unseen classes"
-        )
-
-
 def _write(
     images: ImageSet, vectors: np.ndarray, folder: Path, seed: int, extracted: Extracted | None
 ) -> None:
@@ -270,7 +258,7 @@ def _save_images(path: Path, images: ImageSet, extracted: Extracted | None) -> N
     """
     variables = {"features": images.features.T, "labels": (images.labels + 1.0)[:, None]}
     if images.features.nbytes < LARGEST_V5:
-        files = {VARIABLE: _cells(extracted.images)} if extracted else {}
+        files = {IMAGE_FILES: _cells(extracted.images)} if extracted else {}
         scipy.io.savemat(path, {**variables, **files}, do_compression=True)
         return
     with h5py.File(path, "w", userblock_size=512) as file:

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import io
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,11 +103,8 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
         if count > 1:
             raise InputError(f"{path} must name each class once, but has {name!r} {count} times")
         return table
-    if ending == ".mat":
-        (matrix,) = read_mat(path, (key or "att",))[0].values()
-        matrix = matrix.T  # as published
-    else:
-        matrix = load_array(path)
+    key = key or "att"
+    matrix = load_numpy(path, key)[key] if ending == ".npy" else read_mat(path, (key,))[0][key].T
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or not matrix.size:
         raise InputError(
             f"{path} must hold a matrix of numbers, but it is {matrix.dtype} of shape "
@@ -239,10 +237,17 @@ def _path_and_key(file: str | Path) -> tuple[Path, str]:
     return (Path(f"{stem}.mat"), key) if key else (Path(file), "")
 
 
-def load_array(path: Path) -> np.ndarray:
-    """Read a ``.npy`` file; nothing in it is executed."""
+def load_numpy(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read arrays; nothing in the file is executed.
+
+    Those of the names that a ``.npz`` file has; a ``.npy`` file's array has the first name.
+    """
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        message = f"{path} must be a whole .npy file, but cannot be read ({error})"
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {names[0]: content}
+        with content:
+            return {name: content[name] for name in names if name in content}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        message = f"{path} must be a whole {path.suffix} file, but cannot be read ({error})"
         raise InputError(message) from error

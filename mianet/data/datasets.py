@@ -38,11 +38,9 @@ _RECORDED_NAME = re.compile(rf"(.+)-[0-9a-f]{{{RECORDED_DIGITS}}}")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that was asked for.
+    """A data set that was asked for, by its canonical name and as it is printed.
 
     Attributes:
-        name: Canonical name.
-        title: The name as it is printed.
         spec: What is published about it; None for a folder of one's own.
         synthetic: Whether only the shape of what is published is meant.
     """
@@ -69,8 +67,7 @@ def find_dataset(name: str) -> Dataset:
     The name may also be one that runs of a folder of one's own are recorded under.
     """
     key = name.strip().lower()
-    synthetic = key.startswith(SYNTHETIC_PREFIX)
-    shape = key.removeprefix(SYNTHETIC_PREFIX)
+    synthetic, shape = key.startswith(SYNTHETIC_PREFIX), key.removeprefix(SYNTHETIC_PREFIX)
     if shape in DATASETS:
         return Dataset(key, DATASETS[shape].title, DATASETS[shape], synthetic)
     if recorded := _RECORDED_NAME.fullmatch(key):

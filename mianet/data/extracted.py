@@ -100,7 +100,7 @@ class Extracted:
         images: The images' files, a row of the features each.
         labels: The images' classes; None where they were not in folders by class.
         sha256: Digest of the file of features, in hex.
-        broken: Files that are no images and were left out.
+        broken: Files that are no images and were left out → why.
     """
 
     backbone: BackboneRecord

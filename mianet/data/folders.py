@@ -7,6 +7,7 @@ image of the seen classes.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -15,9 +16,13 @@ from mianet.data.images import PARTS, Checks, DatasetSpec, ImageSet, as_float32
 from mianet.data.matfiles import read_mat
 from mianet.errors import InputError
 
+Attributes: TypeAlias = Float32[np.ndarray, "classes attributes"]
+
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
 NAMES = "allclasses_names"
+IMAGE_FILES = "image_files"
+"""The variable of FEATURES_FILE that may name the file of each image."""
 MAX_SPLITS_BYTES = 16 * 2**20
 """What is read of a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
 WIDEST = 4
@@ -30,9 +35,7 @@ LARGEST_NUMBER = 2**31
 
 def read_splits(
     folder: Path, spec: DatasetSpec | None
-) -> tuple[
-    dict[str, Int64[np.ndarray, " _"]], Float32[np.ndarray, "classes attributes"], tuple[str, ...]
-]:
+) -> tuple[dict[str, Int64[np.ndarray, " _"]], Attributes, tuple[str, ...]]:
     """Read ``att_splits.mat``, and check it where it is a published one.
 
     Returns:
@@ -48,9 +51,11 @@ def read_splits(
     )
     splits = {part: _zero_based(numbers[f"{part}_loc"], f"{part}_loc", path) for part in PARTS}
     attributes, names = numbers["att"], texts.get(NAMES)
-    if _is_published_way(attributes.shape, spec, names):
-        attributes = attributes.T
-    attributes = as_float32(attributes)
+    if spec:  # attributes × classes, as published, or the transpose
+        is_turned = attributes.shape != (spec.attribute_dim, spec.classes)
+    else:
+        is_turned = names is not None and attributes.shape[0] == len(names) != attributes.shape[1]
+    attributes = as_float32(attributes if is_turned else attributes.T)
     if names is None:
         names = tuple(f"class {k + 1}" for k in range(len(attributes)))
     if spec:
@@ -76,7 +81,7 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
     return ImageSet(features, labels, attributes, names, **splits)
 
 
-def read_whole(folder: Path) -> tuple[ImageSet, Float32[np.ndarray, "classes attributes"]]:
+def read_whole(folder: Path) -> tuple[ImageSet, Attributes]:
     """Read all images and classes of a folder of one's own.
 
     Returns:
@@ -122,9 +127,7 @@ def without_unused(images: ImageSet) -> ImageSet:
     )
 
 
-def unit_length(
-    vectors: Float32[np.ndarray, "classes attributes"],
-) -> Float32[np.ndarray, "classes attributes"]:
+def unit_length(vectors: Attributes) -> Attributes:
     """Scale each vector to length 1; those that are zero or not finite stay, and are refused."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -132,20 +135,9 @@ def unit_length(
     return (vectors / np.where(is_sound, lengths, 1)).astype(np.float32)
 
 
-def _is_published_way(
-    shape: tuple[int, ...], spec: DatasetSpec | None, names: tuple[str, ...] | None
-) -> bool:
-    """Say whether a matrix is attributes × classes, as published, and not the transpose."""
-    if spec:
-        return shape == (spec.attribute_dim, spec.classes)
-    return names is None or shape[1] == len(names) or shape[0] != len(names)
-
-
 def _max_bytes(path: Path) -> int:
-    try:
-        return DENSEST * path.stat().st_size + 2**24
-    except OSError:  # reading it says why
-        return 2**24
+    """Return how much is read of a file of one's own; a missing one is told of by reading it."""
+    return DENSEST * (path.stat().st_size if path.is_file() else 0) + 2**24
 
 
 def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, " _"]:
@@ -156,8 +148,8 @@ def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, 
         )
     vector = matrix.ravel()
     with np.errstate(invalid="ignore"):
-        whole = (vector == np.floor(vector)) & (vector < LARGEST_NUMBER)
-        odd = np.flatnonzero(~(whole & (vector > -LARGEST_NUMBER)))
+        is_near = (vector < LARGEST_NUMBER) & (vector > -LARGEST_NUMBER)
+        odd = np.flatnonzero(~(is_near & (vector == np.floor(vector))))
     if len(odd):
         raise InputError(
             f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is "

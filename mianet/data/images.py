@@ -34,23 +34,27 @@ class ImageSet:
     test_seen: Int64[np.ndarray, " test_seen"]
     test_unseen: Int64[np.ndarray, " test_unseen"]
 
+    @property
+    def class_counts(self) -> tuple[int, int]:
+        """Return how many seen and how many unseen classes there are."""
+        seen, unseen = (np.unique(self.labels[rows]) for rows in (self.trainval, self.test_unseen))
+        return len(seen), len(unseen)
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """What is published about a data set; a file that says otherwise is refused.
 
     Attributes:
-        name: Lower-case key.
-        title: The name as it is printed.
+        name: Lower-case key; ``title`` is printed.
         folder: Folder of ``res101.mat`` and ``att_splits.mat`` in the package; None for what the
             installed packages hold.
-        feature_dim: Published width d of the features. A file may have another; synthetic has this.
+        feature_dim: Width d of the features. A file may have another; synthetic data have this.
         attribute_dim: Number l of attributes of a class.
         seen_classes: Classes of the trainval images.
         unseen_classes: Classes without a single trainval image.
         trainval_images: Images that a search and a training may use.
-        test_seen_images: Test images of the seen classes.
-        test_unseen_images: Test images of the unseen classes.
+        test_seen_images: Test images of the seen classes; so ``test_unseen_images``.
         paper_settings: Where the paper's configuration differs from Hyperparameters' defaults.
         lenient: Attribute vectors are scaled to length 1 when read, and classes may lack names.
     """

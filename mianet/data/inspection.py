@@ -29,7 +29,7 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
     images, attributes = read_whole(folder)
     others = {
         name: array.ravel().astype(np.int64) - 1
-        for name, array in read_arrays(folder / SPLITS_FILE, ("train_loc", "val_loc")).items()
+        for name, array in read_arrays(folder / SPLITS_FILE, "train_loc", "val_loc").items()
     }
     warnings = list(_warnings(images, attributes, others))
     check_images(without_unused(images), None, str(folder))
@@ -44,9 +44,7 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
 def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) -> list[str]:
     sizes = {part: len(getattr(images, part)) for part in PARTS}
     unused = len(images.labels) - sum(sizes.values())
-    seen, unseen = (
-        len(np.unique(images.labels[rows])) for rows in (images.trainval, images.test_unseen)
-    )
+    seen, unseen = images.class_counts
     return [
         f"package:    {folder} ({FEATURES_FILE}, {SPLITS_FILE})",
         f"images:     {len(images.labels):,}: "

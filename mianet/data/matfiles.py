@@ -1,7 +1,7 @@
 """Reads variables of Matlab files, both the older formats (v5 to v7) and v7.3, which is HDF5.
 
-scipy and h5py read them, in a process of its own with limits of memory and time: a damaged file can
-crash their C code, and a hostile one could take all memory. See ``mianet.data.matlab_child``.
+scipy and h5py read them in ``mianet.data.matlab_child``, a process with limits: a damaged file can
+crash their C code, and a hostile one keep them busy without end or take all memory.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_mat(
     )
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Return those of the named arrays of numbers that a Matlab or HDF5 file has.
 
     Arrays of plain HDF5 files are as their writer saved them, those of Matlab's as Matlab has them.

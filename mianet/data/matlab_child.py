@@ -1,15 +1,7 @@
 """Reads variables of a Matlab file in a process of its own: ``python matlab_child.py REQUEST``.
 
-A damaged or hostile file can crash the C code of scipy's and HDF5's readers, keep them busy without
-end, or make them take any amount of memory. So they run here, behind limits of memory and processor
-time; ``mianet.data.matfiles`` starts this script and turns whatever becomes of it into one message.
-The script imports nothing of the project, so that it starts quickly.
-
-The request is a JSON object (``path``, ``names``, ``max_bytes``, ``seconds`` and ``rows``). The
-answer on the standard output is a sequence of items: a line of JSON, followed by the bytes of an
-array where the line has a ``dtype``; the last one is ``{"end": true}`` or ``{"error": …}``. A name
-that the file does not have gets no item. Nothing in a file is ever executed: only numbers and text
-are sent, and the kind of everything else is named.
+``mianet.data.matfiles`` starts it, and says why. It limits its own memory and time, and imports
+nothing of the project, so that it starts quickly. Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -61,11 +53,12 @@ def main() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> Iterator[Item]:
-    """Yield the items of the answer to a request, but the last.
+    """Yield the items of the answer to a request, but the last: ``end`` or ``error``.
 
-    The ``names`` of the file at ``path`` may have ``max_bytes`` together. With ``rows``, a matrix
-    with an entry for each image comes in blocks of ``rows["chunk"]`` rows of ``rows["width"]``
-    entries, whichever way it lies in the file.
+    An item is a line of JSON, followed by the bytes of an array where it has a ``dtype``. A name
+    that the file does not have gets no item; of what is neither numbers nor text, only the kind is
+    sent. The ``names`` of the file at ``path`` may have ``max_bytes`` together. With ``rows``, a
+    matrix comes in blocks of ``rows["chunk"]`` rows of ``rows["width"]`` entries.
 
     Raises:
         TooLargeError: The variables have more bytes.
@@ -81,7 +74,8 @@ def answer(request: Mapping[str, Any]) -> Iterator[Item]:
                 yield head, array
         return
     with h5py.File(path, "r") as file:
-        found = [name for name in names if _is_own(file, name)]
+        links = {name: file.get(name, getlink=True) for name in names}  # maybe to other files
+        found = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
         if request["rows"]:
             for name in found:
                 yield from _matlab73_rows(name, file[name], **request["rows"])
@@ -183,11 +177,6 @@ def _in_rows(name: str, columns: Any, width: int, chunk: int) -> Iterator[Item]:
     for start in range(0, columns.shape[1 if is_turned else 0], chunk):
         part = columns[:, start : start + chunk].T if is_turned else columns[start : start + chunk]
         yield _item(name, np.ascontiguousarray(part))
-
-
-def _is_own(file: Any, name: str) -> bool:
-    """Say whether a variable is in this file: a link could lead to another one."""
-    return isinstance(file.get(name, getlink=True), h5py.HardLink)
 
 
 def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Item]:

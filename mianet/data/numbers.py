@@ -1,18 +1,7 @@
-"""The embedded data set ``numbers``: two-digit numbers 00 … 99, composed of scanned digits.
+"""The embedded data set ``numbers``: 00 … 99 composed of scanned digits; see docs/data.md.
 
-Each image is two of scikit-learn's 1,797 scans (``load_digits``, 8×8 pixels, the test part of UCI's
-"Optical Recognition of Handwritten Digits"): the 64 grey values (0 to 16) of the first, then those
-of the second. The handwriting is real, the pairing is ours. No scan is used twice, so each of the
-100 classes has eight images: the rarest digit has 174 scans, and each digit fills 20 places.
-
-A number is unseen where its second digit follows its first by 3 or 7 (modulo 10): 20 classes, in
-which every digit stands twice in either place, while the 80 seen ones show every digit eight times
-in either place. The rule is a pattern of the class names, and was fixed before any training.
-
-The attributes of a class are those of its *ideal* digits, first and second, and are known without
-looking at a scan: the seven-segment code, and properties of the drawn figure such as holes, open
-ends, symmetry and strokes. Each is divided by its largest value, and each vector by its length, as
-the field's files have it.
+An image is two of scikit-learn's 1,797 scans, the 64 grey values (0 to 16) of the first and of the
+second; none is used twice. A class's attributes are those of its ideal digits.
 """
 
 from __future__ import annotations

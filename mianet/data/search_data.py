@@ -28,8 +28,7 @@ class SearchData:
         digest: sha256 of the source and of another class embedding, in hex.
         features: Read-only and mapped from a file that all processes share, C-contiguous.
         labels: Rows of class_attributes, 0 to seen - 1.
-        class_attributes: Attribute vectors of the seen classes, of length 1.
-        class_names: Names of the seen classes.
+        class_attributes: Vectors of length 1.
         class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
         class_embedding: What describes the classes instead of the data set's own attributes.
         backbone: The network that made the features, where the data set says.
@@ -63,25 +62,21 @@ def load_search_data(
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
-        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+        data_dir: As for the same.
         embedding: Files with vectors of all classes, instead of the data set's attributes.
-
-    Raises:
-        InputError: The name is unknown, a file is missing or is not what is published, or the
-            store cannot be written.
     """
     source = open_source(name, data_dir)
-    part = open_part(source, "search")
-    arrays = dict(part.arrays)
+    digest, found = open_part(source, "search")
+    arrays, recorded = dict(found), source.recorded_name(digest)
     names = tuple(arrays.pop("class_names").tolist())
     count = int(arrays.pop("all_classes")[0])
-    digest, described = part.digest, ""
+    described = ""
     if other := open_embedding(embedding):
         arrays["class_attributes"] = other.of(names, arrays["class_ids"].tolist(), count)
-        digest = hashlib.sha256(f"{part.digest} {other.digest}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{digest} {other.digest}".encode()).hexdigest()
         described = other.name
     return SearchData(
-        name=source.recorded_name(part.digest),
+        name=recorded,
         digest=digest,
         class_names=names,
         class_embedding=described,

@@ -105,7 +105,7 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
             digest=lambda: _content_digest(read_numbers()),
             read=read_numbers,
         )
-    return _mat_source(dataset.spec, find_folder(dataset.spec.title, dataset.spec.folder, data_dir))
+    return _mat_source(dataset.spec, find_folder(dataset.spec, data_dir))
 
 
 def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
@@ -148,18 +148,9 @@ def absolute_path(given: str | Path, what: str) -> Path:
         ) from error
 
 
-def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
-    """Return ``<dir>/<name>`` or ``<dir>/xlsa17/data/<name>``; letters may be of either case.
-
-    Args:
-        title: What messages call the data set.
-        name: The folder's name.
-        data_dir: Where to look; by default ``$MIANET_DATA_DIR``, else ``./data``.
-
-    Raises:
-        InputError: There is none with both files.
-    """
-    root = data_root(data_dir)
+def find_folder(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
+    """Return a published data set's folder, in the data folder or in ``xlsa17/data`` there."""
+    root, name = data_root(data_dir), spec.folder or spec.title
     homes = (root, root / PACKAGE_PATH)
     folders = _folders_named(name, *homes)
     if whole := [folder for folder in folders if not _missing_files(folder)]:
@@ -169,19 +160,21 @@ def find_folder(title: str, name: str, data_dir: Path | None = None) -> Path:
         download = ""
     if folders:
         raise InputError(
-            f"{title} must have {FEATURES_FILE} and {SPLITS_FILE}, but {folders[0]} has no "
+            f"{spec.title} must have {FEATURES_FILE} and {SPLITS_FILE}, but {folders[0]} has no "
             f"{' and no '.join(_missing_files(folders[0]))}; {download}put what is missing there"
         )
     raise InputError(
-        f"{title} must be a folder with {FEATURES_FILE} and {SPLITS_FILE}, but there is neither "
-        f"{homes[0] / name} nor {homes[1] / name}; {download}put the two files in "
+        f"{spec.title} must be a folder with {FEATURES_FILE} and {SPLITS_FILE}, but there is "
+        f"neither {homes[0] / name} nor {homes[1] / name}; {download}put the two files in "
         f"{homes[0] / name}, or name another data folder by --data-dir or {DATA_DIR_VARIABLE}"
     )
 
 
 def _mat_source(spec: DatasetSpec | None, folder: Path) -> Source:
     folder = folder.resolve()
-    name = spec.name if spec else _name_of(folder)
+    # What can be a file's name anywhere, and in MLflow.
+    own = re.sub(r"[^\w.]+", "-", folder.name.lower()).strip("-._")[:64] or "folder"
+    name = spec.name if spec else own
     return Source(
         name=name,
         key=f"{name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}",
@@ -192,11 +185,6 @@ def _mat_source(spec: DatasetSpec | None, folder: Path) -> Source:
         read=partial(read_folder, folder, spec),
         folder=folder,
     )
-
-
-def _name_of(folder: Path) -> str:
-    """Return the name of a folder as one that can be a file's name anywhere, and in MLflow."""
-    return re.sub(r"[^\w.]+", "-", folder.name.lower()).strip("-._")[:64] or "folder"
 
 
 def _files_stamp(folder: Path) -> str:

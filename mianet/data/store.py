@@ -1,15 +1,7 @@
 """Keeps a converted data set as NumPy files that every process maps without copying.
 
-A source is converted once, into a folder per source under the cache folder::
-
-    <cache>/store/<key>/current.json            which generation counts, its source and checksums
-    <cache>/store/<key>/<generation>/search/    all that a search may see
-    <cache>/store/<key>/<generation>/test/      the test parts
-
-``current.json`` is replaced atomically as the last step, so a generation counts either whole or not
-at all, and what a killed conversion leaves behind is swept by the next one. A store counts only for
-the state of the source that it was made from, and a part only if its files have the checksums that
-were written; otherwise the source is converted again. One process converts at a time.
+Its folders are shown in docs/data.md. One process converts at a time, into a generation of its own
+that counts once the record names it: whole or not at all.
 """
 
 from __future__ import annotations
@@ -65,12 +57,8 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, int]]] = {
 FILES = frozenset(f"{part}/{name}.npy" for part, names in LAYOUT.items() for name in names)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a data set: its source's sha256, in hex, and read-only mapped arrays."""
-
-    digest: str
-    arrays: Mapping[str, np.ndarray]
+Part = tuple[str, Mapping[str, np.ndarray]]
+"""The sha256 of a source, in hex, and the arrays of one part of it, read-only and mapped."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
         if (array.dtype.kind, array.ndim) != kind or not array.size:
             return None
         arrays[name] = array
-    return Part(record.digest, arrays)
+    return record.digest, arrays
 
 
 def _checksum(path: Path) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mianet.data.class_vectors import load_array
+from mianet.data.class_vectors import load_numpy
 from mianet.data.matfiles import read_arrays
 from mianet.errors import InputError
 
@@ -33,12 +32,11 @@ def read_images(path: Path, key: str = FEATURES) -> tuple[np.ndarray, np.ndarray
         raise InputError(f"features must be in {', '.join(ENDINGS)}, but got {path}")
     if not path.is_file():
         raise InputError(f"features must be in a file, but there is none at {path}")
-    if ending == ".npy":
-        return _matrix(load_array(path), path, key), None
     if ending in (".parquet", ".csv"):
         table = _read_table(path)
         return _features_of(table, path, key), _labels_of(table, path)
-    arrays = _npz(path, key) if ending == ".npz" else read_arrays(path, (key, LABELS))
+    read = load_numpy if ending in (".npy", ".npz") else read_arrays
+    arrays = read(path, key, LABELS)
     if key not in arrays:
         raise InputError(f"{path} must have {key}, but has not; name its array by --key")
     features, labels = _matrix(arrays[key], path, key), arrays.get(LABELS)
@@ -56,7 +54,7 @@ def read_labels(path: Path) -> np.ndarray:
     """
     ending = path.suffix.lower()
     if ending == ".npy":
-        return load_array(path).ravel()
+        return load_numpy(path, LABELS)[LABELS].ravel()
     if ending == ".csv":
         labels = _labels_of(_read_table(path), path)
         if labels is not None:
@@ -99,15 +97,6 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _numbers(array: pa.Array) -> np.ndarray:
     return np.asarray(array.to_numpy(zero_copy_only=False))  # a missing number becomes NaN
-
-
-def _npz(path: Path, key: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in (key, LABELS) if name in arrays}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        message = f"{path} must be a whole .npz file, but cannot be read ({error})"
-        raise InputError(message) from error
 
 
 def _read_table(path: Path) -> pa.Table:

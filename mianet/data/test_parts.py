@@ -7,30 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from mianet.data.class_vectors import open_embedding
+from mianet.data.folders import FEATURES_FILE, IMAGE_FILES, read_splits
+from mianet.data.matfiles import read_mat
 from mianet.data.sources import open_source
 from mianet.data.store import open_part
+from mianet.errors import InputError
 
 
 @dataclass(frozen=True)
 class TestParts:
-    """The test images and all classes; labels and class lists are 0-based ids of all classes.
+    """The test images of seen and of unseen classes, and all classes.
 
-    Attributes:
-        class_attributes: Attribute vectors of all classes, of length 1; the row is the id.
-        class_names: Names of all classes.
-        seen_classes: Ids of the classes of trainval and of the seen test images, ascending.
-        unseen_classes: Ids of the other classes, ascending.
-        test_seen_features: Test images of the seen classes, read-only and mapped.
-        test_seen_labels: Their classes.
-        test_unseen_features: Test images of the unseen classes, read-only and mapped.
-        test_unseen_labels: Their classes.
+    Labels and the ascending lists of classes are ids: 0-based rows of the attributes, which have
+    length 1. Features are read-only and mapped.
     """
 
     __test__: ClassVar[bool] = False  # pytest collects classes by their name
@@ -52,14 +48,10 @@ def load_test_parts(
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
-        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+        data_dir: As for the same.
         embedding: Files with vectors of all classes, instead of the data set's attributes.
-
-    Raises:
-        InputError: As load_search_data of mianet.data.search_data.
     """
-    part = open_part(open_source(name, data_dir), "test")
-    arrays = dict(part.arrays)
+    arrays = dict(open_part(open_source(name, data_dir), "test")[1])
     is_seen = arrays.pop("is_seen")
     names = tuple(arrays.pop("class_names").tolist())
     if other := open_embedding(embedding):
@@ -70,3 +62,43 @@ def load_test_parts(
         unseen_classes=np.flatnonzero(~is_seen),
         **arrays,
     )
+
+
+def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ...]:
+    """Return what each unseen test image is called, in the order of ``TestParts``.
+
+    A name is the path in ``image_files`` of ``res101.mat``. Where the file has none it is
+    ``image 17``, the 1-based column of ``features``; where there is no file at all (``numbers`` and
+    synthetic data), the position among the unseen test images.
+    """
+    source = open_source(name, data_dir)
+    if source.folder is None:
+        count = source.spec.test_unseen_images if source.spec else 0
+        return tuple(f"image {row + 1}" for row in range(count))
+    splits, _, _ = read_splits(source.folder, source.spec)
+    rows = splits["test_unseen"]
+    path = source.folder / FEATURES_FILE
+    files = read_mat(path, texts=(IMAGE_FILES,), optional=(IMAGE_FILES,))[1].get(IMAGE_FILES)
+    if files is None:
+        return tuple(f"image {row + 1}" for row in rows)
+    images = source.spec.images if source.spec else max(len(files), int(rows.max()) + 1)
+    if len(files) != images:
+        raise InputError(
+            f"{IMAGE_FILES} of {path} must name {images:,} images, but names {len(files):,}; leave "
+            "it out, or name each image"
+        )
+    return tuple(str(file) for file in np.array(files, dtype=object)[rows])
+
+
+def find_image(name: str, root: Path) -> Path | None:
+    """Return the file of an image below a folder, or None.
+
+    The names of the published package are paths on its authors' machine, so ever shorter ends of
+    the name are tried: ``JPEGImages/antelope/antelope_10001.jpg``, then ``antelope/…``, and so on.
+    """
+    parts = [part for part in PureWindowsPath(name).parts if part not in ("/", "\\", "..", ".")]
+    for start in range(len(parts)):
+        path = root.joinpath(*parts[start:])
+        if path.is_file():
+            return path
+    return None

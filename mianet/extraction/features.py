@@ -1,17 +1,18 @@
-"""Makes features of images, batch by batch, into a file that an interrupted run goes on with."""
+"""Makes features of images, and vectors of classes' names for ``--class-embedding``, into files."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from jaxtyping import Float32
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from mianet.data.extracted import Extracted, file_digest, record_of
+from mianet.data.extracted import Extracted, exposure, file_digest, record_of, write_backbone
+from mianet.data.folders import read_splits
+from mianet.data.tables import read_lines
 from mianet.errors import InputError
 from mianet.extraction.photos import Photos, check_header, read_photo
-from mianet.extraction.towers import Tower
+from mianet.extraction.towers import Tower, normalised_texts
 
 BATCHES_AHEAD = 2
 """Batches that are read while one is computed."""
@@ -205,8 +208,8 @@ def _refuse(broken: Mapping[str, str], photos: Photos, skip: bool) -> None:
 
 def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
     """Compute the rows that the part does not have yet."""
-    key = _key(photos, tower)
-    rows, noted, width = part / "rows", part / "broken.json", 4 * tower.dimensions
+    key, width = _key(photos, tower), 4 * tower.dimensions
+    rows, noted = part / "rows", part / "broken.json"
     if not (part / "key").is_file() or (part / "key").read_text() != key:
         rows.write_bytes(b"")
         noted.write_text("{}")
@@ -239,13 +242,13 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
     """Put the complete rows in place, with their record."""
     broken = json.loads((part / "broken.json").read_text())
     _refuse(broken, photos, skip)
-    kept = np.array([name not in broken for name in photos.files])
-    rows = np.memmap(part / "rows", np.float32, "r", shape=(len(kept), tower.dimensions))
-    _write_rows(part / "features.npy", rows, np.flatnonzero(kept))
+    kept = [row for row, name in enumerate(photos.files) if name not in broken]
+    shape = (len(photos.files), tower.dimensions)
+    _write_rows(part / "features.npy", np.memmap(part / "rows", np.float32, "r", shape=shape), kept)
     extracted = Extracted(
         tower.record,
-        list(compress(photos.files, kept)),
-        None if photos.labels is None else list(compress(photos.labels, kept)),
+        [photos.files[row] for row in kept],
+        [photos.labels[row] for row in kept] if photos.labels else None,
         file_digest(part / "features.npy"),
         broken,
     )
@@ -255,7 +258,7 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
     return extracted
 
 
-def _write_rows(path: Path, rows: np.ndarray, kept: np.ndarray) -> None:
+def _write_rows(path: Path, rows: np.ndarray, kept: list[int]) -> None:
     with path.open("wb") as file:
         shape = {"descr": "<f4", "fortran_order": False, "shape": (len(kept), rows.shape[1])}
         np.lib.format.write_array_header_1_0(file, shape)
@@ -268,3 +271,60 @@ def _reason(error: Exception) -> str:
         return "no image"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:80]}" if text else type(error).__name__
+
+
+def write_class_vectors(
+    names_from: Path, tower: Tower, prompt: str, out: Path, batch: int
+) -> tuple[str, ...]:
+    """Write a line for each class, its name and the vector of its prompt; and beside it the record.
+
+    Args:
+        names_from: A file with a name a line, or the folder of a package.
+        tower: A network with a text tower.
+        prompt: The text around a name, which stands for ``{}``.
+        out: The ``.csv`` file to make; must not be there yet.
+        batch: Texts that are computed at once.
+
+    Returns:
+        The classes' names.
+    """
+    if out.suffix.lower() != ".csv" or out.exists():
+        raise InputError(f"--out must be a new .csv file, but got {out}; give another name")
+    if prompt.count("{}") != 1 or set(prompt.replace("{}", "")) & set("{}"):
+        raise InputError(f"--prompt must have {{}} once, for the class's name, but got {prompt!r}")
+    names = read_splits(names_from, None)[2] if names_from.is_dir() else _lines(names_from)
+    texts = [prompt.format(readable(name)) for name in names]
+    parts = [
+        normalised_texts(tower, texts[start : start + batch])
+        for start in range(0, len(texts), batch)
+    ]
+    vectors = torch.cat(parts).tolist()
+    heading = ["class", *(f"d{k}" for k in range(len(vectors[0])))]
+    rows = [[name, *map("{:.7g}".format, row)] for name, row in zip(names, vectors, strict=True)]
+    new = out.with_name(f".{out.name}.new")
+    try:
+        with new.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([heading, *rows])
+        warning = exposure(tower.record, None)
+        write_backbone(record_of(out), replace(tower.record, warning=warning))
+        new.replace(out)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise InputError(f"--out must be a file that can be written, but {out}: {error}") from error
+    return names
+
+
+def readable(name: str) -> str:
+    """Return a class's name as it stands in a text: ``001.Black_footed_Albatross`` as words."""
+    return " ".join(re.sub(r"[_+]", " ", re.sub(r"^\d+\.", "", name)).split())
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    names = read_lines(path)
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    if count > 1 or "" in names or not names:
+        raise InputError(
+            f"{path} must name each class once, one a line, but has {name!r} {count} times or an "
+            "empty line"
+        )
+    return tuple(names)

@@ -119,16 +119,16 @@ def _in_folder(root: Path) -> Photos:
 
 def _walk(root: Path) -> Iterator[str]:
     """Yield the files below a folder, without hidden ones."""
-    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"folders of images must be readable, but {error.filename} is not ({error.strerror})"
+        ) from error
+
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(folder).relative_to(root)
         yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise InputError(
-        f"folders of images must be readable, but {error.filename} is not ({error.strerror})"
-    ) from error
 
 
 def _listed(path: Path) -> Photos:

@@ -126,17 +126,14 @@ def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None
             f"the model's features are of {record.words}, but these are the weights "
             f"{tower.record.weights_sha256[:12]}; give those of then by --weights"
         )
-    own, was = (_by_json(one.preprocessing) for one in (tower.record, record))
+    # Through JSON, tuples become lists.
+    own, was = (json.loads(json.dumps(r.preprocessing)) for r in (tower.record, record))
     if own != was:
         raise InputError(
             f"the model's images were prepared as {was}, but {record.name} "
             f"now prepares them as {own}; use the version of this project that made its features"
         )
     return tower
-
-
-def _by_json(values: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(values))  # where tuples become lists
 
 
 def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
@@ -183,11 +180,7 @@ LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights into a network; only those of a classifier on top may be left over.
-
-    Raises:
-        InputError: They are of another network.
-    """
+    """Put weights into a network; only those of a classifier on top may be left over."""
     wrong = InputError(f"--weights must be weights of this network, but {path} has others")
     try:
         missing, more = model.load_state_dict(state, strict=False)

@@ -80,9 +80,7 @@ def _npy(path: Path, _: int, __: str, chunk: int) -> Iterator[np.ndarray]:
 
 def _parquet(path: Path, _: int, key: str, chunk: int) -> Iterator[np.ndarray]:
     with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        columns = [key] if key in names else names
-        for batch in file.iter_batches(batch_size=chunk, columns=columns):
+        for batch in file.iter_batches(batch_size=chunk):
             yield table_features(batch, key)
 
 

@@ -50,10 +50,7 @@ class Scorer(Protocol):
 
 @torch.no_grad()
 def class_scores(
-    model: Scorer,
-    scaler: FeatureScaler,
-    features: Features,
-    class_attributes: Attributes,
+    model: Scorer, scaler: FeatureScaler, features: Features, class_attributes: Attributes
 ) -> Scores:
     """Return the model's score of every image for every class; for MIANet, their cosine.
 
@@ -72,11 +69,9 @@ def class_scores(
 
 @dataclass(frozen=True)
 class Classified:
-    """The best classes of each image, the best first.
+    """The best classes of each image, the best first, as rows of the classifier's ``class_names``.
 
-    Attributes:
-        classes: Rows of the classifier's ``class_names``.
-        scores: What they are ranked by: cosines, those of seen classes less the calibration.
+    They are ranked by their scores: cosines, those of seen classes less the calibration.
     """
 
     classes: Int64[np.ndarray, "images top"]
@@ -85,12 +80,7 @@ class Classified:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The images that are nearest to a class, the nearest first.
-
-    Attributes:
-        images: Rows of the given features.
-        scores: Their cosines with the class.
-    """
+    """Rows of images, the nearest to a class first, and their cosines with it."""
 
     images: Int64[np.ndarray, " top"]
     scores: Float32[np.ndarray, " top"]
@@ -103,8 +93,7 @@ class Classifier:
     Attributes:
         model: The trained networks.
         scaler: The feature scaling that they were trained behind.
-        class_attributes: One row a class.
-        class_names: One name a class.
+        class_attributes: One row a class, in the order of ``class_names``.
         unseen: Which classes had no training images.
         calibration: What is subtracted from the scores of seen classes when all classes compete
             (see ``mianet.calibration``); 0 for plain cosines.

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
-from mianet.inference.prediction import Scorer
 from mianet.model import Attributes, Features, Scores
 from mianet.protocol import Task
 from mianet.reference.repeated import Fitted
@@ -78,20 +76,23 @@ class Bilinear:
         return features @ self.weight @ class_attributes.mT
 
 
-class CosineOfAttributes(Bilinear):
-    """The cosine of the attributes ``Wᵀ x`` seen in an image with those of a class."""
+Matching = Literal["attributes", "features"]
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """The cosine of an image x and a class s among ``Wᵀ x`` and s, or among x and ``W s``."""
+
+    weight: Float[Tensor, "features attributes"]
+    matching: Matching
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return the cosines."""
-        return F.normalize(features @ self.weight) @ F.normalize(class_attributes).mT
-
-
-class CosineOfFeatures(Bilinear):
-    """The cosine of an image's features with those, ``W s``, that a class should have."""
-
-    def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return the cosines."""
-        return F.normalize(features) @ F.normalize(class_attributes @ self.weight.mT).mT
+        if self.matching == "attributes":
+            features = features @ self.weight
+        else:
+            class_attributes = class_attributes @ self.weight.mT
+        return F.normalize(features) @ F.normalize(class_attributes).mT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,6 @@ def solve_eszsl(
     return solution
 
 
-Matching = Literal["attributes", "features"]
-
-_SCORERS: Mapping[Matching, Callable[[Tensor], Scorer]] = {
-    "attributes": CosineOfAttributes,
-    "features": CosineOfFeatures,
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class SAESettings(Settings):
     """SAE's hyperparameters.
@@ -172,7 +165,7 @@ class SAESettings(Settings):
 def fit_sae(task: Task, scaler: FeatureScaler, settings: SAESettings) -> Fitted:
     """Fit SAE; see ``mianet.reference.repeated.Fit``."""
     encoder = solve_sae(moments(task, scaler), settings.encoder_weight).float()
-    return _SCORERS[settings.matching](_finite(encoder, "SAE").mT), {}
+    return Cosine(_finite(encoder, "SAE").mT, settings.matching), {}
 
 
 def solve_sae(of: Moments, encoder_weight: float) -> Float64[Tensor, "attributes features"]:

@@ -6,12 +6,10 @@
 - SJE: Z. Akata, S. Reed, D. Walter, H. Lee and B. Schiele, "Evaluation of output embeddings for
   fine-grained image classification", CVPR 2015.
 
-They differ in one line, what a violated rank costs, and are set side by side as in Y. Xian,
-C. H. Lampert, B. Schiele and Z. Akata, "Zero-shot learning: a comprehensive evaluation of the good,
-the bad and the ugly", TPAMI 2018, section 3.1. None has a regulariser: the number of epochs is one.
-
-The margin is 1. Another one is no other model: the compatibility is linear in W, which starts at 0,
-so a margin of m at a learning rate of m·η gives m times the same W.
+They differ in what a violated rank costs; see Y. Xian, C. H. Lampert, B. Schiele and Z. Akata,
+"Zero-shot learning: a comprehensive evaluation of the good, the bad and the ugly", TPAMI 2018,
+section 3.1. None has a regulariser, and the margin is 1: with another one, m, at m times the
+learning rate, W is m times the same.
 """
 
 from __future__ import annotations
@@ -76,9 +74,7 @@ class SJESettings(RankingSettings):
 Costs = Callable[[Scores], Scores]
 
 
-def weighted_by_rank(
-    violations: Scores,
-) -> Scores:
+def weighted_by_rank(violations: Scores) -> Scores:
     """Return ALE's weights ``l_r / r``, where r classes violate and ``l_r = Σ_{i ≤ r} 1/i``."""
     violated = (violations > 0).to(violations.dtype)
     rank = violated.sum(1).long()

@@ -82,7 +82,7 @@ class Ours:
         epochs = self.trainings.epoch()
         self.curve.append(
             statistics.fmean(
-                evaluate(epoch.model, epoch.scaler, task).harmonic_mean
+                evaluate(epoch, task).harmonic_mean
                 for epoch, task in zip(epochs, self.tasks, strict=True)
             )
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mianet.data.image_files import unseen_image_names
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
-from mianet.data.test_parts import load_test_parts
+from mianet.data.test_parts import load_test_parts, unseen_image_names
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri, writable_folder
 from tuning.cli.terminal import StatusLine

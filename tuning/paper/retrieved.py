@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mianet.data.image_files import find_image
+from mianet.data.test_parts import find_image
 from mianet.evaluation import top_images
 from tuning.paper.drawing import BLUE, RED, panels, readable
 from tuning.paper.evidence import Evidence
