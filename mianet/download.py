@@ -65,11 +65,11 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
             if (root / ARCHIVE).is_file():
-                return unpack(root / ARCHIVE, root, missing)
+                return _unpack(root / ARCHIVE, root, missing)
             part = root / f"{ARCHIVE}.part"
-            fetch(url, part)
+            _fetch(url, part)
             try:
-                added = unpack(part, root, missing)
+                added = _unpack(part, root, missing)
             except InputError:  # this archive is of no use; after any other end it still is
                 part.unlink()
                 raise
@@ -82,7 +82,7 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
         ) from error
 
 
-def fetch(url: str, part: Path) -> None:
+def _fetch(url: str, part: Path) -> None:
     """Bring a file here, going on where an earlier transfer ended.
 
     What is in the file already is taken for the beginning of an earlier transfer. If the server has
@@ -115,21 +115,8 @@ def fetch(url: str, part: Path) -> None:
             )
 
 
-def unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
-    """Check an archive, and put some of its members below a folder, all of them or none.
-
-    Args:
-        archive: The zip file.
-        root: The folder to put them below.
-        members: Their names in the archive.
-
-    Returns:
-        The files that were added.
-
-    Raises:
-        InputError: The archive is damaged, is not the package, or names paths outside of it.
-        OSError: The disk is full or not writable.
-    """
+def _unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
+    """Check an archive, and put some of its members below a folder, all of them or none."""
     work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=root))
     try:
         with zipfile.ZipFile(archive) as package:

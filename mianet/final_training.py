@@ -103,19 +103,13 @@ def train_final(
         confusion=scored.confusion.cpu().numpy(),
         curve=seen_unseen_curve(scored.gaps),
         classifier=(
-            classifier_of(last, test, calibration) if isinstance(last.model, MIANet) else None
+            _classifier_of(last, test, calibration) if isinstance(last.model, MIANet) else None
         ),
     )
 
 
-def classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> Classifier:
-    """Return a trained MIANet as a classifier of all classes; both parts move to the CPU.
-
-    Args:
-        epoch: The trained model, and the feature scaling in front of it.
-        test: All classes, with names and attributes.
-        calibration: What the classifier subtracts from seen classes' scores.
-    """
+def _classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> Classifier:
+    """Return a trained MIANet as a classifier of all classes; it moves to the CPU."""
     return Classifier(
         epoch.model.cpu().eval(),
         epoch.scaler.cpu(),
@@ -202,7 +196,7 @@ def measure(
         },
         new_classes=new,
         seconds=time.monotonic() - started,
-        classifier=classifier_of(epoch, test) if keep_model else None,
+        classifier=_classifier_of(epoch, test) if keep_model else None,
     )
 
 

@@ -15,7 +15,7 @@ from tiny_package import TINY, tiny_variables, write_package
 from mianet.config import Hyperparameters
 from mianet.data import datasets
 from mianet.data.datasets import DATASETS, find_dataset
-from mianet.data.images import check_images
+from mianet.data.images import Checks
 from mianet.data.numbers import digit_attributes, read_numbers
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.data.sources import open_source
@@ -91,7 +91,7 @@ class TestSynthetic:
     @pytest.mark.parametrize("spec", SPECS)
     def test_has_the_published_shape(self, spec):
         images = synthetic_images(spec)
-        check_images(images, spec, "a test")
+        Checks(spec, "a test").images(images)
         assert images.features.shape == (spec.images, spec.feature_dim)
         assert images.features.min() == 0  # as features behind a ReLU
         assert 0.2 < np.mean(images.features[:500] == 0) < 0.8
@@ -129,7 +129,7 @@ class TestNumbers:
 
     def test_is_what_the_table_says(self):
         images = read_numbers()
-        check_images(images, DATASETS["numbers"], "a test")
+        Checks(DATASETS["numbers"], "a test").images(images)
         assert images.features.shape[1] == DATASETS["numbers"].feature_dim
 
     def test_every_half_is_a_scan_of_its_digit_that_is_used_once(self):

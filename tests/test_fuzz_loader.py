@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
 from mianet.data.folders import read_folder
-from mianet.data.images import check_images
+from mianet.data.images import Checks
 from mianet.data.matfiles import read_mat
 from mianet.errors import InputError
 
@@ -53,7 +53,7 @@ def test_changed_bytes_end_in_a_load_or_one_line(seed):
 def refusal(folder):
     """Return the message of the loader; empty where it loads."""
     try:
-        check_images(read_folder(folder, TINY), TINY, str(folder))
+        Checks(TINY, str(folder)).images(read_folder(folder, TINY))
     except InputError as error:
         return str(error)
     return ""

@@ -58,7 +58,8 @@ def test_eszsl_is_where_the_gradient_of_its_objective_vanishes(gamma, lam):
             + gamma * lam * W.square().sum()
         )
 
-    solution = least_squares.solve_eszsl(moments(task, unscaled(task)), gamma, lam).requires_grad_()
+    settings = least_squares.ESZSLSettings(feature_weight=gamma, attribute_weight=lam)
+    solution = least_squares.solve_eszsl(moments(task, unscaled(task)), settings).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(solution), solution)
     (elsewhere,) = torch.autograd.grad(objective(solution * 1.01), solution)
     assert gradient.abs().max() < 1e-9 * max(1.0, gamma)

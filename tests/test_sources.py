@@ -12,7 +12,7 @@ from tiny_package import TINY, save_hdf5, tiny_variables, write_package
 
 from mianet.data.datasets import DATASETS
 from mianet.data.folders import read_folder, read_splits
-from mianet.data.images import check_images
+from mianet.data.images import Checks
 from mianet.data.sources import find_folder, open_source
 from mianet.errors import InputError
 
@@ -21,7 +21,7 @@ MAT_DATASETS = [spec for spec in DATASETS.values() if spec.folder]
 
 def read_checked(folder):
     images = read_folder(folder, TINY)
-    check_images(images, TINY, str(folder))
+    Checks(TINY, str(folder)).images(images)
     return images
 
 
@@ -149,7 +149,7 @@ def test_the_published_folders_load_or_say_what_is_missing(shared_data_dir, spec
     folder = shared_data_dir / "xlsa17" / "data" / spec.folder
     if (folder / "res101.mat").is_file():
         images = open_source(spec.name, shared_data_dir).read()
-        check_images(images, spec, str(folder))
+        Checks(spec, str(folder)).images(images)
     else:
         with pytest.raises(InputError, match=rf"{spec.title} must .*res101.mat and att_splits"):
             open_source(spec.name, shared_data_dir)
@@ -162,4 +162,4 @@ def test_real_labels_in_the_splits_of_another_data_set_are_refused(shared_data_d
     images = read_folder(folder, DATASETS["awa1"])
     shifted = dataclasses.replace(images, labels=np.roll(images.labels, 1))
     with pytest.raises(InputError, match="must have images of 40 seen classes as published"):
-        check_images(shifted, DATASETS["awa1"], "a test")
+        Checks(DATASETS["awa1"], "a test").images(shifted)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 from mianet.data.class_vectors import nearest, read_class_vectors
 from mianet.data.extracted import BACKBONE_FILE, Extracted, exposure, read_extracted, write_backbone
 from mianet.data.folders import FEATURES_FILE, IMAGE_FILES, SPLITS_FILE, unit_length
-from mianet.data.images import PARTS, ImageSet, as_float32, check_images
+from mianet.data.images import PARTS, Checks, ImageSet, as_float32
 from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
@@ -75,7 +75,7 @@ def build(
         is_unseen = np.isin(ids, _unseen_classes(unseen, np.unique(ids), names, generator))
         parts = _drawn_parts(ids, is_unseen, test_seen, names, generator)
     used = np.unique(ids)
-    described = table.of([names[k] for k in used], used.tolist(), len(names))
+    described = table.of({k: names[k] for k in used.tolist()}, len(names))
     images = ImageSet(
         features=as_float32(vectors),
         labels=np.searchsorted(used, ids),
@@ -89,7 +89,7 @@ def build(
             f"a split must leave at least {FEWEST_SEEN} seen classes and an unseen one, but leaves "
             f"{seen} and {unseen_count}; choose fewer or other unseen classes"
         )
-    check_images(images, None, str(folder))
+    Checks(None, str(folder)).images(images)
     _write(images, described, folder, seed, extracted)
     return images
 

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,38 +42,31 @@ class ClassVectors:
     attributes: Float64[np.ndarray, "classes attributes"]
     origin: str
 
-    def of(
-        self, classes: Sequence[str], rows: Sequence[int], count: int
-    ) -> Float64[np.ndarray, "_ attributes"]:
-        """Return the vectors of some classes of a data set.
+    def of(self, classes: Mapping[int, str], count: int) -> Float64[np.ndarray, "_ attributes"]:
+        """Return the vectors of some classes: their places among all ``count`` of them → names.
 
-        Args:
-            classes: Their names.
-            rows: Their places among all classes of the data set, for a file without names.
-            count: How many classes the data set has.
-
-        Raises:
-            InputError: A class has no vector, or a vector is not finite.
+        A class without a vector is refused, and so is a vector that is not finite, or zero.
         """
+        names, rows = list(classes.values()), list(classes)
         if self.names:
             places = {name: k for k, name in enumerate(self.names)}
-            if lacking := [name for name in classes if name not in places]:
+            if lacking := [name for name in names if name not in places]:
                 raise InputError(
                     f"{self.origin} must have a line for each class, but has none for "
                     f"{lacking[0]!r}{nearest(lacking[0], self.names)}"
                 )
-            rows = [places[name] for name in classes]
+            rows = [places[name] for name in names]
         elif len(self.attributes) != count:
             raise InputError(
                 f"{self.origin} must have {count:,} rows, one for each class, but its shape is "
                 f"{self.attributes.shape}; give them in the order of the classes"
             )
-        found: np.ndarray = self.attributes[np.asarray(rows)]
+        found: np.ndarray = self.attributes[rows]
         bad = ~np.isfinite(found).all(axis=1) | (found == 0).all(axis=1)
         if bad.any():
             raise InputError(
                 f"{self.origin} must have numbers that are finite and not all zero, but has not "
-                f"for {classes[int(bad.argmax())]!r}; correct that vector"
+                f"for {names[int(bad.argmax())]!r}; correct that vector"
             )
         return found
 
@@ -197,25 +190,15 @@ class ClassEmbedding:
         """What is recorded of it: the files' names, and the beginning of the digest."""
         return f"{' + '.join(Path(file).name for file in self.files)} ({self.digest[:12]})"
 
-    def of(
-        self, classes: Sequence[str], rows: Sequence[int], count: int
-    ) -> Float32[np.ndarray, "_ dimensions"]:
+    def of(self, classes: Mapping[int, str], count: int) -> Float32[np.ndarray, "_ dimensions"]:
         """Return a vector of length 1 for each of some classes, as for ``ClassVectors.of``.
 
         Each file's vectors have length 1 before they are put side by side, so that all count alike.
-
-        Args:
-            classes: Their names.
-            rows: Their places among all classes of the data set.
-            count: How many classes the data set has.
-
-        Raises:
-            InputError: A file cannot be read, lacks a class, or does not tell classes apart.
         """
         tables = [read_class_vectors(Path(file), count) for file in self.files]
-        parts = [unit_length(as_float32(table.of(classes, rows, count))) for table in tables]
+        parts = [unit_length(as_float32(table.of(classes, count))) for table in tables]
         vectors = unit_length(np.concatenate(parts, axis=1))
-        Checks(None, " + ".join(self.files)).attributes(vectors, classes)
+        Checks(None, " + ".join(self.files)).attributes(vectors, list(classes.values()))
         return vectors
 
 

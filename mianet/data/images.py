@@ -88,24 +88,6 @@ class DatasetSpec:
         return {part: getattr(self, f"{part}_images") for part in PARTS}
 
 
-def check_images(images: ImageSet, spec: DatasetSpec | None, origin: str) -> None:
-    """Check that the parts of a data set fit each other, and what is published about it.
-
-    Args:
-        images: What was read.
-        spec: What is published; None for a folder of one's own, whose files give the counts.
-        origin: Where it was read, for the message.
-
-    Raises:
-        InputError: The first thing that is not so.
-    """
-    checks = Checks(spec, origin)
-    checks.splits({part: getattr(images, part) for part in PARTS}, len(images.labels))
-    checks.labels(images)
-    checks.attributes(images.class_attributes, images.class_names)
-    checks.features(images.features, len(images.labels))
-
-
 @dataclass(frozen=True)
 class Checks:
     """Checks of what was read; each raises an InputError at the first thing that is not so.
@@ -117,6 +99,13 @@ class Checks:
 
     spec: DatasetSpec | None
     origin: str
+
+    def images(self, images: ImageSet) -> None:
+        """Check that the parts of a data set fit each other, and what is published about it."""
+        self.splits({part: getattr(images, part) for part in PARTS}, len(images.labels))
+        self.labels(images)
+        self.attributes(images.class_attributes, images.class_names)
+        self.features(images.features, len(images.labels))
 
     def splits(self, splits: Mapping[str, Int64[np.ndarray, " _"]], images: int) -> None:
         """Check the parts of a split of so many images: published sizes, range, disjoint."""

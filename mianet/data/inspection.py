@@ -11,7 +11,7 @@ import numpy as np
 
 from mianet.data.extracted import BACKBONE_FILE, exposure, read_backbone
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_whole, without_unused
-from mianet.data.images import NORM_TOLERANCE, PARTS, ImageSet, check_images, listed
+from mianet.data.images import NORM_TOLERANCE, PARTS, Checks, ImageSet, listed
 from mianet.data.matfiles import read_arrays
 
 PUBLISHED: Mapping[str, str] = {
@@ -32,7 +32,7 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
         for name, array in read_arrays(folder / SPLITS_FILE, "train_loc", "val_loc").items()
     }
     warnings = list(_warnings(images, attributes, others))
-    check_images(without_unused(images), None, str(folder))
+    Checks(None, str(folder)).images(without_unused(images))
     contents = _contents(folder, images, others)
     if backbone := read_backbone(folder / BACKBONE_FILE):
         contents.append(f"backbone:   {backbone.words}, trained on {backbone.trained_on}")

@@ -76,12 +76,11 @@ def answer(request: Mapping[str, Any]) -> Iterator[Item]:
     with h5py.File(path, "r") as file:
         links = {name: file.get(name, getlink=True) for name in names}  # maybe to other files
         found = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
-        if request["rows"]:
-            for name in found:
+        reader = _Matlab73(file, left)
+        for name in found:
+            if request["rows"]:
                 yield from _matlab73_rows(name, file[name], **request["rows"])
-        else:
-            reader = _Matlab73(file, left)
-            for name in found:
+            else:
                 yield _item(name, reader.value(file[name]))
 
 

@@ -72,7 +72,8 @@ def load_search_data(
     count = int(arrays.pop("all_classes")[0])
     described = ""
     if other := open_embedding(embedding):
-        arrays["class_attributes"] = other.of(names, arrays["class_ids"].tolist(), count)
+        classes = dict(zip(arrays["class_ids"].tolist(), names, strict=True))
+        arrays["class_attributes"] = other.of(classes, count)
         digest = hashlib.sha256(f"{digest} {other.digest}".encode()).hexdigest()
         described = other.name
     return SearchData(

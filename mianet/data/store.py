@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mianet.data.images import ImageSet, check_images
+from mianet.data.images import Checks, ImageSet
 from mianet.data.sources import Source, absolute_path
 from mianet.errors import InputError
 
@@ -207,7 +207,7 @@ def _renew(home: Path, source: Source, part: str) -> None:
 def _convert(source: Source, folder: Path) -> Mapping[str, list[int]]:
     """Write all parts of a source; returns path → [bytes, CRC-32]."""
     images = source.read()
-    check_images(images, source.spec, source.origin)
+    Checks(source.spec, source.origin).images(images)
     files = {}
     for part, arrays in (("search", _search_arrays), ("test", _test_arrays)):
         (folder / part).mkdir(parents=True)

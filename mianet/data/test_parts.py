@@ -55,7 +55,7 @@ def load_test_parts(
     is_seen = arrays.pop("is_seen")
     names = tuple(arrays.pop("class_names").tolist())
     if other := open_embedding(embedding):
-        arrays["class_attributes"] = other.of(names, range(len(names)), len(names))
+        arrays["class_attributes"] = other.of(dict(enumerate(names)), len(names))
     return TestParts(
         class_names=names,
         seen_classes=np.flatnonzero(is_seen),

@@ -244,7 +244,12 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
     _refuse(broken, photos, skip)
     kept = [row for row, name in enumerate(photos.files) if name not in broken]
     shape = (len(photos.files), tower.dimensions)
-    _write_rows(part / "features.npy", np.memmap(part / "rows", np.float32, "r", shape=shape), kept)
+    rows = np.memmap(part / "rows", np.float32, "r", shape=shape)
+    with (part / "features.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(kept), shape[1])}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(kept), _ROWS_AT_ONCE):
+            file.write(rows[kept[start : start + _ROWS_AT_ONCE]].data)
     extracted = Extracted(
         tower.record,
         [photos.files[row] for row in kept],
@@ -256,14 +261,6 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
     (part / "record").replace(record_of(out))
     (part / "features.npy").replace(out)
     return extracted
-
-
-def _write_rows(path: Path, rows: np.ndarray, kept: list[int]) -> None:
-    with path.open("wb") as file:
-        shape = {"descr": "<f4", "fortran_order": False, "shape": (len(kept), rows.shape[1])}
-        np.lib.format.write_array_header_1_0(file, shape)
-        for start in range(0, len(kept), _ROWS_AT_ONCE):
-            file.write(np.ascontiguousarray(rows[kept[start : start + _ROWS_AT_ONCE]]).data)
 
 
 def _reason(error: Exception) -> str:

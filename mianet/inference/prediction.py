@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from mianet.data.extracted import BackboneRecord
@@ -170,7 +170,16 @@ class Classifier:
                 ``add_classes`` would take it.
             top_k: How many images; all by default.
         """
-        scores = self._cosines(features, self._query(query)[None])[:, 0]
+        if not isinstance(query, str):
+            vectors = self._checked_attributes(["the query"], _as_array(query)[None])
+        elif query in self.class_names:
+            vectors = self.class_attributes[self.class_names.index(query)][None]
+        else:
+            raise InputError(
+                f"the class must be one of the model's {len(self.class_names)} "
+                f"({self.class_names[0]}, …), but got {query!r}; give its attribute vector instead"
+            )
+        scores = self._cosines(features, vectors)[:, 0]
         if top_k is not None and not 1 <= top_k <= len(scores):
             raise InputError(f"top_k must be from 1 to the {len(scores)} images, but got {top_k}")
         order = np.argsort(-scores, kind="stable")[:top_k]
@@ -264,16 +273,6 @@ class Classifier:
     ) -> Float32[np.ndarray, "images classes"]:
         checked = torch.tensor(checked_features(features, self.feature_dim))
         return np.asarray(class_scores(self.model, self.scaler, checked, class_attributes).numpy())
-
-    def _query(self, query: str | Numbers) -> Float[Tensor, " attributes"]:
-        if not isinstance(query, str):
-            return self._checked_attributes(["the query"], _as_array(query)[None])[0]
-        if query not in self.class_names:
-            raise InputError(
-                f"the class must be one of the model's {len(self.class_names)} "
-                f"({self.class_names[0]}, …), but got {query!r}; give its attribute vector instead"
-            )
-        return self.class_attributes[self.class_names.index(query)]
 
     def _checked_attributes(self, names: Sequence[str], attributes: Numbers) -> Attributes:
         array = _as_array(attributes)

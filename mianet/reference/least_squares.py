@@ -115,29 +115,20 @@ class ESZSLSettings(Settings):
 
 def fit_eszsl(task: Task, scaler: FeatureScaler, settings: ESZSLSettings) -> Fitted:
     """Fit ESZSL; see ``mianet.reference.repeated.Fit``."""
-    of = moments(task, scaler)
-    weight = solve_eszsl(of, settings.feature_weight, settings.attribute_weight).float()
-    return Bilinear(_finite(weight, "ESZSL")), {}
+    return Bilinear(_finite(solve_eszsl(moments(task, scaler), settings).float(), "ESZSL")), {}
 
 
-def solve_eszsl(
-    of: Moments, feature_weight: float, attribute_weight: float
-) -> Float64[Tensor, "features attributes"]:
+def solve_eszsl(of: Moments, settings: ESZSLSettings) -> Float64[Tensor, "features attributes"]:
     """Return ``W = (XᵀX + γI)⁻¹ Xᵀ Y S (SᵀS + λI)⁻¹``.
 
     It minimises ``‖X W Sᵀ − Y‖² + γ‖W Sᵀ‖² + λ‖X W‖² + γλ‖W‖²``. The targets Y are 1 for an
     image's class and 0 for the others: with those the published evaluation is reproduced, where
     the publication writes 1 and −1.
-
-    Args:
-        of: ``XᵀX``, ``XᵀY`` and S.
-        feature_weight: γ.
-        attribute_weight: λ.
     """
     left = of.gram.clone()
-    left.diagonal().add_(feature_weight)
+    left.diagonal().add_(settings.feature_weight)
     right = of.class_attributes.mT @ of.class_attributes
-    right.diagonal().add_(attribute_weight)
+    right.diagonal().add_(settings.attribute_weight)
     weight = torch.linalg.solve(left, of.class_sums.mT @ of.class_attributes)
     solution: Tensor = torch.linalg.solve(right, weight.mT).mT
     return solution
