@@ -68,8 +68,9 @@ class Summary:
 
     @property
     def mean(self) -> Metrics:
-        """Return the mean of each figure; see ``mean_metrics``."""
-        return mean_metrics(self.executions)
+        """Return the mean of each figure; H is the mean of the H's, not the H of the means."""
+        figures = {f.name: [getattr(m, f.name) for m in self.executions] for f in fields(Metrics)}
+        return Metrics(**{name: sum(values) / len(values) for name, values in figures.items()})
 
 
 def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> Summary:
@@ -84,14 +85,10 @@ def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> 
         constant = gaps[0].seen.new_tensor(calibration)
         calibrated = torch.stack([harmonic(*each.at(constant)) for each in gaps])
     areas = torch.stack([each.area for each in gaps])
-    accuracies = torch.stack([outcome.accuracies for outcome in outcomes])
-    figures = torch.cat([accuracies, areas[:, None], calibrated[:, None]], 1)
+    ts, tr, t1 = torch.stack([outcome.accuracies for outcome in outcomes], 1)
+    figures = torch.stack([ts, tr, harmonic(tr, ts), t1, areas, calibrated], 1)
     *rows, last = torch.cat([figures, constant.expand(1, figures.shape[1])]).tolist()
-    executions = tuple(
-        Metrics(ts, tr, harmonic_mean(tr, ts), t1, area, adjusted)
-        for ts, tr, t1, area, adjusted in rows
-    )
-    return Summary(last[0], executions)
+    return Summary(last[0], tuple(Metrics(*row) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -170,19 +167,6 @@ def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[T
     labels, counts = part.own_labels, part.class_counts
     hits = torch.zeros_like(counts).scatter_add_(0, labels, (predicted == labels).long())
     return (hits.double() / counts.clamp_min(1)).sum() / counts.count_nonzero()
-
-
-def harmonic_mean(seen_accuracy: float, unseen_accuracy: float) -> float:
-    """Return H = 2·tr·ts / (tr + ts), 0 where both are 0."""
-    total = seen_accuracy + unseen_accuracy
-    return 2 * seen_accuracy * unseen_accuracy / total if total else 0.0
-
-
-def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
-    """Return the mean of each figure; H is the mean of the H's, not the H of the means."""
-    return Metrics(
-        **{f.name: sum(getattr(m, f.name) for m in metrics) / len(metrics) for f in fields(Metrics)}
-    )
 
 
 def mean_average_precision(

@@ -7,14 +7,13 @@ import sklearn.metrics
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import small_settings, small_task
+from worlds import harmonic_mean, small_settings, small_task
 
 from mianet.evaluation import (
     Metrics,
     Scored,
+    Summary,
     evaluate,
-    harmonic_mean,
-    mean_metrics,
     per_class_top1,
     summarise,
 )
@@ -107,6 +106,6 @@ def test_the_confusion_counts_each_image_once_among_all_classes(seed):
 
 def test_mean_of_executions_takes_the_mean_of_their_harmonic_means():
     one, other = Metrics(0.0, 1.0, 0.0, 0.2, 0.1, 0.3), Metrics(1.0, 1.0, 1.0, 0.4, 0.2, 0.5)
-    assert dataclasses.astuple(mean_metrics([one, other])) == pytest.approx(
+    assert dataclasses.astuple(Summary(0.0, (one, other)).mean) == pytest.approx(
         (0.5, 1.0, 0.5, 0.3, 0.15, 0.4)
     )

@@ -15,7 +15,7 @@ from recorded import STUDY, StudyRecorder
 from test_selection import a_trial
 
 from mianet.errors import InputError
-from mianet.evaluation import Metrics, mean_metrics
+from mianet.evaluation import Metrics, Summary
 from tuning.analysis.front import pareto_front
 from tuning.analysis.selection import select
 from tuning.engine.samplers import SAMPLERS
@@ -58,7 +58,7 @@ def figures(h, t1):
         for k, d in enumerate((-0.01, 0.01))
     }
     own = {f"{n}_execution_{k}": v for k, m in two.items() for n, v in m.as_dict("val_").items()}
-    return {**mean_metrics(list(two.values())).as_dict("val_"), **own}
+    return {**Summary(0.0, tuple(two.values())).mean.as_dict("val_"), **own}
 
 
 def record(uri, objective):

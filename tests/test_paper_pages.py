@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import harmonic_mean
 
 from mianet.config import Hyperparameters
 from mianet.data.test_parts import TestParts
-from mianet.evaluation import Metrics, harmonic_mean
+from mianet.evaluation import Metrics
 from mianet.final_training import Measured, draw_new_classes
 from tuning.paper.evidence import ARMS, Evidence, Setup
 from tuning.paper.experiments import EXPERIMENTS

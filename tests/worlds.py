@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from mianet.calibration import harmonic
 from mianet.config import Hyperparameters
 from mianet.data.search_data import SearchData
 from mianet.protocol import Part, Task
@@ -126,3 +127,9 @@ def validate(data, settings, *, epochs, **options):
     validation = Validation(data, settings, **options)
     for _ in range(epochs):
         yield validation.epoch()
+
+
+def harmonic_mean(seen_accuracy, unseen_accuracy):
+    """Return H of two fractions of 1."""
+    tr, ts = torch.tensor([[seen_accuracy], [unseen_accuracy]], dtype=torch.float64)
+    return harmonic(tr, ts).item()

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from mianet.data.class_vectors import nearest, read_class_vectors
 from mianet.data.extracted import BACKBONE_FILE, Extracted, exposure, read_extracted, write_backbone
@@ -71,9 +71,7 @@ def build(
     if split:
         parts = _given_parts(split, len(ids))
     else:
-        generator = np.random.default_rng(seed)
-        is_unseen = np.isin(ids, _unseen_classes(unseen, np.unique(ids), names, generator))
-        parts = _drawn_parts(ids, is_unseen, test_seen, names, generator)
+        parts = _drawn_parts(ids, names, unseen, test_seen, np.random.default_rng(seed))
     used = np.unique(ids)
     described = table.of({k: names[k] for k in used.tolist()}, len(names))
     images = ImageSet(
@@ -163,12 +161,13 @@ def _given_parts(path: Path, images: int) -> dict[str, Int64[np.ndarray, " _"]]:
 
 def _drawn_parts(
     labels: Int64[np.ndarray, " images"],
-    is_unseen: Bool[np.ndarray, " images"],
-    test_seen: float,
     names: Sequence[str],
+    unseen: str,
+    test_seen: float,
     generator: np.random.Generator,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Draw the test images of the seen classes, a share of each."""
+    """Draw the test images of the seen classes, a share of each, and maybe the unseen classes."""
+    is_unseen = np.isin(labels, _unseen_classes(unseen, np.unique(labels), names, generator))
     is_test_seen = np.zeros(len(labels), dtype=bool)
     by_class = np.argsort(np.where(is_unseen, -1, labels), kind="stable")[is_unseen.sum() :]
     for rows in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
