@@ -97,7 +97,7 @@ def test_a_photograph_is_read_upright_and_in_colour(here):
 def test_batches_change_nothing(here, tower):
     photos = find_photos(here / "my photos")
     parts = [
-        np.concatenate([one.features for one in extraction.batches(photos, tower, size)])
+        np.concatenate([features for _, features, _ in extraction.batches(photos, tower, size)])
         for size in (1, 3, 64)
     ]
     np.testing.assert_allclose(parts[0], parts[1], atol=1e-4)

@@ -70,17 +70,15 @@ def load_search_data(
     arrays, recorded = dict(found), source.recorded_name(digest)
     names = tuple(arrays.pop("class_names").tolist())
     count = int(arrays.pop("all_classes")[0])
-    described = ""
     if other := open_embedding(embedding):
         classes = dict(zip(arrays["class_ids"].tolist(), names, strict=True))
         arrays["class_attributes"] = other.of(classes, count)
         digest = hashlib.sha256(f"{digest} {other.digest}".encode()).hexdigest()
-        described = other.name
     return SearchData(
         name=recorded,
         digest=digest,
         class_names=names,
-        class_embedding=described,
+        class_embedding=other.name if other else "",
         backbone=read_backbone(source.folder / BACKBONE_FILE) if source.folder else None,
         embedding_backbones=other.backbones if other else (),
         **arrays,

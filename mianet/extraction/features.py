@@ -12,8 +12,9 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -36,19 +37,9 @@ SHOWN = 5
 _ROWS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The features of a few images.
-
-    Attributes:
-        files: The images.
-        features: One row an image; NaN for what is no image.
-        broken: Which of the files are no images, and why.
-    """
-
-    files: Sequence[str]
-    features: Float32[np.ndarray, "images dimensions"]
-    broken: Mapping[str, str]
+Features: TypeAlias = Float32[np.ndarray, "images dimensions"]
+Batch: TypeAlias = tuple[Sequence[str], Features, Mapping[str, str]]
+"""Files, the features of each, NaN where it is no image, and which are none, and why."""
 
 
 def extract(
@@ -124,7 +115,7 @@ def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterato
 
 def whole_batches(
     photos: Photos, tower: Tower, batch: int, broken: dict[str, str], *, skip_broken: bool
-) -> Iterator[tuple[Float32[np.ndarray, "images dimensions"], list[str]]]:
+) -> Iterator[tuple[Features, list[str]]]:
     """Yield the features of the images that are whole, with their files.
 
     Args:
@@ -136,12 +127,12 @@ def whole_batches(
     """
     broken |= _broken_at_sight(photos)
     _refuse(broken, photos, skip_broken)
-    for one in batches(photos, tower, batch):
-        broken |= one.broken
+    for files, features, found in batches(photos, tower, batch):
+        broken |= found
         _refuse(broken, photos, skip_broken)
-        kept = [row for row, name in enumerate(one.files) if name not in one.broken]
+        kept = [row for row, name in enumerate(files) if name not in found]
         if kept:
-            yield one.features[kept], [one.files[row] for row in kept]
+            yield features[kept], [files[row] for row in kept]
 
 
 def left_out(broken: Mapping[str, str]) -> str:
@@ -161,10 +152,10 @@ def _encode(files: Sequence[str], read: list[Future[np.ndarray]], tower: Tower) 
     features = np.full((len(files), tower.dimensions), np.nan, np.float32)
     if images:
         features[list(images)] = _features(torch.stack(list(images.values())), tower)
-    return Batch(files, features, broken)
+    return files, features, broken
 
 
-def _features(images: torch.Tensor, tower: Tower) -> Float32[np.ndarray, "images dimensions"]:
+def _features(images: torch.Tensor, tower: Tower) -> Features:
     try:
         with torch.inference_mode():
             found = tower.encode(images.to(tower.device)).float().cpu().numpy()
@@ -220,11 +211,11 @@ def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
         print(f"going on after {done:,} of {len(photos.files):,} images", file=sys.stderr)
     broken: dict[str, str] = json.loads(noted.read_text())
     with rows.open("ab") as file:
-        for one in batches(photos, tower, batch, done):
-            if one.broken:
-                broken |= one.broken
+        for _, features, found in batches(photos, tower, batch, done):
+            if found:
+                broken |= found
                 noted.write_text(json.dumps(broken))
-            file.write(one.features.tobytes())
+            file.write(features.tobytes())
             file.flush()
 
 
