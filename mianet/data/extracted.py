@@ -86,7 +86,7 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(
-            f"{path} must be a readable file, but is not ({error.strerror}); give another, or "
+            f"a file must be readable, but {path} is not ({error.strerror}); give another, or "
             "check its owner and its disk"
         ) from error
 
