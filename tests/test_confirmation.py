@@ -35,9 +35,7 @@ def searched(number, mean, noise=0.0, **changes):
 
 
 def confirmed(trial, values, first=5):
-    fresh = Confirmation(
-        per_draw=dict(enumerate(values, start=first)), metrics={}, run_id=f"c{trial.number}"
-    )
+    fresh = Confirmation(per_draw=dict(enumerate(values, start=first)), metrics={})
     return a_trial(**{**vars(trial), "confirmation": fresh})
 
 

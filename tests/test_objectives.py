@@ -184,7 +184,6 @@ def test_fresh_draws_decide_for_both_too_and_make_the_front():
         fresh = Confirmation(
             per_draw={5: (h + t1) / 2, 6: (h + t1) / 2},
             metrics={"val_harmonic_mean": h, "val_zsl_accuracy": t1},
-            run_id=f"c{number}",
         )
         return a_trial(number=number, run_id=f"r{number}", objective="both", confirmation=fresh)
 

@@ -29,7 +29,7 @@ def tried(number, alpha, h, t1=0.0, fresh=None, **changes):
     settings = Hyperparameters.from_mapping({"alpha": alpha, "latent_multiplier": 3.0})
     values = {name: str(value) for name, value in settings.as_dict().items()}
     met = fresh is not None and Confirmation(
-        per_draw={5: fresh}, metrics={"val_harmonic_mean": fresh}, run_id=""
+        per_draw={5: fresh}, metrics={"val_harmonic_mean": fresh}
     )
     return a_trial(
         number=number,

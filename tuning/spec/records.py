@@ -118,12 +118,10 @@ class Confirmation:
     Attributes:
         per_draw: Number of the execution → the objective at the trial's best epoch.
         metrics: Mean of every validation accuracy over the draws, by the trial's names.
-        run_id: The run that recorded it.
     """
 
     per_draw: Mapping[int, float]
     metrics: Mapping[str, float]
-    run_id: str
 
     @property
     def score(self) -> float:
@@ -229,7 +227,6 @@ class Work:
     """
 
     kind: str
-    name: str
     seconds: float
     cpus: float
     gpus: float

@@ -195,7 +195,6 @@ def _work(run: Run, study: Run) -> Work:
     time = "duration_seconds" if is_trial else COMPUTE_SECONDS
     return Work(
         kind=run.data.tags["kind"],
-        name=run.info.run_name,
         seconds=run.data.metrics.get(time, math.nan),
         cpus=float(held.get(f"cpus{suffix}", "0")),
         gpus=float(held.get(f"gpus{suffix}", "0")),

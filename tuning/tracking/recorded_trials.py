@@ -160,7 +160,6 @@ def trials_of(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
                 for name, value in run.data.metrics.items()
                 if name.endswith("_mean")
             },
-            run_id=run.info.run_id,
         )
         for run in sorted(nested, key=lambda run: run.info.start_time)
         if run.data.tags["kind"] == CONFIRMATION and run.data.tags["status"] == "finished"
