@@ -34,14 +34,17 @@ def main() -> int:
     os.environ.setdefault("RAY_ADDRESS", "auto")
     print(connection.connect())
     nodes = _awaited(arguments.workers, arguments.timeout)
-    found = {node["NodeManagerAddress"]: _software(node) for node in nodes}
+    found = set()
     for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        software = ray.get(_software.options(scheduling_strategy=there).remote(), timeout=120)
+        found.add(software)
         address, resources = node["NodeManagerAddress"], node["Resources"]
         print(
             f"{address}: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU, "
-            f"{', '.join(' '.join(item) for item in found[address].items())}"
+            f"{software}"
         )
-    if len({tuple(software.items()) for software in found.values()}) > 1:
+    if len(found) > 1:
         raise InputError(
             "all nodes must have the same software, but the ones above differ; run ray up again, "
             "and replace a node that stays different"
@@ -63,17 +66,12 @@ def _awaited(workers: int, timeout: float) -> list[dict[str, Any]]:
         time.sleep(POLL_SECONDS)
 
 
-def _software(node: dict[str, Any]) -> dict[str, str]:
-    """Return what is installed on a node: name → version."""
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    found: dict[str, str] = ray.get(_probe.options(scheduling_strategy=there).remote(), timeout=120)
-    return found
-
-
 @ray.remote(num_cpus=0)
-def _probe() -> dict[str, str]:
+def _software() -> str:
+    """Return what is installed on the node where it runs: names with versions."""
     versions = {package: package_version(package) for package in PACKAGES}
-    return {"Python": platform.python_version(), **versions, "code": code_digest()}
+    found = {"Python": platform.python_version(), **versions, "code": code_digest()}
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 if __name__ == "__main__":

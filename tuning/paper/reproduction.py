@@ -45,7 +45,8 @@ def reproduce(
     Returns:
         How many had nothing to show.
     """
-    waiting, found = list(experiments), {}
+    waiting = list(experiments)
+    found: dict[str, Findings | None] = dict.fromkeys(one.name for one in experiments)
     needed = {one.name: set(evidence.setup.trainings(one.arms)) for one in experiments}
     tasks = Tasks("training", share, display)
     data_ref, test_ref = ray.put(data), ray.put(evidence.test)
@@ -60,8 +61,7 @@ def reproduce(
         for one in [one for one in waiting if evidence.outcomes.keys() >= needed[one.name]]:
             waiting.remove(one)
             found[one.name] = _publish(one, evidence, folder, recorder, display)
-    in_order = {one.name: found[one.name] for one in experiments}
-    _write_index({name: one for name, one in in_order.items() if one}, evidence, folder)
+    _write_index({name: one for name, one in found.items() if one}, evidence, folder)
     return list(found.values()).count(None)
 
 
