@@ -64,8 +64,11 @@ class Subject:
         objective: What was maximised.
         symbol: What the score is called.
         axis: What an axis of scores is called.
+        executions: How many draws a trial's score is a mean of.
+        paper: The trial of the paper's configuration, however it ended.
         selection: The choice among the trials; None where none can be chosen.
         nothing: Why not.
+        selected: The selected trial.
     """
 
     def __init__(self, study: RecordedStudy, title: str) -> None:
@@ -75,28 +78,21 @@ class Subject:
         self.objective = OBJECTIVES[study.objective]
         self.symbol = self.objective.symbol
         self.axis = f"{self.symbol} (%)"
+        self.executions = max((t.planned_executions for t in study.trials), default=0)
+        self.paper = next((trial for trial in study.trials if trial.is_paper), None)
         self.selection: Selection | None = None
         self.nothing = ""
         try:
             self.selection = select(study.trials, model=study.settings.get("model", MIANET))
         except InputError as error:
             self.nothing = str(error)
+        self.selected = self.selection.trial if self.selection else None
 
     @property
     def warnings(self) -> list[str]:
         """Return what was warned of when the features were made, each once."""
         settings = self.study.settings.items()
         return list(dict.fromkeys(text for name, text in settings if name.endswith(".warning")))
-
-    @property
-    def executions(self) -> int:
-        """Return how many draws a trial's score is a mean of."""
-        return max((trial.planned_executions for trial in self.study.trials), default=0)
-
-    @property
-    def selected(self) -> RecordedTrial | None:
-        """Return the selected trial."""
-        return self.selection.trial if self.selection else None
 
     def is_selected(self, trial: RecordedTrial) -> bool:
         """Say whether a trial is the selected one."""
@@ -106,11 +102,6 @@ class Subject:
         """Return the style classes of a trial: how it ended, and whether it is a special one."""
         special = "selected" if self.is_selected(trial) else "paper" if trial.is_paper else ""
         return f"{trial.status} {special}".strip()
-
-    @property
-    def paper(self) -> RecordedTrial | None:
-        """Return the trial of the paper's configuration, however it ended."""
-        return next((trial for trial in self.study.trials if trial.is_paper), None)
 
     @cached_property
     def searched(self) -> tuple[Searched, ...]:
@@ -151,10 +142,10 @@ class Subject:
         shown["selected"] = self.selected
         return {role: trial for role, trial in shown.items() if trial}
 
-    def trained(self, trial: RecordedTrial | None) -> FinalTraining | None:
+    def trained(self, trial: RecordedTrial) -> FinalTraining | None:
         """Return the final training of a trial, if it had one."""
-        finals = self.study.finals.values() if trial else ()
-        return next((f for f in finals if trial and f.source_run_id == trial.run_id), None)
+        finals = self.study.finals.values()
+        return next((final for final in finals if final.source_run_id == trial.run_id), None)
 
 
 def percent(value: float, digits: int = 1) -> str:
