@@ -73,7 +73,7 @@ def fork(script, *options, cwd, out="output", err="output", before=None, **chang
 @functools.cache
 def _forks():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tuning.cli.search_study", "ray.tune", "mlflow", "torch"])
+    context.set_forkserver_preload(["tuning.cli.run_search"])
     return context
 
 

@@ -10,7 +10,8 @@ from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.cli import after_search
 from tuning.cli.options import tracking_uri
-from tuning.tracking.store import absolute_tracking_uri, open_store, reason_of
+from tuning.tracking.address import absolute_tracking_uri
+from tuning.tracking.store import open_store, reason_of
 
 PASSWORDS = ("hunter2", "hun/ter2", "hun@ter2", "hun]ter2", "[hunter2", "hun?ter2", "hun#ter2")
 PLAIN = (

@@ -19,7 +19,7 @@ FORBIDDEN = {
 }
 SEARCH = (
     "tuning.search",
-    "tuning.engine.study",
+    "tuning.engine.running",
     "tuning.engine.trial",
     "tuning.engine.progress",
     "tuning.confirm",

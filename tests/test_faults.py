@@ -1,7 +1,6 @@
 """Searches whose parts are killed for real: nothing is lost, nothing is done or recorded twice."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import SMALL, environment, run, start
+from commands import SMALL, fork, run, start
 from processes import workers_of
 from ray.cluster_utils import Cluster
 from recorded import OPENED
@@ -27,8 +26,6 @@ SEARCH_ALONE = ("--dataset", "numbers", "--no-final", "--fresh-draws", "0")
 ONE_BY_ONE = (*SEARCH_ALONE, "--workers", "1", "--cpus-per-trial", "1")
 TINY = ("--set", "hidden_dim=32", "--executions", "1", "--max-epochs", "6", "--patience", "6")
 OWN_RAY = {"RAY_ADDRESS": "local"}
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["tuning.cli.search_study", "ray.tune", "mlflow", "torch"])
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +34,10 @@ def cluster(one_ray):
     return SimpleNamespace(address=one_ray)
 
 
-def command(folder, variables, options):
-    """Be the command ``search.py``, in a process that has its imports behind it."""
-    os.environ.clear()
-    os.environ.update(variables)
-    os.chdir(folder)
-    output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.argv = ["search.py", *options]
-    from tuning.search import main
-
-    main()
-
-
 def search(folder, *options, **variables):
     """Start a search in a folder; return its process. What it prints goes to ``output``."""
     folder.mkdir(exist_ok=True)
-    process = FORKED.Process(target=command, args=(folder, environment(**variables), options))
-    process.start()
-    return process
+    return fork("search", *options, cwd=folder, **variables)
 
 
 def told(folder):

@@ -11,8 +11,9 @@ from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster, gpu_check
 from tuning.compute.cluster import Share
 from tuning.compute.gpu_check import trouble
-from tuning.engine import results, study
+from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
+from tuning.engine.study import Study
 from tuning.events.event import Ended, EpochDone
 from tuning.events.log import hold
 from tuning.spec.space import search_space
@@ -97,8 +98,8 @@ def trials_that_need(gpus_of):
 def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
     counted, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(study, "objective", trials_that_need([1.0, 2.0]))
-    settings = study.Study(
+    monkeypatch.setattr(running, "objective", trials_that_need([1.0, 2.0]))
+    settings = Study(
         name="s",
         space=search_space(),
         fixed={},
@@ -113,7 +114,7 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
     with hold(tmp_path / "s") as log:
         log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
-        study.run_study(
+        running.run_study(
             *(settings, "numbers", data, Share(2, 0.5, 0.5), log),
             *(Interrupt(), StatusLine()),
         )

@@ -14,7 +14,7 @@ import pytest
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.final_training import train_final
-from mianet.reference.least_squares import ESZSLSettings
+from mianet.reference.settings import ESZSLSettings
 from tuning.spec.models import MODELS
 
 PUBLISHED_WIDTH = 2048

@@ -52,6 +52,7 @@ from tuning.events.projector import UnreachableError
 from tuning.spec import provenance
 from tuning.spec.errors import RecordingError
 from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
+from tuning.tracking.address import default_tracking_uri
 from tuning.tracking.experiments import experiment_name
 from tuning.tracking.model_registry import load_classifier, register_model
 from tuning.tracking.recorded_trials import read_trials
@@ -66,7 +67,7 @@ from tuning.tracking.requests import (
     is_passing,
     values,
 )
-from tuning.tracking.store import default_tracking_uri, open_store, short_requests
+from tuning.tracking.store import open_store, short_requests
 from tuning.tracking.unlogged import UnloggedRuns
 
 

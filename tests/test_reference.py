@@ -13,6 +13,7 @@ from worlds import small_task
 
 from mianet.errors import DivergedError
 from mianet.reference import least_squares, logistic, ranking
+from mianet.reference import settings as settings_of
 from mianet.reference.least_squares import moments
 from mianet.reference.logistic import fit_linear
 from mianet.reference.repeated import train_at_once
@@ -58,7 +59,7 @@ def test_eszsl_is_where_the_gradient_of_its_objective_vanishes(gamma, lam):
             + gamma * lam * W.square().sum()
         )
 
-    settings = least_squares.ESZSLSettings(feature_weight=gamma, attribute_weight=lam)
+    settings = settings_of.ESZSLSettings(feature_weight=gamma, attribute_weight=lam)
     solution = least_squares.solve_eszsl(moments(task, unscaled(task)), settings).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(solution), solution)
     (elsewhere,) = torch.autograd.grad(objective(solution * 1.01), solution)
@@ -101,7 +102,7 @@ def test_saes_two_directions_are_cosines_on_either_side():
     task = small_task()
     both = {}
     for matching in ("attributes", "features"):
-        settings = least_squares.SAESettings(matching=matching, feature_scaling="none")
+        settings = settings_of.SAESettings(matching=matching, feature_scaling="none")
         (epoch,) = train_at_once(least_squares.fit_sae, task, settings, seed=0)
         both[matching] = epoch.model
     W = both["attributes"].weight.mT
@@ -134,7 +135,7 @@ def test_a_regression_that_is_not_finite_is_a_divergence():
     with pytest.raises(DivergedError, match="logistic regression is not finite"):
         list(
             train_at_once(
-                logistic.fit_conse, task, logistic.ConSESettings(feature_scaling="none"), seed=0
+                logistic.fit_conse, task, settings_of.ConSESettings(feature_scaling="none"), seed=0
             )
         )
 
@@ -142,7 +143,7 @@ def test_a_regression_that_is_not_finite_is_a_divergence():
 @pytest.mark.parametrize("top", [1, 2, 100])
 def test_conse_is_the_cosine_with_the_best_guesses_mixture(top):
     task = small_task(images=60)
-    settings = logistic.ConSESettings(top=top, weight_decay=0.1)
+    settings = settings_of.ConSESettings(top=top, weight_decay=0.1)
     (epoch,) = train_at_once(logistic.fit_conse, task, settings, seed=0)
     features = epoch.scaler(task.train.features)
     scores = epoch.model.scores(features, task.class_attributes)
@@ -162,7 +163,7 @@ def test_conse_is_the_cosine_with_the_best_guesses_mixture(top):
 @pytest.mark.parametrize("threshold", ["overall", "attribute"])
 def test_dap_is_the_product_of_attribute_probabilities_over_their_priors(threshold):
     task = small_task(images=60, attributes=8)
-    settings = logistic.DAPSettings(threshold=threshold, weight_decay=0.1)
+    settings = settings_of.DAPSettings(threshold=threshold, weight_decay=0.1)
     (epoch,) = train_at_once(logistic.fit_dap, task, settings, seed=0)
     features = epoch.scaler(task.train.features)
     scores = epoch.model.scores(features, task.class_attributes)
@@ -184,7 +185,7 @@ def test_dap_is_the_product_of_attribute_probabilities_over_their_priors(thresho
 
 def test_daps_classifiers_are_independent_regularised_regressions():
     task = small_task(images=200, attributes=8)
-    settings = logistic.DAPSettings(weight_decay=1e-2, feature_scaling="none")
+    settings = settings_of.DAPSettings(weight_decay=1e-2, feature_scaling="none")
     (epoch,) = train_at_once(logistic.fit_dap, task, settings, seed=0)
     X, _, _, of_image = plain(task)
     seen = task.class_attributes[task.seen_classes]
@@ -199,7 +200,7 @@ def test_dap_cannot_learn_where_all_classes_look_alike():
     task = small_task()
     task.class_attributes[:] = 0.5
     with pytest.raises(DivergedError, match="no binary attribute"):
-        list(train_at_once(logistic.fit_dap, task, logistic.DAPSettings(), seed=0))
+        list(train_at_once(logistic.fit_dap, task, settings_of.DAPSettings(), seed=0))
 
 
 def plain_ranking(scores, own, model):
@@ -239,7 +240,7 @@ def test_a_class_that_leads_by_the_margin_costs_nothing(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [ranking.ALESettings, ranking.DeViSESettings, ranking.SJESettings]
+    "settings", [settings_of.ALESettings, settings_of.DeViSESettings, settings_of.SJESettings]
 )
 def test_a_step_follows_the_gradient_of_the_loss_in_the_weights(settings):
     task = small_task(images=40)
@@ -259,6 +260,6 @@ def test_a_step_follows_the_gradient_of_the_loss_in_the_weights(settings):
 
 
 def test_a_ranking_that_leaves_the_finite_numbers_is_a_divergence():
-    settings = ranking.SJESettings(learning_rate=1e38, batch_images=1, feature_scaling="none")
+    settings = settings_of.SJESettings(learning_rate=1e38, batch_images=1, feature_scaling="none")
     with pytest.raises(DivergedError, match="ranking loss is not finite after epoch 1"):
         list(ranking.train(small_task(), settings, seed=0))

@@ -29,9 +29,10 @@ from telling import TELLINGS
 from mianet.data.search_data import load_search_data
 from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
-from tuning.engine import results, study
+from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS
+from tuning.engine.study import Study
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
 from tuning.events.log import hold
 from tuning.spec.objectives import OBJECTIVES
@@ -96,9 +97,9 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     def proposer(space, *, sampler, seed, **more):
         return TableProposer(world.curves, sampler=sampler, seed=seed)
 
-    monkeypatch.setattr(study, "objective", recorded)
-    monkeypatch.setattr(study, "Proposer", proposer)
-    settings = study.Study(
+    monkeypatch.setattr(running, "objective", recorded)
+    monkeypatch.setattr(running, "Proposer", proposer)
+    settings = Study(
         name="replayed",
         space=search_space(),
         fixed={},
@@ -113,7 +114,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
     with hold(tmp_path / "replayed") as log:
         log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
-        study.run_study(settings, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
+        running.run_study(settings, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
     with hold(tmp_path / "replayed") as log:
         events = [event for event, _ in log.read()]
     assert (type(events[0]), events[-1]) == (Opened, Closed("finished"))
@@ -147,7 +148,7 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
 def test_trials_run_in_workers_that_ray_has_started(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    study._take_started_workers()
+    running._take_started_workers()
     actor = class_cache._ActorClassCache().get(Trainable)
     assert actor._default_options["runtime_env"] == {}  # as theirs; else Ray starts others
 

@@ -72,7 +72,7 @@ def running(temporary):
         patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
         old = os.umask(0)
         try:
-            connection.connect()
+            connection.connect(preloaded="mianet.training")
             yield ray.get_runtime_context().gcs_address, temporary / f"mianet-{os.getuid()}"
         finally:
             os.umask(old)
@@ -283,5 +283,5 @@ def test_ray_does_not_start_in_a_folder_that_others_control(monkeypatch, make, w
         make(Path(name))
         monkeypatch.setenv("RAY_TMPDIR", name)
         with pytest.raises(InputError, match=words) as refused:
-            local_ray.start("")
+            local_ray.start()
     assert "RAY_TMPDIR" in str(refused.value)

@@ -23,7 +23,8 @@ from tuning.cli.options import study_name
 from tuning.cli.resumption import resume_command
 from tuning.cli.search_options import parse_search_options
 from tuning.compute import local_ray
-from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri, open_store
+from tuning.tracking.address import absolute_tracking_uri, default_tracking_uri
+from tuning.tracking.store import open_store
 
 FOLDERS = [
     *(
@@ -177,7 +178,7 @@ def starting(tmp_path, monkeypatch):
     monkeypatch.setattr(local_ray.ray_constants, "ENABLE_RAY_CLUSTER", True)
     with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        yield lambda init: (monkeypatch.setattr(ray, "init", init), local_ray.start(""))
+        yield lambda init: (monkeypatch.setattr(ray, "init", init), local_ray.start())
 
 
 @pytest.mark.parametrize(

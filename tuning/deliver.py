@@ -17,8 +17,8 @@ def main() -> int:
     """Run the command line; exit with its code: 1 where something still waits."""
     options = _parser().parse_args()
     # Loads MLflow, which --help need not wait for.
+    from tuning.tracking.address import default_tracking_uri
     from tuning.tracking.backlog import deliver_waiting
-    from tuning.tracking.store import default_tracking_uri
 
     given, default = options.tracking_uri, default_tracking_uri()
     logs = list(

@@ -10,7 +10,7 @@ from tuning.cli.search_options import parse_search_options
 def main() -> int:
     """Run the command line; exit with its code."""
     options, given = parse_search_options(__doc__)
-    # Loads PyTorch, Ray and MLflow, which --help need not wait for.
+    # Loads NumPy and Ray, which --help need not wait for.
     from tuning.cli.search_study import search_study
 
     return search_study(options, given)

@@ -8,18 +8,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.model import Attributes, Features, Scores
 from mianet.protocol import Task
-from mianet.reference.repeated import Fitted
+from mianet.reference.repeated import Fitted, closed_form
+from mianet.reference.settings import ESZSLSettings, Matching, SAESettings
 from mianet.scaling import FeatureScaler
 from mianet.training import class_positions
 
@@ -76,9 +75,6 @@ class Bilinear:
         return features @ self.weight @ class_attributes.mT
 
 
-Matching = Literal["attributes", "features"]
-
-
 @dataclass(frozen=True)
 class Cosine:
     """The cosine of an image x and a class s among ``Wᵀ x`` and s, or among x and ``W s``."""
@@ -93,24 +89,6 @@ class Cosine:
         else:
             class_attributes = class_attributes @ self.weight.mT
         return F.normalize(features) @ F.normalize(class_attributes).mT
-
-
-@dataclass(frozen=True, kw_only=True)
-class ESZSLSettings(Settings):
-    """ESZSL's hyperparameters.
-
-    Attributes:
-        feature_weight: γ, the regulariser of ``W Sᵀ``, on the side of the features.
-        attribute_weight: λ, the regulariser of ``X W``, on the side of the attributes.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
-
-    positive = ("feature_weight", "attribute_weight")
-
-    model: Literal["eszsl"] = "eszsl"
-    feature_weight: float = 1e3
-    attribute_weight: float = 1.0
-    feature_scaling: FeatureScaling = "none"
 
 
 def fit_eszsl(task: Task, scaler: FeatureScaler, settings: ESZSLSettings) -> Fitted:
@@ -132,25 +110,6 @@ def solve_eszsl(of: Moments, settings: ESZSLSettings) -> Float64[Tensor, "featur
     weight = torch.linalg.solve(left, of.class_sums.mT @ of.class_attributes)
     solution: Tensor = torch.linalg.solve(right, weight.mT).mT
     return solution
-
-
-@dataclass(frozen=True, kw_only=True)
-class SAESettings(Settings):
-    """SAE's hyperparameters.
-
-    Attributes:
-        encoder_weight: λ, the weight of ``‖W x − s‖²`` beside the reconstruction.
-        matching: Where images and classes meet: among ``"attributes"``, by the encoder, or among
-            ``"features"``, by the decoder; the publication has both.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
-
-    positive = ("encoder_weight",)
-
-    model: Literal["sae"] = "sae"
-    encoder_weight: float = 1.0
-    matching: Matching = "features"
-    feature_scaling: FeatureScaling = "l2"
 
 
 def fit_sae(task: Task, scaler: FeatureScaler, settings: SAESettings) -> Fitted:
@@ -181,3 +140,7 @@ def _finite(solution: Tensor, model: str) -> Tensor:
     if not solution.isfinite().all():
         raise DivergedError(f"the solution of {model} is not finite")
     return solution
+
+
+begin_eszsl = closed_form(fit_eszsl)
+begin_sae = closed_form(fit_sae)

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.model import Attributes, Features, Scores
 from mianet.protocol import Task
-from mianet.reference.repeated import Fitted
+from mianet.reference.repeated import Fitted, closed_form
+from mianet.reference.settings import ConSESettings, DAPSettings
 from mianet.scaling import FeatureScaler
 from mianet.training import class_positions
 
@@ -88,25 +87,6 @@ def fit_linear(
     return fitted, reached.item()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConSESettings(Settings):
-    """ConSE's hyperparameters.
-
-    Attributes:
-        top: T, how many of the classifier's best guesses are combined; all, where it has fewer.
-        weight_decay: The classifier's regulariser.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
-
-    positive = ("top",)
-    not_negative = ("weight_decay",)
-
-    model: Literal["conse"] = "conse"
-    top: int = 10
-    weight_decay: float = 1e-4
-    feature_scaling: FeatureScaling = "standard"
-
-
 @dataclass(frozen=True)
 class ConSE:
     """The trained classifier, and the attributes of the classes that it tells apart."""
@@ -140,28 +120,6 @@ def fit_conse(task: Task, scaler: FeatureScaler, settings: ConSESettings) -> Fit
     )
     model = ConSE(classifier, task.class_attributes[task.seen_classes], settings.top)
     return model, {"classifier": loss}
-
-
-Threshold = Literal["overall", "attribute"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DAPSettings(Settings):
-    """DAP's hyperparameters.
-
-    Attributes:
-        threshold: A class has an attribute whose value is above the mean over the seen classes: of
-            all attributes, ``"overall"``, as in the publication, or of this ``"attribute"``.
-        weight_decay: The classifiers' regulariser.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
-
-    not_negative = ("weight_decay",)
-
-    model: Literal["dap"] = "dap"
-    threshold: Threshold = "overall"
-    weight_decay: float = 1e-4
-    feature_scaling: FeatureScaling = "standard"
 
 
 @dataclass(frozen=True)
@@ -219,3 +177,7 @@ def fit_dap(task: Task, scaler: FeatureScaler, settings: DAPSettings) -> Fitted:
     )
     model = DAP(classifiers, varied, means[varied], has.mean(0))
     return model, {"classifiers": loss / has.shape[1]}
+
+
+begin_conse = closed_form(fit_conse)
+begin_dap = closed_form(fit_dap)

@@ -17,59 +17,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mianet.config import FeatureScaling, Settings
 from mianet.errors import DivergedError
 from mianet.model import Scores
 from mianet.protocol import Task
 from mianet.reference.least_squares import Bilinear
+from mianet.reference.repeated import Repeated
+from mianet.reference.settings import RankingSettings
 from mianet.scaling import FeatureScaler
 from mianet.training import Epoch, class_positions
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankingSettings(Settings):
-    """What the three have in common.
-
-    Attributes:
-        learning_rate: Step size of the stochastic gradient descent, constant.
-        batch_images: Images per step; their gradients are averaged.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
-
-    positive = ("learning_rate", "batch_images")
-
-    learning_rate: float = 0.01
-    batch_images: int = 32
-    feature_scaling: FeatureScaling = "l2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ALESettings(RankingSettings):
-    """ALE's hyperparameters."""
-
-    model: Literal["ale"] = "ale"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeViSESettings(RankingSettings):
-    """DeViSE's hyperparameters."""
-
-    model: Literal["devise"] = "devise"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SJESettings(RankingSettings):
-    """SJE's hyperparameters."""
-
-    model: Literal["sje"] = "sje"
-
 
 Costs = Callable[[Scores], Scores]
 
@@ -146,3 +107,6 @@ def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch
         if not math.isfinite(mean):
             raise DivergedError(f"the ranking loss is not finite after epoch {number}")
         yield Epoch(number, {"ranking": mean}, Bilinear(weight), scaler)
+
+
+begin = partial(Repeated, train)

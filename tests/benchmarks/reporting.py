@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import tuning.engine.study
+import tuning.engine.running
 from tuning.engine.trial import objective
 
 FOLDER = "RECORDED_MOMENTS"
@@ -53,7 +53,7 @@ def main():
     from tuning.search import search
 
     arguments = [str(Path(a).resolve()) if Path(a).is_dir() else a for a in sys.argv[1:]]
-    tuning.engine.study.objective = timed
+    tuning.engine.running.objective = timed
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FOLDER] = str(Path(folder, "moments"))
         os.environ["RAY_ADDRESS"] = "local"  # whose workers inherit the environment

@@ -40,11 +40,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mianet.data.search_data import load_search_data
 from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
-from tuning.engine import interrupts, study
+from tuning.engine import interrupts, running
 from tuning.engine.progress import SearchProgress
 from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import Stopping
+from tuning.engine.study import Study, base_settings
 from tuning.events.log import EventLog, hold
 from tuning.events.projector import Projector
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
@@ -312,21 +313,21 @@ def main():
 
 def search(arguments, curves):
     """Run the study as ``search.py`` does, on this cluster."""
-    settings = study.Study(
+    settings = Study(
         name="scale", space=search_space(), fixed={}, trials=arguments.trials,
         max_epochs=curves.epochs, patience=10, executions=5, seed=0, sampler=arguments.sampler,
         scheduler=arguments.scheduler,
     )  # fmt: skip
     data = load_search_data("numbers")
     share = Share(arguments.workers, 1, 0)
-    study.objective = Replay
+    running.objective = Replay
     uri = arguments.tracking_uri or f"sqlite:///{arguments.folder}/mlflow.db"
     clock = Clock(time.thread_time if arguments.processor else time.perf_counter)
     watched(clock)
     with hold(arguments.folder / "scale") as log:
-        description = study.describe_study(settings, data, "replayed", share, "simulated nodes")
+        description = running.describe_study(settings, data, "replayed", share, "simulated nodes")
         open_store(uri)
-        base = study.base_settings(settings, data.name).as_dict()
+        base = base_settings(settings, data.name).as_dict()
         recording = Recording(uri, log, description, hyperparameters=base)
         lines = Lines(clock, max(1, arguments.trials // LINES), log, recording)
         started, cpu = time.perf_counter(), time.process_time()
@@ -337,7 +338,7 @@ def search(arguments, curves):
             log, patience=settings.patience, run_id=recording.run_id, run_of=recording.run_of
         )
         with Projector(log, optuna_file):
-            outcome = study.run_study(
+            outcome = running.run_study(
                 settings, data.name, ray.put(replayed), share, log, interrupt, StatusLine(), [lines]
             )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu

@@ -15,11 +15,12 @@ from tuning.cli.command_line import FAILED, INTERRUPTED
 from tuning.cli.outcome import outcome as ending
 from tuning.cli.resumption import resume_command
 from tuning.cli.write_report import page_of
-from tuning.engine.study import Study, StudyOutcome
+from tuning.engine.running import StudyOutcome
+from tuning.engine.study import Study
 from tuning.events.event import Completed
 from tuning.events.log import EventLog
+from tuning.tracking.address import URI_VARIABLE
 from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.store import URI_VARIABLE
 
 
 def finish(

@@ -15,6 +15,7 @@ from mianet.addresses import HIDDEN, without_credentials
 from mianet.command import whole_number
 from mianet.errors import InputError
 from tuning.spec.choices import MIANET, MODEL_NAMES
+from tuning.tracking.address import absolute_tracking_uri, default_tracking_uri
 
 T = TypeVar("T")
 
@@ -48,9 +49,6 @@ def tracking_uri(options: argparse.Namespace) -> str:
 
     A password on the command line, which every user of the machine can read, gives a warning.
     """
-    # Loads MLflow, which --help need not wait for.
-    from tuning.tracking.store import absolute_tracking_uri, default_tracking_uri
-
     given = options.tracking_uri
     if given and HIDDEN not in given and without_credentials(given) != given:
         print(

@@ -21,7 +21,7 @@ from tuning.compute import local_ray
 _LISTENS = "0A"  # in the tables of /proc/net
 
 
-def connect(preloaded: str = "mianet.training") -> str:
+def connect(preloaded: str = "") -> str:
     """Connect to the Ray cluster that ``RAY_ADDRESS`` names, or else start Ray on this machine.
 
     A cluster that merely happens to run here is left alone: it may be another user's, who could

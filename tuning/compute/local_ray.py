@@ -32,15 +32,17 @@ _LIMITS: Mapping[str, tuple[int, int, int, str]] = {
 }
 """What is limited → the limit, the least that is enough, its unit, and the option of ``ulimit``."""
 
+_MOST_PRELOADED = 16
 _PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that the packages of this project are in."""
 
 
-def start(preloaded: str) -> None:
+def start(preloaded: str = "") -> None:
     """Start Ray on this machine and connect to it.
 
     Args:
-        preloaded: A module that each worker imports as it starts, before it has anything to do.
+        preloaded: A module that each worker imports as it starts, on a machine of not too many
+            cores: Ray starts a worker for each, which holds 250 MB then.
 
     Raises:
         InputError: It does not start.
@@ -50,7 +52,10 @@ def start(preloaded: str) -> None:
     _require_token()
     _stay_on_loopback()
     os.environ.pop(ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE, None)  # of a cluster's head
-    os.environ["RAY_preload_python_modules"] = preloaded  # noqa: SIM112, its name
+    if (os.cpu_count() or 1) <= _MOST_PRELOADED:
+        os.environ["RAY_preload_python_modules"] = preloaded  # noqa: SIM112
+    # Ray takes idle workers for superfluous as soon as trials that begin have reserved their cores.
+    os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "60000"  # noqa: SIM112
     try:
         initialise(
             address="local",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, get_args
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -13,11 +13,12 @@ from mianet.config import FeatureScaling, Hyperparameters, Settings
 from mianet.data.datasets import find_dataset
 from mianet.data.search_data import paper_hyperparameters
 from mianet.errors import InputError
-from mianet.reference import least_squares, logistic, ranking
-from mianet.reference.repeated import Repeated, closed_form
-from mianet.training import Begin, begin_mianet
+from mianet.reference import settings as of
 from tuning.spec.choices import MIANET
 from tuning.spec.space import SEARCH_SPACE, Searched
+
+if TYPE_CHECKING:
+    from mianet.training import Begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Model:
     """A model as a search and a final training use it.
 
     Attributes:
+        beginning: The function that begins its trainings, by name: it loads PyTorch, which who only
+            checks settings need not wait for.
         published: Data set → the published configuration or, if there is none, one that is known to
             reproduce the published figures; a search tries it too.
         space: Hyperparameter → how it is searched.
@@ -33,10 +36,16 @@ class Model:
 
     title: str
     settings: type[Settings]
-    begin: Begin
+    beginning: str
     published: Callable[[str], Settings]
     space: Mapping[str, Searched]
     closed_form: bool = False
+
+    @property
+    def begin(self) -> Begin:
+        """Return the function that begins its trainings."""
+        begin: Begin = resolve_name(self.beginning)
+        return begin
 
 
 def _table_name(name: str) -> str:
@@ -47,7 +56,7 @@ def _table_name(name: str) -> str:
 def _reference(
     title: str,
     settings: type[Settings],
-    begin: Begin,
+    beginning: str,
     space: Mapping[str, Searched],
     published: Mapping[str, Mapping[str, Any]] = {},
 ) -> Model:
@@ -55,17 +64,17 @@ def _reference(
     return Model(
         title=title,
         settings=settings,
-        begin=begin,
+        beginning=f"mianet.reference.{beginning}",
         published=lambda name: settings.from_mapping(published.get(_table_name(name), {})),
         space=space,
-        closed_form=begin is not _RANKING,
+        closed_form=beginning != _RANKING,
     )
 
 
 _SCALING = Searched(CategoricalDistribution(get_args(FeatureScaling)))
 _MAYBE_SCALING = replace(_SCALING, by_default=False)
 _WEIGHT_DECAY = Searched(FloatDistribution(1e-5, 1.0, log=True))
-_RANKING = partial(Repeated, ranking.train)
+_RANKING = "ranking:begin"
 _RANKING_SPACE = {
     "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
     "feature_scaling": _SCALING,
@@ -76,14 +85,14 @@ MODELS: Mapping[str, Model] = {
     MIANET: Model(
         title="MIANet",
         settings=Hyperparameters,
-        begin=begin_mianet,
+        beginning="mianet.training:begin_mianet",
         published=paper_hyperparameters,
         space=SEARCH_SPACE,
     ),
     "eszsl": _reference(
         "ESZSL",
-        least_squares.ESZSLSettings,
-        closed_form(least_squares.fit_eszsl),
+        of.ESZSLSettings,
+        "least_squares:begin_eszsl",
         {
             "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
             "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
@@ -97,18 +106,18 @@ MODELS: Mapping[str, Model] = {
     ),
     "sae": _reference(
         "SAE",
-        least_squares.SAESettings,
-        closed_form(least_squares.fit_sae),
+        of.SAESettings,
+        "least_squares:begin_sae",
         {
             "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
-            "matching": Searched(CategoricalDistribution(get_args(least_squares.Matching))),
+            "matching": Searched(CategoricalDistribution(get_args(of.Matching))),
             "feature_scaling": _MAYBE_SCALING,
         },
     ),
     "conse": _reference(
         "ConSE",
-        logistic.ConSESettings,
-        closed_form(logistic.fit_conse),
+        of.ConSESettings,
+        "logistic:begin_conse",
         {
             "top": Searched(IntDistribution(1, 100, log=True)),
             "weight_decay": _WEIGHT_DECAY,
@@ -117,17 +126,17 @@ MODELS: Mapping[str, Model] = {
     ),
     "dap": _reference(
         "DAP",
-        logistic.DAPSettings,
-        closed_form(logistic.fit_dap),
+        of.DAPSettings,
+        "logistic:begin_dap",
         {
             "weight_decay": _WEIGHT_DECAY,
-            "threshold": Searched(CategoricalDistribution(get_args(logistic.Threshold))),
+            "threshold": Searched(CategoricalDistribution(get_args(of.Threshold))),
             "feature_scaling": _MAYBE_SCALING,
         },
     ),
-    "ale": _reference("ALE", ranking.ALESettings, _RANKING, _RANKING_SPACE),
-    "devise": _reference("DeViSE", ranking.DeViSESettings, _RANKING, _RANKING_SPACE),
-    "sje": _reference("SJE", ranking.SJESettings, _RANKING, _RANKING_SPACE),
+    "ale": _reference("ALE", of.ALESettings, _RANKING, _RANKING_SPACE),
+    "devise": _reference("DeViSE", of.DeViSESettings, _RANKING, _RANKING_SPACE),
+    "sje": _reference("SJE", of.SJESettings, _RANKING, _RANKING_SPACE),
 }
 """Models: name → model; the name is also the value of ``model`` in its settings."""
 

@@ -25,10 +25,11 @@ from tuning.events.log import (
 )
 from tuning.events.projector import CLOSE_SECONDS, Projector, insisted
 from tuning.spec.records import FinalDescription
+from tuning.tracking.address import absolute_tracking_uri
 from tuning.tracking.experiments import experiment_for
 from tuning.tracking.recording import PROJECTIONS, discard_final
 from tuning.tracking.run_projection import RunProjection
-from tuning.tracking.store import absolute_tracking_uri, open_store
+from tuning.tracking.store import open_store
 
 
 @dataclass(frozen=True)

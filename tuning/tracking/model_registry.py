@@ -26,9 +26,9 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 import mianet
 from mianet.errors import InputError
 from mianet.inference.prediction import GZSL, Classifier
+from tuning.tracking.address import URI_VARIABLE
 from tuning.tracking.experiments import EXPERIMENT_PREFIX
 from tuning.tracking.store import (
-    URI_VARIABLE,
     TrackingStore,
     open_store,
     reason_of,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 import tempfile
 import threading
@@ -12,13 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 import filelock
 import sqlalchemy
 
-from mianet.addresses import HIDDEN, without_credentials
+from mianet.addresses import without_credentials
 from mianet.errors import InputError
+from tuning.tracking.address import (
+    absolute_tracking_uri,
+    scheme_of,
+    sqlite_path,
+)
 
 # A search on a closed network must not wait for a usage report; who wants it sets it to false.
 # Of each artifact, however small, a bar would be drawn.
@@ -35,9 +38,6 @@ from mlflow.utils import get_results_from_paginated_fn
 # It logs a traceback for every refused statement; failures are reported where they are handled.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-_SCHEMES = ("http", "https", "sqlite", "postgresql")
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
-DATABASE_FILE = "mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
 
 OPEN_TIMEOUT_SECONDS = 5
@@ -48,8 +48,6 @@ _PAGE = 1000
 _FAILURES = (MlflowException, OSError)
 PARENT_TAG = "mlflow.parentRunId"
 _NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
-_RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
-"""Letters that must be escaped in a password."""
 
 
 @dataclass(frozen=True)
@@ -88,55 +86,6 @@ class TrackingStore:
             ) from error
 
 
-def default_tracking_uri() -> str:
-    """Return ``$MLFLOW_TRACKING_URI``, or else ``mlflow.db`` in the current directory.
-
-    The path is made absolute at once: later, a trial's current directory is another one.
-    """
-    return absolute_tracking_uri(os.environ.get(URI_VARIABLE) or f"sqlite:///{DATABASE_FILE}")
-
-
-def absolute_tracking_uri(uri: str) -> str:
-    """Return the URI with a database's path made absolute, and with the password that it needs.
-
-    A recorded address has none; then ``$MLFLOW_TRACKING_URI`` must be the same address with it.
-
-    Raises:
-        InputError: The scheme is none that a study can be recorded to, the path is missing, or the
-            password is missing or not escaped.
-    """
-    scheme = _scheme(uri)
-    if scheme not in _SCHEMES:
-        raise InputError(
-            f"the tracking URI must start with one of {', '.join(f'{s}:' for s in _SCHEMES)}, but "
-            f"got {uri!r}; for a local database give sqlite:///path/to/{DATABASE_FILE}"
-        )
-    if scheme != "sqlite":
-        return _with_credentials(uri)
-    prefix, _, rest = uri.partition("://")
-    path, mark, query = rest.removeprefix("/").partition("?")
-    if not rest.startswith("/") or path in ("", ":memory:"):
-        raise InputError(
-            f"a SQLite tracking URI must name a file as sqlite:///path/to/{DATABASE_FILE}, "
-            f"but got {uri!r}"
-        )
-    if mark and "=" not in query:
-        raise InputError(
-            f"a SQLite tracking URI must have %3F for a question mark in a path, but got {uri!r}"
-        )
-    path = str(Path(unquote(path)).absolute())
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"the tracking database must have a path in UTF-8, but got {path!r}; work in another "
-            "folder, or give another --tracking-uri"
-        ) from None
-    path = path.replace("%", "%25").replace("?", "%3F")
-    # MLflow, which decodes no path, would make an empty folder of the encoded name for "sqlite".
-    return f"{'sqlite+pysqlite' if '%' in path else prefix}:///{path}{mark}{query}"
-
-
 def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
     """Connect to a tracking store and have it answer once.
 
@@ -148,7 +97,7 @@ def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
         InputError: The store cannot be used; found within about 10 seconds, nothing is left.
     """
     uri = absolute_tracking_uri(uri)
-    scheme, path = _scheme(uri), _sqlite_path(uri)
+    scheme, path = scheme_of(uri), sqlite_path(uri)
     if scheme != "sqlite":
         root = None if scheme.startswith("http") else _artifacts_in(Path.cwd())
         return TrackingStore(uri, _answering_client(uri), root)
@@ -216,33 +165,6 @@ def reason_of(error: BaseException) -> str:
     return without_credentials(text)[:_MAX_REASON]
 
 
-def _with_credentials(uri: str) -> str:
-    """Return the URI with its password; refuse one that messages would take for a host's name."""
-    if HIDDEN in uri:
-        given = os.environ.get(URI_VARIABLE, "")
-        if HIDDEN in given or without_credentials(given) != uri:
-            raise InputError(
-                f"the password of {uri} is not kept; set {URI_VARIABLE} to the address with the "
-                "password in it, and repeat the command"
-            )
-        uri = given
-    credentials, at, _ = uri.partition("://")[2].rpartition("@")
-    if at and (odd := _RESERVED.search(credentials.partition(":")[2] or credentials)):
-        raise InputError(
-            f"the password in {uri} must have {odd[0]!r} written as {quote(odd[0], safe='')}"
-        )
-    return uri
-
-
-def _scheme(uri: str) -> str:
-    prefix, separator, _ = uri.partition("://")
-    return prefix.split("+")[0].lower() if separator else ""
-
-
-def _sqlite_path(uri: str) -> Path:
-    return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
-
-
 def _artifacts_in(folder: Path) -> str:
     return (folder / ARTIFACT_FOLDER).as_uri()
 
@@ -287,7 +209,7 @@ def _check_sqlite(path: Path) -> None:
 def _answering_client(uri: str) -> MlflowClient:
     timeout, pool = {"connect_timeout": OPEN_TIMEOUT_SECONDS}, sqlalchemy.pool.NullPool
     try:
-        if _scheme(uri) == "postgresql":  # MLflow would try ten times over more than a minute
+        if scheme_of(uri) == "postgresql":  # MLflow would try ten times over more than a minute
             sqlalchemy.create_engine(uri, connect_args=timeout, poolclass=pool).connect().close()
         with short_requests(OPEN_TIMEOUT_SECONDS):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -1,0 +1,182 @@
+"""A search on the connected Ray, and what follows it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import ray
+
+from mianet.data.search_data import SearchData
+from mianet.data.sources import Source
+from tuning.cli.options import writable_folder
+from tuning.cli.resumption import check_unchanged, kept_settings, new_log, resume_command
+from tuning.cli.terminal import StatusLine, wrapped
+from tuning.compute import cluster
+from tuning.compute.gpu_share import need_of_any
+from tuning.engine import interrupts
+from tuning.engine.execution_table import ExecutionTable
+from tuning.engine.running import StudyOutcome, describe_study, largest_settings, run_study
+from tuning.engine.study import Study, base_settings, paper_point
+from tuning.events.log import EventLog
+from tuning.events.projector import Projector
+from tuning.spec.records import StudyDescription
+from tuning.spec.warm_start import warm_points
+from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.optuna_projection import OptunaProjection
+from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
+from tuning.tracking.recording import Recording
+from tuning.tracking.unlogged import recorded_files
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search that is ready to run.
+
+    Attributes:
+        options: All options of it.
+        study: What is searched, and how.
+        data: What it is searched on.
+        kept: The same in the cluster's object store.
+        source: Where the data are from.
+        uri: The tracking store.
+        where: The cluster in words.
+        share: How trials share it.
+    """
+
+    options: argparse.Namespace
+    study: Study
+    data: SearchData
+    kept: ray.ObjectRef
+    source: Source
+    uri: str
+    where: str
+    share: cluster.Share
+
+
+def run_search(
+    options: argparse.Namespace,
+    study: Study,
+    opened: tuple[Source, SearchData],
+    uri: str,
+    where: str,
+    log: EventLog | None,
+) -> int:
+    """Run a search on the connected Ray, and what follows it; return the exit code.
+
+    Args:
+        options: All options.
+        study: What they say of the study.
+        opened: The data set and what a search may see of it.
+        uri: The tracking store.
+        where: The cluster in words.
+        log: That of the study, if it was begun before.
+
+    Raises:
+        InputError: An option cannot be used.
+    """
+    search = _prepared(options, study, *opened, uri, where, log)
+    with ExitStack() as stack:
+        if not log:
+            check_new_study(search.uri, search.data.name, study.name)
+            writable_folder(options.storage)
+            log = stack.enter_context(new_log(options.storage, study.name))
+        outcome = _run(search, log)
+        # Loads what tables and reports need, which the first trial need not wait for.
+        from tuning.cli.after_search import finish
+
+        return finish(outcome, options, study, log, search.uri)
+
+
+def _prepared(
+    options: argparse.Namespace,
+    study: Study,
+    source: Source,
+    data: SearchData,
+    uri: str,
+    where: str,
+    log: EventLog | None,
+) -> _Search:
+    """Put the data into Ray's object store, and share the cluster among trials."""
+    if log:
+        check_unchanged(log, data, study)
+    elif options.warm_start:
+        deliver_waiting_for(options.storage, uri)
+        study = _warm_started(study, options.warm_start, data.name, uri)
+    options.dataset = source.address  # the same for whoever goes on from another folder
+    kept, data = cluster.keep_once(data)
+    share = cluster.share_resources(
+        study.trials,
+        workers=options.workers,
+        cpus_per_trial=options.cpus_per_trial,
+        gpus_per_trial=options.gpus_per_trial,
+        need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
+    )
+    return _Search(options, study, data, kept, source, uri, where, share)
+
+
+def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> Study:
+    """Return the study with the best configurations of earlier ones, and print which those are."""
+    points = warm_points(
+        [read_earlier_study(uri, name, dataset) for name in dict.fromkeys(earlier)],
+        study.space,
+        model=study.model,
+        objective=study.goal,
+        paper=paper_point(study, dataset),
+    )
+    taken = ", ".join(point.origin for point in points) or "nothing that is not the paper's"
+    print(f"warm start: {taken}", flush=True)
+    return dataclasses.replace(study, warm=tuple(points))
+
+
+def _run(search: _Search, log: EventLog) -> StudyOutcome:
+    """Run the trials, and record them."""
+    study, options, data, uri = search.study, search.options, search.data, search.uri
+    deliver_waiting_for(options.storage, uri)
+    description = describe_study(study, data, search.source.origin, search.share, search.where)
+    with interrupts.watching(resume_command(options.storage, study.name)) as interrupt:
+        recording = Recording(
+            uri,
+            log,
+            description,
+            settings=kept_settings(options, study, data, uri),
+            hyperparameters=base_settings(study, data.name).as_dict(),
+            device=search.share.device,
+        )
+        optuna_file = OptunaProjection(
+            log, patience=study.patience, run_id=recording.run_id, run_of=recording.run_of
+        )
+        with Projector(log, optuna_file), recording:
+            _print_start(search, description, recording)
+            with StatusLine() as line:
+                outcome = run_study(
+                    study, data.name, search.kept, search.share, log, interrupt, line
+                )
+    _record_executions(log, recording, uri)
+    return outcome
+
+
+def _print_start(search: _Search, description: StudyDescription, recording: Recording) -> None:
+    """Print what is searched and where, and how to look at it in MLflow."""
+    study, links = search.study, recording.links
+    words = (
+        f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
+        f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
+        f"executions on {description.dataset_title}; the highest {study.goal.symbol} by "
+        f"{study.sampler} and {study.scheduler}; {search.share.workers} at once on "
+        f"{search.where}, {search.share.each}"
+    )
+    look = f"to look at it, start: {links.command}\nthen open:"
+    print(*wrapped(words), sep="\n")
+    print(look if links.command else "to look at it, open:", links.trials, sep="\n", flush=True)
+
+
+def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
+    """Record the table of all figures of single executions."""
+    executions = ExecutionTable()
+    for event, _ in log.read():
+        executions.take(event)
+    with recorded_files(uri, recording.run_id) as folder:
+        executions.write(folder)
