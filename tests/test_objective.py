@@ -118,6 +118,26 @@ def test_a_lost_checkpoint_costs_time_only(reports, tmp_path, damage):
     assert reports[:3] == reports[3:]
 
 
+def test_a_trial_begins_again_on_another_kind_of_device(reports, tmp_path, monkeypatch):
+    """What a GPU's random numbers depend on means nothing to a CPU, and the other way round."""
+    undisturbed = plan(tmp_path / "undisturbed", epochs=3)
+    objective(config(alpha=0.2), small_search_data(), undisturbed)
+
+    class OnGPU(module.Validation):
+        def __init__(self, *args, device, **options):
+            super().__init__(*args, device="cpu", **options)
+
+        def state(self):
+            return [{**s, "generator": torch.zeros(16, dtype=torch.uint8)} for s in super().state()]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Validation", OnGPU)
+        objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=2, device="cuda"))
+    del reports[3:]
+    objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=3))
+    assert reports[:3] == reports[3:]
+
+
 def test_a_checkpoint_executes_nothing(reports, tmp_path):
     class Evil:
         def __reduce__(self):

@@ -126,6 +126,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         "seed": plan.seed,
         "data": data.digest,
         "objective": plan.objective.name,
+        "device": plan.device,  # whose random numbers another kind does not know
     }
     file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
     validation = Validation(
