@@ -11,6 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config
+
+from tuning.cli import after_search
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -73,20 +79,27 @@ def fork(script, *options, cwd, out="output", err="output", before=None, **chang
 @functools.cache
 def _forks():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tuning.cli.run_search"])
+    commands = ("run_search", "confirm_study", "train_and_test", "write_report")
+    context.set_forkserver_preload([f"tuning.cli.{name}" for name in commands])
     return context
 
 
 def _be(script, options, folder, variables, out, err, before):
     os.setsid()
-    os.environ.clear()
-    os.environ.update(variables)
     os.chdir(folder)
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    from ray._raylet import AuthenticationTokenLoader, Config
+    after_search.subprocess = SimpleNamespace(run=_forker())
+    _main(script, options, variables, before)
 
+
+def _main(script, options, variables, before=None):
+    """Be a command, to its end."""
+    os.environ.clear()
+    os.environ.update(variables)
     # Ray read its settings and the token when the process that this is forked from was started.
+    on_loopback = variables.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR) == "0"
+    ray_constants.ENABLE_RAY_CLUSTER = not on_loopback
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
     if before:
@@ -96,6 +109,33 @@ def _be(script, options, folder, variables, out, err, before):
         importlib.import_module(f"tuning.{script}").main()
     finally:
         atexit._run_exitfuncs()  # which a fork leaves out: Ray ends by one
+
+
+def _forker():
+    """Fork a process, while this one has no threads, that forks the commands a search starts.
+
+    Return what takes the place of ``subprocess.run``.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    if os.fork():
+        theirs.close()
+
+        def run(command, *, env, check):
+            ours.send((command, dict(env)))
+            return subprocess.CompletedProcess(command, ours.recv())
+
+        return run
+    ours.close()
+    with contextlib.suppress(EOFError):
+        while True:
+            (_, _, _, module, *options), variables = theirs.recv()
+            command = multiprocessing.get_context("fork").Process(
+                target=_main, args=(module.removeprefix("tuning."), options, variables)
+            )
+            command.start()
+            command.join()
+            theirs.send(command.exitcode)
+    os._exit(0)
 
 
 def run(script, *options, cwd, timeout=240, **changes):
