@@ -9,6 +9,7 @@ from commands import ROOT, SMALL, run
 
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
+from tuning.spec.models import MODELS
 from tuning.tracking.recorded_trials import read_trials
 
 FORBIDDEN = {
@@ -24,6 +25,7 @@ SEARCH = (
     "tuning.engine.progress",
     "tuning.confirm",
     "mianet.validation",
+    *(model.beginning.partition(":")[0] for model in MODELS.values()),
 )
 
 

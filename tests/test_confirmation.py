@@ -154,10 +154,12 @@ def test_a_finished_study_is_confirmed_by_a_command_once(tmp_path):
         t.confirmation.metrics["val_ausuc"] == pytest.approx(t.confirmation.score) for t in fresh
     )
     client = mlflow.MlflowClient(uri)
-    for trial in fresh:
-        recorded = client.get_run(trial.confirmation.run_id)
-        assert recorded.data.tags["mlflow.parentRunId"] == trial.study_run_id
-        assert recorded.info.status == "FINISHED"
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    recorded = client.search_runs(experiments, "tags.kind = 'confirmation'")
+    assert len(recorded) == len(fresh)
+    parents = {run.data.tags["mlflow.parentRunId"] for run in recorded}
+    assert parents == {trial.study_run_id for trial in fresh}
+    assert {run.info.status for run in recorded} == {"FINISHED"}
     again = run("confirm", "--dataset", "numbers", "--draws", "3", cwd=tmp_path)
     assert "nothing to do" in again.stdout
     assert select(read_trials(uri, "numbers")).confirmed
