@@ -123,17 +123,17 @@ def test_a_worker_killed_between_two_trials_costs_neither(cluster, tmp_path):
     """It dies while it is made ready for the next one, which Ray Tune takes for two deaths."""
     options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "1", "--scheduler", "none")
     process = search(
-        tmp_path, *options, "--trials", "12", "--study", "s", RAY_ADDRESS=cluster.address
+        tmp_path, *options, "--trials", "8", "--study", "s", RAY_ADDRESS=cluster.address
     )
     ends = lambda: sum(x["event"] == "ended" for x in events_of(tmp_path, "s"))  # noqa: E731
-    for _ in range(5):
+    for _ in range(3):
         before = ends()
         wait_for(lambda: ends() > before, process)  # noqa: B023
         for worker in workers_of(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
     assert ended(process) == 0, told(tmp_path)
-    check_whole(tmp_path, "s", 12)
+    check_whole(tmp_path, "s", 8)
     assert {end for _, _, end in curves_of(tmp_path, "s").values()} == {("finished", "")}
     assert "retry 1 of 2" in told(tmp_path)
 
