@@ -64,6 +64,28 @@ ONLY_IN = {
 """Library → the packages that may import it."""
 
 
+def undocumented():
+    """Return the public functions of three or more parameters without a section on these.
+
+    Methods that a library calls by its own interface, and functions whose docstring names the type
+    that describes them, have none.
+    """
+    found = []
+    for module, path in modules().items():
+        for top in ast.parse(path.read_text()).body:
+            if getattr(top, "name", "").startswith("_"):
+                continue
+            of = top.body if isinstance(top, ast.ClassDef) and not top.bases else [top]
+            for function in of:
+                if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
+                    given, text = function.args, ast.get_docstring(function) or ""
+                    names = {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+                    told = "Args:" in text or "; see ``" in text
+                    if len(names - {"self", "cls"}) >= 3 and not told:
+                        found.append(f"{module}.{function.name}")
+    return found
+
+
 def modules():
     """Return the name of each module → its file."""
     files = [p for top in ("mianet", "tuning", "infra") for p in (ROOT / top).rglob("*.py")]

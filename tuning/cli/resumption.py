@@ -85,7 +85,11 @@ def kept_settings(
 ) -> dict[str, Any]:
     """Return what a later process needs to go on: the options, and what must not change.
 
-    A tracking store's address is kept without the password in it.
+    Args:
+        options: All options.
+        study: What they say of the study.
+        data: What it is searched on; its digest is kept.
+        uri: The tracking store, which is kept without its password.
     """
     kept = {
         **vars(options),
@@ -101,6 +105,11 @@ def kept_settings(
 
 def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
     """Return the options that a study was started with, changed by those that are given now.
+
+    Args:
+        log: The study's log.
+        storage: The folder that it is in.
+        given: Name → value of what the command line has.
 
     Raises:
         InputError: Fewer trials are asked for than were begun.

@@ -82,7 +82,13 @@ class PaperRecorder(Closing):
         )
 
     def found(self, experiment: Experiment, findings: Findings, folder: Path) -> None:
-        """Record what an experiment found; the folder's files become its artifacts."""
+        """Record what an experiment found.
+
+        Args:
+            experiment: The table or figure.
+            findings: Its text and figures.
+            folder: Its files, which become artifacts.
+        """
         key = self._start(experiment, "\n\n".join(findings.text))
         self._runs.put(values(key, now_ms(), metrics=findings.metrics), LogFolder(key, folder))
         self._end(key, "finished")

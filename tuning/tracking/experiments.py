@@ -72,7 +72,13 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
 
 
 def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
-    """Return where a person finds a run: an address, or the command that shows it."""
+    """Return where a person finds a run: an address, or the command that shows it.
+
+    Args:
+        store: Where it is recorded.
+        experiment: The experiment that it is in.
+        run_id: The run.
+    """
     uri = store.shown.rstrip("/")
     if store.artifact_root is not None:
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
@@ -99,7 +105,13 @@ def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescript
 
 
 def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
-    """Return where a person finds a study of this name."""
+    """Return where a person finds a study.
+
+    Args:
+        store: Where it is recorded.
+        experiment: The experiment of its data set.
+        study: Its name.
+    """
     is_database = store.artifact_root is not None
     server = LOCAL_SERVER if is_database else store.shown.rstrip("/")
     page = f"{server}/#/experiments/{experiment.experiment_id}/runs"

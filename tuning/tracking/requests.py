@@ -357,7 +357,13 @@ def values(
 
 
 def ended(run: str, status: str, time_ms: int) -> EndRun:
-    """Return the end of a run by one of our statuses; what is sent before it arrives before it."""
+    """Return the request that ends a run.
+
+    Args:
+        run: Its key.
+        status: One of ours, such as ``"stopped_early"``.
+        time_ms: When it ended, in milliseconds since 1970.
+    """
     return EndRun(run, MLFLOW_STATUS[status], time_ms)
 
 
@@ -369,7 +375,15 @@ def common_tags(
     data_digest: str,
     objective: str = DEFAULT_OBJECTIVE,
 ) -> dict[str, str]:
-    """Return the tags that every run of a study has."""
+    """Return the tags that every run of a study has.
+
+    Args:
+        dataset: The data set's name.
+        study: The study's name.
+        protocol: What validation depends on; trials of one protocol can be compared.
+        data_digest: sha256 of the data, in hex.
+        objective: What decides.
+    """
     return {
         "study": study,
         "dataset": dataset,
