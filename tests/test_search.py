@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
-from commands import SMALL, run, start
+from commands import SMALL, fork, run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pages import Page
@@ -218,13 +218,13 @@ def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
     options = ("--trials", "4", "--workers", "1", "--cpus-per-trial", "1", "--seed", "5")
     options += ("--no-final", *SMALL)
     both = {
-        name: start("search", "--dataset", "numbers", "--study", name, *options, cwd=tmp_path)
+        name: fork("search", "--dataset", "numbers", "--study", name, *options, cwd=tmp_path)
         for name in ("a", "b")
     }
     outcomes = []
     for name, process in both.items():
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+        process.join(240)
+        assert process.exitcode == 0, (tmp_path / "output").read_text()
         trials = sorted(read_trials(store_of(tmp_path), "numbers", name), key=lambda t: t.number)
         outcomes.append([(t.hyperparameters, t.score, t.best_epoch, t.status) for t in trials])
     assert outcomes[0] == outcomes[1]
