@@ -79,7 +79,7 @@ def seen_unseen(finals: Mapping[str, FinalTraining]) -> Picture:
             tip = f"{role}, seed {seed}\nAUSUC: {percent(curve.area)}"
             chart.curve(_thinned(corners).tolist(), f"curve {role}", data_tip=tip)
     for role, final in finals.items():
-        for constant, look in ((0.0, role), (final.constant, "calibrated")):
+        for constant, look in ((0.0, role), (final.constant, f"calibrated {role}")):
             if math.isfinite(constant):
                 _mark(chart, final, constant, look)
     return chart
