@@ -250,10 +250,25 @@ def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
     assert still_running(tmp_path) == 0
 
 
-def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
+A_DAY_LATE = """
+import time
+now, now_ns = time.time, time.time_ns
+time.time = lambda: now() + 86400
+time.time_ns = lambda: now_ns() + 86400 * 10**9
+"""
+
+
+def test_a_running_cluster_of_several_nodes_is_used_whatever_their_clocks_say(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "sitecustomize.py").write_text(A_DAY_LATE)
+    begun = time.time()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        cluster.add_node(num_cpus=1)
+        with monkeypatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(tmp_path / "late"))
+            cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         options = ("--trials", "8", "--no-final", *SMALL)
         ended = run(
@@ -264,6 +279,9 @@ def test_a_running_cluster_of_several_nodes_is_used(tmp_path):
             ended.stdout.split()
         )
         assert len(read_trials(store_of(tmp_path), "numbers")) == 8
+        times = [r.info.start_time for r in runs_of(tmp_path).values()]
+        times += [r.info.end_time for r in runs_of(tmp_path).values()]
+        assert all(begun <= milliseconds / 1000 <= time.time() for milliseconds in times)
     finally:
         cluster.shutdown()
 
