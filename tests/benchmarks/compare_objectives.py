@@ -1,7 +1,7 @@
 """Ask on recorded curves which objective tells configurations apart, and what its choice is worth.
 
     python tests/benchmarks/compare_objectives.py numbers --met 5
-    python tests/benchmarks/compare_objectives.py awa1 --met 3
+    python tests/benchmarks/compare_objectives.py awa1 --met 3 --draws 5
 
 Of a table's draws some are met and choose a configuration and its epoch by an objective, as a
 search without early stopping would; the others judge the choice, in every figure. Many such splits
