@@ -279,8 +279,8 @@ def test_a_running_cluster_of_several_nodes_is_used_whatever_their_clocks_say(
             ended.stdout.split()
         )
         assert len(read_trials(store_of(tmp_path), "numbers")) == 8
-        times = [r.info.start_time for r in runs_of(tmp_path).values()]
-        times += [r.info.end_time for r in runs_of(tmp_path).values()]
+        runs = [run.info for run in runs_of(tmp_path).values()]
+        times = [time_ms for run in runs for time_ms in (run.start_time, run.end_time)]
         assert all(begun <= milliseconds / 1000 <= time.time() for milliseconds in times)
     finally:
         cluster.shutdown()

@@ -225,9 +225,10 @@ def test_auto_joins_a_cluster_of_one_s_own_and_says_which(asked, monkeypatch, ca
     address = f"127.0.0.1:{listen()}"
     monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: address)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert not connection.starts_here()
     connection.connect()
     assert asked == [address]
-    assert f"joining the Ray cluster at {address}" in capsys.readouterr().out
+    assert capsys.readouterr().out.count(f"joining the Ray cluster at {address}") == 1
 
 
 @needs_root

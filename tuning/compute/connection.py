@@ -40,6 +40,8 @@ def connect(preloaded: str = "") -> str:
         return "the Ray of this process"
     address = _named_cluster()
     if address:
+        if os.environ["RAY_ADDRESS"] == "auto":
+            print(f"RAY_ADDRESS=auto: joining the Ray cluster at {address}", flush=True)
         _join(address)
     else:
         local_ray.start(preloaded)
@@ -82,8 +84,6 @@ def _named_cluster() -> str | None:
             f"RAY_ADDRESS=auto finds only clusters of yours on this machine, but the one at "
             f"{address} is not; name its address to join it all the same"
         )
-    if given == "auto":
-        print(f"RAY_ADDRESS=auto: joining the Ray cluster at {address}", flush=True)
     return address
 
 

@@ -44,6 +44,7 @@ PAPER_AT = 8
 workers it would keep a search from looking around first."""
 MOST_RETRIES = 2
 """How often a trial whose worker died is tried again."""
+
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
