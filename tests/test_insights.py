@@ -12,8 +12,10 @@ from test_selection import a_trial
 
 from tuning.analysis.insights import (
     bands,
-    doubling,
+    doubling_words,
+    edge_words,
     edges,
+    gain_of_doubling,
     infeasible_words,
     sentences,
 )
@@ -30,26 +32,24 @@ def tried(values, scores, status="finished", name="learning_rate"):
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=10))
 def test_the_best_of_half_is_the_mean_over_all_halves(scores):
-    found = doubling(tried([1.0] * len(scores), scores))
     halves = itertools.combinations(scores, len(scores) // 2)
     of_half = statistics.fmean(max(half) for half in halves)
-    assert found.gain == pytest.approx(max(scores) - of_half, abs=1e-9)
-    assert found.trials == len(scores)
+    assert gain_of_doubling(scores) == pytest.approx(max(scores) - of_half, abs=1e-9)
 
 
 def test_more_trials_help_where_they_gained_more_than_the_noise():
     flat = [0.1] * 7
     spread = tried([1.0] * 8, [*flat, 0.5])
+    assert gain_of_doubling([*flat, 0.5]) == pytest.approx(0.2)
     for noise, worth in ((0.05, True), (0.5, False)):
         draws = {0: 0.5 - noise, 1: 0.5 + noise}
         best = a_trial(number=7, score=0.5, per_execution=draws)
-        found = doubling([*spread[:7], best])
-        assert found.gain == pytest.approx(0.2)
-        assert found.standard_error == pytest.approx(noise)
-        assert found.is_worth_it is worth
-        assert ("more trials would likely help" in str(found)) is worth
-    assert doubling(spread[:7]) is None
-    assert doubling([*spread[:7], a_trial(status="failed", score=math.nan)]) is None
+        words = doubling_words([*spread[:7], best])
+        assert words.startswith("8 trials gained 20.00 points over half of them")
+        assert f"the standard error of a score is {100 * noise:.2f}" in words
+        assert ("more trials would likely help" in words) is worth
+    assert doubling_words(spread[:7]) == ""
+    assert doubling_words([*spread[:7], a_trial(status="failed", score=math.nan)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,12 @@ def test_more_trials_help_where_they_gained_more_than_the_noise():
 )
 def test_a_value_near_the_edge_is_found_on_its_own_scale(value, side, wider):
     (trial,) = tried([value], [0.5])
-    found = edges(trial, {"learning_rate": RATE})
-    assert [edge.side for edge in found] == ([side] if side else [])
-    for edge in found:
-        assert edge.wider == pytest.approx(wider)
-        assert f"--range learning_rate={wider[0]:.3g}:{wider[1]:.3g}" in str(edge)
+    space = {"learning_rate": RATE}
+    found = edges(trial, space)
+    assert [end for end, *_ in found.values()] == ([side] if side else [])
+    for (_, *bounds), words in zip(found.values(), edge_words(trial, space), strict=True):
+        assert bounds == pytest.approx(wider)
+        assert f"--range learning_rate={wider[0]:.3g}:{wider[1]:.3g}" in words
 
 
 def test_edges_are_of_linear_whole_and_listed_hyperparameters_too():
@@ -74,11 +75,9 @@ def test_edges_are_of_linear_whole_and_listed_hyperparameters_too():
     trial = a_trial(
         hyperparameters={"batch_images": "1024", "dropout": "0.03", "activation": "relu"}
     )
-    (edge,) = edges(trial, space)
-    assert (edge.name, edge.wider) == ("batch_images", (32, 2436))
+    assert edges(trial, space) == {"batch_images": ("upper", 32, 2436)}
     low = a_trial(hyperparameters={"batch_images": "100", "dropout": "0.02", "activation": "none"})
-    (edge,) = edges(low, space)
-    assert (edge.name, edge.wider) == ("dropout", (0, 0.5))
+    assert edges(low, space) == {"dropout": ("lower", 0, 0.5)}
 
 
 def test_many_diverged_trials_are_told_with_their_cause():

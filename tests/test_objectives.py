@@ -16,7 +16,7 @@ from test_selection import a_trial
 
 from mianet.errors import InputError
 from mianet.evaluation import Metrics, Summary
-from tuning.analysis.front import pareto_front
+from tuning.analysis.comparison import pareto_front
 from tuning.analysis.selection import select
 from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
@@ -166,7 +166,7 @@ def test_the_page_calls_a_score_by_its_name(recorded):
 def test_studies_of_other_objectives_are_left_out_and_that_is_said(recorded):
     trials = read_trials(recorded[0], STUDY.dataset)
     selection = select(trials)
-    assert selection.studies == ("both",), "the newest"
+    assert {trial.study for trial in selection.compared} == {"both"}, "the newest"
     assert "Trials of 4 other protocols, objectives or versions" in selection.why
     assert "objective both" in selection.why
 

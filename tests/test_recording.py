@@ -254,7 +254,7 @@ def test_a_study_ends_with_its_best_trial_which_is_the_one_that_selection_takes(
         recorder.close(summary={"proposals": 5}, note="And **more**.")
     study = runs_of(uri, "study")["a study"]
     chosen = select(read_trials(uri, STUDY.dataset))
-    assert (chosen.trial.number, chosen.epochs, chosen.candidates) == (1, 2, 3)
+    assert (chosen.trial.number, chosen.trial.best_epoch, len(chosen.compared)) == (1, 2, 3)
     assert study.data.tags["best_trial"] == "trial 001"
     assert study.data.tags["best.alpha"] == chosen.trial.hyperparameters["alpha"] == "0.1"
     assert study.data.metrics["best_score"] == chosen.trial.score == 0.5

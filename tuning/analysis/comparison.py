@@ -1,4 +1,4 @@
-"""Means over repeated measurements, and paired differences between two of them."""
+"""Means over repeated measurements, paired differences between two of them, Pareto fronts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from scipy import special
 
@@ -15,21 +16,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of repeated measurements.
-
-    Attributes:
-        mean: Of the values.
-        sd: With n - 1 in the denominator; NaN from one value.
-        count: How many values.
-    """
+    """Mean and sample standard deviation of repeated measurements."""
 
     mean: float
-    sd: float
+    sd: float  # with n - 1 in the denominator; NaN from one value
     count: int
 
     @classmethod
     def of(cls, values: Collection[float]) -> Spread:
-        """Return the spread of one value or more."""
         sd = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), sd, len(values))
 
@@ -40,21 +34,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher one measurement is than another, paired by draw or seed.
-
-    Attributes:
-        mean: Mean of the paired differences, as a fraction of 1.
-        standard_error: Of that mean; NaN from one pair.
-        low: Lower end of the interval by Student's t.
-        high: Upper end.
-        draws: How many draws or seeds both have.
-    """
+    """How much higher one measurement is than another, paired by draw or seed; fractions of 1."""
 
     mean: float
-    standard_error: float
-    low: float
+    standard_error: float  # of the mean; NaN from one pair
+    low: float  # lower end of the interval by Student's t
     high: float
-    draws: int
+    draws: int  # how many draws or seeds both have
 
     @property
     def sign(self) -> int:
@@ -69,7 +55,6 @@ class Difference:
         return f"{100 * self.mean:+.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def __str__(self) -> str:
-        """Return the difference in points of percent, with its interval."""
         return (
             f"{100 * self.mean:+.2f} points ({CONFIDENCE:.0%} interval "
             f"{100 * self.low:+.2f} to {100 * self.high:+.2f}, {self.draws} paired draws)"
@@ -98,6 +83,23 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     error = standard_error(differences)
     reach = float(special.stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2)) * error
     return Difference(mean, error, mean - reach, mean + reach, len(differences))
+
+
+K = TypeVar("K")
+
+
+def pareto_front(points: Mapping[K, Sequence[float]]) -> list[K]:
+    """Return the names of the points that no other dominates, by the first value, highest first.
+
+    A point dominates another if it is nowhere lower and somewhere higher; equal points do not.
+    """
+
+    def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+        pairs = list(zip(one, other, strict=True))
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    front = [n for n, p in points.items() if not any(dominates(q, p) for q in points.values())]
+    return sorted(front, key=lambda name: tuple(-value for value in points[name]))
 
 
 def standard_error(values: Sequence[float]) -> float:

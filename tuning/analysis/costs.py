@@ -14,23 +14,14 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Device time of some runs.
+    """Device time of some runs."""
 
-    Attributes:
-        title: What it went into.
-        runs: How many.
-        unknown: How many of them have no recorded time; they are not counted.
-        hours: Of their executions, added up.
-        gpu_hours: Those times the GPUs that each had; a fraction of a GPU counts as such.
-        core_hours: Those times the CPU cores that each had.
-    """
-
-    title: str
-    runs: int
-    unknown: int
-    hours: float
-    gpu_hours: float
-    core_hours: float
+    title: str  # what it went into
+    runs: int  # how many
+    unknown: int  # how many of them have no recorded time; they are not counted
+    hours: float  # of their executions, added up
+    gpu_hours: float  # those times the GPUs that each had; a fraction of a GPU counts as such
+    core_hours: float  # those times the CPU cores that each had
 
 
 def costs(work: Sequence[Work]) -> list[Cost]:

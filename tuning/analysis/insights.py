@@ -3,108 +3,31 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from scipy import stats
 
+from tuning.analysis.comparison import standard_error
 from tuning.analysis.selection import front_of, front_words
 from tuning.spec.records import SELECTABLE, RecordedTrial
 from tuning.spec.space import describe
 
 NEAR_EDGE = 0.05
 """Fraction of a range, on its own scale, that counts as its edge."""
-
 WIDER = 0.25
 """Fraction of a range by which it should be extended."""
-
 MANY_INFEASIBLE = 0.1
 """Fraction of diverged trials from which they are reported."""
-
 SEPARATED = 0.85
 """A hyperparameter is named as a cause if, with at least this probability, the value of a diverged
 trial is more extreme than that of another."""
-
 BANDS = 6
 FEWEST_TRIALS = 8
 """With fewer, half of the trials say nothing about twice as many."""
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A searched hyperparameter of a trial that lies at the edge of its range.
-
-    Attributes:
-        trial: Number of the trial.
-        name: The hyperparameter.
-        value: Its value in the trial.
-        side: ``lower`` or ``upper``.
-        searched: The searched range, in words.
-        wider: Bounds that leave room beyond the value.
-    """
-
-    trial: int
-    name: str
-    value: float
-    side: str
-    searched: str
-    wider: tuple[float, float]
-
-    def __str__(self) -> str:
-        """Return it as a sentence with what to do."""
-        low, high = self.wider
-        return (
-            f"{self.name} of trial {self.trial}, {self.value:.3g}, lies at the {self.side} end of "
-            f"its range {self.searched}; to look further: --range {self.name}={low:.3g}:{high:.3g}"
-        )
-
-
-@dataclass(frozen=True)
-class Doubling:
-    """How much the last doubling of the number of trials gained, and the noise of a score.
-
-    Attributes:
-        trials: How many trials have a score.
-        gain: The best score minus the expected best of a random half of the trials.
-        standard_error: Of the best trial's mean over executions; NaN for one execution.
-    """
-
-    trials: int
-    gain: float
-    standard_error: float
-
-    @property
-    def is_worth_it(self) -> bool:
-        """Say whether the gain exceeds the noise of a score."""
-        return not self.gain < self.standard_error
-
-    def __str__(self) -> str:
-        """Return it as a sentence."""
-        gain = f"{self.trials} trials gained {100 * self.gain:.2f} points over half of them"
-        noise = f"the standard error of a score is {100 * self.standard_error:.2f}"
-        if self.is_worth_it:
-            return f"{gain}, and {noise}: more trials would likely help"
-        return f"{gain}, but {noise}: more draws would help more than more trials"
-
-
-@dataclass(frozen=True)
-class Band:
-    """The trials with values of a hyperparameter in one part of its range.
-
-    Attributes:
-        low: Lower bound of the part.
-        high: Upper bound.
-        middle: Midpoint on the range's own scale.
-        scores: Scores of its trials, the best first.
-    """
-
-    low: float
-    high: float
-    middle: float
-    scores: Sequence[float]
 
 
 def sentences(
@@ -123,20 +46,35 @@ def sentences(
         Sentences; none if there is nothing to say.
     """
     best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
-    at_edges = edges(best, space) if best else []
     front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
     found = [
         front_words(front, fresh=False) if front else "",
-        doubling(trials),
-        *at_edges,
+        doubling_words(trials),
+        *(edge_words(best, space) if best else []),
         infeasible_words(trials, space),
     ]
-    return [str(what) for what in found if what]
+    return [words for words in found if words]
 
 
-def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Edge]:
-    """Return the hyperparameters of a trial that lie at an edge of their range."""
-    found = []
+def edge_words(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[str]:
+    """Return a sentence for each hyperparameter of a trial that lies at an edge of its range."""
+    return [
+        f"{name} of trial {best.number}, {float(best.hyperparameters[name]):.3g}, lies at the "
+        f"{side} end of its range {describe(space[name])}; to look further: "
+        f"--range {name}={low:.3g}:{high:.3g}"
+        for name, (side, low, high) in edges(best, space).items()
+    ]
+
+
+def edges(
+    best: RecordedTrial, space: Mapping[str, BaseDistribution]
+) -> dict[str, tuple[str, float, float]]:
+    """Return the hyperparameters of a trial that lie at an edge of their range.
+
+    Returns:
+        Hyperparameter → which end, ``lower`` or ``upper``, and bounds that leave room beyond it.
+    """
+    found = {}
     for name, distribution in space.items():
         if not isinstance(distribution, FloatDistribution | IntDistribution):
             continue
@@ -148,36 +86,38 @@ def edges(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[Ed
         side = "lower" if place < 0.5 else "upper"
         further = (high - low) * WIDER
         bounds = (low - further, high) if side == "lower" else (low, high + further)
-        found.append(
-            Edge(
-                best.number,
-                name,
-                value,
-                side,
-                describe(distribution),
-                _searchable(distribution, bounds),
-            )
-        )
+        found[name] = (side, *_searchable(distribution, bounds))
     return found
 
 
-def doubling(trials: Sequence[RecordedTrial]) -> Doubling | None:
-    """Return the gain of the last doubling; None for fewer than ``FEWEST_TRIALS``.
+def doubling_words(trials: Sequence[RecordedTrial]) -> str:
+    """Return a sentence on the gain of the last doubling of the number of trials, if it is known.
 
-    The expected best of a random half is exact, by the order statistics of sampling without
-    replacement. Trials of a sampler that learns improve with time, so for them the gain is
-    underestimated.
+    More trials are worth it where that exceeds the standard error of the best trial's mean.
     """
-    ranked = sorted(_selectable(trials), key=lambda trial: trial.score)
-    count, half = len(ranked), len(ranked) // 2
-    if count < FEWEST_TRIALS:
-        return None
-    chances = [math.comb(i, half - 1) / math.comb(count, half) for i in range(count)]
-    of_half = sum(p * t.score for p, t in zip(chances, ranked, strict=True))
-    best = ranked[-1]
+    good = _selectable(trials)
+    if len(good) < FEWEST_TRIALS:
+        return ""
+    gain = gain_of_doubling([trial.score for trial in good])
+    best = max(good, key=lambda trial: trial.score)
     values = list(best.per_execution.values())
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Doubling(count, best.score - of_half, error)
+    noise = standard_error(values) if len(values) > 1 else math.nan
+    said = f"{len(good)} trials gained {100 * gain:.2f} points over half of them"
+    error = f"the standard error of a score is {100 * noise:.2f}"
+    if gain < noise:
+        return f"{said}, but {error}: more draws would help more than more trials"
+    return f"{said}, and {error}: more trials would likely help"
+
+
+def gain_of_doubling(scores: Sequence[float]) -> float:
+    """Return the best score minus the expected best of a random half of the trials.
+
+    That is exact, by the order statistics of sampling without replacement. Trials of a sampler that
+    learns improve with time, so for them the gain is underestimated.
+    """
+    count, half = len(scores), len(scores) // 2
+    chances = [math.comb(i, half - 1) / math.comb(count, half) for i in range(count)]
+    return max(scores) - sum(p * s for p, s in zip(chances, sorted(scores), strict=True))
 
 
 def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
@@ -193,6 +133,16 @@ def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDi
     ]
     where = f", mostly where {' and '.join(causes)}; a narrower --range would avoid them"
     return f"{len(bad)} of {len(bad) + len(good)} trials diverged{where if causes else ''}"
+
+
+@dataclass(frozen=True)
+class Band:
+    """The trials with values of a hyperparameter in one part of its range."""
+
+    low: float
+    high: float
+    middle: float  # on the range's own scale
+    scores: Sequence[float]  # the best first
 
 
 def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -> list[Band]:
@@ -213,18 +163,14 @@ def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -
     good = _selectable(trials)
     values = _on_scale(space, [float(trial.hyperparameters[name]) for trial in good])
     places = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, BANDS - 1)
-    ends, middles = (
-        _off_scale(space, list(cuts)),
-        _off_scale(space, list((cuts[1:] + cuts[:-1]) / 2)),
-    )
+    scores: list[list[float]] = [[] for _ in range(BANDS)]
+    for trial, place in zip(good, places, strict=True):
+        scores[place].append(trial.score)
+    ends = _off_scale(space, list(cuts))
+    middles = _off_scale(space, list((cuts[1:] + cuts[:-1]) / 2))
     return [
-        Band(
-            ends[band],
-            ends[band + 1],
-            middles[band],
-            sorted((t.score for t, p in zip(good, places, strict=True) if p == band), reverse=True),
-        )
-        for band in range(BANDS)
+        Band(*bounds, middle, sorted(own, reverse=True))
+        for bounds, middle, own in zip(pairwise(ends), middles, scores, strict=True)
     ]
 
 

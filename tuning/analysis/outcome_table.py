@@ -21,20 +21,13 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration's figures, as fractions of 1; a missing figure is printed as ``-``.
+    """A configuration's figures, as fractions of 1; a missing figure is printed as ``-``."""
 
-    Attributes:
-        name: What the configuration is called, in a word.
-        detail: Which trial it is, and how long it was trained.
-        validation: Figure → mean over the executions at that epoch.
-        fresh: What was selected for on each fresh draw, where the configuration was confirmed.
-        test: ``<figure>_mean`` and ``<figure>_sd`` over the seeds.
-    """
-
-    name: str
-    detail: str
-    validation: Mapping[str, float]
-    test: Mapping[str, float]
+    name: str  # what the configuration is called, in a word
+    detail: str  # which trial it is, and how long it was trained
+    validation: Mapping[str, float]  # figure → mean over the executions at that epoch
+    test: Mapping[str, float]  # ``<figure>_mean`` and ``<figure>_sd`` over the seeds
+    # what was selected for on each fresh draw, where the configuration was confirmed
     fresh: Sequence[float] = ()
 
 

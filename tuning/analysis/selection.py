@@ -12,15 +12,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mianet.config import Settings
 from mianet.errors import InputError
-from tuning.analysis.comparison import paired_difference, standard_error
-from tuning.analysis.front import pareto_front
+from tuning.analysis.comparison import paired_difference, pareto_front, standard_error
 from tuning.spec.choices import MIANET
-from tuning.spec.models import read_settings
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import RecordedTrial, canonical_json, listed
 
@@ -29,46 +26,18 @@ _DIGEST_SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The chosen trial, and what it was chosen from.
-
-    Attributes:
-        trial: The best.
-        confirmed: Whether the choice is by fresh draws.
-        paper: The newest trial of the paper's configuration among the candidates, if any.
-        candidates: How many trials were compared.
-        studies: Names of the studies that they are from, the oldest first.
-        protocol_key: The protocol that they share.
-        data_digest: The data that they share.
-        compared: The trials that the choice is among, the best first: all candidates, or those
-            that met the fresh draws.
-        front: Their Pareto front, by the first objective, where there are several; else empty.
-        why: The choice in words, for a person.
-    """
+    """The chosen trial, and what it was chosen from."""
 
     trial: RecordedTrial
+    # the newest trial of the paper's configuration among the candidates, if any
     paper: RecordedTrial | None
-    confirmed: bool
-    candidates: int
-    studies: tuple[str, ...]
-    protocol_key: str
-    data_digest: str
-    why: str
+    confirmed: bool  # whether the choice is by fresh draws
+    # the trials that the choice is among, the best first: all candidates, or those that met the
+    # fresh draws
     compared: tuple[RecordedTrial, ...]
+    # their Pareto front, by the first objective, where there are several; else empty
     front: tuple[RecordedTrial, ...]
-
-    @property
-    def hyperparameters(self) -> Settings:
-        """Return the chosen configuration.
-
-        Raises:
-            InputError: Another version of the code recorded what this one does not know.
-        """
-        return read_settings(self.trial.hyperparameters)
-
-    @property
-    def epochs(self) -> int:
-        """Return the number of epochs that the configuration was best at."""
-        return self.trial.best_epoch
+    why: str  # the choice in words
 
 
 def candidates(
@@ -94,7 +63,10 @@ def candidates(
         InputError: No trial can be chosen; says how the trials ended.
     """
     group = _comparable(_fitting(trials, study, data_digest, model))
-    ranked = sorted((trial for trial in group if trial.is_candidate), key=_rank)
+    ranked = sorted(
+        (trial for trial in group if trial.is_candidate),
+        key=lambda trial: (-trial.score, trial.started, trial.number, trial.run_id),
+    )
     if not ranked:
         raise InputError(
             "a trial that ended well, with a score of all its executions, is needed to select "
@@ -126,30 +98,22 @@ def select(
     fitting = _fitting(trials, study, data_digest, model)
     ranked = candidates(fitting, model=model)
     confirmed = _confirmed(ranked)
-    order = confirmed or ranked
-    best = order[0]
+    order, fresh = confirmed or ranked, bool(confirmed)
+    best, front = order[0], front_of(order, fresh=fresh)
+    why = [_by_fresh_draws(confirmed, len(ranked)) if fresh else _by_score(ranked)]
+    if front:
+        why.append(
+            f"{front_words(front, fresh=fresh)}. Trial {best.number} is chosen from it since its "
+            f"{best.symbol} is the highest."
+        )
     papers = [trial for trial in ranked if trial.is_paper]
-    paper = max(papers, key=lambda trial: trial.started, default=None)
-    front = front_of(order, fresh=bool(confirmed))
-    reasons = (
-        _by_fresh_draws(confirmed, len(ranked)) if confirmed else _by_score(ranked),
-        f"{front_words(front, fresh=bool(confirmed))}. Trial {best.number} is chosen from it since "
-        f"its {best.symbol} is the highest."
-        if front
-        else "",
-        _left_out(best, fitting),
-    )
     return Selection(
         trial=best,
-        paper=paper,
-        confirmed=bool(confirmed),
-        candidates=len(ranked),
-        studies=_studies(ranked),
-        protocol_key=best.protocol_key,
-        data_digest=best.data_digest,
+        paper=max(papers, key=lambda trial: trial.started, default=None),
+        confirmed=fresh,
         compared=tuple(order),
         front=tuple(front),
-        why=" ".join(reason for reason in reasons if reason),
+        why=" ".join([*why, *_left_out(best, fitting)]),
     )
 
 
@@ -164,7 +128,23 @@ def _fitting(
     if not named:
         names = sorted({trial.study for trial in trials})
         raise InputError(f"the study must be one of {listed(names)}, but got {study!r}")
-    return _of_data(_of_model(named, model), data_digest)
+    of_model = [trial for trial in named if trial.model == model]
+    if not of_model:
+        models = sorted({trial.model for trial in named})
+        raise InputError(
+            f"trials of the model {model} are needed to select from, but there are only those of "
+            f"{listed(models)}; give --model where the command has it, or run a search of {model} "
+            "first"
+        )
+    fitting = [trial for trial in of_model if data_digest in (None, trial.data_digest)]
+    if not fitting:
+        digests = sorted({trial.data_digest[:_DIGEST_SHOWN] for trial in of_model})
+        raise InputError(
+            f"trials must be recorded on the data at hand ({(data_digest or '')[:_DIGEST_SHOWN]}…)"
+            f", but these are of other data ({listed(digests)}); run a search on it, or give the "
+            "data that they were recorded on"
+        )
+    return fitting
 
 
 def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
@@ -187,34 +167,6 @@ def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
     return [best, *others]
 
 
-def _rank(trial: RecordedTrial) -> tuple[float, int, int, str]:
-    return (-trial.score, trial.started, trial.number, trial.run_id)
-
-
-def _of_model(trials: Sequence[RecordedTrial], model: str) -> list[RecordedTrial]:
-    fitting = [trial for trial in trials if trial.model == model]
-    if not fitting:
-        found = sorted({trial.model for trial in trials})
-        raise InputError(
-            f"trials of the model {model} are needed to select from, but there are only those of "
-            f"{listed(found)}; give --model where the command has it, or run a search of {model} "
-            "first"
-        )
-    return fitting
-
-
-def _of_data(trials: Sequence[RecordedTrial], data_digest: str | None) -> list[RecordedTrial]:
-    fitting = [trial for trial in trials if data_digest in (None, trial.data_digest)]
-    if not fitting:
-        found = sorted({trial.data_digest[:_DIGEST_SHOWN] for trial in trials})
-        raise InputError(
-            f"trials must be recorded on the data at hand ({(data_digest or '')[:_DIGEST_SHOWN]}…)"
-            f", but these are of other data ({listed(found)}); run a search on it, or give the "
-            "data that they were recorded on"
-        )
-    return fitting
-
-
 def _comparable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
     newest = max(trials, key=lambda trial: (trial.study_started, trial.study_run_id, trial.started))
     return [trial for trial in trials if _world(trial) == _world(newest)]
@@ -222,11 +174,6 @@ def _comparable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
 
 def _world(trial: RecordedTrial) -> tuple[str, str, str]:
     return (trial.protocol_key, trial.data_digest, trial.objective)
-
-
-def _studies(trials: Iterable[RecordedTrial]) -> tuple[str, ...]:
-    oldest_first = sorted(trials, key=lambda trial: trial.study_started)
-    return tuple(dict.fromkeys(trial.study for trial in oldest_first))
 
 
 def _described(trials: Sequence[RecordedTrial]) -> str:
@@ -238,17 +185,19 @@ def _described(trials: Sequence[RecordedTrial]) -> str:
 
 def _by_score(ranked: Sequence[RecordedTrial]) -> str:
     best = ranked[0]
+    oldest_first = sorted(ranked, key=lambda trial: trial.study_started)
+    studies = list(dict.fromkeys(trial.study for trial in oldest_first))
     tie = len(ranked) > 1 and ranked[1].score == best.score
     return (
         f"Trial {best.number} of study {best.study} has the highest score, "
         f"{best.symbol} {100 * best.score:.2f}% at epoch {best.best_epoch}, of {len(ranked)} "
-        f"candidates of {listed(_studies(ranked))}."
+        f"candidates of {listed(studies)}."
         + (" Of equal scores the trial that started first is chosen." if tie else "")
     )
 
 
 def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
-    best, fresh = confirmed[0], _per_draw(confirmed[0])
+    best, fresh = confirmed[0], confirmed[0].fresh_draws
     sentences = [
         f"Trial {best.number} of study {best.study} is the best of {len(confirmed)} confirmed "
         f"among {among} candidates, by all its draws: {best.symbol} {_with_error(fresh)} on "
@@ -257,14 +206,14 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
     ]
     if len(confirmed) > 1:
         second = confirmed[1]
-        difference = paired_difference(fresh, _per_draw(second))
+        difference = paired_difference(fresh, second.fresh_draws)
         told = {1: "is behind it", 0: "cannot be told apart from it", -1: "is ahead of it there"}
         sentences.append(
             f"The second, trial {second.number}, {told[difference.sign]}: {difference}."
         )
     papers = [trial for trial in confirmed if trial.is_paper and trial is not best]
     if papers:
-        difference = paired_difference(fresh, _per_draw(papers[0]))
+        difference = paired_difference(fresh, papers[0].fresh_draws)
         sentences.append(f"Against the paper's configuration: {difference}.")
     return " ".join(sentences)
 
@@ -298,22 +247,16 @@ def front_words(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
     return f"Pareto front {'on fresh draws' if fresh else 'when searched'}: {listed(named)}"
 
 
-def _per_draw(trial: RecordedTrial) -> Mapping[int, float]:
-    return trial.confirmation.per_draw if trial.confirmation else {}
-
-
 def _with_error(fresh: Mapping[int, float]) -> str:
     values = list(fresh.values())
     error = f" ± {100 * standard_error(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.2f}{error}%"
 
 
-def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> str:
-    others = {_world(trial) for trial in fitting} - {_world(best)}
-    if not others:
-        return ""
-    return (
-        f"Trials of {len(others)} other protocols, objectives or versions of the data were left "
-        f"out: the newest study's is used ({canonical_json(best.protocol)}, objective "
-        f"{best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
-    )
+def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> Iterator[str]:
+    if others := {_world(trial) for trial in fitting} - {_world(best)}:
+        yield (
+            f"Trials of {len(others)} other protocols, objectives or versions of the data were "
+            f"left out: the newest study's is used ({canonical_json(best.protocol)}, objective "
+            f"{best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
+        )

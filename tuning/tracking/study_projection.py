@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from tuning.analysis.front import pareto_front
+from tuning.analysis.comparison import pareto_front
 from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Proposed
 from tuning.events.log import EventLog
 from tuning.events.state import MOST_NONFINITE, TrialState, nonfinite
