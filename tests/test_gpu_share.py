@@ -10,18 +10,17 @@ from worlds import small_search_data, small_settings
 
 from mianet.config import Hyperparameters
 from mianet.validation import Validation
-from tuning.compute import gpu_share
+from tuning.compute import gpu_check
+from tuning.compute.gpu_check import memory_of_gpus, smallest_gpu
 from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB
 from tuning.compute.gpu_share import (
     Need,
     asked_for,
     choose,
     largest_of,
-    memory_of_gpus,
     need_of,
-    need_of_any,
+    need_on,
     share_of,
-    smallest_gpu,
 )
 from tuning.spec.models import MODELS
 
@@ -54,13 +53,13 @@ def test_a_need_covers_what_a_trial_really_takes_and_little_more(executions, cha
     def work():
         Validation(data, settings, executions=executions).epoch()
 
-    need = need_of_any(data, [settings], executions)
+    need = need_on(data, [settings], executions)
     really = data.features.nbytes + peak_of(work)  # the device would hold a copy of the data
     assert really <= need.total - CONTEXT_BYTES <= 3 * really
 
 
 def test_weights_are_counted():
-    need = need_of(Hyperparameters(), **AWA1, executions=5)
+    need = need_of([Hyperparameters()], **AWA1, executions=5)
     latent = 2 * 40
     biases = 2048 + latent + latent + 2048 + 2048 + 85
     discriminator = latent * 30 + 30 + 30 * 2 + 2
@@ -72,8 +71,8 @@ def test_weights_are_counted():
 def test_a_model_that_nobody_estimated_has_no_need():
     (name,) = [name for name in MODELS if name == "eszsl"]
     settings = MODELS[name].settings()
-    assert need_of(settings, **AWA1) is None
-    assert need_of_any(small_search_data(), [Hyperparameters(), settings]) is None
+    assert need_of([settings], **AWA1) is None
+    assert need_on(small_search_data(), [Hyperparameters(), settings]) is None
 
 
 def test_searched_sizes_count_as_the_largest():
@@ -190,13 +189,13 @@ class TestTheDevices:
             def remote(self):
                 return self.node
 
-        monkeypatch.setattr(gpu_share, "_memory_of_gpus", Asked())
+        monkeypatch.setattr(gpu_check.ray, "remote", lambda **_: lambda function: Asked())
         monkeypatch.setattr(
-            gpu_share.ray,
+            gpu_check.ray,
             "wait",
             lambda asked, **_: ([a for a in asked if answers[a]], []),
         )
-        monkeypatch.setattr(gpu_share.ray, "get", answers.get)
+        monkeypatch.setattr(gpu_check.ray, "get", answers.get)
         nodes = [{"Resources": {"GPU": 2}, "NodeID": node} for node in answers]
         assert smallest_gpu(nodes) == 16 * GIB
 
@@ -204,7 +203,7 @@ class TestTheDevices:
 def test_settings_of_a_space_are_those_of_the_largest_model():
     shape = {"images": 10, "feature_dim": 8, "attribute_dim": 4, "classes": 6}
     small, large = (
-        need_of(Hyperparameters(latent_multiplier=m, hidden_dim=h), **shape)
+        need_of([Hyperparameters(latent_multiplier=m, hidden_dim=h)], **shape)
         for m, h in ((1.0, 16), (4.0, 64))
     )
     assert large.total > small.total

@@ -16,8 +16,7 @@ from commands import ROOT, SMALL, environment
 
 from tuning.cli import terminal
 from tuning.cli.terminal import StatusLine
-from tuning.compute.display import clock, time_words
-from tuning.compute.pace import Pace
+from tuning.compute.display import Pace, clock, time_words
 
 SHOW = """
 from tuning.cli.terminal import StatusLine

@@ -10,7 +10,7 @@ from tuning.analysis.selection import candidates, select
 from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.compute import cluster, connection
-from tuning.compute.gpu_share import need_of_any
+from tuning.compute.gpu_share import need_on
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings
 from tuning.tracking.backlog import deliver_waiting_for
@@ -28,13 +28,13 @@ def confirm_study(options: argparse.Namespace) -> int:
     ranked = candidates(trials, study=options.study, data_digest=data.digest, model=options.model)
     draws = fresh_draws(ranked, data, source.origin, options.draws)
     connection.connect()
-    most = (MOST_CONTENDERS + 1) * draws.count
+    most = (MOST_CONTENDERS + 1) * len(draws.numbers)
     share = cluster.share_resources(
         most,
         workers=most,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=need_of_any(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
+        need=need_on(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
     )
     with StatusLine() as line:
         confirm(

@@ -13,8 +13,8 @@ import yaml
 
 from mianet.data.search_data import SearchData
 from mianet.errors import InputError, first_line
-from tuning.compute.gpu_check import check_usable, hidden
-from tuning.compute.gpu_share import Need, asked_for, choose, smallest_gpu
+from tuning.compute.gpu_check import check_usable, hidden, smallest_gpu
+from tuning.compute.gpu_share import Need, asked_for, choose
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
 """Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
@@ -24,23 +24,15 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Share:
-    """What each trial gets, and how many run at once.
-
-    Attributes:
-        workers: Trials at once.
-        cpus: CPU cores of a trial; a fraction where GPUs hold more trials than there are cores.
-        gpus: GPUs of a trial, possibly a fraction.
-        reason: Why a trial gets these GPUs, for a person; empty where there are none.
-    """
+    """What each trial gets, and how many run at once."""
 
     workers: int
-    cpus: float
-    gpus: float
-    reason: str = ""
+    cpus: float  # cores; a fraction where GPUs hold more trials than there are cores
+    gpus: float  # possibly a fraction
+    reason: str = ""  # why a trial gets these GPUs, in words
 
     @property
     def threads(self) -> int:
-        """Return the CPU threads of a trial."""
         return max(1, int(self.cpus))
 
     @property
@@ -52,7 +44,6 @@ class Share:
 
     @property
     def device(self) -> str:
-        """Return the device that a trial trains on."""
         return "cuda" if self.gpus else "cpu"
 
     @property
@@ -94,9 +85,6 @@ def share_resources(
         gpus_per_trial: GPUs of a trial, if the user says so.
         need: GPU memory that a trial needs, if it is known.
 
-    Returns:
-        What each trial gets.
-
     Raises:
         InputError: No node can ever run such a trial, or PyTorch cannot use its GPUs.
     """
@@ -106,8 +94,12 @@ def share_resources(
     gpus, reason = gpus_per_trial or 0.0, ""
     if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
         smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
-        wanted = min(workers or max(_total(nodes, "GPU"), trials // 4), trials)
-        gpus, reason = _gpu_share(gpus_per_trial, nodes, wanted, need, smallest)
+        in_all = sum(int(node.get("GPU", 0)) for node in nodes)
+        wanted = min(workers or max(in_all, trials // 4), trials)
+        if gpus:
+            reason = asked_for(gpus, need, smallest)
+        else:
+            gpus, reason = choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
         check_usable(alive)
     elif gpus_per_trial is None:
         reason = hidden()
@@ -121,19 +113,6 @@ def share_resources(
     at_once = slots if gpus else min(slots, max(1, trials // 4))
     workers = min(workers or at_once, slots, trials)
     return Share(workers, cpus_per_trial or _most_cores(nodes, gpus, workers), gpus, reason)
-
-
-def _gpu_share(
-    asked: float | None,
-    nodes: Sequence[Mapping[str, float]],
-    wanted: int,
-    need: Need | None,
-    smallest: int | None,
-) -> tuple[float, str]:
-    """Return the GPUs of each trial, and why: those that were asked for, or the default."""
-    if asked:
-        return asked, asked_for(asked, need, smallest)
-    return choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
 
 
 def _most_cores(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int) -> float:
@@ -167,10 +146,6 @@ def _least_cores(nodes: Sequence[Mapping[str, float]], gpus: float) -> float:
     return min(1.0, max(1, int(100 * least)) / 100)
 
 
-def _total(nodes: Sequence[Mapping[str, float]], resource: str) -> int:
-    return sum(int(node.get(resource, 0)) for node in nodes)
-
-
 def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
     return max(node.get(resource, 0) for node in nodes)
 
@@ -185,8 +160,7 @@ def _planned_nodes() -> list[Mapping[str, float]]:
         return []
     try:
         plan = yaml.safe_load(Path(path).read_text())
-        types = plan["available_node_types"]
-        head = plan["head_node_type"]
+        types, head = plan["available_node_types"], plan["head_node_type"]
         workers = [
             kind["resources"]
             for name, kind in types.items()

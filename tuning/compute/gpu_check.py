@@ -1,9 +1,11 @@
-"""Whether PyTorch can train on the GPUs that Ray counts: found out before the first trial."""
+"""The cluster's GPUs, before the first trial: whether PyTorch can use them, and their memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -11,12 +13,14 @@ import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mianet.errors import InputError
-from tuning.compute.gpu_share import memory_of_gpus
+from mianet.errors import InputError, first_line
+from tuning.compute.gpu_limit import GIB
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+MEMORY_RESOURCE = "gpu_memory"
+"""A node's Ray resource: GiB of each of its GPUs, known before the node has started."""
 
-_NONE = ("", "-1", "NoDevFiles")
+_HIDDEN = ("", "-1", "NoDevFiles")
 _PROBE_SECONDS = 60
 _ADVICE = {
     "too old": "update the driver, or install a PyTorch that was built for an older CUDA",
@@ -27,31 +31,51 @@ _ADVICE = {
 
 
 def check_usable(nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Make sure that PyTorch can use the GPUs of the nodes; busy ones count as usable.
-
-    Args:
-        nodes: As ``ray.nodes()`` describes them.
+    """Make sure that PyTorch can use the GPUs of ``ray.nodes()``; busy ones count as usable.
 
     Raises:
         InputError: It cannot on one of them.
     """
+    for node, reason in _answers(nodes, trouble, num_gpus=0.01, max_calls=1):
+        if reason:
+            raise InputError(
+                f"PyTorch must be able to use the GPUs that Ray counts, but on "
+                f"{node.get('NodeManagerAddress', 'a node')} {reason}; or train on CPUs with "
+                "--gpus-per-trial 0"
+            )
+
+
+def smallest_gpu(nodes: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the bytes of the cluster's smallest GPU; None if no node can tell.
+
+    Args:
+        nodes: As ``ray.nodes()`` describes them; planned nodes with ``Resources`` only.
+    """
+    told = [node["Resources"].get(MEMORY_RESOURCE) for node in nodes]
+    known = [int(gib * GIB) for gib in told if gib]
+    to_ask = [node for node, gib in zip(nodes, told, strict=True) if not gib]
+    known += [size for _, sizes in _answers(to_ask, memory_of_gpus) for size in sizes]
+    return min(known, default=None)
+
+
+def _answers(
+    nodes: Sequence[Mapping[str, Any]], function: Callable[[], Any], **options: Any
+) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Yield each node with a GPU, and what a function returns there, if it does in a minute."""
+    task = ray.remote(num_cpus=0, max_retries=0, **options)(function)
     asked = {}
     for node in nodes:
         if node["Resources"].get("GPU", 0) >= 1 and "NodeID" in node:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[_trouble.options(scheduling_strategy=there).remote()] = node
+            asked[task.options(scheduling_strategy=there).remote()] = node
     if not asked:
         return
     answered, waiting = ray.wait([*asked], num_returns=len(asked), timeout=_PROBE_SECONDS)
-    for task in waiting:
-        ray.cancel(task)
-    for answer in answered:
-        if reason := _answer(answer):
-            raise InputError(
-                f"PyTorch must be able to use the GPUs that Ray counts, but on "
-                f"{asked[answer].get('NodeManagerAddress', 'a node')} {reason}; or train on CPUs "
-                "with --gpus-per-trial 0"
-            )
+    for reference in waiting:
+        ray.cancel(reference)
+    for reference in answered:
+        with suppress(RayError):  # the node has just gone
+            yield asked[reference], ray.get(reference)
 
 
 def trouble() -> str:
@@ -62,7 +86,7 @@ def trouble() -> str:
         torch.cuda.init()
         torch.zeros(1, device="cuda")
     except (RuntimeError, AssertionError) as error:  # of CUDA; of a PyTorch without it
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        said = first_line(error)
         advice = [do for words, do in _ADVICE.items() if words in said]
         seen = f" with {VISIBLE}={os.environ.get(VISIBLE, '')}"
         return f"it says: {said}{seen}; {(advice or ['nvidia-smi there says more'])[0]}"
@@ -72,17 +96,22 @@ def trouble() -> str:
 def hidden() -> str:
     """Return in words that the environment hides the GPUs of this machine; empty if it does not."""
     given = os.environ.get(VISIBLE)
-    if given is not None and given.strip() in _NONE and memory_of_gpus():
+    if given is not None and given.strip() in _HIDDEN and memory_of_gpus():
         return f"{VISIBLE}={given} hides the GPUs of this machine"
     return ""
 
 
-def _answer(reference: ray.ObjectRef) -> str:
+def memory_of_gpus() -> list[int]:
+    """Return the bytes of each GPU of this machine, as the driver reports them.
+
+    Of GPUs that are split by MIG it reports what the instances have together: they are left out.
+    CUDA is not initialised, because that would take memory of a GPU that trials fill.
+    """
+    asked = "--query-gpu=memory.total,mig.mode.current"
+    query = ("nvidia-smi", asked, "--format=csv,noheader,nounits")
     try:
-        reason: str = ray.get(reference)
-    except RayError:  # the node has just gone
-        return ""
-    return reason
-
-
-_trouble = ray.remote(num_cpus=0, num_gpus=0.01, max_retries=0, max_calls=1)(trouble)
+        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        gpus = [line.split(", ") for line in output.stdout.splitlines()]
+        return [int(memory) * 2**20 for memory, *split in gpus if split != ["Enabled"]]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []

@@ -26,7 +26,7 @@ def limit_to_share(gpus: float) -> None:
         gpus: GPUs that Ray has assigned to the process; 0 if it trains on the CPU.
     """
     if gpus:
-        total = _total()
+        total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(_limit(gpus, total) / total)
 
 
@@ -66,9 +66,6 @@ def run_within_share(gpus: float, function: Callable[..., T], *arguments: Any) -
         function: What to call.
         arguments: Its arguments.
 
-    Returns:
-        What the function returns.
-
     Raises:
         InputError: It needed more memory than its share.
     """
@@ -79,10 +76,6 @@ def run_within_share(gpus: float, function: Callable[..., T], *arguments: Any) -
         if reason := exceeded(gpus):
             raise InputError(reason) from None
         raise
-
-
-def _total() -> int:
-    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _limit(gpus: float, total: int) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayTaskError
@@ -18,14 +17,8 @@ from tuning.compute.gpu_limit import run_within_share
 _REFRESH_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Timed:
-    """What a task returned, and how long it was at work.
-
-    Attributes:
-        result: What it returned.
-        seconds: From its beginning to its end on the worker.
-    """
+class Timed(NamedTuple):
+    """What a task returned, and its seconds from beginning to end on the worker."""
 
     result: Any
     seconds: float

@@ -14,7 +14,7 @@ from mianet.final_training import FinalResult, train_final
 from mianet.processor import use_threads
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
-from tuning.compute.gpu_share import Need, most, need_of
+from tuning.compute.gpu_share import Need, need_of
 from tuning.compute.waiting import Tasks
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.records import RecordedTrial
@@ -114,10 +114,10 @@ def need_of_trainings(
         The largest need; None if one is unknown.
     """
     classes, attribute_dim = test.class_attributes.shape
-    sizes = {
-        "images": len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
-        "feature_dim": data.features.shape[1],
-        "attribute_dim": attribute_dim,
-        "classes": classes,
-    }
-    return most([need_of(read_settings(trial.hyperparameters), **sizes) for trial in trials])
+    return need_of(
+        (read_settings(trial.hyperparameters) for trial in trials),
+        images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
+        feature_dim=data.features.shape[1],
+        attribute_dim=attribute_dim,
+        classes=classes,
+    )
