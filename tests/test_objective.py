@@ -8,11 +8,13 @@ import pytest
 import torch
 from worlds import small_search_data, small_settings
 
+from tuning.compute.cluster import Share
 from tuning.engine import checkpoints
 from tuning.engine import trial as module
+from tuning.engine.study import Study
 from tuning.engine.trial import Plan, objective
 from tuning.spec.models import MODELS
-from tuning.spec.objectives import OBJECTIVES
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 
 def unfolded(report):
@@ -37,23 +39,27 @@ def config(**hyperparameters):
     return {"number": 3, "hyperparameters": hyperparameters}
 
 
-def plan(folder, **changes):
-    values = {
-        "epochs": 20,
-        "executions": 2,
-        "seed": 0,
-        "settings": small_settings(),
-        "threads": 1,
-        "device": "cpu",
-        "checkpoints": folder,
-    }
-    return Plan(**{**values, **changes})
+def plan(folder, *, epochs=20, gpus=0, objective=DEFAULT_OBJECTIVE, settings=None):
+    study = Study(
+        name="s",
+        space={},
+        fixed={},
+        trials=1,
+        max_epochs=epochs,
+        patience=epochs,
+        executions=2,
+        seed=0,
+        sampler="random",
+        scheduler="none",
+        objective=objective,
+    )
+    return Plan(study, settings or small_settings(), Share(1, 1, gpus), folder)
 
 
 @pytest.mark.parametrize("asked", OBJECTIVES)
 def test_the_score_is_the_best_mean_so_far_and_says_where(reports, tmp_path, asked):
     of = OBJECTIVES[asked]
-    objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path, objective=of))
+    objective(config(learning_rate=0.01), small_search_data(), plan(tmp_path, objective=asked))
     assert [r["epoch"] for r in reports] == list(range(1, 21))
     curve = [r[of.value] for r in reports]
     for number, report in enumerate(reports, 1):
@@ -132,7 +138,9 @@ def test_a_trial_begins_again_on_another_kind_of_device(reports, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "Validation", OnGPU)
-        objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=2, device="cuda"))
+        patch.setattr(module, "limit_to_share", lambda gpus: None)
+        on_gpu = plan(tmp_path, epochs=2, gpus=1)
+        objective(config(alpha=0.2), small_search_data(), on_gpu)
     del reports[3:]
     objective(config(alpha=0.2), small_search_data(), plan(tmp_path, epochs=3))
     assert reports[:3] == reports[3:]
@@ -174,7 +182,7 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(file, "_save", lambda c: (saved.append(clock.now), clock.tick(1.0)))
     for _ in range(1000):
         clock.tick(2.0)
-        file.save_if_due(checkpoints.Checkpoint([], [{"x": torch.zeros(3)}]))
+        file.save_if_due([], [{"x": torch.zeros(3)}])
     assert len(saved) * 1.0 <= 0.021 * clock.now
     assert max(b - a for a, b in itertools.pairwise(saved)) <= 50 * 1.0 + 2.0 + 1.0
 

@@ -10,7 +10,6 @@ from ray.tune.trainable.metadata import _TrainingRunMetadata
 from recorded import OPENED
 
 from tuning.cli.terminal import StatusLine
-from tuning.compute.pace import Pace
 from tuning.engine.progress import SearchProgress
 from tuning.engine.results import NUMBER
 from tuning.events.event import Ended, EpochDone, Proposed
@@ -63,9 +62,8 @@ def test_of_a_trial_that_ended_the_last_values_are_forgotten():
     standings, told = State(), []
     for event in (OPENED, Proposed(0, {}, "qmc"), EpochDone(0, 9, 0.5, 9, {})):
         standings.apply(event)
-    progress = SearchProgress(
-        told.append, standings, 1, 9, None, 2, StatusLine(), Pace(1)
-    )  # fmt: skip
+    study = SimpleNamespace(trials=1, max_epochs=9, goal=SimpleNamespace(symbol="H"))
+    progress = SearchProgress(told.append, standings, study, None, StatusLine(), 1)
     metadata = _TrainingRunMetadata()
     metadata.update_metric("score", 0.5)
     assert metadata.metric_n_steps

@@ -86,7 +86,7 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         epoch, score, best, metrics = spelt.values()
         row = rows[tuple(config[configuration][name] for name in names)]
         highest, at = -1.0, 0
-        for number in range(1, plan.epochs + 1):
+        for number in range(1, plan.study.max_epochs + 1):
             if number > lasting[row]:
                 tune.report({epoch: number, score: 0.0, best: 0, infeasible: "diverged"})
                 return

@@ -41,6 +41,7 @@ from mianet.data.search_data import load_search_data
 from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
 from tuning.engine import interrupts, running
+from tuning.engine.description import describe_study
 from tuning.engine.progress import SearchProgress
 from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCORE
 from tuning.engine.searcher import Proposer, StudySearcher
@@ -325,7 +326,7 @@ def search(arguments, curves):
     clock = Clock(time.thread_time if arguments.processor else time.perf_counter)
     watched(clock)
     with hold(arguments.folder / "scale") as log:
-        description = running.describe_study(settings, data, "replayed", share, "simulated nodes")
+        description = describe_study(settings, data, "replayed", share, "simulated nodes")
         open_store(uri)
         base = base_settings(settings, data.name).as_dict()
         recording = Recording(uri, log, description, hyperparameters=base)

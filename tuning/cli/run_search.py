@@ -15,10 +15,11 @@ from tuning.cli.options import writable_folder
 from tuning.cli.resumption import check_unchanged, kept_settings, new_log, resume_command
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.compute import cluster
-from tuning.compute.gpu_share import need_of_any
+from tuning.compute.gpu_share import largest_of, need_on
 from tuning.engine import interrupts
-from tuning.engine.execution_table import ExecutionTable
-from tuning.engine.running import StudyOutcome, describe_study, largest_settings, run_study
+from tuning.engine.description import describe_study
+from tuning.engine.execution_table import record_executions
+from tuning.engine.running import StudyOutcome, run_study
 from tuning.engine.study import Study, base_settings, paper_point
 from tuning.events.log import EventLog
 from tuning.events.projector import Projector
@@ -107,12 +108,13 @@ def _prepared(
         study = _warm_started(study, options.warm_start, data.name, uri)
     options.dataset = source.address  # the same for whoever goes on from another folder
     kept, data = cluster.keep_once(data)
+    largest = largest_of(base_settings(study, data.name), study.space)
     share = cluster.share_resources(
         study.trials,
         workers=options.workers,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=need_of_any(data, [largest_settings(study, data.name)], study.executions),
+        need=need_on(data, [largest], study.executions),
     )
     return _Search(options, study, data, kept, source, uri, where, share)
 
@@ -154,7 +156,8 @@ def _run(search: _Search, log: EventLog) -> StudyOutcome:
                 outcome = run_study(
                     study, data.name, search.kept, search.share, log, interrupt, line
                 )
-    _record_executions(log, recording, uri)
+    with recorded_files(uri, recording.run_id) as folder:
+        record_executions((event for event, _ in log.read()), folder)
     return outcome
 
 
@@ -171,12 +174,3 @@ def _print_start(search: _Search, description: StudyDescription, recording: Reco
     look = f"to look at it, start: {links.command}\nthen open:"
     print(*wrapped(words), sep="\n")
     print(look if links.command else "to look at it, open:", links.trials, sep="\n", flush=True)
-
-
-def _record_executions(log: EventLog, recording: Recording, uri: str) -> None:
-    """Record the table of all figures of single executions."""
-    executions = ExecutionTable()
-    for event, _ in log.read():
-        executions.take(event)
-    with recorded_files(uri, recording.run_id) as folder:
-        executions.write(folder)

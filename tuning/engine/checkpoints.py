@@ -12,12 +12,12 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 COST_SHARE = 0.02
 """The most of a trial's time that is spent on checkpoints."""
@@ -25,17 +25,11 @@ COST_SHARE = 0.02
 _FIRST_GUESS_BYTES_PER_SECOND = 1e9
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trial between two epochs.
+Curve: TypeAlias = list[dict[str, float]]
+"""What a trial reported after each epoch so far."""
 
-    Attributes:
-        curve: What was reported after each epoch so far.
-        state: What the next epoch depends on, as ``Validation.state`` returns it.
-    """
-
-    curve: Sequence[Mapping[str, float]]
-    state: Sequence[Mapping[str, Any]]
+State: TypeAlias = list[dict[str, Any]]
+"""What its next epoch depends on, as ``Validation.state`` returns it."""
 
 
 class CheckpointFile:
@@ -54,17 +48,17 @@ class CheckpointFile:
         self._cost: float | None = None
         self._last = time.monotonic()
 
-    def load(self) -> Checkpoint | None:
-        """Return the checkpoint; None where there is none that can be used."""
+    def load(self) -> tuple[Curve, State] | None:
+        """Return what was saved; None where there is nothing that can be used."""
         try:
             saved = torch.load(self._path, map_location="cpu", weights_only=True)
         except Exception:  # a damaged file raises anything; what was lost is computed again
             return None
         if not isinstance(saved, dict) or saved.get("identity") != self._identity:
             return None
-        return Checkpoint(saved["curve"], saved["state"])
+        return saved["curve"], saved["state"]
 
-    def save_if_due(self, checkpoint: Checkpoint) -> None:
+    def save_if_due(self, curve: Curve, state: State) -> None:
         """Save after an epoch, unless that would take more than ``COST_SHARE`` of the time.
 
         So a trial whose epochs are long loses at most one of them, and one whose epochs are
@@ -74,28 +68,22 @@ class CheckpointFile:
             OSError: It cannot be written; the one before it is still there.
         """
         if self._cost is None:
-            self._cost = _size(checkpoint.state) / _FIRST_GUESS_BYTES_PER_SECOND
+            tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
+            self._cost = sum(t.nbytes for t in tensors) / _FIRST_GUESS_BYTES_PER_SECOND
         begun = time.monotonic()
         if begun - self._last < self._cost / COST_SHARE:
             return
-        self._save(checkpoint)
+        self._save({"identity": self._identity, "curve": curve, "state": state})
         self._last = time.monotonic()
         self._cost = self._last - begun
 
-    def _save(self, checkpoint: Checkpoint) -> None:
+    def _save(self, content: Mapping[str, Any]) -> None:
         """Write beside it, then rename: a reader finds the old one or the new one, whole."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         written = self._path.with_suffix(f".{uuid.uuid4().hex}")
         try:
             with written.open("wb") as file:
-                torch.save(
-                    {
-                        "identity": self._identity,
-                        "curve": list(checkpoint.curve),
-                        "state": list(checkpoint.state),
-                    },
-                    file,
-                )
+                torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
             written.replace(self._path)
@@ -104,7 +92,6 @@ class CheckpointFile:
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:
-    """Return where a trial's checkpoint is."""
     return folder / f"trial-{number:05d}.pt"
 
 
@@ -112,14 +99,3 @@ def remove_checkpoint(folder: Path, number: int) -> None:
     """Remove a trial's checkpoint, and what writers that were killed left of it."""
     for path in folder.glob(f"{checkpoint_path(folder, number).stem}.*"):
         path.unlink(missing_ok=True)
-
-
-def _size(state: Any) -> int:
-    """Return the bytes of all tensors."""
-    if isinstance(state, torch.Tensor):
-        return state.nbytes
-    if isinstance(state, Mapping):
-        return sum(map(_size, state.values()))
-    if isinstance(state, Sequence) and not isinstance(state, str):
-        return sum(map(_size, state))
-    return 0

@@ -12,13 +12,12 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import ray
 from scipy import stats
 
 from mianet.config import Settings
-from mianet.data.datasets import find_dataset
 from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError, InputError
 from mianet.evaluation import Outcome, summarise
@@ -28,16 +27,12 @@ from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
 from tuning.compute.waiting import Tasks, Timed
+from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone
 from tuning.events.log import Appendable
 from tuning.spec.models import MODELS, read_settings
 from tuning.spec.objectives import CALIBRATION, OBJECTIVES
-from tuning.spec.records import (
-    COMPUTE_SECONDS,
-    CONFIRMATION,
-    FinalDescription,
-    RecordedTrial,
-)
+from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, FinalDescription, RecordedTrial
 
 Recorded: TypeAlias = Callable[[FinalDescription], AbstractContextManager[Appendable]]
 """Opens the log of a confirmation, and sees to it that it is recorded."""
@@ -50,37 +45,14 @@ RISK = 0.05
 """Of leaving out, of all others together, one that is as good as the best."""
 
 
-class _MayBePapers(Protocol):
-    @property
-    def is_paper(self) -> bool: ...
-
-
-_C = TypeVar("_C", bound=_MayBePapers)
-"""A contender."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """The fresh draws of a confirmation: what a study's executions are, with later numbers.
-
-    Attributes:
-        data: What the study searched on.
-        source: Where that came from.
-        first: Number of the first; the executions of the study come before it.
-        count: How many.
-        seed: The study's.
-    """
+    """The fresh draws of a confirmation: what a study's executions are, with later numbers."""
 
     data: SearchData
     source: str
-    first: int
-    count: int
+    numbers: range
     seed: int
-
-    @property
-    def numbers(self) -> range:
-        """Return the executions' numbers."""
-        return range(self.first, self.first + self.count)
 
 
 def contenders(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
@@ -135,18 +107,18 @@ def fresh_draws(
             f"the record of study {trials[0].study} must say its executions and seed, but has "
             f"{dict(protocol)}; confirm a study of this version, or run a new one"
         ) from error
-    return Draws(data=data, source=source, first=first, count=count, seed=seed)
+    return Draws(data=data, source=source, numbers=range(first, first + count), seed=seed)
 
 
 def halve(
-    left: list[_C], most: int, meet: Callable[[list[_C], int], list[_C]]
-) -> Iterator[list[_C]]:
+    left: list[Any], most: int, meet: Callable[[list[Any], int], list[Any]]
+) -> Iterator[list[Any]]:
     """Let contenders meet fresh draws, of which the better half goes on to twice as many.
 
     The paper's configuration always goes on, so that the best can be compared with it.
 
     Args:
-        left: The contenders.
+        left: The contenders; ``is_paper`` says which is the paper's configuration.
         most: Fresh draws that the last of them meet.
         meet: Has contenders meet that many draws in all, and returns those that did not diverge,
             the best first.
@@ -163,7 +135,7 @@ def halve(
         count = min(2 * count, most) if len(_better_half(left)) < len(left) else most
 
 
-def _better_half(ranked: list[_C]) -> list[_C]:
+def _better_half(ranked: list[Any]) -> list[Any]:
     others = [each for each in ranked if not each.is_paper]
     half = others[: (len(others) + 1) // 2]
     return [each for each in ranked if each.is_paper or each in half]
@@ -190,7 +162,7 @@ def confirm(
     """
     chosen = [_Contender(trial) for trial in contenders(trials)]
     display.say(
-        f"confirming {len(chosen)} configurations on up to {draws.count} fresh draws each, "
+        f"confirming {len(chosen)} configurations on up to {len(draws.numbers)} fresh draws each, "
         f"{share.workers} at once, {share.each}"
     )
     data, tasks = ray.put(draws.data), Tasks("confirming", share, display)
@@ -204,39 +176,34 @@ def confirm(
         able = [contender for contender in left if not contender.diverged]
         return sorted(able, key=lambda contender: -contender.mean_over(numbers))
 
-    for out in halve(chosen, draws.count, meet):
+    for out in halve(chosen, len(draws.numbers), meet):
         for contender in out:
             if contender.timed:
-                numbers = list(contender.timed)
-                describe = _describe(contender.trial, draws, numbers, share)
-                with recorded(describe) as log:
-                    display.say(f"trial {contender.trial.number}: {contender.record(log)}")
+                trial = contender.trial
+                description = describe_training(
+                    *(trial, draws.data, draws.source, share),
+                    kind=CONFIRMATION,
+                    role=f"trial {trial.number:03d}",
+                    seeds=list(contender.timed),
+                )
+                with recorded(description) as log:
+                    display.say(f"trial {trial.number}: {contender.record(log)}")
     if not any(contender.timed for contender in chosen):
         display.say("nothing to do: they have been confirmed already")
 
 
 class _Contender:
-    """A trial that meets fresh draws.
-
-    Attributes:
-        trial: The trial.
-        timed: Number of the draw → what came of it now, an ``Outcome`` or a ``DivergedError``.
-    """
+    """A trial that meets fresh draws."""
 
     def __init__(self, trial: RecordedTrial) -> None:
         self.trial = trial
-        self.timed: dict[int, Timed] = {}
-        self._recorded = trial.confirmation.per_draw if trial.confirmation else {}
+        self.is_paper = trial.is_paper
+        self.timed: dict[int, Timed] = {}  # draw → its ``Outcome`` or ``DivergedError``
+        self._recorded = trial.fresh_draws
         self._running: dict[int, ray.ObjectRef] = {}
 
     @property
-    def is_paper(self) -> bool:
-        """Say whether this is the paper's configuration."""
-        return self.trial.is_paper
-
-    @property
     def diverged(self) -> list[str]:
-        """Return why draws diverged."""
         return [str(t.result) for t in self.timed.values() if isinstance(t.result, DivergedError)]
 
     def start(
@@ -253,7 +220,6 @@ class _Contender:
                 )
 
     def wait(self, tasks: Tasks) -> None:
-        """Wait for the draws that were started."""
         for number, reference in self._running.items():
             self.timed[number] = tasks.awaited(reference, f"trial {self.trial.number}")
         self._running = {}
@@ -320,28 +286,3 @@ def _score(
         )
     except DivergedError as error:
         return error
-
-
-def _describe(
-    trial: RecordedTrial, draws: Draws, numbers: list[int], share: Share
-) -> FinalDescription:
-    images, feature_dim = draws.data.features.shape
-    return FinalDescription(
-        kind=CONFIRMATION,
-        role=f"trial {trial.number:03d}",
-        dataset=draws.data.name,
-        dataset_title=find_dataset(draws.data.name).title,
-        data_digest=draws.data.digest,
-        data_source=draws.source,
-        data_shape={"rows": images, "feature_dim": feature_dim},
-        hyperparameters=read_settings(trial.hyperparameters).as_dict(),
-        epochs=trial.best_epoch,
-        seeds=numbers,
-        study=trial.study,
-        study_run_id=trial.study_run_id,
-        source_run_id=trial.run_id,
-        protocol=trial.protocol,
-        settings={"cpus": share.cpus, "gpus": share.gpus},
-        device=share.device,
-        objective=trial.objective,
-    )

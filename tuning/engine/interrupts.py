@@ -32,7 +32,6 @@ class Interrupt(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Tell whether to stop all."""
         return self.asked
 
 

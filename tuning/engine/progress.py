@@ -1,11 +1,10 @@
-"""What happens in a running search, made known: to the log first, then to all who listen."""
+"""What Ray Tune says of a running search, made known as events and shown to a person."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,94 +12,64 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.tune import Callback
 
-from tuning.compute.display import Display, time_words
-from tuning.compute.pace import Pace
+from tuning.compute.display import Display, Pace, time_words
 from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, TOO_LARGE, as_event
 from tuning.engine.searcher import StudySearcher
+from tuning.engine.study import Study
 from tuning.events.event import Ended, Event
-from tuning.events.log import EventLog
 from tuning.events.state import State, TrialState
-from tuning.spec.records import PAPER
+from tuning.spec.records import PAPER, SELECTABLE
 
-Listener = Callable[[Event], None]
-
-
-class Publisher:
-    """Passes on each event of a study, after it is in the log.
-
-    Args:
-        log: Where events are kept.
-        listeners: Who is told, in this order.
-    """
-
-    def __init__(self, log: EventLog, listeners: Sequence[Listener]) -> None:
-        self._log = log
-        self._listeners = tuple(listeners)
-
-    def replay(self) -> None:
-        """Tell the listeners of the past."""
-        for event, _ in self._log.read():
-            self._tell(event)
-
-    def publish(self, event: Event) -> None:
-        """Append an event to the log and tell the listeners."""
-        self._log.append(event)
-        self._tell(event)
-
-    def _tell(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
+MOST_RETRIES = 2
+"""How often a trial whose worker died is tried again."""
 
 
-@dataclass
 class SearchProgress(Callback):
     """Turns what Ray Tune says into events, and shows them: a line a trial, and the status.
 
-    Attributes:
+    Args:
         publish: Makes an event known.
         state: How the trials stand.
-        trials: Trials of the budget.
-        max_epochs: Most epochs of a trial.
+        study: What is searched.
         searcher: Hands out trials, some of them once more.
-        most_retries: How often that is done for a trial whose worker died.
         display: Where a person follows the search.
-        pace: Learns how long trials take.
+        workers: Trials at once.
         seconds: How long the search may take; None for no limit.
-        symbol: What a score is called.
     """
 
-    publish: Listener
-    state: State
-    trials: int
-    max_epochs: int
-    searcher: StudySearcher
-    most_retries: int
-    display: Display
-    pace: Pace
-    seconds: float | None = None
-    symbol: str = "H"
-    retries: Counter[int] = field(default_factory=Counter)
-    too_large: dict[int, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    def __init__(
+        self,
+        publish: Callable[[Event], None],
+        state: State,
+        study: Study,
+        searcher: StudySearcher,
+        display: Display,
+        workers: int,
+        seconds: float | None = None,
+    ) -> None:
+        self._publish = publish
+        self._state = state
+        self._study = study
+        self._searcher = searcher
+        self._display = display
+        self._seconds = seconds
+        self._pace = Pace(workers)
+        self._retries: Counter[int] = Counter()
+        self._too_large: dict[int, str] = {}
+        self._started = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled, as Ray Tune pickles its callbacks."""
-        unpicklable = ("publish", "state", "searcher", "display")
+        unpicklable = ("_publish", "_state", "_searcher", "_display")
         return {**self.__dict__, **dict.fromkeys(unpicklable)}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Take the time of a trial."""
         number = self._of(trial).number
-        self.pace.started(number)
-        self.searcher.started(number)
+        self._pace.started(number)
+        self._searcher.started(number)
 
     def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Any],
-        trial: Any,
-        result: dict[str, Any],
-        **info: Any,
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Make an epoch known, unless it is repeated by a worker that took its trial up again."""
         known = self._of(trial)
@@ -111,14 +80,13 @@ class SearchProgress(Callback):
         elif BROKEN in result:
             self._end(known, "failed", result[BROKEN])
         elif TOO_LARGE in result:
-            self.too_large[known.number] = result[TOO_LARGE]
+            self._too_large[known.number] = result[TOO_LARGE]
         elif result[EPOCH] > known.epoch:
-            self.publish(as_event(trial, result))
+            self._publish(as_event(trial, result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Make known how a trial ended."""
         known = self._of(trial)
-        self._end(known, *well_ended(known, self.max_epochs))
+        self._end(known, *well_ended(known, self._study.max_epochs))
         trial.run_metadata.metric_n_steps.clear()  # 35 kB of the last values that it averaged
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -129,76 +97,71 @@ class SearchProgress(Callback):
         known, reason = self._of(trial), _reason(trial)
         if known.status != "running":
             return
-        if too_large := self.too_large.pop(known.number, ""):
-            self.searcher.with_whole_gpu(known.proposed)
+        if too_large := self._too_large.pop(known.number, ""):
+            self._searcher.with_whole_gpu(known.proposed)
             self._say(f"{_name(known)} is tried again with a whole GPU: {too_large}")
             return
-        tried = self.retries[known.number] + (not _was_preempted(trial))
-        if tried > self.most_retries:
+        tried = self._retries[known.number] + (not _was_preempted(trial))
+        if tried > MOST_RETRIES:
             self._end(known, "failed", f"{reason}, {tried} times")
             return
-        self.retries[known.number] = tried
-        self.searcher.again(known.proposed)
+        self._retries[known.number] = tried
+        self._searcher.again(known.proposed)
         self._say(
-            f"{_name(known)} goes on from its checkpoint, retry {tried} of {self.most_retries}: "
-            f"{reason}"
+            f"{_name(known)} goes on from its checkpoint, retry {tried} of {MOST_RETRIES}: {reason}"
         )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Show the status."""
-        counts = self.state.counts
+        counts, trials_in_all = self._state.counts, self._study.trials
         done = counts.total() - counts["running"]
-        best = self.state.best
-        words = [
-            f"{done}/{self.trials}",
+        elapsed = time.monotonic() - self._started
+        words = (
+            f"{done}/{trials_in_all}",
             f"{counts['running']} running",
-            *([f"{counts['stopped_early']} stopped early"] if counts["stopped_early"] else []),
-            *([f"best {self.symbol} {100 * best.score:.2f} (trial {best.number})"] if best else []),
-            time_words(time.monotonic() - self.started, self._remaining(self.trials - done)),
-        ]
-        self.display.show(done, self.trials, " · ".join(words))
+            f"{counts['stopped_early']} stopped early" if counts["stopped_early"] else "",
+            self._best_words(f"best {self._study.goal.symbol}"),
+            time_words(elapsed, self._remaining(trials_in_all - done, elapsed)),
+        )
+        self._display.show(done, trials_in_all, " · ".join(part for part in words if part))
 
-    def _remaining(self, left: int) -> float | None:
-        remaining = self.pace.remaining(left)
-        if self.seconds is None:
+    def _remaining(self, left: int, elapsed: float) -> float | None:
+        remaining = self._pace.remaining(left)
+        if self._seconds is None:
             return remaining
-        budget = max(0.0, self.seconds - (time.monotonic() - self.started))
+        budget = max(0.0, self._seconds - elapsed)
         return budget if remaining is None else min(budget, remaining)
 
     def _of(self, trial: Any) -> TrialState:
-        return self.state.trials[trial.config[NUMBER]]
+        return self._state.trials[trial.config[NUMBER]]
 
     def _end(self, known: TrialState, status: str, reason: str) -> None:
         if known.status != "running":
             return
-        self.publish(Ended(known.number, status, reason))
-        self.pace.ended(known.number)
-        done = len(self.state.trials) - len(self.state.running)
-        outcome = (
-            f"{self.symbol} {100 * known.score:5.2f}"
-            if status in ("finished", "stopped_early") and known.best_epoch
-            else reason
-        )
-        width = len(str(self.trials))  # below each other, lines are read as columns
-        epochs = f"{known.epoch:{len(str(self.max_epochs))}} epoch{'s' * (known.epoch != 1)}"
+        self._publish(Ended(known.number, status, reason))
+        self._pace.ended(known.number)
+        study, state = self._study, self._state
+        done = len(state.trials) - len(state.running)
+        scored = status in SELECTABLE and known.best_epoch
+        outcome = f"{study.goal.symbol} {100 * known.score:5.2f}" if scored else reason
+        width = len(str(study.trials))  # below each other, lines are read as columns
+        epochs = f"{known.epoch:{len(str(study.max_epochs))}} epoch{'s' * (known.epoch != 1)}"
+        best = self._best_words(", best")
         self._say(
-            f"{done:{width}}/{self.trials} trial {known.number:{width}}"
-            f"{' (paper)' * (known.proposed.origin == PAPER)} {status.replace('_', ' ')} "
-            f"after {epochs}: {outcome}{self._best_words()}"
+            f"{done:{width}}/{study.trials} {_name(known, width)} {status.replace('_', ' ')} "
+            f"after {epochs}: {outcome}{best}"
         )
 
-    def _best_words(self) -> str:
-        best = self.state.best
-        return f", best {100 * best.score:.2f} (trial {best.number})" if best else ""
+    def _best_words(self, before: str) -> str:
+        best = self._state.best
+        return f"{before} {100 * best.score:.2f} (trial {best.number})" if best else ""
 
     def _say(self, line: str) -> None:
-        seconds = int(time.monotonic() - self.started)
-        self.display.say(f"[{seconds // 60:3d}:{seconds % 60:02d}] {line}")
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        self._display.say(f"[{minutes:3d}:{seconds:02d}] {line}")
 
 
-def _name(trial: TrialState) -> str:
-    """Return what the terminal calls a trial."""
-    return f"trial {trial.number}" + (" (paper)" if trial.proposed.origin == PAPER else "")
+def _name(trial: TrialState, width: int = 0) -> str:
+    return f"trial {trial.number:{width}}{' (paper)' * (trial.proposed.origin == PAPER)}"
 
 
 def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
@@ -206,10 +169,7 @@ def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
     if trial.epoch >= max_epochs:
         return "finished", ""
     stale = trial.epoch - trial.best_epoch
-    return (
-        "stopped_early",
-        f"stopped after epoch {trial.epoch}, {stale} epochs after its best",
-    )
+    return "stopped_early", f"stopped after epoch {trial.epoch}, {stale} epochs after its best"
 
 
 def _was_preempted(trial: Any) -> bool:

@@ -18,17 +18,11 @@ from optuna.samplers import (
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a sampler of Optuna is made.
+    """How a sampler of Optuna is made."""
 
-    Attributes:
-        build: Seed → sampler.
-        categorical: Whether it can search hyperparameters that are chosen from a list.
-        several: Whether it can maximise several objectives at once.
-    """
-
-    build: Callable[[int], BaseSampler]
-    categorical: bool = True
-    several: bool = True
+    build: Callable[[int], BaseSampler]  # seed → sampler
+    categorical: bool = True  # whether it can search hyperparameters that are chosen from a list
+    several: bool = True  # whether it can maximise several objectives at once
 
 
 SAMPLERS: Mapping[str, Sampler] = {

@@ -59,17 +59,12 @@ class Proposer:
         self._space = dict(space)
         self._name = sampler
         self._seed = warm_seed(seed, warm)
-        self._paper = WarmPoint(paper, PAPER) if paper else None
-        self._paper_at = paper_at
+        self._paper = WarmPoint(paper, PAPER)
+        self.paper_at = paper_at if paper else None  # None where it is not in the space
         self._warm = tuple(warm)
         self._proposed = 0
-        self._values: dict[int, list[float]] = {}
+        self._values: dict[int, list[float]] = {}  # of a trial's best epoch, to be maximised
         self._study = self._new_study(self._seed)
-
-    @property
-    def paper_at(self) -> int | None:
-        """Return which proposal is the paper's configuration; None where it is not in the space."""
-        return self._paper_at if self._paper else None
 
     def propose(self) -> Proposed:
         """Return the next configuration; it counts as running until it has ended."""
@@ -83,23 +78,17 @@ class Proposer:
 
     def take(self, event: Event) -> None:
         """Learn what happened; a proposal of its own is known already."""
-        if isinstance(event, EpochDone):
-            if event.epoch == event.best_epoch:
-                self._values[event.number] = self._values_of(event)
+        if isinstance(event, EpochDone) and event.epoch == event.best_epoch:
+            several = [event.metrics[name] for name in self._objective.parts]
+            self._values[event.number] = several or [event.score]
         elif isinstance(event, Ended):
             self._tell(event)
         elif isinstance(event, Proposed) and event.number == self._proposed:
             if event.origin == PAPER:
-                self._paper_at = event.number
+                self.paper_at = event.number
             again = self.propose()
             if again != event:
                 self._accept(event)
-
-    def _values_of(self, event: EpochDone) -> list[float]:
-        """Return what is maximised: the score, or the values that it is made of."""
-        if not self._objective.has_several:
-            return [event.score]
-        return [event.metrics[name] for name in self._objective.values]
 
     def _tell(self, event: Ended) -> None:
         """Tell the sampler how a trial ended: the one place that decides what it learns of that.
@@ -215,21 +204,5 @@ class StudySearcher(Searcher):
     ) -> None:
         """Learn nothing: ends come in as events."""
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:
-        """Accept what is maximised; it is known."""
-        return True
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the event log holds all."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing: the event log holds all."""
-
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Save nothing: the event log holds all."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Return nothing: the event log holds all."""
-        return {}

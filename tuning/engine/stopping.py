@@ -38,9 +38,6 @@ def asha(history: History, event: EpochDone, *, rungs: Sequence[int], reduction:
         event: The trial's epoch.
         rungs: The epochs after which trials are compared.
         reduction: One in how many goes on.
-
-    Returns:
-        Whether the trial is stopped.
     """
     if event.epoch not in rungs:
         return False
@@ -57,9 +54,6 @@ def median(history: History, event: EpochDone, *, grace: int) -> bool:
         history: The curves so far.
         event: The trial's epoch.
         grace: The first epoch after which a trial may be stopped.
-
-    Returns:
-        Whether the trial is stopped.
     """
     if event.epoch < grace:
         return False
@@ -69,13 +63,7 @@ def median(history: History, event: EpochDone, *, grace: int) -> bool:
 
 
 def never(history: History, event: EpochDone) -> bool:
-    """Stop no trial."""
     return False
-
-
-def is_stale(event: EpochDone, patience: int) -> bool:
-    """Say whether a trial's best epoch is older than the patience: its curve rose, then fell."""
-    return event.epoch - event.best_epoch >= patience
 
 
 def successive_halving(max_epochs: int, first: int, reduction: int) -> Rule:
@@ -110,16 +98,13 @@ class Stopping:
     Args:
         rule: Compares a trial with the others.
         patience: Epochs without a new best after which any trial is stopped.
-        spared: Number of the trial that only patience stops; None for none.
-
-    Attributes:
-        spared: The same; a proposal of the paper's configuration sets it.
-        stopped: Numbers of the trials that have not ended but are to be stopped.
+        spared: Number of the trial that only patience stops, until a proposal of the paper's
+            configuration says another; None for none.
     """
 
     def __init__(self, rule: Rule, patience: int, spared: int | None = None) -> None:
         self.spared = spared
-        self.stopped: set[int] = set()
+        self.stopped: set[int] = set()  # that have not ended but are to be stopped
         self._rule = rule
         self._patience = patience
         self._history: dict[int, array[float]] = {}
@@ -130,15 +115,12 @@ class Stopping:
         """Say whether a trial is stopped after an epoch; after one that is known, it is not."""
         if event.epoch <= self._epochs.get(event.number, 0):
             return False
-        return is_stale(event, self._patience) or (
-            event.number != self.spared and self._rule(self._history, event)
-        )
+        stale = event.epoch - event.best_epoch >= self._patience  # its curve rose, then fell
+        return stale or (event.number != self.spared and self._rule(self._history, event))
 
     def take(self, event: Event) -> None:
-        """Learn what happened."""
-        if isinstance(event, Proposed):
-            if event.origin == PAPER:
-                self.spared = event.number
+        if isinstance(event, Proposed) and event.origin == PAPER:
+            self.spared = event.number
         elif isinstance(event, EpochDone):
             self._learn(event)
         elif isinstance(event, Ended):

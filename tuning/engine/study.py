@@ -30,40 +30,24 @@ MOST_CLASSES = 20_000
 class Study:
     """Everything that decides a search beside its data and its machines.
 
-    Attributes:
-        name: The study's name.
-        space: Hyperparameter → where its values are drawn from.
-        fixed: Hyperparameters that differ from the defaults and are not searched.
-        trials: Configurations to try.
-        max_epochs: Most epochs of a trial.
-        patience: Epochs without a new best score after which a trial ends.
-        executions: Draws that a configuration is averaged over (5 in section 4.2).
-        seed: Seed of the draws, of the trainings and of the sampler.
-        sampler: A name of ``SAMPLERS``.
-        scheduler: A name of ``SCHEDULERS``.
-        time_budget: Seconds after which no more is computed; None for no limit.
-        model: A name of ``MODELS``.
-        objective: A name of ``OBJECTIVES``.
-        warm: Configurations of earlier studies that are tried first, after the paper's.
-
     Raises:
         InputError: The settings contradict each other.
     """
 
     name: str
     space: Mapping[str, BaseDistribution]
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Any]  # hyperparameters that differ from the defaults and are not searched
     trials: int
     max_epochs: int
-    patience: int
-    executions: int
-    seed: int
+    patience: int  # epochs without a new best score after which a trial ends
+    executions: int  # draws that a configuration is averaged over (5 in section 4.2)
+    seed: int  # of the draws, of the trainings and of the sampler
     sampler: str
     scheduler: str
-    time_budget: float | None = None
+    time_budget: float | None = None  # seconds after which no more is computed
     model: str = MIANET
     objective: str = DEFAULT_OBJECTIVE
-    warm: Sequence[WarmPoint] = ()
+    warm: Sequence[WarmPoint] = ()  # tried first, after the paper's configuration
 
     def __post_init__(self) -> None:
         MODELS[self.model].settings.from_mapping(self.fixed)
@@ -85,16 +69,13 @@ class Study:
                 f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
                 "chosen from a list; leave it out of --search, or use another --sampler"
             )
-        for name, value, most in (
-            ("executions", self.executions, MOST_EXECUTIONS),
-            ("max-epochs", self.max_epochs, MOST_EPOCHS),
-        ):
-            if not 1 <= value <= most:
-                raise InputError(f"--{name} must be from 1 to {most}, but got {value}")
+        for name, most in (("executions", MOST_EXECUTIONS), ("max_epochs", MOST_EPOCHS)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} must be from 1 to {most}, but got {value}")
 
     @property
     def goal(self) -> Objective:
-        """Return what decides."""
         return OBJECTIVES[self.objective]
 
 
@@ -117,14 +98,15 @@ def check_data(data: SearchData, model: str = MIANET) -> None:
     Raises:
         InputError: There are too few seen classes, or more than fit into memory.
     """
-    if model == MIANET and len(data.class_attributes) > MOST_CLASSES:
+    classes = len(data.class_attributes)
+    if model == MIANET and classes > MOST_CLASSES:
         raise InputError(
             f"a search of MIANet must have at most {MOST_CLASSES:,} seen classes, since its loss "
-            f"compares all pairs of them, but {data.name} has {len(data.class_attributes):,}; "
-            "leave some out, or search another --model"
+            f"compares all pairs of them, but {data.name} has {classes:,}; leave some out, or "
+            "search another --model"
         )
-    if len(data.class_attributes) < FEWEST_CLASSES:
+    if classes < FEWEST_CLASSES:
         raise InputError(
             f"{data.name} must have at least {FEWEST_CLASSES} seen classes to draw pseudo-unseen "
-            f"ones from, but has {len(data.class_attributes)}"
+            f"ones from, but has {classes}"
         )

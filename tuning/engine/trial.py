@@ -18,8 +18,9 @@ from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation, ValidationEpoch
+from tuning.compute.cluster import Share
 from tuning.compute.gpu_limit import exceeded, limit_to_share
-from tuning.engine.checkpoints import Checkpoint, CheckpointFile
+from tuning.engine.checkpoints import CheckpointFile
 from tuning.engine.results import (
     BEST_EPOCH,
     BROKEN,
@@ -32,39 +33,23 @@ from tuning.engine.results import (
     TOO_LARGE,
     WHOLE_GPU,
 )
+from tuning.engine.study import Study
 from tuning.spec.models import MODELS
-from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES, Objective
+from tuning.spec.objectives import CALIBRATION
 
 _logger = logging.getLogger(__name__)
 
 os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths mean what they mean to the user
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Plan:
-    """What all trials of a study share.
+    """What all trials of a study share."""
 
-    Attributes:
-        epochs: Most epochs of a trial.
-        executions: Draws that a configuration is averaged over.
-        seed: Seed of the draws and of their trainings.
-        settings: Hyperparameters that are not searched, as they are in every trial.
-        threads: CPU threads of a worker.
-        device: ``"cpu"`` or ``"cuda"``.
-        gpus: GPUs that Ray counts for a trial; it is held to its share of the memory.
-        checkpoints: Folder of the running trials' states.
-        objective: What decides.
-    """
-
-    epochs: int
-    executions: int
-    seed: int
-    settings: Settings
-    threads: int
-    device: str
-    checkpoints: Path
-    gpus: float = 0.0
-    objective: Objective = OBJECTIVES[DEFAULT_OBJECTIVE]
+    study: Study
+    settings: Settings  # of every trial, but for what is searched
+    share: Share
+    checkpoints: Path  # folder of the running trials' states
 
 
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
@@ -84,14 +69,14 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         data: What a search may see.
         plan: What all trials of the study share.
     """
-    use_threads(plan.threads)
-    gpus = 1.0 if config.get(WHOLE_GPU) else plan.gpus
+    use_threads(plan.share.threads)
+    gpus = 1.0 if config.get(WHOLE_GPU) else plan.share.gpus
     limit_to_share(gpus)
-    score, best_epoch, number = -1.0, 0, 0
+    value, score, best_epoch, number = plan.study.goal.value, -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
-            if metrics[plan.objective.value] > score:
-                score, best_epoch = metrics[plan.objective.value], number
+            if metrics[value] > score:
+                score, best_epoch = metrics[value], number
             told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
             tune.report({EPOCH: number, **told})
     except DivergedError as error:
@@ -119,40 +104,37 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
     Raises:
         DivergedError: An execution left the finite numbers, or its latents are all zero.
     """
+    study, device = plan.study, plan.share.device
     settings = plan.settings.replace(**config[CONFIGURATION])
     identity = {
         "settings": settings.as_dict(),
-        "executions": plan.executions,
-        "seed": plan.seed,
+        "executions": study.executions,
+        "seed": study.seed,
         "data": data.digest,
-        "objective": plan.objective.name,
-        "device": plan.device,  # whose random numbers another kind does not know
+        "objective": study.objective,
+        "device": device,  # whose random numbers another kind does not know
     }
     file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
     validation = Validation(
         data,
         settings,
-        executions=plan.executions,
-        seed=plan.seed,
-        device=plan.device,
+        executions=study.executions,
+        seed=study.seed,
+        device=device,
         begin=MODELS[settings.model].begin,
     )
     done: list[dict[str, float]] = []
     if saved := file.load():
-        validation.restore(saved.state)
-        done = list(map(dict, saved.curve))
+        done, state = saved
+        validation.restore(state)
         yield from done
-    while len(done) < plan.epochs:
-        done.append(plan.objective.with_value(reported(validation.epoch()), done))
-        _insure(file, Checkpoint(done, validation.state()))
+    while len(done) < study.max_epochs:
+        done.append(study.goal.with_value(reported(validation.epoch()), done))
+        try:
+            file.save_if_due(done, validation.state())
+        except OSError as error:
+            _logger.warning("a checkpoint was not written, the trial goes on without: %s", error)
         yield done[-1]
-
-
-def _insure(file: CheckpointFile, checkpoint: Checkpoint) -> None:
-    try:
-        file.save_if_due(checkpoint)
-    except OSError as error:
-        _logger.warning("a checkpoint was not written, the trial goes on without: %s", error)
 
 
 def reported(epoch: ValidationEpoch) -> dict[str, float]:

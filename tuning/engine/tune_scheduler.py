@@ -22,12 +22,7 @@ class StoppingScheduler(FIFOScheduler):
         super().__init__()
         self._stopping = stopping
 
-    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Accept what is maximised; it is known."""
-        return True
-
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on."""
         if BROKEN in result:  # the error that follows ends it
             return str(TrialScheduler.CONTINUE)
         stop = INFEASIBLE in result or self._stopping.should_stop(as_event(trial, result))

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mianet.data.datasets import find_dataset
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult
 from mianet.inference.prediction import Classifier
+from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone, TextAdded
 from tuning.finals.training import Outcome, Setup
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
-from tuning.spec.models import read_settings
-from tuning.spec.records import COMPUTE_SECONDS, FinalDescription, RecordedTrial, mean_and_sd
+from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial, mean_and_sd
 from tuning.tracking.recording import recorded_final
 
 
@@ -67,7 +66,14 @@ def record(
     """
     trained: dict[int, FinalResult] = {}
     figures, diverged, at_work = [], [], 0.0
-    with recorded_final(uri, _describe(role, trial, setup), storage) as recording:
+    description = describe_training(
+        *(trial, setup.data, setup.data_source, setup.share),
+        kind="final",
+        role=role,
+        seeds=setup.seeds,
+        settings={"calibration": trial.calibration, **setup.data.provenance},
+    )
+    with recorded_final(uri, description, storage) as recording:
         for seed, (outcome, seconds) in zip(setup.seeds, results, strict=True):
             at_work += seconds
             if isinstance(outcome, DivergedError):
@@ -103,30 +109,3 @@ def _figures(result: FinalResult, calibration: float) -> dict[str, float]:
         "test_calibrated_unseen_accuracy": float(unseen),
         "test_calibrated_seen_accuracy": float(seen),
     }
-
-
-def _describe(role: str, trial: RecordedTrial, setup: Setup) -> FinalDescription:
-    images, feature_dim = setup.data.features.shape
-    return FinalDescription(
-        role=role,
-        dataset=setup.data.name,
-        dataset_title=find_dataset(setup.data.name).title,
-        data_digest=setup.data.digest,
-        data_source=setup.data_source,
-        data_shape={"rows": images, "feature_dim": feature_dim},
-        hyperparameters=read_settings(trial.hyperparameters).as_dict(),
-        epochs=trial.best_epoch,
-        seeds=list(setup.seeds),
-        study=trial.study,
-        study_run_id=trial.study_run_id,
-        source_run_id=trial.run_id,
-        protocol=trial.protocol,
-        settings={
-            "cpus": setup.share.cpus,
-            "gpus": setup.share.gpus,
-            "calibration": trial.calibration,
-            **setup.data.provenance,
-        },
-        device=setup.share.device,
-        objective=trial.objective,
-    )

@@ -1,0 +1,117 @@
+"""What is recorded of a study, a confirmation or a final training before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mianet.data.datasets import find_dataset
+from mianet.data.search_data import SearchData
+from mianet.protocol import HELDOUT_SHARE, UNSEEN_SHARE
+from tuning.compute.cluster import Share
+from tuning.engine.study import Study
+from tuning.spec.models import read_settings
+from tuning.spec.records import FinalDescription, RecordedTrial, StudyDescription
+
+
+def describe_study(
+    study: Study, data: SearchData, source: str, share: Share, cluster: str
+) -> StudyDescription:
+    """Return what is recorded of a study before its first trial.
+
+    Args:
+        study: The study.
+        data: What it searches on.
+        source: Where that came from.
+        share: What each trial gets.
+        cluster: The cluster, in words.
+    """
+    embedding = {"class_embedding": data.class_embedding} if data.class_embedding else {}
+    warm = {"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}
+    return StudyDescription(
+        **_of_data(data, source),
+        name=study.name,
+        protocol={
+            "executions": study.executions,
+            "seed": study.seed,
+            "unseen_share": UNSEEN_SHARE,
+            "heldout_share": HELDOUT_SHARE,
+            **embedding,
+        },
+        settings={
+            "model": study.model,
+            "sampler": study.sampler,
+            "scheduler": study.scheduler,
+            "trials": study.trials,
+            "max_epochs": study.max_epochs,
+            "patience": study.patience,
+            "time_budget_seconds": study.time_budget or "none",
+            "fixed": dict(study.fixed),
+            **warm,
+            **data.provenance,
+            "workers": share.workers,
+            "cpus_per_trial": share.cpus,
+            "gpus_per_trial": share.gpus,
+            "cluster": cluster,
+        },
+        space=study.space,
+        objective=study.objective,
+    )
+
+
+def describe_training(
+    trial: RecordedTrial,
+    data: SearchData,
+    source: str,
+    share: Share,
+    *,
+    kind: str,
+    role: str,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any] = {},
+) -> FinalDescription:
+    """Return what is recorded of a final training or a confirmation of a trial's configuration.
+
+    Args:
+        trial: The recorded trial.
+        data: What is trained on.
+        source: Where that came from.
+        share: What each training gets.
+        kind: ``final`` or ``confirmation``.
+        role: Which configuration it is.
+        seeds: One training each; of a confirmation the numbers of its draws.
+        settings: What else decides the outcome.
+    """
+    return FinalDescription(
+        **_of_data(data, source),
+        kind=kind,
+        role=role,
+        hyperparameters=read_settings(trial.hyperparameters).as_dict(),
+        epochs=trial.best_epoch,
+        seeds=list(seeds),
+        study=trial.study,
+        study_run_id=trial.study_run_id,
+        source_run_id=trial.run_id,
+        protocol=trial.protocol,
+        settings={"cpus": share.cpus, "gpus": share.gpus, **settings},
+        device=share.device,
+        objective=trial.objective,
+    )
+
+
+def _of_data(data: SearchData, source: str) -> dict[str, Any]:
+    """Return the fields of ``Described`` that tell of the data."""
+    images, feature_dim = data.features.shape
+    seen, attribute_dim = data.class_attributes.shape
+    return {
+        "dataset": data.name,
+        "dataset_title": find_dataset(data.name).title,
+        "data_digest": data.digest,
+        "data_source": source,
+        "data_shape": {
+            "rows": images,
+            "feature_dim": feature_dim,
+            "attribute_dim": attribute_dim,
+            "seen_classes": seen,
+        },
+    }
