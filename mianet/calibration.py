@@ -110,17 +110,13 @@ Constants: TypeAlias = Float64[np.ndarray, " constants"]
 
 @dataclass(frozen=True)
 class SeenUnseenCurve:
-    """ts and tr as functions of the constant: b breakpoints, constant on b + 1 intervals.
+    """ts and tr as functions of the constant: b breakpoints, constant on b + 1 intervals."""
 
-    Attributes:
-        breakpoints: Where one of the two changes, ascending and distinct.
-        seen_accuracy: tr on (−∞, first), between two breakpoints, …, (last, ∞); it falls.
-        unseen_accuracy: ts on the same intervals; it rises from 0.
-    """
-
+    # where one of the two changes, ascending and distinct
     breakpoints: Float64[np.ndarray, " breakpoints"]
+    # tr on (−∞, first), between two breakpoints, …, (last, ∞); it falls
     seen_accuracy: Float64[np.ndarray, " intervals"]
-    unseen_accuracy: Float64[np.ndarray, " intervals"]
+    unseen_accuracy: Float64[np.ndarray, " intervals"]  # ts on the same intervals; it rises from 0
 
     @property
     def area(self) -> float:

@@ -12,6 +12,7 @@ from mianet.errors import InputError
 
 LatentActivation = Literal["relu", "linear"]
 FeatureScaling = Literal["none", "global", "standard", "minmax", "l2"]
+"""How features are scaled, fitted on training images only; see ``mianet.scaling``."""
 Reconstruction = Literal["cross", "self", "none"]
 Strategy = Literal["iterative", "simultaneous", "joint"]
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -23,17 +24,12 @@ class Settings:
 
     A model declares a subclass with its hyperparameters as fields, each with a default. Values
     are checked when an instance is made; an InputError names one of a wrong type or range.
-
-    Attributes:
-        model: The model that they are of; a subclass allows its own name only.
-        positive: Fields that must be more than 0.
-        not_negative: Fields that must be 0 or more.
     """
 
-    positive: ClassVar[tuple[str, ...]] = ()
-    not_negative: ClassVar[tuple[str, ...]] = ()
+    positive: ClassVar[tuple[str, ...]] = ()  # fields that must be more than 0
+    not_negative: ClassVar[tuple[str, ...]] = ()  # fields that must be 0 or more
 
-    model: str
+    model: str  # the model that they are of; a subclass allows its own name only
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -73,25 +69,6 @@ class Hyperparameters(Settings):
 
     The defaults are the paper's (section 4.2), or the decision of docs/method.md where the paper
     is silent.
-
-    Attributes:
-        alpha: Weight of the orthogonal constraint ``L_ors`` (eq. 7).
-        beta: Weight of the reconstruction ``L_rec`` (eq. 7).
-        gamma: Weight of the adversarial ``L_dis`` (eq. 7).
-        learning_rate: Adam's step size, for both optimisers.
-        latent_multiplier: Latent dimension as a multiple of the number of classes.
-        latent_activation: What follows the last embedding layer.
-        hidden_dim: Width of the visual network's hidden layer.
-        discriminator_dim: Width of the discriminator's hidden layer.
-        batch_images: Images per step; each gives one positive and one negative pair.
-        feature_scaling: How features are scaled, fitted on training images only.
-        orthogonal: Whether ``L_ors`` (eq. 2) takes part.
-        discriminator: Whether ``L_dis`` (eq. 3-4) takes part.
-        reconstruction: Which latents each modality is rebuilt from (eq. 5), if at all.
-        strategy: How eq. 6 and eq. 7 take turns (figure 7).
-        withhold_unseen_attributes: Keep unseen classes' attributes out of training (section 4.6).
-        precision: What the large products of a step round their factors to: not at all, to
-            TensorFloat-32 (on GPUs that have it), or to bfloat16. Sums, weights and Adam are fp32.
     """
 
     positive = (
@@ -104,21 +81,25 @@ class Hyperparameters(Settings):
     not_negative = ("alpha", "beta", "gamma")
 
     model: Literal["mianet"] = "mianet"
-    alpha: float = 1000.0
-    beta: float = 0.01
-    gamma: float = 0.01
-    learning_rate: float = 1e-4
-    latent_multiplier: float = 2.0
-    latent_activation: LatentActivation = "relu"
-    hidden_dim: int = 2048
-    discriminator_dim: int = 30
-    batch_images: int = 150
+    alpha: float = 1000.0  # weight of the orthogonal constraint ``L_ors`` (eq. 7)
+    beta: float = 0.01  # weight of the reconstruction ``L_rec`` (eq. 7)
+    gamma: float = 0.01  # weight of the adversarial ``L_dis`` (eq. 7)
+    learning_rate: float = 1e-4  # Adam's step size, for both optimisers
+    latent_multiplier: float = 2.0  # latent dimension as a multiple of the number of classes
+    latent_activation: LatentActivation = "relu"  # what follows the last embedding layer
+    hidden_dim: int = 2048  # width of the visual network's hidden layer
+    discriminator_dim: int = 30  # width of the discriminator's hidden layer
+    batch_images: int = 150  # images per step; each gives one positive and one negative pair
     feature_scaling: FeatureScaling = "global"
-    orthogonal: bool = True
-    discriminator: bool = True
+    orthogonal: bool = True  # whether ``L_ors`` (eq. 2) takes part
+    discriminator: bool = True  # whether ``L_dis`` (eq. 3-4) takes part
+    # which latents each modality is rebuilt from (eq. 5), if at all
     reconstruction: Reconstruction = "cross"
-    strategy: Strategy = "iterative"
+    strategy: Strategy = "iterative"  # how eq. 6 and eq. 7 take turns (figure 7)
+    # keep unseen classes' attributes out of training (section 4.6)
     withhold_unseen_attributes: bool = False
+    # what the large products of a step round their factors to: not at all, to TensorFloat-32 (on
+    # GPUs that have it), or to bfloat16. Sums, weights and Adam are fp32.
     precision: Precision = "fp32"
 
     def latent_dim(self, classes: int) -> int:

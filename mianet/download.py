@@ -138,7 +138,6 @@ def _unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; see ``mianet.command.run``."""
     parser = Parser(prog="python -m mianet.download", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--data-dir", type=Path, help=f"where to; default: ${DATA_DIR_VARIABLE}, else ./data"

@@ -19,23 +19,14 @@ from mianet.training import Epoch
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of an execution, as fractions of 1.
+    """The figures of an execution, as fractions of 1."""
 
-    Attributes:
-        unseen_accuracy: ts, per-class top-1 of unseen classes' images among all classes.
-        seen_accuracy: tr, per-class top-1 of seen classes' images among all classes.
-        harmonic_mean: H of the two.
-        zsl_accuracy: T1, per-class top-1 of unseen classes' images among the unseen classes.
-        ausuc: Area under the seen-unseen curve (see ``mianet.calibration``).
-        calibrated_harmonic_mean: H after a constant is subtracted from seen classes' scores.
-    """
-
-    unseen_accuracy: float
-    seen_accuracy: float
-    harmonic_mean: float
-    zsl_accuracy: float
-    ausuc: float
-    calibrated_harmonic_mean: float
+    unseen_accuracy: float  # ts, per-class top-1 of unseen classes' images among all classes
+    seen_accuracy: float  # tr, per-class top-1 of seen classes' images among all classes
+    harmonic_mean: float  # H of the two
+    zsl_accuracy: float  # T1, per-class top-1 of unseen classes' images among the unseen classes
+    ausuc: float  # area under the seen-unseen curve (see ``mianet.calibration``)
+    calibrated_harmonic_mean: float  # H after a constant is subtracted from seen classes' scores
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
         """Return prefix + name → value."""
@@ -50,21 +41,15 @@ class Outcome:
     gaps: Gaps
 
     def cpu(self) -> Outcome:
-        """Return it in main memory."""
         return Outcome(self.accuracies.cpu(), self.gaps.cpu())
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of several executions, calibrated by one constant.
+    """The figures of several executions, calibrated by one constant."""
 
-    Attributes:
-        calibration: The constant, subtracted from the scores of seen classes.
-        executions: The figures of each execution.
-    """
-
-    calibration: float
-    executions: tuple[Metrics, ...]
+    calibration: float  # the constant, subtracted from the scores of seen classes
+    executions: tuple[Metrics, ...]  # the figures of each execution
 
     @property
     def mean(self) -> Metrics:

@@ -21,7 +21,6 @@ DEFAULT_PROMPT = "a photo of a {}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; see ``mianet.command.run``."""
     options = _parser().parse_args(arguments)
     command = _classes if options.classes else _images
     return run(lambda: command(options), interrupted="interrupted; the same command goes on")

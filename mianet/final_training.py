@@ -27,18 +27,15 @@ from mianet.training import Begin, Epoch, begin_mianet, train
 
 @dataclass(frozen=True)
 class FinalResult:
-    """One seed's final training, scored on the test parts.
-
-    Attributes:
-        confusion: How many test images of each class (row) are taken for each (column).
-        curve: ts and tr at every constant taken off seen classes' scores; its area is AUSUC.
-        classifier: The trained model with all classes, on the CPU; None for a reference model,
-            which is there to compare with and is not kept.
-    """
+    """One seed's final training, scored on the test parts."""
 
     metrics: Metrics
+    # how many test images of each class (row) are taken for each (column)
     confusion: Int64[np.ndarray, "classes classes"]
+    # ts and tr at every constant taken off seen classes' scores; its area is AUSUC
     curve: SeenUnseenCurve
+    # the trained model with all classes, on the CPU; None for a reference model, which is there to
+    # compare with and is not kept
     classifier: Classifier | None
 
 
@@ -122,26 +119,17 @@ def _classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> C
 
 @dataclass(frozen=True)
 class Measured:
-    """One training, scored on the test parts. No epoch is chosen by what is measured here.
+    """One training, scored on the test parts. No epoch is chosen by what is measured here."""
 
-    Attributes:
-        curve: The figures after each epoch; the last are those of the tables.
-        steps: Optimisation steps of an epoch.
-        retrieval: mAP of unseen classes' attributes among unseen classes' images (eq. 9).
-        class_accuracy: Unseen class → share of its images that are classified correctly among the
-            unseen classes; their mean is T1.
-        new_classes: The unseen classes whose attributes training did not know.
-        seconds: How long training and scoring took.
-        classifier: The trained model on the CPU; None unless it was asked for.
-    """
-
-    curve: tuple[Metrics, ...]
-    steps: int
-    retrieval: float
+    curve: tuple[Metrics, ...]  # the figures after each epoch; the last are those of the tables
+    steps: int  # optimisation steps of an epoch
+    retrieval: float  # mAP of unseen classes' attributes among unseen classes' images (eq. 9)
+    # unseen class → share of its images that are classified correctly among the unseen classes;
+    # their mean is T1
     class_accuracy: Mapping[int, float]
-    new_classes: tuple[int, ...]
-    seconds: float
-    classifier: Classifier | None
+    new_classes: tuple[int, ...]  # the unseen classes whose attributes training did not know
+    seconds: float  # how long training and scoring took
+    classifier: Classifier | None  # the trained model on the CPU; None unless it was asked for
 
     @property
     def figures(self) -> dict[str, float]:

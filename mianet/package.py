@@ -20,7 +20,6 @@ from mianet.errors import one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; see ``mianet.command.run``."""
     options = vars(_parser().parse_args(arguments))
     command, folder = options.pop("command"), options.pop("folder")
     return run(

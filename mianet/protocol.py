@@ -21,17 +21,12 @@ HELDOUT_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of an array of images; parts of one data set share the array.
+    """Some rows of an array of images; parts of one data set share the array."""
 
-    Attributes:
-        features: All images, on the device that trains.
-        labels: Class of each image, a row of the task's ``class_attributes``.
-        rows: The images that belong to this part.
-    """
-
-    features: Float[Tensor, "images features"]
+    features: Float[Tensor, "images features"]  # all images, on the device that trains
+    # class of each image, a row of the task's ``class_attributes``
     labels: Int64[Tensor, " images"]
-    rows: Int64[Tensor, " rows"]
+    rows: Int64[Tensor, " rows"]  # the images that belong to this part
 
     @cached_property
     def own_labels(self) -> Int64[Tensor, " rows"]:
@@ -46,23 +41,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """A world to train in and to score in; the true one and the pseudo ones have the same shape.
+    """A world to train in and to score in; the true one and the pseudo ones have the same shape."""
 
-    Attributes:
-        class_attributes: One row a class of this world.
-        seen_classes: Rows of ``class_attributes`` that training images belong to.
-        unseen_classes: The other rows.
-        train: Training images, of seen classes.
-        heldout_seen: Images of seen classes that are scored (tr).
-        heldout_unseen: Images of unseen classes that are scored (ts, T1).
-    """
-
-    class_attributes: Float[Tensor, "classes attributes"]
+    class_attributes: Float[Tensor, "classes attributes"]  # one row a class of this world
+    # rows of ``class_attributes`` that training images belong to
     seen_classes: Int64[Tensor, " seen"]
-    unseen_classes: Int64[Tensor, " unseen"]
-    train: Part
-    heldout_seen: Part
-    heldout_unseen: Part
+    unseen_classes: Int64[Tensor, " unseen"]  # the other rows
+    train: Part  # training images, of seen classes
+    heldout_seen: Part  # images of seen classes that are scored (tr)
+    heldout_unseen: Part  # images of unseen classes that are scored (ts, T1)
 
 
 def draw_validation(

@@ -39,55 +39,41 @@ class Batch:
 
     Classes are positions among the execution's seen classes. Executions of fewer images are filled
     up with rows of zeros.
-
-    Attributes:
-        features: Scaled images; each stands in one positive and one negative pair.
-        classes: The class of each image: its positive pair.
-        other_classes: A random other seen class for each image: its negative pair.
-        weights: 1 for an image, 0 for a row that fills up.
     """
 
+    # scaled images; each stands in one positive and one negative pair
     features: Float[Tensor, "executions images features"]
-    classes: Int64[Tensor, "executions images"]
+    classes: Int64[Tensor, "executions images"]  # the class of each image: its positive pair
+    # a random other seen class for each image: its negative pair
     other_classes: Int64[Tensor, "executions images"]
-    weights: Float[Tensor, "executions images"]
+    weights: Float[Tensor, "executions images"]  # 1 for an image, 0 for a row that fills up
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward pass: a visual latent for each image, a semantic one for each class.
+    """One forward pass: a visual latent for each image, a semantic one for each class."""
 
-    Attributes:
-        hidden: Of the visual network.
-        raw: Latents of the images and of the seen classes, one below the other.
-        norms: Their lengths.
-        unit: The same at unit length.
-        constrained: Unnormalised latents of the classes that eq. 2 speaks of; seen ones first.
-        members: 1 where an image (row) is of a seen class (column).
-        rows: How many positive pairs each row of ``unit`` takes part in.
-    """
-
-    hidden: Float[Tensor, "executions images hidden"]
-    raw: Latents
-    norms: Float[Tensor, "executions rows 1"]
-    unit: Latents
+    hidden: Float[Tensor, "executions images hidden"]  # of the visual network
+    raw: Latents  # latents of the images and of the seen classes, one below the other
+    norms: Float[Tensor, "executions rows 1"]  # their lengths
+    unit: Latents  # the same at unit length
+    # unnormalised latents of the classes that eq. 2 speaks of; seen ones first
     constrained: Float[Tensor, "executions classes latent"]
+    # 1 where an image (row) is of a seen class (column)
     members: Float[Tensor, "executions images seen"]
+    # how many positive pairs each row of ``unit`` takes part in
     rows: Float[Tensor, "executions rows"]
 
     @property
     def images(self) -> int:
-        """Return the number of images in the batch of an execution."""
         return self.hidden.shape[1]
 
     @property
     def visual(self) -> Latents:
-        """Return the images' unit latents."""
         return self.unit[:, : self.images]
 
     @property
     def semantic(self) -> Latents:
-        """Return the seen classes' unit latents."""
         return self.unit[:, self.images :]
 
 
@@ -125,15 +111,13 @@ class Workspace(NamedTuple):
     Each weight embeds the images and rebuilds features, so its gradient is a product over the rows
     of both. Written one below the other from the start, they need not be copied, and stay in the
     processor's cache.
-
-    Attributes:
-        for_latent: The images' hidden layer; below it, the gradient by the rebuilding one. For the
-            gradient of ``visual_latent.weight``.
-        for_hidden: The gradient by the images' hidden layer; below it, the rebuilding one. For the
-            gradient of ``visual_hidden.weight``.
     """
 
+    # the images' hidden layer; below it, the gradient by the rebuilding one. For the gradient of
+    # ``visual_latent.weight``.
     for_latent: Float[Tensor, "executions rows hidden"]
+    # the gradient by the images' hidden layer; below it, the rebuilding one. For the gradient of
+    # ``visual_hidden.weight``.
     for_hidden: Float[Tensor, "executions rows hidden"]
 
 

@@ -32,19 +32,12 @@ _IMAGES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Epoch:
-    """What training yields after each epoch.
+    """What training yields after each epoch."""
 
-    Attributes:
-        number: 1-based.
-        losses: Name → mean over the epoch's steps, unweighted.
-        model: The model as it is now, a ``Scorer``; training goes on with the same object.
-        scaler: The feature scaling in front of the model.
-    """
-
-    number: int
-    losses: Mapping[str, float]
-    model: Any
-    scaler: FeatureScaler
+    number: int  # 1-based
+    losses: Mapping[str, float]  # name → mean over the epoch's steps, unweighted
+    model: Any  # the model as it is now, a ``Scorer``; training goes on with the same object
+    scaler: FeatureScaler  # the feature scaling in front of the model
 
 
 @runtime_checkable

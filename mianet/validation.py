@@ -21,14 +21,10 @@ class ValidationEpoch(Summary):
     """Where a configuration stands after an epoch of each execution.
 
     The calibration is the constant that maximises the executions' mean H at this epoch.
-
-    Attributes:
-        number: 1-based.
-        losses: Name → mean over executions and steps.
     """
 
-    number: int
-    losses: Mapping[str, float]
+    number: int  # 1-based
+    losses: Mapping[str, float]  # name → mean over executions and steps
 
 
 class Validation:

@@ -88,24 +88,17 @@ class Retrieved:
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """Everything that a prediction needs, on the CPU.
+    """Everything that a prediction needs, on the CPU."""
 
-    Attributes:
-        model: The trained networks.
-        scaler: The feature scaling that they were trained behind.
-        class_attributes: One row a class, in the order of ``class_names``.
-        unseen: Which classes had no training images.
-        calibration: What is subtracted from the scores of seen classes when all classes compete
-            (see ``mianet.calibration``); 0 for plain cosines.
-        backbone: The network that made the features; None where that is not known.
-    """
-
-    model: MIANet
-    scaler: FeatureScaler
-    class_attributes: Attributes
+    model: MIANet  # the trained networks
+    scaler: FeatureScaler  # the feature scaling that they were trained behind
+    class_attributes: Attributes  # one row a class, in the order of ``class_names``
     class_names: tuple[str, ...]
-    unseen: Bool[np.ndarray, " classes"]
+    unseen: Bool[np.ndarray, " classes"]  # which classes had no training images
+    # what is subtracted from the scores of seen classes when all classes compete (see
+    # ``mianet.calibration``); 0 for plain cosines
     calibration: float = 0.0
+    # the network that made the features; None where that is not known
     backbone: BackboneRecord | None = None
 
     def __repr__(self) -> str:

@@ -32,18 +32,13 @@ class Moments:
 
     A normal equation squares the condition of the features, so single precision would do for
     strong regularisers only.
-
-    Attributes:
-        gram: ``Xᵀ X`` of the scaled training features X.
-        class_sums: ``Yᵀ X``, a row a seen class, for the indicators Y of the images' classes.
-        class_counts: Training images of each seen class.
-        class_attributes: Attributes of the seen classes.
     """
 
-    gram: Float64[Tensor, "features features"]
+    gram: Float64[Tensor, "features features"]  # ``Xᵀ X`` of the scaled training features X
+    # ``Yᵀ X``, a row a seen class, for the indicators Y of the images' classes
     class_sums: Float64[Tensor, "seen features"]
-    class_counts: Float64[Tensor, " seen"]
-    class_attributes: Float64[Tensor, "seen attributes"]
+    class_counts: Float64[Tensor, " seen"]  # training images of each seen class
+    class_attributes: Float64[Tensor, "seen attributes"]  # attributes of the seen classes
 
 
 def moments(task: Task, scaler: FeatureScaler) -> Moments:
@@ -71,7 +66,6 @@ class Bilinear:
     weight: Float[Tensor, "features attributes"]
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return the compatibilities."""
         return features @ self.weight @ class_attributes.mT
 
 
@@ -83,7 +77,6 @@ class Cosine:
     matching: Matching
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return the cosines."""
         if self.matching == "attributes":
             features = features @ self.weight
         else:

@@ -33,7 +33,6 @@ class Linear:
     bias: Float[Tensor, " outputs"]
 
     def logits(self, features: Features) -> Float[Tensor, "images outputs"]:
-        """Return the logits of scaled features."""
         return torch.addmm(self.bias, features, self.weight)
 
 
@@ -124,19 +123,12 @@ def fit_conse(task: Task, scaler: FeatureScaler, settings: ConSESettings) -> Fit
 
 @dataclass(frozen=True)
 class DAP:
-    """The trained classifiers of the attributes that some seen classes have and others lack.
+    """The trained classifiers of the attributes that some seen classes have and others lack."""
 
-    Attributes:
-        classifiers: A logit for each of them.
-        attributes: Which columns of the class attributes they are.
-        thresholds: Values above which a class has them.
-        priors: Shares of the seen classes that have them.
-    """
-
-    classifiers: Linear
-    attributes: Bool[Tensor, " attributes"]
-    thresholds: Float[Tensor, " kept"]
-    priors: Float[Tensor, " kept"]
+    classifiers: Linear  # a logit for each of them
+    attributes: Bool[Tensor, " attributes"]  # which columns of the class attributes they are
+    thresholds: Float[Tensor, " kept"]  # values above which a class has them
+    priors: Float[Tensor, " kept"]  # shares of the seen classes that have them
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return ``log Π_m p(a_m | x) / p(a_m)`` for the attributes a of every class.

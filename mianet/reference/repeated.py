@@ -61,7 +61,6 @@ class Repeated:
         return epochs
 
     def state(self) -> list[dict[str, Any]]:
-        """Return how many epochs are done."""
         return [{"epochs": self._epochs} for _ in self._running]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:

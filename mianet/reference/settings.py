@@ -13,93 +13,66 @@ Threshold = Literal["overall", "attribute"]
 
 @dataclass(frozen=True, kw_only=True)
 class ESZSLSettings(Settings):
-    """ESZSL's hyperparameters.
-
-    Attributes:
-        feature_weight: γ, the regulariser of ``W Sᵀ``, on the side of the features.
-        attribute_weight: λ, the regulariser of ``X W``, on the side of the attributes.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
+    """ESZSL's hyperparameters."""
 
     positive = ("feature_weight", "attribute_weight")
 
     model: Literal["eszsl"] = "eszsl"
-    feature_weight: float = 1e3
-    attribute_weight: float = 1.0
+    feature_weight: float = 1e3  # γ, the regulariser of ``W Sᵀ``, on the side of the features
+    attribute_weight: float = 1.0  # λ, the regulariser of ``X W``, on the side of the attributes
     feature_scaling: FeatureScaling = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SAESettings(Settings):
-    """SAE's hyperparameters.
-
-    Attributes:
-        encoder_weight: λ, the weight of ``‖W x − s‖²`` beside the reconstruction.
-        matching: Where images and classes meet: among ``"attributes"``, by the encoder, or among
-            ``"features"``, by the decoder; the publication has both.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
+    """SAE's hyperparameters."""
 
     positive = ("encoder_weight",)
 
     model: Literal["sae"] = "sae"
-    encoder_weight: float = 1.0
+    encoder_weight: float = 1.0  # λ, the weight of ``‖W x − s‖²`` beside the reconstruction
+    # where images and classes meet: among ``"attributes"``, by the encoder, or among
+    # ``"features"``, by the decoder; the publication has both
     matching: Matching = "features"
     feature_scaling: FeatureScaling = "l2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConSESettings(Settings):
-    """ConSE's hyperparameters.
-
-    Attributes:
-        top: T, how many of the classifier's best guesses are combined; all, where it has fewer.
-        weight_decay: The classifier's regulariser.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
+    """ConSE's hyperparameters."""
 
     positive = ("top",)
     not_negative = ("weight_decay",)
 
     model: Literal["conse"] = "conse"
+    # T, how many of the classifier's best guesses are combined; all, where it has fewer
     top: int = 10
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-4  # the classifier's regulariser
     feature_scaling: FeatureScaling = "standard"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DAPSettings(Settings):
-    """DAP's hyperparameters.
-
-    Attributes:
-        threshold: A class has an attribute whose value is above the mean over the seen classes: of
-            all attributes, ``"overall"``, as in the publication, or of this ``"attribute"``.
-        weight_decay: The classifiers' regulariser.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
+    """DAP's hyperparameters."""
 
     not_negative = ("weight_decay",)
 
     model: Literal["dap"] = "dap"
+    # a class has an attribute whose value is above the mean over the seen classes: of all
+    # attributes, ``"overall"``, as in the publication, or of this ``"attribute"``
     threshold: Threshold = "overall"
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-4  # the classifiers' regulariser
     feature_scaling: FeatureScaling = "standard"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingSettings(Settings):
-    """What the three have in common.
-
-    Attributes:
-        learning_rate: Step size of the stochastic gradient descent, constant.
-        batch_images: Images per step; their gradients are averaged.
-        feature_scaling: How features are scaled, fitted on training images only.
-    """
+    """What the three have in common."""
 
     positive = ("learning_rate", "batch_images")
 
-    learning_rate: float = 0.01
-    batch_images: int = 32
+    learning_rate: float = 0.01  # step size of the stochastic gradient descent, constant
+    batch_images: int = 32  # images per step; their gradients are averaged
     feature_scaling: FeatureScaling = "l2"
 
 

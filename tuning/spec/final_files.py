@@ -27,17 +27,11 @@ _CURVE = {"seed": int, "constant": float, "seen_accuracy": float, "unseen_accura
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which classes are taken for which.
+    """Which classes are taken for which."""
 
-    Attributes:
-        names: Of the classes, seen ones first.
-        unseen: Which of them are.
-        counts: Images of a class (row) taken for each (column), over all seeds.
-    """
-
-    names: tuple[str, ...]
-    unseen: tuple[bool, ...]
-    counts: np.ndarray
+    names: tuple[str, ...]  # of the classes, seen ones first
+    unseen: tuple[bool, ...]  # which of them are
+    counts: np.ndarray  # images of a class (row) taken for each (column), over all seeds
 
     @property
     def shares(self) -> np.ndarray:

@@ -23,27 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model as a search and a final training use it.
-
-    Attributes:
-        beginning: The function that begins its trainings, by name: it loads PyTorch, which who only
-            checks settings need not wait for.
-        published: Data set → the published configuration or, if there is none, one that is known to
-            reproduce the published figures; a search tries it too.
-        space: Hyperparameter → how it is searched.
-        closed_form: Whether training is a single closed-form solution, one epoch.
-    """
+    """A model as a search and a final training use it."""
 
     title: str
     settings: type[Settings]
+    # the function that begins its trainings, by name: it loads PyTorch, which who only checks
+    # settings need not wait for
     beginning: str
+    # data set → the published configuration or, if there is none, one that is known to reproduce
+    # the published figures; a search tries it too
     published: Callable[[str], Settings]
-    space: Mapping[str, Searched]
-    closed_form: bool = False
+    space: Mapping[str, Searched]  # hyperparameter → how it is searched
+    closed_form: bool = False  # whether training is a single closed-form solution, one epoch
 
     @property
     def begin(self) -> Begin:
-        """Return the function that begins its trainings."""
         begin: Begin = resolve_name(self.beginning)
         return begin
 

@@ -22,20 +22,15 @@ class Objective:
     last ``window`` epochs. Its score is the best of that curve, and that epoch is the
     configuration's number of epochs. Patience, scheduler, confirmation and selection go by it; the
     sampler is told ``values``.
-
-    Attributes:
-        metric: The metric, as it is recorded by epoch.
-        symbol: What tables and lines call it.
-        parts: The metrics that ``metric`` is the mean of, where a sampler maximises each of them.
-        window: How many epochs are averaged, so that the best is less often a lucky one.
     """
 
     name: str
-    metric: str
-    symbol: str
+    metric: str  # the metric, as it is recorded by epoch
+    symbol: str  # what tables and lines call it
     summary: str
+    # the metrics that ``metric`` is the mean of, where a sampler maximises each of them
     parts: tuple[str, ...] = ()
-    window: int = 3
+    window: int = 3  # how many epochs are averaged, so that the best is less often a lucky one
 
     @property
     def value(self) -> str:
@@ -49,7 +44,6 @@ class Objective:
 
     @property
     def has_several(self) -> bool:
-        """Say whether a sampler maximises several values at once."""
         return bool(self.parts)
 
     @property

@@ -49,28 +49,20 @@ MAX_LISTED = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What is known of a study, a final training or a confirmation before anything is computed.
+    """What is known of a study, a final training or a confirmation before anything is computed."""
 
-    Attributes:
-        dataset: Canonical name of the data set, such as ``awa1`` or ``synthetic:apy``.
-        dataset_title: The name as it is printed, such as ``AWA1``.
-        data_digest: Digest (sha256, hex) of the data set's source.
-        data_source: Path of the source, or ``embedded``.
-        data_shape: Sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix.
-        protocol: What must agree for the scores of two trials to be comparable.
-            ``executions`` is the number of executions that make a trial complete.
-        settings: What else decides the outcome: sampler, scheduler, budget, resources.
-        objective: A name of ``OBJECTIVES``.
-    """
-
-    dataset: str
-    dataset_title: str
-    data_digest: str
-    data_source: str
+    dataset: str  # canonical name of the data set, such as ``awa1`` or ``synthetic:apy``
+    dataset_title: str  # the name as it is printed, such as ``AWA1``
+    data_digest: str  # digest (sha256, hex) of the data set's source
+    data_source: str  # path of the source, or ``embedded``
+    # sizes by name; ``rows`` and ``feature_dim`` describe the feature matrix
     data_shape: Mapping[str, int]
+    # what must agree for the scores of two trials to be comparable. ``executions`` is the number of
+    # executions that make a trial complete.
     protocol: Mapping[str, Any]
+    # what else decides the outcome: sampler, scheduler, budget, resources
     settings: Mapping[str, Any]
-    objective: str = DEFAULT_OBJECTIVE
+    objective: str = DEFAULT_OBJECTIVE  # a name of ``OBJECTIVES``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,44 +75,30 @@ class StudyDescription(Described):
 
 @dataclass(frozen=True, kw_only=True)
 class FinalDescription(Described):
-    """A final training, or a confirmation.
+    """A final training, or a confirmation."""
 
-    Attributes:
-        kind: ``final``, or ``confirmation``.
-        role: Which configuration it is: ``selected``, ``paper``, or the trial's name.
-        epochs: How long each seed is trained.
-        seeds: One training each; of a confirmation the numbers of its draws.
-        study: Name of the study that the configuration is from.
-        study_run_id: That study's run, which this is nested in; empty for none.
-        source_run_id: The trial's run that the configuration is from; empty for none.
-    """
-
-    role: str
-    kind: str = "final"
+    role: str  # which configuration it is: ``selected``, ``paper``, or the trial's name
+    kind: str = "final"  # ``final``, or ``confirmation``
     hyperparameters: Mapping[str, Any]
-    epochs: int
-    seeds: Sequence[int]
-    study: str = ""
-    study_run_id: str = ""
-    source_run_id: str = ""
+    epochs: int  # how long each seed is trained
+    seeds: Sequence[int]  # one training each; of a confirmation the numbers of its draws
+    study: str = ""  # name of the study that the configuration is from
+    study_run_id: str = ""  # that study's run, which this is nested in; empty for none
+    source_run_id: str = ""  # the trial's run that the configuration is from; empty for none
     device: str = ""
 
     @property
     def name(self) -> str:
-        """Return what its run is called."""
         return f"{self.kind} ({self.role})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """A trial's configuration on draws that had no part in its selection.
+    """A trial's configuration on draws that had no part in its selection."""
 
-    Attributes:
-        per_draw: Number of the execution → the objective at the trial's best epoch.
-        metrics: Mean of every validation accuracy over the draws, by the trial's names.
-    """
-
+    # number of the execution → the objective at the trial's best epoch
     per_draw: Mapping[int, float]
+    # mean of every validation accuracy over the draws, by the trial's names
     metrics: Mapping[str, float]
 
     @property
@@ -136,48 +114,36 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTrial:
-    """One trial as the tracking store has it.
-
-    Attributes:
-        study_started: When its study started, in milliseconds since 1970.
-        status: One of ``STATUSES``, or ``running``.
-        hyperparameters: All of them, as strings (a tracking store keeps no types).
-        score: Best mean of the objective over its epochs; NaN where it has none.
-        best_epoch: The epoch (from 1) of that best mean; 0 where it has none.
-        planned_executions: Executions that make it complete.
-        started: When it started, in milliseconds since 1970.
-        metrics: Validation accuracies at the best epoch, by name.
-        per_execution: Number of the execution → the objective at the best epoch.
-        confirmation: What fresh draws said of it, the newest that is recorded; None for nothing.
-        seconds: How long it took; NaN while it runs.
-    """
+    """One trial as the tracking store has it."""
 
     run_id: str
     study: str
     study_run_id: str
-    study_started: int
+    study_started: int  # when its study started, in milliseconds since 1970
     number: int
-    status: str
+    status: str  # one of ``STATUSES``, or ``running``
     origin: str
-    hyperparameters: Mapping[str, str]
-    score: float
-    best_epoch: int
+    hyperparameters: Mapping[str, str]  # all of them, as strings (a tracking store keeps no types)
+    score: float  # best mean of the objective over its epochs; NaN where it has none
+    best_epoch: int  # the epoch (from 1) of that best mean; 0 where it has none
     executions: int
-    planned_executions: int
+    planned_executions: int  # executions that make it complete
     protocol: Mapping[str, Any]
     data_digest: str
-    started: int
+    started: int  # when it started, in milliseconds since 1970
+    # validation accuracies at the best epoch, by name
     metrics: Mapping[str, float] = field(default_factory=dict)
+    # number of the execution → the objective at the best epoch
     per_execution: Mapping[int, float] = field(default_factory=dict)
+    # what fresh draws said of it, the newest that is recorded; None for nothing
     confirmation: Confirmation | None = None
     reason: str = ""
     epochs: int = 0
-    seconds: float = math.nan
+    seconds: float = math.nan  # how long it took; NaN while it runs
     objective: str = DEFAULT_OBJECTIVE
 
     @property
     def is_paper(self) -> bool:
-        """Say whether this is the paper's configuration."""
         return self.origin == PAPER
 
     @property
@@ -196,9 +162,14 @@ class RecordedTrial:
         return self.metrics.get(CALIBRATION, 0.0)
 
     @property
+    def fresh_draws(self) -> Mapping[int, float]:
+        """Return number of the draw → the objective, of those that it was confirmed on."""
+        return self.confirmation.per_draw if self.confirmation else {}
+
+    @property
     def all_draws(self) -> Mapping[int, float]:
         """Return number of the execution → the objective, of searched and fresh draws alike."""
-        return {**self.per_execution, **(self.confirmation.per_draw if self.confirmation else {})}
+        return {**self.per_execution, **self.fresh_draws}
 
     @property
     def is_candidate(self) -> bool:
@@ -212,7 +183,6 @@ class RecordedTrial:
 
     @property
     def protocol_key(self) -> str:
-        """Return the short key that comparable trials share."""
         return protocol_key(self.protocol)
 
 

@@ -22,15 +22,10 @@ from mianet.errors import InputError
 
 @dataclass(frozen=True)
 class Searched:
-    """How a hyperparameter is searched.
+    """How a hyperparameter is searched."""
 
-    Attributes:
-        distribution: Where its values are drawn from.
-        by_default: Whether a search includes it unless told otherwise.
-    """
-
-    distribution: BaseDistribution
-    by_default: bool = True
+    distribution: BaseDistribution  # where its values are drawn from
+    by_default: bool = True  # whether a search includes it unless told otherwise
 
 
 SEARCH_SPACE: Mapping[str, Searched] = {
