@@ -30,17 +30,11 @@ _SHAPE = 'JSON such as {"zebra": [0.1, 0.2]}, or CSV lines such as zebra,0.1,0.2
 
 @dataclass(frozen=True)
 class ClassVectors:
-    """Vectors of classes.
+    """Vectors of classes."""
 
-    Attributes:
-        names: The classes' names; none where the file has none, and the order counts.
-        attributes: A row a class.
-        origin: The file, or where else they are from, for messages.
-    """
-
-    names: tuple[str, ...]
-    attributes: Float64[np.ndarray, "classes attributes"]
-    origin: str
+    names: tuple[str, ...]  # none where the file has none, and the order counts
+    attributes: Float64[np.ndarray, "classes attributes"]  # a row a class
+    origin: str  # for messages
 
     def of(self, classes: Mapping[int, str], count: int) -> Float64[np.ndarray, "_ attributes"]:
         """Return the vectors of some classes: their places among all ``count`` of them → names.
@@ -169,15 +163,10 @@ def _wrong(origin: str, reason: str) -> InputError:
 
 @dataclass(frozen=True)
 class ClassEmbedding:
-    """Vectors that describe classes instead of a data set's own attributes.
+    """Vectors that describe classes instead of a data set's own attributes."""
 
-    Attributes:
-        files: Where they are, as ``read_class_vectors`` takes them; several are put side by side.
-        digest: sha256 of the files, in hex; another order is another digest.
-    """
-
-    files: tuple[str, ...]
-    digest: str
+    files: tuple[str, ...]  # put side by side
+    digest: str  # sha256 of the files in their order, hex
 
     @property
     def backbones(self) -> tuple[BackboneRecord, ...]:

@@ -38,17 +38,12 @@ _RECORDED_NAME = re.compile(rf"(.+)-[0-9a-f]{{{RECORDED_DIGITS}}}")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that was asked for, by its canonical name and as it is printed.
-
-    Attributes:
-        spec: What is published about it; None for a folder of one's own.
-        synthetic: Whether only the shape of what is published is meant.
-    """
+    """A data set that was asked for, by its canonical name and as it is printed."""
 
     name: str
     title: str
-    spec: DatasetSpec | None
-    synthetic: bool = False
+    spec: DatasetSpec | None  # None for a folder of one's own
+    synthetic: bool = False  # whether only the shape of what is published is meant
 
     @property
     def paper_settings(self) -> Mapping[str, Any]:

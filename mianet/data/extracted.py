@@ -21,25 +21,15 @@ _SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneRecord:
-    """The network that made features, as it is recorded.
+    """The network that made features, as it is recorded."""
 
-    Attributes:
-        name: A name of ``BACKBONES`` of ``mianet.extraction.backbones``.
-        trained_on: Which images it was trained on, in words.
-        weights: Where its weights are from.
-        weights_sha256: Digest of the weights, whatever file they were in, in hex.
-        preprocessing: What was done to an image before.
-        versions: Library → its version.
-        warning: What to beware of in figures on these features; empty for nothing.
-    """
-
-    name: str
-    trained_on: str
+    name: str  # of ``BACKBONES`` of ``mianet.extraction.backbones``
+    trained_on: str  # which images, in words
     weights: str
-    weights_sha256: str
-    preprocessing: Mapping[str, Any]
+    weights_sha256: str  # of the weights, whatever file they were in, hex
+    preprocessing: Mapping[str, Any]  # what was done to an image before
     versions: Mapping[str, str]
-    warning: str = ""
+    warning: str = ""  # what to beware of in figures on these features
 
     @property
     def words(self) -> str:
@@ -93,21 +83,13 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What stands beside a file of features.
-
-    Attributes:
-        backbone: The network that made them.
-        images: The images' files, a row of the features each.
-        labels: The images' classes; None where they were not in folders by class.
-        sha256: Digest of the file of features, in hex.
-        broken: Files that are no images and were left out → why.
-    """
+    """What stands beside a file of features."""
 
     backbone: BackboneRecord
-    images: Sequence[str]
-    labels: Sequence[str] | None
+    images: Sequence[str]  # files, a row of the features each
+    labels: Sequence[str] | None  # None where images were not in folders by class
     sha256: str
-    broken: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)  # files that were left out → why
 
     def text(self) -> str:
         """Return it as JSON."""

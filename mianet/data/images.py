@@ -43,34 +43,20 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is published about a data set; a file that says otherwise is refused.
+    """What is published about a data set; a file that says otherwise is refused."""
 
-    Attributes:
-        name: Lower-case key; ``title`` is printed.
-        folder: Folder of ``res101.mat`` and ``att_splits.mat`` in the package; None for what the
-            installed packages hold.
-        feature_dim: Width d of the features. A file may have another; synthetic data have this.
-        attribute_dim: Number l of attributes of a class.
-        seen_classes: Classes of the trainval images.
-        unseen_classes: Classes without a single trainval image.
-        trainval_images: Images that a search and a training may use.
-        test_seen_images: Test images of the seen classes; so ``test_unseen_images``.
-        paper_settings: Where the paper's configuration differs from Hyperparameters' defaults.
-        lenient: Attribute vectors are scaled to length 1 when read, and classes may lack names.
-    """
-
-    name: str
+    name: str  # lower case; ``title`` is printed
     title: str
-    folder: str | None
-    feature_dim: int
-    attribute_dim: int
+    folder: str | None  # of the two files; None for what an installed package holds
+    feature_dim: int  # of the published features; a file may have another width
+    attribute_dim: int  # l, of a class
     seen_classes: int
-    unseen_classes: int
+    unseen_classes: int  # without a single trainval image
     trainval_images: int
     test_seen_images: int
     test_unseen_images: int
-    paper_settings: Mapping[str, Any] = field(default_factory=dict)
-    lenient: bool = False
+    paper_settings: Mapping[str, Any] = field(default_factory=dict)  # other than the defaults
+    lenient: bool = False  # vectors are scaled to length 1, classes may lack names
 
     @property
     def classes(self) -> int:
@@ -90,14 +76,9 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Checks:
-    """Checks of what was read; each raises an InputError at the first thing that is not so.
+    """Checks of what was read; each raises an InputError at the first thing that is not so."""
 
-    Attributes:
-        spec: What is published; None for a folder of one's own, whose files give the counts.
-        origin: Where it was read, for messages.
-    """
-
-    spec: DatasetSpec | None
+    spec: DatasetSpec | None  # None for a folder of one's own
     origin: str
 
     def images(self, images: ImageSet) -> None:

@@ -20,29 +20,16 @@ from mianet.data.store import open_part
 
 @dataclass(frozen=True)
 class SearchData:
-    """The trainval images and the seen classes' attributes; no test image, no unseen class.
+    """The trainval images and the seen classes' attributes; no test image, no unseen class."""
 
-    Attributes:
-        name: Canonical name, such as "awa1" or "synthetic:apy"; of a folder of one's own, its name
-            and the beginning of its digest.
-        digest: sha256 of the source and of another class embedding, in hex.
-        features: Read-only and mapped from a file that all processes share, C-contiguous.
-        labels: Rows of class_attributes, 0 to seen - 1.
-        class_attributes: Vectors of length 1.
-        class_ids: The seen classes' ids among all classes of the data set, 0-based, ascending.
-        class_embedding: What describes the classes instead of the data set's own attributes.
-        backbone: The network that made the features, where the data set says.
-        embedding_backbones: The networks that made the class embedding, as far as it says.
-    """
-
-    name: str
-    digest: str
-    features: Float32[np.ndarray, "images features"]
-    labels: Int64[np.ndarray, " images"]
+    name: str  # canonical; of one's own folder, its name and the beginning of its digest
+    digest: str  # sha256 of the source and of another class embedding, hex
+    features: Float32[np.ndarray, "images features"]  # read-only, mapped, C-contiguous
+    labels: Int64[np.ndarray, " images"]  # rows of class_attributes
     class_attributes: Float32[np.ndarray, "seen attributes"]
     class_names: tuple[str, ...]
-    class_ids: Int64[np.ndarray, " seen"]
-    class_embedding: str = ""
+    class_ids: Int64[np.ndarray, " seen"]  # among all classes
+    class_embedding: str = ""  # instead of the data set's own attributes
     backbone: BackboneRecord | None = None
     embedding_backbones: tuple[BackboneRecord, ...] = ()
 

@@ -30,27 +30,15 @@ PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set that can be read, and whether it has changed.
+    """A data set that can be read, and whether it has changed."""
 
-    Attributes:
-        name: Canonical name, such as "awa1" or "synthetic:apy"; of a folder of one's own, the
-            folder's name in lower case.
-        key: File name for what is derived from it, other for each folder it was found in.
-        spec: What is published about it; None for a folder of one's own.
-        origin: Where it is, for messages.
-        stamp: Returns a text that changes whenever the source may have changed; quick.
-        digest: Returns the sha256 of the source, in hex.
-        read: Returns the images, unchecked unless a check can spare reading.
-        folder: Where the two files are; None for what needs no files.
-    """
-
-    name: str
-    key: str
+    name: str  # canonical; of a folder of one's own, its name in lower case
+    key: str  # file name for what is derived from it, other for each folder
     spec: DatasetSpec | None
     origin: str
-    stamp: Callable[[], str]
-    digest: Callable[[], str]
-    read: Callable[[], ImageSet]
+    stamp: Callable[[], str]  # changes whenever the source may have changed; quick
+    digest: Callable[[], str]  # sha256 of the content, hex
+    read: Callable[[], ImageSet]  # unchecked, unless a check can spare reading
     folder: Path | None = None
 
     @property

@@ -17,45 +17,25 @@ _CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image: its shorter side scaled, the middle cut out, colours shifted.
+    """What is done to an image: its shorter side scaled, the middle cut out, colours shifted."""
 
-    Attributes:
-        resize: Pixels of the shorter side.
-        size: Pixels of each side of the square that is cut out.
-        interpolation: ``bilinear`` or ``bicubic``.
-        mean: What is subtracted from red, green and blue, which go from 0 to 1.
-        std: What they are divided by then.
-    """
-
-    resize: int
-    size: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    resize: int  # pixels of the shorter side
+    size: int  # pixels of each side of the square that is cut out
+    interpolation: str  # ``bilinear`` or ``bicubic``
+    mean: tuple[float, ...]  # of red, green and blue, from 0 to 1
+    std: tuple[float, ...]  # what they are divided by after ``mean`` was subtracted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A network that makes features of images.
-
-    Attributes:
-        summary: What it is, in words.
-        dimensions: How many features an image gets.
-        library: The module that has it; a name of ``LOADERS`` of ``mianet.extraction.towers``.
-        extra: The extra of this project that installs the library.
-        model: What the library calls it.
-        weights: What the library calls the weights, where they have a name of their own.
-        options: Further arguments of the library.
-        trained_on: Which images it was trained on, in words.
-        preprocessing: What is done to an image.
-    """
+    """A network that makes features of images."""
 
     summary: str
     dimensions: int
-    library: str
-    extra: str = "extract"
+    library: str  # a name of ``LOADERS`` of ``mianet.extraction.towers``
+    extra: str = "extract"  # of this project, with the library
     model: str
-    weights: str = ""
+    weights: str = ""  # what the library calls them, where they have a name of their own
     options: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str
     preprocessing: Preprocessing

@@ -33,19 +33,12 @@ _FORMATS = tuple(
 
 @dataclass(frozen=True)
 class Photos:
-    """Image files.
+    """Image files."""
 
-    Attributes:
-        root: The folder that their names start from.
-        files: Their paths below it, with slashes.
-        labels: Their classes; None where they are not by class.
-        others: Files that do not end as images do, and were left out.
-    """
-
-    root: Path
-    files: tuple[str, ...]
-    labels: tuple[str, ...] | None
-    others: tuple[str, ...] = ()
+    root: Path  # the folder that their names start from
+    files: tuple[str, ...]  # with slashes
+    labels: tuple[str, ...] | None  # None where they are not by class
+    others: tuple[str, ...] = ()  # that do not end as images do
 
 
 def find_photos(path: Path) -> Photos:

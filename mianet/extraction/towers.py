@@ -35,23 +35,14 @@ _HEADS = ("fc.", "head.", "classifier.", "mask_token")
 
 @dataclass(frozen=True)
 class Tower:
-    """A network that is ready to make features.
-
-    Attributes:
-        record: What is recorded of it.
-        dimensions: How many features an image gets.
-        preprocessing: What is done to an image before.
-        device: Where it computes, and where the images must lie.
-        encode: Makes features of images.
-        encode_texts: Makes vectors of texts in the same space; None for a network without them.
-    """
+    """A network that is ready to make features."""
 
     record: BackboneRecord
     dimensions: int
     preprocessing: Preprocessing
-    device: str
+    device: str  # where the images must lie
     encode: Callable[[Tensor], Tensor]
-    encode_texts: Callable[[Sequence[str]], Tensor] | None
+    encode_texts: Callable[[Sequence[str]], Tensor] | None  # into the same space
 
 
 _EncodeTexts = Callable[[Sequence[str]], Tensor]

@@ -34,26 +34,15 @@ from tuning.tracking.unlogged import recorded_files
 
 @dataclass(frozen=True)
 class _Search:
-    """A search that is ready to run.
-
-    Attributes:
-        options: All options of it.
-        study: What is searched, and how.
-        data: What it is searched on.
-        kept: The same in the cluster's object store.
-        source: Where the data are from.
-        uri: The tracking store.
-        where: The cluster in words.
-        share: How trials share it.
-    """
+    """A search that is ready to run."""
 
     options: argparse.Namespace
     study: Study
     data: SearchData
-    kept: ray.ObjectRef
+    kept: ray.ObjectRef  # the same in the cluster's object store
     source: Source
     uri: str
-    where: str
+    where: str  # the cluster in words
     share: cluster.Share
 
 

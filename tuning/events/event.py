@@ -21,35 +21,23 @@ def now_ms() -> int:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """Something that happened."""
 
-    Attributes:
-        time_ms: When, in milliseconds since 1970; two events that differ in it only are equal.
-    """
-
+    # Milliseconds since 1970; two events that differ in it only are equal.
     time_ms: int = field(default_factory=lambda: now_ms(), kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened(Event):
-    """A process begins with what a log is about, or goes on with it.
+    """A process begins with what a log is about, or goes on with it."""
 
-    Attributes:
-        key: The same in all openings of a log, and in no other log.
-        tracking_uri: The store that it is recorded to; without a password.
-        experiment: MLflow's experiment there.
-        provenance: Tags that say which code on which machine is at work.
-        settings: What ``--resume`` needs: the options, and digests of data and code.
-        hyperparameters: Those that all trials share, and the searched ones' defaults.
-        device: Where trials train.
-    """
-
-    key: str
+    key: str  # the same in all openings of a log, and in no other log
     description: StudyDescription | FinalDescription
-    tracking_uri: str = ""
+    tracking_uri: str = ""  # without a password
     experiment: str = ""
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)  # tags: which code on which machine
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what ``--resume`` needs
+    # Those that all trials share, and the searched ones' defaults.
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
 
@@ -65,19 +53,12 @@ class Proposed(Event):
 
 @dataclass(frozen=True)
 class EpochDone(Event):
-    """A trial finished an epoch.
-
-    Attributes:
-        epoch: From 1.
-        score: Best of its curve so far, in what the study maximises.
-        best_epoch: The epoch of that best; 0 while there is none.
-        metrics: What is recorded of the epoch.
-    """
+    """A trial finished an epoch."""
 
     number: int
     epoch: int
-    score: float
-    best_epoch: int
+    score: float  # the best of its curve so far, in what the study maximises
+    best_epoch: int  # the epoch of that best; 0 while there is none
     metrics: Mapping[str, float]
 
 
@@ -107,15 +88,9 @@ class TextAdded(Event):
 
 @dataclass(frozen=True)
 class Closed(Event):
-    """The process stops working on what the log is about.
+    """The process stops working on what the log is about."""
 
-    Attributes:
-        status: ``finished``, ``failed`` or ``interrupted``.
-        note: Why, or what else there is to say, for a person.
-        summary: Figures of all of it.
-    """
-
-    status: str
+    status: str  # ``finished``, ``failed`` or ``interrupted``
     note: str = ""
     summary: Mapping[str, float] = field(default_factory=dict)
 

@@ -52,24 +52,19 @@ class EventLog:
     Proposals, ends and all else that is rare are on the disk when ``append`` returns; epochs are
     after the next of those, or the next ``sync``. While the disk takes nothing, events wait in
     memory and are written as soon as there is room.
-
-    Attributes:
-        state: What it amounts to.
-        found: How many bytes it had when it was opened; 0 for a new one.
-        end: How many bytes are on the disk for good.
-        problem: Why the disk does not take what happens; empty where it does.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / LOG_FILE
         self.state = State()
-        self.problem = ""
+        self.problem = ""  # why the disk takes nothing now
         self._lock, self._syncing = threading.Lock(), threading.Lock()
         self._lines: list[bytes] = []  # those that may not be on the disk yet, …
         self._written = 0  # … of which so many are in the file
         self._file = -1
         self._retry_at = 0.0
+        # Bytes: when it was opened, in the file now, on the disk for good.
         self.found = self._size = self.end = self._fold()
         if cursor_in(folder) > self.found:  # an older copy of the log was put back
             mark_cursor(folder, self.found)

@@ -59,13 +59,9 @@ def insisted(step: Callable[[], bool], seconds: float) -> str:
 
 
 class Projection(ABC):
-    """What follows from a log and is kept elsewhere.
+    """What follows from a log and is kept elsewhere."""
 
-    Attributes:
-        receiver: What messages call the place where it is kept.
-    """
-
-    receiver: str
+    receiver: str  # what messages call the place where it is kept
 
     @property
     @abstractmethod
@@ -103,18 +99,12 @@ class Projection(ABC):
 
 
 class Projector:
-    """Follows a log for a projection: step by step, or on a thread of its own as a context manager.
-
-    Attributes:
-        reason: Why the last attempt failed; empty where it did not.
-        end: Up to where in the log the receiver has everything.
-        has_all: Whether it had everything when the projector was closed.
-    """
+    """Follows a log for a projection: step by step, or on a thread as a context manager."""
 
     def __init__(self, log: EventLog, projection: Projection) -> None:
-        self.reason = ""
-        self.end = 0
-        self.has_all = False
+        self.reason = ""  # why the last attempt failed
+        self.end = 0  # up to where the receiver has the log
+        self.has_all = False  # when the projector was closed
         self._log = log
         self._projection = projection
         self._read = 0

@@ -28,15 +28,10 @@ _NO_OPENING = "a log must begin with its opening"
 
 @dataclass(slots=True)
 class WorkTime:
-    """How long something was worked on, pauses between two processes left out.
+    """How long something was worked on, pauses between two processes left out."""
 
-    Attributes:
-        total_ms: Milliseconds until it was last seen at work.
-        seen_ms: When that was.
-    """
-
-    total_ms: int = 0
-    seen_ms: int = 0
+    total_ms: int = 0  # until it was last seen at work
+    seen_ms: int = 0  # when that was
 
     def go_on(self, now_ms: int) -> None:
         """Begin again after a pause."""
@@ -54,27 +49,18 @@ class WorkTime:
 
 @dataclass(slots=True)
 class TrialState:
-    """A trial.
-
-    Attributes:
-        score: The best of its curve; NaN before its first epoch.
-        best_epoch: Where that was; 0 for nowhere.
-        best: What was recorded of that epoch, while the trial runs or is the study's best.
-        executions: How many executions that epoch has a figure of.
-        values: What a sampler maximises, at that epoch.
-        nonfinite: Figures that were not finite, each in words.
-    """
+    """A trial."""
 
     proposed: Proposed
     work: WorkTime
     status: str = "running"
     reason: str = ""
     epoch: int = 0
-    score: float = math.nan
-    best_epoch: int = 0
-    best: Mapping[str, float] = field(default_factory=dict)
+    score: float = math.nan  # the best of its curve; NaN before its first epoch
+    best_epoch: int = 0  # 0 for none
+    best: Mapping[str, float] = field(default_factory=dict)  # of a running or the best trial only
     executions: int = 0
-    values: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()  # what a sampler maximises, at the best epoch
     nonfinite: list[str] = field(default_factory=list)
 
     @property
@@ -103,27 +89,17 @@ class State:
     """What a log amounts to.
 
     What is asked after each event costs the same however many trials there are.
-
-    Attributes:
-        opening: The newest opening; None in an empty log.
-        work: How long it has been worked on, all processes together.
-        trials: All trials, by number.
-        best: The best trial so far, of those that did not diverge or break.
-        chosen: The best of those that ended well and have all their executions.
-        seeds: Of a final training or a confirmation, what each seed or draw came to.
-        closed: How the newest process ended its work; None while one is at it.
-        is_complete: Whether nothing has happened since all was done.
     """
 
     def __init__(self) -> None:
         self.opening: Opened | None = None
-        self.work = WorkTime()
+        self.work = WorkTime()  # of all processes together
         self.trials: dict[int, TrialState] = {}
-        self.best: TrialState | None = None
-        self.chosen: TrialState | None = None
-        self.seeds: list[Mapping[str, float]] = []
-        self.closed: Closed | None = None
-        self.is_complete = False
+        self.best: TrialState | None = None  # so far, of those that did not diverge or break
+        self.chosen: TrialState | None = None  # the best that may be chosen
+        self.seeds: list[Mapping[str, float]] = []  # each seed's, or draw's, figures
+        self.closed: Closed | None = None  # by the newest process
+        self.is_complete = False  # nothing has happened since all was done
         self._running: dict[int, TrialState] = {}
         self._counts: Counter[str] = Counter()
 

@@ -21,21 +21,13 @@ from tuning.tracking.recording import recorded_final
 
 @dataclass(frozen=True)
 class Tested:
-    """A configuration after its final training.
-
-    Attributes:
-        trial: The recorded trial that it is from.
-        figures: ``test_<figure>_mean`` and ``_sd`` over the seeds.
-        run_id: The run of the final training.
-        diverged: Whether a seed did.
-        classifier: The model of the first seed; None if a seed diverged, or for a model that is
-            there to compare with.
-    """
+    """A configuration after its final training."""
 
     trial: RecordedTrial
-    figures: Mapping[str, float]
+    figures: Mapping[str, float]  # ``test_<figure>_mean`` and ``_sd`` over the seeds
     run_id: str
     diverged: bool
+    # The first seed's; None if one diverged, or for a model to compare with.
     classifier: Classifier | None
 
 

@@ -24,15 +24,7 @@ Outcome = FinalResult | DivergedError
 
 @dataclass(frozen=True)
 class Setup:
-    """What the final trainings of all configurations share.
-
-    Attributes:
-        data: What they train on.
-        test: What they are tested on.
-        data_source: Where both are from.
-        seeds: One training each.
-        share: What each of them gets of the cluster.
-    """
+    """What the final trainings of all configurations share."""
 
     data: SearchData
     test: TestParts

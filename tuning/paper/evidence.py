@@ -60,35 +60,19 @@ Outcome = Measured | DivergedError
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all experiments of a run share.
-
-    Attributes:
-        dataset: Canonical name of the data set.
-        title: Its name as printed.
-        unseen_classes: How many classes have no training images.
-        role: ``selected`` or ``paper``: whose configuration it is.
-        origin: Where it is from, in words.
-        settings: The configuration.
-        epochs: Length of every training.
-        seeds: One training of every arm for each.
-        source_run_id: The recorded trial that the configuration is from; empty for none.
-        class_embedding: What describes the classes instead of the data set's own attributes.
-        data_digest: Digest (sha256, hex) of the data set's source.
-        data_source: Where it was read.
-        data_shape: Its images (``rows``) and ``feature_dim``.
-    """
+    """What all experiments of a run share."""
 
     dataset: str
     title: str
     unseen_classes: int
     role: str
-    origin: str
+    origin: str  # in words
     settings: Hyperparameters
     epochs: int
-    seeds: tuple[int, ...]
-    source_run_id: str = ""
-    class_embedding: str = ""
-    data_digest: str = ""
+    seeds: tuple[int, ...]  # one training of every arm for each
+    source_run_id: str = ""  # the recorded trial; empty for none
+    class_embedding: str = ""  # instead of the data set's own attributes
+    data_digest: str = ""  # of the data set's source
     data_source: str = ""
     data_shape: Mapping[str, int] = field(default_factory=dict)
 
@@ -121,15 +105,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an experiment is given.
-
-    Attributes:
-        setup: What was trained.
-        test: The test parts and all classes.
-        outcomes: What came of each training.
-        image_names: What each unseen test image is called.
-        image_folder: Where to look for its file; None for nowhere.
-    """
+    """What an experiment is given."""
 
     setup: Setup
     test: TestParts

@@ -24,21 +24,13 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print.
-
-    Attributes:
-        heading: A text for each column.
-        rows: A text for each cell.
-        caption: What the table shows.
-        notes: Sentences below it.
-        ours: How many of the last rows are this project's own.
-    """
+    """A table ready to print."""
 
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
     notes: tuple[str, ...] = ()
-    ours: int = 0
+    ours: int = 0  # how many of the last rows are this project's own
 
     def text(self) -> str:
         """Return the table for a terminal, columns aligned."""
@@ -98,21 +90,12 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What an experiment found.
+    """What an experiment found."""
 
-    Attributes:
-        data: What the table or the picture shows; accuracies in percent.
-        more: Further data by name, for files of their own.
-        table: The table, if it is one.
-        metrics: Figures for the record, as fractions of 1 or in the unit that the name says.
-        claims: What the paper states of it.
-        sentences: Further results, and their limits.
-    """
-
-    data: pd.DataFrame
-    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    data: pd.DataFrame  # of the table or picture; accuracies in percent
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # for files of their own
     table: Table | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)  # fractions of 1
     claims: tuple[Claim, ...] = ()
     sentences: tuple[str, ...] = ()
 
@@ -124,21 +107,13 @@ class Findings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure of the paper.
+    """One table or figure of the paper."""
 
-    Attributes:
-        name: Such as ``figure4``; its files are called so.
-        shows: What it shows, in words.
-        arms: What it trains (names of ``ARMS``), with every seed.
-        find: Computes it.
-        draw: Draws what was found; None for a table.
-    """
-
-    name: str
+    name: str  # such as ``figure4``; its files are called so
     shows: str
-    arms: tuple[str, ...]
+    arms: tuple[str, ...]  # what it trains, names of ``ARMS``
     find: Callable[[Evidence], Findings]
-    draw: Callable[[Evidence, Findings], Figure] | None = None
+    draw: Callable[[Evidence, Findings], Figure] | None = None  # None for a table
 
     @property
     def title(self) -> str:

@@ -43,9 +43,6 @@ class PaperRecorder(Closing):
         setup: What its experiments share.
         device: Where it is trained.
 
-    Attributes:
-        location: Where a person finds the run: an address, or the command that shows it.
-
     Raises:
         InputError: The store does not answer or cannot be written to; found in seconds.
     """
@@ -75,7 +72,7 @@ class PaperRecorder(Closing):
         tags = {**self._tags, "kind": "paper", "status": "running", NOTE_TAG: note}
         start = StartRun(self._key, f"paper ({setup.role})", now_ms(), tags)
         self._runs = UnloggedRuns(tracking_uri, setup.dataset, start)
-        self.location = self._runs.location
+        self.location = self._runs.location  # an address, or the command that shows it
         self._runs.put(
             LogDataset(self._key, setup, "reproduction"),
             values(self._key, now_ms(), params=self._params),

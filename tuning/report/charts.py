@@ -13,19 +13,12 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie between the two ends of an axis, 0 and 1.
-
-    Attributes:
-        low: The lower end.
-        high: The upper end.
-        log: Whether equal ratios, rather than differences, are equal distances.
-        choices: Names that the axis has a place for each, instead of numbers.
-    """
+    """Where values lie between the two ends of an axis, 0 and 1."""
 
     low: float = 0.0
     high: float = 1.0
-    log: bool = False
-    choices: tuple[str, ...] = ()
+    log: bool = False  # equal ratios, not differences, are equal distances
+    choices: tuple[str, ...] = ()  # instead of numbers
 
     def at(self, value: float | str) -> float:
         """Return the place of a value."""
@@ -63,22 +56,14 @@ def around(values: Sequence[float]) -> Scale:
 
 @dataclass
 class Picture:
-    """An SVG picture; places on it are in its own units, from the upper left.
+    """An SVG picture; places on it are in its own units, from the upper left."""
 
-    Attributes:
-        label: What it shows, for who cannot see it.
-        width: Of the whole picture.
-        height: Of the whole picture.
-        left: Room to the left of the origin.
-        top: Room above it.
-        marks: Its elements: tag, attributes, and text.
-    """
-
-    label: str
+    label: str  # for who cannot see it
     width: float
     height: float
     left: float = 0.0
     top: float = 0.0
+    # Its elements: tag, attributes, text.
     marks: list[tuple[str, dict[str, object], str]] = field(default_factory=list)
 
     def draw(self, tag: str, text: object = "", **attributes: object) -> None:

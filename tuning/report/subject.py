@@ -24,17 +24,11 @@ from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
 
 @dataclass(frozen=True)
 class Searched:
-    """A hyperparameter that the study searched.
-
-    Attributes:
-        name: Its name.
-        distribution: Where its values were drawn from.
-        tried: The values of the trials, as recorded.
-    """
+    """A hyperparameter that the study searched."""
 
     name: str
     distribution: BaseDistribution
-    tried: Sequence[str]
+    tried: Sequence[str]  # the values of the trials, as recorded
 
     @cached_property
     def scale(self) -> Scale:
@@ -58,17 +52,6 @@ class Subject:
     Args:
         study: What is recorded.
         title: Of the data set.
-
-    Attributes:
-        model: What was searched.
-        objective: What was maximised.
-        symbol: What the score is called.
-        axis: What an axis of scores is called.
-        executions: How many draws a trial's score is a mean of.
-        paper: The trial of the paper's configuration, however it ended.
-        selection: The choice among the trials; None where none can be chosen.
-        nothing: Why not.
-        selected: The selected trial.
     """
 
     def __init__(self, study: RecordedStudy, title: str) -> None:
@@ -79,9 +62,10 @@ class Subject:
         self.symbol = self.objective.symbol
         self.axis = f"{self.symbol} (%)"
         self.executions = max((t.planned_executions for t in study.trials), default=0)
+        # The paper's trial, however it ended.
         self.paper = next((trial for trial in study.trials if trial.is_paper), None)
-        self.selection: Selection | None = None
-        self.nothing = ""
+        self.selection: Selection | None = None  # None where nothing can be chosen, …
+        self.nothing = ""  # … and why not
         try:
             self.selection = select(study.trials, model=study.settings.get("model", MIANET))
         except InputError as error:

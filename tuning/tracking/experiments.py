@@ -34,17 +34,11 @@ _BY_HAND = {"deleted": False, "isGenerated": False}
 
 @dataclass(frozen=True)
 class Links:
-    """Where a person finds a study.
+    """Where a person finds a study."""
 
-    Attributes:
-        command: What serves a database at the addresses; empty where a server does.
-        trials: Its trials with their hyperparameters, the best first.
-        comparison: Charts of its trials, and of the ten best in particular.
-    """
-
-    command: str
-    trials: str
-    comparison: str
+    command: str  # what serves a database at the addresses; empty where a server does
+    trials: str  # the best first
+    comparison: str  # charts
 
 
 def experiment_name(dataset: str) -> str:

@@ -46,57 +46,36 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
-    """A final training as the tracking store has it.
+    """A final training as the tracking store has it."""
 
-    Attributes:
-        role: ``selected`` or ``paper``.
-        seeds: How many trainings it has.
-        figures: ``test_<figure>_mean`` and ``_sd`` over the seeds.
-        constant: What was taken off seen classes' scores for the ``calibrated_`` figures; NaN
-            where that was not asked for.
-        confusion: Which classes are taken for which; None where it is not recorded.
-        curves: Seed → tr and ts at every constant; empty where that is not recorded.
-        per_seed: Figure → position of the seed → its value; those that ended well.
-    """
-
-    role: str
+    role: str  # ``selected`` or ``paper``
     status: str
     reason: str
     source_run_id: str
     seeds: int
-    figures: Mapping[str, float]
-    constant: float
-    confusion: Confusion | None
-    curves: Mapping[int, SeenUnseenCurve]
-    per_seed: Mapping[str, Mapping[int, float]]
+    figures: Mapping[str, float]  # ``test_<figure>_mean`` and ``_sd`` over the seeds
+    constant: float  # taken off seen classes' scores when calibrated; NaN for nothing
+    confusion: Confusion | None  # None where it is not recorded
+    curves: Mapping[int, SeenUnseenCurve]  # by seed; empty where they are not recorded
+    per_seed: Mapping[str, Mapping[int, float]]  # figure → position of the seed → value
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedStudy:
-    """A study as the tracking store has it.
-
-    Attributes:
-        location: Where a person finds its run: an address, or the command that shows it.
-        started: When it started, in milliseconds since 1970.
-        seconds: How long it was searched; NaN while it runs.
-        trials: By number.
-        curves: Number of the trial → epoch → the objective, mean over the executions.
-        finals: Role → its newest final training.
-        work: All that was computed for it.
-    """
+    """A study as the tracking store has it."""
 
     name: str
     run_id: str
-    location: str
+    location: str  # of its run: an address, or the command that shows it
     links: Links
     status: str
-    started: int
-    seconds: float
+    started: int  # milliseconds since 1970
+    seconds: float  # of search; NaN while it runs
     settings: Mapping[str, str]
     space: Mapping[str, BaseDistribution]
     trials: Sequence[RecordedTrial]
-    curves: Mapping[int, Mapping[int, float]]
-    finals: Mapping[str, FinalTraining]
+    curves: Mapping[int, Mapping[int, float]]  # trial → epoch → the objective
+    finals: Mapping[str, FinalTraining]  # role → its newest final training
     work: Sequence[Work]
     objective: str = DEFAULT_OBJECTIVE
 

@@ -79,10 +79,6 @@ class Recording(Closing):
         description: What is known of what it is about.
         more: Further fields of ``Opened``.
 
-    Attributes:
-        run_id: MLflow's run of what the log is about.
-        links: Where a person finds a study.
-
     Raises:
         InputError: The store does not answer or cannot be written to; found in seconds. Or the log
             cannot be written, or what it is about is not in the store. A new log is deleted.
@@ -110,7 +106,7 @@ class Recording(Closing):
         self._log, self._key, self._uri = log, opening.key, store.shown
         kind = PROJECTIONS[type(description)]
         self._projection = kind(log, store, experiment.experiment_id)
-        self.run_id = self._begin(opening)
+        self.run_id = self._begin(opening)  # MLflow's run of what the log is about
         self.links = links_to(store, experiment, description.name)
         self._projector = Projector(log, self._projection)
         self._projector.start()

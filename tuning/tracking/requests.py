@@ -80,21 +80,15 @@ class Runs:
     Args:
         client: Talks to the store.
         experiment_id: Where runs are created.
-
-    Attributes:
-        waiting: Requests that have not arrived.
-        refused: Those that were refused, and why.
-        abandoned: Whether no more is sent.
-        ids: Our key of a run → MLflow's id of it, of those that were created or found again.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self.client = client
         self.waiting: list[Request] = []
-        self.refused: list[tuple[Request, str]] = []
+        self.refused: list[tuple[Request, str]] = []  # with the reason
         self.abandoned = False
         self._experiment_id = experiment_id
-        self.ids: dict[str, str] = {}
+        self.ids: dict[str, str] = {}  # our key of a run → MLflow's id of it
         self._attempts: Counter[str] = Counter()
 
     def expect(self, keys: Iterable[str]) -> None:

@@ -39,17 +39,13 @@ class RunProjection(Projection):
         log: The log; the runs of what it amounts to may be in the store already.
         store: Where to.
         experiment_id: The experiment there.
-
-    Attributes:
-        state: What the log amounted to when it had come as far as this.
-        runs: The runs, and what they are to be told.
     """
 
     receiver = "tracking store"
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
         self._folder, self._store, self._known = log.folder, store, log.state
-        self.state = State()
+        self.state = State()  # what the log amounts to as far as this has come
         self.runs = Runs(store.client, experiment_id)
         if opening := log.state.opening:
             trials = [trial_key(opening.key, number) for number in log.state.trials]

@@ -52,18 +52,11 @@ _NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 @dataclass(frozen=True)
 class TrackingStore:
-    """A tracking store that has answered.
-
-    Attributes:
-        uri: Its address; a database's path is absolute.
-        client: Talks to it, and to the model registry beside it.
-        artifact_root: Absolute URI under which a new experiment keeps its artifacts; None where
-            a server decides that.
-    """
+    """A tracking store that has answered."""
 
     uri: str
     client: MlflowClient
-    artifact_root: str | None
+    artifact_root: str | None  # URI for artifacts; None where a server decides
 
     @property
     def shown(self) -> str:

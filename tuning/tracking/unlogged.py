@@ -24,9 +24,6 @@ class UnloggedRuns(Runs):
         dataset: Canonical name of the data set, whose experiment they are in.
         start: The run itself, created before this returns.
 
-    Attributes:
-        location: Where a person finds the run: an address, or the command that shows it.
-
     Raises:
         InputError: The store does not answer or cannot be written to; found in seconds.
     """
@@ -38,6 +35,7 @@ class UnloggedRuns(Runs):
         with store.asked("a new run"):
             self.create(start)
         self._uri = store.shown
+        # An address, or the command that shows it.
         self.location = location_of(store, experiment, self.id_of(start.run))
 
     def put(self, *requests: Request) -> None:
