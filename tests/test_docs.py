@@ -52,4 +52,5 @@ def test_command_lines_can_be_parsed(line, monkeypatch):
     if script == "tuning/search.py":
         assert module.parse_search_options("")
     else:
-        assert module._parser().parse_args(options)
+        parser = module.PARSER if script.startswith("tuning/") else module._parser()
+        assert parser.parse_args(options)

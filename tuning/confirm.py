@@ -6,32 +6,20 @@ that have come since. Nothing that has been confirmed on these draws is run agai
 
 from __future__ import annotations
 
-from tuning.cli.command_line import Parser, command
+from tuning.cli.command_line import Parser
 from tuning.cli.options import TRAINING, add_shared, positive_int
 from tuning.spec.choices import DEFAULT_FRESH_DRAWS
 
+PARSER = Parser(__doc__)
+add_shared(PARSER, *TRAINING, "--model", "--storage")
+PARSER.add_argument(
+    "--draws", type=positive_int, default=DEFAULT_FRESH_DRAWS, help="fresh draws for each trial"
+)
+PARSER.add_argument(
+    "--brief", action="store_true", help="do not print which trial is chosen, and why"
+)
 
-@command
-def main() -> int:
-    """Run the command line; exit with its code."""
-    options = _parser().parse_args()
-    # Loads PyTorch, Ray and MLflow, which --help need not wait for.
-    from tuning.cli.confirm_study import confirm_study
-
-    return confirm_study(options)
-
-
-def _parser() -> Parser:
-    parser = Parser(__doc__)
-    add_shared(parser, *TRAINING, "--model", "--storage")
-    parser.add_argument(
-        "--draws", type=positive_int, default=DEFAULT_FRESH_DRAWS, help="fresh draws for each trial"
-    )
-    parser.add_argument(
-        "--brief", action="store_true", help="do not print which trial is chosen, and why"
-    )
-    return parser
-
+main = PARSER.command("confirm_study")
 
 if __name__ == "__main__":
     main()

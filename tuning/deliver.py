@@ -11,11 +11,18 @@ from mianet.addresses import without_credentials
 from tuning.cli.command_line import FAILED, Parser, command
 from tuning.cli.options import add_shared
 
+PARSER = Parser(__doc__)
+add_shared(PARSER, "--storage")
+PARSER.add_argument(
+    "--tracking-uri",
+    help="the store, where it has moved (default: the one that was recorded to)",
+)
+
 
 @command
 def main() -> int:
     """Run the command line; exit with its code: 1 where something still waits."""
-    options = _parser().parse_args()
+    options = PARSER.parse_args()
     # Loads MLflow, which --help need not wait for.
     from tuning.tracking.address import default_tracking_uri
     from tuning.tracking.backlog import deliver_waiting
@@ -32,16 +39,6 @@ def main() -> int:
     if not logs:
         print(f"nothing waits in {options.storage}")
     return FAILED if any(log.reason for log in logs) else 0
-
-
-def _parser() -> Parser:
-    parser = Parser(__doc__)
-    add_shared(parser, "--storage")
-    parser.add_argument(
-        "--tracking-uri",
-        help="the store, where it has moved (default: the one that was recorded to)",
-    )
-    return parser
 
 
 if __name__ == "__main__":

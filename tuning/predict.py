@@ -7,56 +7,44 @@ instead of features, those are made first, as they were for the model's data set
 
 from __future__ import annotations
 
-from tuning.cli.command_line import Parser, command
+from tuning.cli.command_line import Parser
 from tuning.cli.options import absolute_path, add_images_options, add_shared, finite, positive_int
 from tuning.spec.choices import PREDICTION_MODES
 
+PARSER = Parser(__doc__)
+add_images_options(PARSER)
+PARSER.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
+PARSER.add_argument(
+    "--model",
+    required=True,
+    help="models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, a folder or file",
+)
+add_shared(PARSER, "--tracking-uri")
+PARSER.add_argument(
+    "--key",
+    default="features",
+    help="variable of a .mat file, or column of lists of a .parquet file (default: features)",
+)
+PARSER.add_argument(
+    "--mode",
+    choices=PREDICTION_MODES,
+    default="gzsl",
+    help="among all classes, or the unseen ones (zsl)",
+)
+PARSER.add_argument("--top-k", type=positive_int, default=1, help="classes for each image")
+PARSER.add_argument(
+    "--add-classes",
+    type=absolute_path,
+    metavar="FILE",
+    help=".json or .csv with names and attributes of classes that the model does not know",
+)
+PARSER.add_argument(
+    "--calibration",
+    type=finite,
+    help="subtract this from seen classes' scores (default: the model's own)",
+)
 
-@command
-def main() -> int:
-    """Run the command line; exit with its code."""
-    options = _parser().parse_args()
-    # Loads PyTorch and MLflow, which --help need not wait for.
-    from tuning.cli.classify_file import classify_file
-
-    return classify_file(options)
-
-
-def _parser() -> Parser:
-    parser = Parser(__doc__)
-    add_images_options(parser)
-    parser.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, a folder or file",
-    )
-    add_shared(parser, "--tracking-uri")
-    parser.add_argument(
-        "--key",
-        default="features",
-        help="variable of a .mat file, or column of lists of a .parquet file (default: features)",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=PREDICTION_MODES,
-        default="gzsl",
-        help="among all classes, or the unseen ones (zsl)",
-    )
-    parser.add_argument("--top-k", type=positive_int, default=1, help="classes for each image")
-    parser.add_argument(
-        "--add-classes",
-        type=absolute_path,
-        metavar="FILE",
-        help=".json or .csv with names and attributes of classes that the model does not know",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=finite,
-        help="subtract this from seen classes' scores (default: the model's own)",
-    )
-    return parser
-
+main = PARSER.command("classify_file")
 
 if __name__ == "__main__":
     main()

@@ -6,31 +6,19 @@ for a study that still runs. The page also becomes an artifact of the study's ru
 
 from __future__ import annotations
 
-from tuning.cli.command_line import Parser, command
+from tuning.cli.command_line import Parser
 from tuning.cli.options import STUDY, absolute_path, add_shared
 
+PARSER = Parser(__doc__)
+add_shared(PARSER, *STUDY, "--storage")
+PARSER.add_argument(
+    "--output",
+    type=absolute_path,
+    help="file to write (default: <storage>/<study>/report.html)",
+)
+PARSER.add_argument("--brief", action="store_true", help="do not print where the page is")
 
-@command
-def main() -> int:
-    """Run the command line; exit with its code."""
-    options = _parser().parse_args()
-    # Loads MLflow and SciPy, which --help need not wait for.
-    from tuning.cli.write_report import write_report
-
-    return write_report(options)
-
-
-def _parser() -> Parser:
-    parser = Parser(__doc__)
-    add_shared(parser, *STUDY, "--storage")
-    parser.add_argument(
-        "--output",
-        type=absolute_path,
-        help="file to write (default: <storage>/<study>/report.html)",
-    )
-    parser.add_argument("--brief", action="store_true", help="do not print where the page is")
-    return parser
-
+main = PARSER.command("write_report")
 
 if __name__ == "__main__":
     main()

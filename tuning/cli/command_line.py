@@ -7,6 +7,7 @@ something that the user gave cannot be used, and with 130 when it was interrupte
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import os
 import sys
@@ -28,6 +29,19 @@ class Parser(mianet.command.Parser):
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
+
+    def command(self, name: str) -> Callable[[], NoReturn]:
+        """Return the command that calls ``tuning.cli.<name>.<name>`` with its options.
+
+        That module loads PyTorch, Ray and MLflow, which ``--help`` need not wait for.
+        """
+
+        def main() -> int:
+            options = self.parse_args()
+            code: int = getattr(importlib.import_module(f"tuning.cli.{name}"), name)(options)
+            return code
+
+        return command(main)
 
 
 def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
