@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from contextlib import ExitStack
-from dataclasses import dataclass
-
-import ray
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from mianet.data.search_data import SearchData
 from mianet.data.sources import Source
@@ -19,31 +17,18 @@ from tuning.compute.gpu_share import largest_of, need_on
 from tuning.engine import interrupts
 from tuning.engine.description import describe_study
 from tuning.engine.execution_table import record_executions
-from tuning.engine.running import StudyOutcome, run_study
+from tuning.engine.running import run_study
 from tuning.engine.study import Study, base_settings, paper_point
 from tuning.events.log import EventLog
 from tuning.events.projector import Projector
 from tuning.spec.records import StudyDescription
 from tuning.spec.warm_start import warm_points
 from tuning.tracking.backlog import deliver_waiting_for
+from tuning.tracking.experiments import Links
 from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
 from tuning.tracking.recording import Recording
 from tuning.tracking.unlogged import recorded_files
-
-
-@dataclass(frozen=True)
-class _Search:
-    """A search that is ready to run."""
-
-    options: argparse.Namespace
-    study: Study
-    data: SearchData
-    kept: ray.ObjectRef  # the same in the cluster's object store
-    source: Source
-    uri: str
-    where: str  # the cluster in words
-    share: cluster.Share
 
 
 def run_search(
@@ -67,29 +52,7 @@ def run_search(
     Raises:
         InputError: An option cannot be used.
     """
-    search = _prepared(options, study, *opened, uri, where, log)
-    with ExitStack() as stack:
-        if not log:
-            check_new_study(search.uri, search.data.name, study.name)
-            writable_folder(options.storage)
-            log = stack.enter_context(new_log(options.storage, study.name))
-        outcome = _run(search, log)
-        # Loads what tables and reports need, which the first trial need not wait for.
-        from tuning.cli.after_search import finish
-
-        return finish(outcome, options, study, log, search.uri)
-
-
-def _prepared(
-    options: argparse.Namespace,
-    study: Study,
-    source: Source,
-    data: SearchData,
-    uri: str,
-    where: str,
-    log: EventLog | None,
-) -> _Search:
-    """Put the data into Ray's object store, and share the cluster among trials."""
+    source, data = opened
     if log:
         check_unchanged(log, data, study)
     elif options.warm_start:
@@ -105,7 +68,27 @@ def _prepared(
         gpus_per_trial=options.gpus_per_trial,
         need=need_on(data, [largest], study.executions),
     )
-    return _Search(options, study, data, kept, source, uri, where, share)
+    description = describe_study(study, data, source.origin, share, where)
+    with ExitStack() as stack:
+        if not log:
+            check_new_study(uri, data.name, study.name)
+            writable_folder(options.storage)
+            log = stack.enter_context(new_log(options.storage, study.name))
+        deliver_waiting_for(options.storage, uri)
+        with (
+            interrupts.watching(resume_command(options.storage, study.name)) as interrupt,
+            _recorded(options, study, data, description, log, uri, share.device) as recording,
+            StatusLine() as line,
+        ):
+            shared = f"{share.workers} at once on {where}, {share.each}"
+            _print_start(study, description, shared, recording.links)
+            outcome = run_study(study, data.name, kept, share, log, interrupt, line)
+        with recorded_files(uri, recording.run_id) as folder:
+            record_executions((event for event, _ in log.read()), folder)
+        # Loads what tables and reports need, which the first trial need not wait for.
+        from tuning.cli.after_search import finish
+
+        return finish(outcome, options, study, log, uri)
 
 
 def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> Study:
@@ -122,43 +105,39 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
     return dataclasses.replace(study, warm=tuple(points))
 
 
-def _run(search: _Search, log: EventLog) -> StudyOutcome:
-    """Run the trials, and record them."""
-    study, options, data, uri = search.study, search.options, search.data, search.uri
-    deliver_waiting_for(options.storage, uri)
-    description = describe_study(study, data, search.source.origin, search.share, search.where)
-    with interrupts.watching(resume_command(options.storage, study.name)) as interrupt:
-        recording = Recording(
-            uri,
-            log,
-            description,
-            settings=kept_settings(options, study, data, uri),
-            hyperparameters=base_settings(study, data.name).as_dict(),
-            device=search.share.device,
-        )
-        optuna_file = OptunaProjection(
-            log, patience=study.patience, run_id=recording.run_id, run_of=recording.run_of
-        )
-        with Projector(log, optuna_file), recording:
-            _print_start(search, description, recording)
-            with StatusLine() as line:
-                outcome = run_study(
-                    study, data.name, search.kept, search.share, log, interrupt, line
-                )
-    with recorded_files(uri, recording.run_id) as folder:
-        record_executions((event for event, _ in log.read()), folder)
-    return outcome
+@contextmanager
+def _recorded(
+    options: argparse.Namespace,
+    study: Study,
+    data: SearchData,
+    description: StudyDescription,
+    log: EventLog,
+    uri: str,
+    device: str,
+) -> Iterator[Recording]:
+    """Record a search in MLflow and in an Optuna file, as its log grows."""
+    recording = Recording(
+        uri,
+        log,
+        description,
+        settings=kept_settings(options, study, data, uri),
+        hyperparameters=base_settings(study, data.name).as_dict(),
+        device=device,
+    )
+    optuna_file = OptunaProjection(
+        log, patience=study.patience, run_id=recording.run_id, run_of=recording.run_of
+    )
+    with Projector(log, optuna_file), recording:
+        yield recording
 
 
-def _print_start(search: _Search, description: StudyDescription, recording: Recording) -> None:
+def _print_start(study: Study, about: StudyDescription, shared: str, links: Links) -> None:
     """Print what is searched and where, and how to look at it in MLflow."""
-    study, links = search.study, recording.links
     words = (
         f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
         f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
-        f"executions on {description.dataset_title}; the highest {study.goal.symbol} by "
-        f"{study.sampler} and {study.scheduler}; {search.share.workers} at once on "
-        f"{search.where}, {search.share.each}"
+        f"executions on {about.dataset_title}; the highest {study.goal.symbol} by "
+        f"{study.sampler} and {study.scheduler}; {shared}"
     )
     look = f"to look at it, start: {links.command}\nthen open:"
     print(*wrapped(words), sep="\n")
