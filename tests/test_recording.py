@@ -63,7 +63,6 @@ from tuning.tracking.requests import (
     Runs,
     StartRun,
     compact,
-    ended,
     is_passing,
     values,
 )
@@ -509,7 +508,7 @@ REQUESTS = st.lists(
     st.one_of(
         st.builds(LogValues, st.sampled_from("ab"), st.lists(ITEMS)),
         st.builds(StartRun, st.sampled_from("ab"), st.text(max_size=3), st.just(0), st.just({})),
-        st.builds(EndRun, st.sampled_from("ab"), st.sampled_from(["FINISHED"]), st.just(0)),
+        st.builds(EndRun, st.sampled_from("ab"), st.sampled_from(["finished"]), st.just(0)),
     )
 )
 
@@ -611,7 +610,7 @@ def test_a_run_whose_creation_arrives_late_is_deleted(uri):
     runs.client = store.client
     runs.flush()  # nothing is found, so it is created again …
     store.client.create_run("0", tags={"run_key": "key"}, run_name="late")  # … and then arrives
-    runs.put(EndRun("key", "FINISHED", 2))
+    runs.put(EndRun("key", "finished", 2))
     runs.flush()
     (only,) = runs_of(uri).values()
     assert (only.info.run_id, only.info.status) == (runs.id_of("key"), "FINISHED")
@@ -623,8 +622,8 @@ def test_runs_without_a_log_are_sent_again_and_what_is_refused_is_said(uri, monk
     runs.client = LosesAnswers(runs.client)  # type: ignore[assignment]
     runs.put(StartRun("b", "table", 2, {}, parent="a"), values("b", 3, metrics={"x": 0.5}))
     assert runs.waiting, "it is sent with what follows"
-    runs.put(ended("b", "finished", 5), values("a", 4, metrics={"no/t*good": 1.0}))
-    runs.put(ended("a", "finished", 6))
+    runs.put(EndRun("b", "finished", 5), values("a", 4, metrics={"no/t*good": 1.0}))
+    runs.put(EndRun("a", "finished", 6))
     with pytest.raises(RecordingError, match=r"refused a part: .*name"):
         runs.close()
     found = runs_of(uri)

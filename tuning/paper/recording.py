@@ -9,18 +9,11 @@ from pathlib import Path
 from tuning.events.event import now_ms
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
+from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import provenance_tags
-from tuning.spec.records import NOTE_TAG
+from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, protocol_key
 from tuning.tracking.recording import Closing
-from tuning.tracking.requests import (
-    LogDataset,
-    Request,
-    Runs,
-    StartRun,
-    common_tags,
-    ended,
-    values,
-)
+from tuning.tracking.requests import EndRun, LogDataset, Request, Runs, StartRun, values
 from tuning.tracking.unlogged import UnloggedRuns
 
 
@@ -31,20 +24,13 @@ class LogFolder(Request):
     folder: Path
 
     def send(self, runs: Runs) -> None:
-        """Upload the files."""
         runs.client.log_artifacts(runs.id_of(self.run), str(self.folder))
 
 
 class PaperRecorder(Closing):
     """Records one reproduction. As a context manager it leaves no run running.
 
-    Args:
-        tracking_uri: The store.
-        setup: What its experiments share.
-        device: Where it is trained.
-
-    Raises:
-        InputError: The store does not answer or cannot be written to; found in seconds.
+    An ``InputError`` says that the store does not answer or cannot be written to, within seconds.
     """
 
     def __init__(self, tracking_uri: str, setup: Setup, device: str) -> None:
@@ -59,9 +45,10 @@ class PaperRecorder(Closing):
             "configuration_origin": setup.origin,
             "source_run_id": setup.source_run_id,
             "device": device,
-            **common_tags(
-                dataset=setup.dataset, study="", protocol={}, data_digest=setup.data_digest
-            ),
+            "dataset": setup.dataset,
+            "protocol_key": protocol_key({}),
+            "data_digest": setup.data_digest,
+            OBJECTIVE_TAG: DEFAULT_OBJECTIVE,
             **provenance_tags(),
         }
         self._failed: list[str] = []
@@ -96,15 +83,7 @@ class PaperRecorder(Closing):
         self._end(self._start(experiment, reason), "failed", reason)
 
     def close(self, status: str = "finished", *, note: str = "") -> None:
-        """End the run, and deliver everything.
-
-        Args:
-            status: ``finished``, ``failed`` or ``interrupted``.
-            note: Why, for a person.
-
-        Raises:
-            RecordingError: Something did not reach the store; says what and why.
-        """
+        """End the run, and deliver everything; a ``RecordingError`` says what did not arrive."""
         if self._failed and status == "finished":
             status, note = "failed", f"nothing to show: {', '.join(self._failed)}"
         self._end(self._key, status, note)
@@ -123,4 +102,4 @@ class PaperRecorder(Closing):
 
     def _end(self, key: str, status: str, reason: str = "") -> None:
         now, tags = now_ms(), {"status": status, "reason": reason}
-        self._runs.put(values(key, now, tags=tags), ended(key, status, now))
+        self._runs.put(values(key, now, tags=tags), EndRun(key, status, now))

@@ -32,8 +32,6 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils import chunk_list
 
 from tuning.events.projector import UnreachableError
-from tuning.spec.objectives import DEFAULT_OBJECTIVE
-from tuning.spec.records import OBJECTIVE_TAG, protocol_key
 from tuning.tracking.store import (
     DELIVERY_TIMEOUT_SECONDS,
     PARENT_TAG,
@@ -76,10 +74,6 @@ class Runs:
     """The runs of one experiment that this process writes, and what they are still to be told.
 
     Requests are sent in order, each again until it has arrived or was refused.
-
-    Args:
-        client: Talks to the store.
-        experiment_id: Where runs are created.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
@@ -119,11 +113,7 @@ class Runs:
         return self.ids.get(key, "")
 
     def id_of(self, key: str) -> str:
-        """Return MLflow's id of the run of a key.
-
-        Raises:
-            LookupError: There is no such run.
-        """
+        """Return MLflow's id of the run of a key; a ``LookupError`` where there is none."""
         if run_id := self.find(key):
             return run_id
         raise LookupError(f"its run was not created: {self.problem_of(key) or 'not yet'}")
@@ -200,8 +190,7 @@ class Request:
     run: str
 
     @property
-    def longest_text(self) -> int:
-        """Return the characters of its longest text, which cannot be sent in parts."""
+    def longest_text(self) -> int:  # in characters; a text cannot be sent in parts
         return 0
 
     def send(self, runs: Runs) -> None:
@@ -305,14 +294,14 @@ class LogText(Request):
 
 @dataclass(frozen=True)
 class EndRun(Request):
-    """A run ends with one of MLflow's statuses: FINISHED, FAILED or KILLED."""
+    """A run ends with a status of ours, such as ``stopped_early``."""
 
     status: str
     time_ms: int
 
     def send(self, runs: Runs) -> None:
         """End the run; as FAILED where something of it was refused."""
-        run_id, status = runs.id_of(self.run), self.status
+        run_id, status = runs.id_of(self.run), MLFLOW_STATUS[self.status]
         if problem := runs.problem_of(self.run):
             runs.client.set_tag(run_id, PROBLEM_TAG, problem)
             status = "FAILED" if status == "FINISHED" else status
@@ -334,57 +323,19 @@ def values(
     Args:
         run: Our key of the run.
         time_ms: When they were so, in milliseconds since 1970.
-        metrics: Name → value.
-        params: Name → value.
-        tags: Name → text; those without any are left out.
+        metrics: By name.
+        params: By name.
+        tags: By name; those without a text are left out.
         step: The step of the metrics; 0 is that of figures of a whole run.
     """
-    items = [Metric(n, float(v), time_ms, step) for n, v in metrics.items() if math.isfinite(v)]
     return LogValues(
         run,
         [
-            *items,
+            *(Metric(n, float(v), time_ms, step) for n, v in metrics.items() if math.isfinite(v)),
             *(Param(name, _clipped(value, _MAX_PARAM)) for name, value in params.items()),
             *(RunTag(name, text) for name, text in _tags(tags).items()),
         ],
     )
-
-
-def ended(run: str, status: str, time_ms: int) -> EndRun:
-    """Return the request that ends a run.
-
-    Args:
-        run: Its key.
-        status: One of ours, such as ``"stopped_early"``.
-        time_ms: When it ended, in milliseconds since 1970.
-    """
-    return EndRun(run, MLFLOW_STATUS[status], time_ms)
-
-
-def common_tags(
-    *,
-    dataset: str,
-    study: str,
-    protocol: Mapping[str, Any],
-    data_digest: str,
-    objective: str = DEFAULT_OBJECTIVE,
-) -> dict[str, str]:
-    """Return the tags that every run of a study has.
-
-    Args:
-        dataset: The data set's name.
-        study: The study's name.
-        protocol: What validation depends on; trials of one protocol can be compared.
-        data_digest: sha256 of the data, in hex.
-        objective: What decides.
-    """
-    return {
-        "study": study,
-        "dataset": dataset,
-        "protocol_key": protocol_key(protocol),
-        "data_digest": data_digest,
-        OBJECTIVE_TAG: objective,
-    }
 
 
 def compact(requests: Sequence[Request]) -> list[Request]:

@@ -12,18 +12,17 @@ from tuning.events.event import Closed, EpochDone, Event, Opened, Proposed, Seed
 from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
 from tuning.events.projector import Projection
 from tuning.events.state import State
-from tuning.spec.records import CONFIRMATION, NOTE_TAG, PAPER, FinalDescription, mean_and_sd
-from tuning.tracking import descriptions
-from tuning.tracking.requests import (
-    LogDataset,
-    LogText,
-    Request,
-    Runs,
-    StartRun,
-    common_tags,
-    ended,
-    values,
+from tuning.spec.records import (
+    CONFIRMATION,
+    NOTE_TAG,
+    OBJECTIVE_TAG,
+    PAPER,
+    FinalDescription,
+    mean_and_sd,
+    protocol_key,
 )
+from tuning.tracking import descriptions
+from tuning.tracking.requests import EndRun, LogDataset, LogText, Request, Runs, StartRun, values
 from tuning.tracking.store import PARENT_TAG, TrackingStore
 
 _logger = logging.getLogger(__name__)
@@ -35,10 +34,7 @@ _CONTEXTS = {"final": "final training", CONFIRMATION: "confirmation"}
 class RunProjection(Projection):
     """A run of MLflow, and those nested in it, as they follow from a log.
 
-    Args:
-        log: The log; the runs of what it amounts to may be in the store already.
-        store: Where to.
-        experiment_id: The experiment there.
+    The runs of what the log amounts to may be in the store already.
     """
 
     receiver = "tracking store"
@@ -133,7 +129,7 @@ class FinalProjection(RunProjection):
             metrics = {**mean_and_sd(seeds), **duration, **event.summary}
             tags = {"status": event.status, "reason": event.note}
             yield values(key, event.time_ms, metrics=metrics, tags=tags)
-            yield ended(key, event.status, event.time_ms)
+            yield EndRun(key, event.status, event.time_ms)
 
     def _begin(self, event: Opened, about: FinalDescription) -> Iterator[Request]:
         tags = {
@@ -161,14 +157,14 @@ class FinalProjection(RunProjection):
 def tags_of(opening: Opened) -> dict[str, str]:
     """Return the tags of all runs of a log: what they are of, and where they come from."""
     about = opening.description
-    common = common_tags(
-        dataset=about.dataset,
-        study=about.study if isinstance(about, FinalDescription) else about.name,
-        protocol=about.protocol,
-        data_digest=about.data_digest,
-        objective=about.objective,
-    )
-    return {**common, **opening.provenance}
+    return {
+        "study": about.study if isinstance(about, FinalDescription) else about.name,
+        "dataset": about.dataset,
+        "protocol_key": protocol_key(about.protocol),
+        "data_digest": about.data_digest,
+        OBJECTIVE_TAG: about.objective,
+        **opening.provenance,
+    }
 
 
 def trial_key(study_key: str, number: int) -> str:

@@ -27,14 +27,7 @@ from tuning.spec.records import (
 )
 from tuning.spec.space import space_to_json
 from tuning.tracking import descriptions
-from tuning.tracking.requests import (
-    LogDataset,
-    Request,
-    ResumeRun,
-    StartRun,
-    ended,
-    values,
-)
+from tuning.tracking.requests import EndRun, LogDataset, Request, ResumeRun, StartRun, values
 from tuning.tracking.run_projection import RunProjection, tags_of, trial_key, trial_name
 from tuning.tracking.store import TrackingStore
 
@@ -160,7 +153,7 @@ class StudyProjection(RunProjection):
         note = f"{self._note(trial.proposed)}\n\n{outcome}. {reason}".strip()
         tags = {"status": status, "reason": reason, NOTE_TAG: note}
         yield values(key, time_ms, metrics=self._news(key, figures), tags=tags)
-        yield ended(key, status, time_ms)
+        yield EndRun(key, status, time_ms)
 
     def _end_study(self, event: Closed) -> Iterator[Request]:
         counts = self.state.counts
@@ -185,7 +178,7 @@ class StudyProjection(RunProjection):
                 tags[FRONT_TAG] = ", ".join(map(str, front))
         key = self.state.opened.key
         yield values(key, event.time_ms, metrics=self._news(key, metrics), tags=tags)
-        yield ended(key, event.status, event.time_ms)
+        yield EndRun(key, event.status, event.time_ms)
 
     def _closing_note(self, event: Closed, counts: Counter[str], seconds: float) -> str:
         trials = ", ".join(f"{count} {status}" for status, count in counts.items())

@@ -17,15 +17,9 @@ from tuning.tracking.store import open_store, reason_of
 
 
 class UnloggedRuns(Runs):
-    """A run and those nested in it; what cannot be sent at once is sent with what follows.
+    """A run of a data set's experiment, created at once, and those that are nested in it.
 
-    Args:
-        tracking_uri: The store.
-        dataset: Canonical name of the data set, whose experiment they are in.
-        start: The run itself, created before this returns.
-
-    Raises:
-        InputError: The store does not answer or cannot be written to; found in seconds.
+    What cannot be sent at once is sent with what follows.
     """
 
     def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
@@ -35,33 +29,28 @@ class UnloggedRuns(Runs):
         with store.asked("a new run"):
             self.create(start)
         self._uri = store.shown
-        # An address, or the command that shows it.
         self.location = location_of(store, experiment, self.id_of(start.run))
 
     def put(self, *requests: Request) -> None:
-        """Send requests, in order."""
         super().put(*requests)
         with suppress(UnreachableError):
             self.flush()
 
     def close(self) -> None:
-        """Send what is left.
+        """Send what is left; a ``RecordingError`` says what did not arrive within a minute."""
 
-        Raises:
-            RecordingError: Something was refused, or did not arrive within a minute.
-        """
+        def flushed() -> bool:
+            self.flush()
+            return True
+
         problems = []
-        if reason := insisted(self._flushed, CLOSE_SECONDS):
+        if reason := insisted(flushed, CLOSE_SECONDS):
             problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
         problems += [f"it refused a part: {reason}" for _, reason in self.refused]
         if problems:
             raise RecordingError(
                 f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
             )
-
-    def _flushed(self) -> bool:
-        self.flush()
-        return True
 
 
 @contextmanager
@@ -71,7 +60,7 @@ def recorded_files(uri: str, run_id: str, folder: str | None = None) -> Iterator
     Args:
         uri: The tracking store.
         run_id: The run.
-        folder: The folder of the run's artifacts that they are put into; None for no folder.
+        folder: Where in the run's artifacts.
 
     Raises:
         InputError: The store does not answer.
