@@ -26,7 +26,6 @@ POLL_SECONDS = 1
 
 @command
 def main() -> int:
-    """Run the command line; exit with its code."""
     parser = Parser("Check a cluster, on its head.")
     parser.add_argument("--workers", type=count, default=0, help="how many to wait for")
     parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")

@@ -30,7 +30,6 @@ SUMS_FILE = "SHA256SUMS"
 
 @command
 def main() -> int:
-    """Run the command line; exit with its code."""
     parser = Parser("Bring data sets to this node.")
     parser.add_argument("source", help="s3://, gs:// or a folder that holds APY/res101.mat, …")
     parser.add_argument("datasets", nargs="*", help="SUN, CUB, AWA1, …, or a folder's name")

@@ -244,7 +244,6 @@ def _write(
 
 
 def _cells(texts: Sequence[str]) -> np.ndarray:
-    """Return texts as a column of cells."""
     cells = np.empty((len(texts), 1), dtype=object)
     cells[:, 0] = list(texts)
     return cells

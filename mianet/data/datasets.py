@@ -47,7 +47,6 @@ class Dataset:
 
     @property
     def paper_settings(self) -> Mapping[str, Any]:
-        """Where the paper's configuration differs from Hyperparameters' defaults."""
         return self.spec.paper_settings if self.spec else {}
 
 

@@ -92,7 +92,6 @@ class Extracted:
     broken: Mapping[str, str] = field(default_factory=dict)  # files that were left out → why
 
     def text(self) -> str:
-        """Return it as JSON."""
         values = {**vars(self), "backbone": self.backbone.as_dict(), "broken": dict(self.broken)}
         return json.dumps(values, ensure_ascii=False)
 

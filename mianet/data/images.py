@@ -60,12 +60,10 @@ class DatasetSpec:
 
     @property
     def classes(self) -> int:
-        """Number of classes, seen and unseen."""
         return self.seen_classes + self.unseen_classes
 
     @property
     def images(self) -> int:
-        """Number of images; each is in exactly one part of the split."""
         return sum(self.split_sizes.values())
 
     @property
@@ -82,7 +80,6 @@ class Checks:
     origin: str
 
     def images(self, images: ImageSet) -> None:
-        """Check that the parts of a data set fit each other, and what is published about it."""
         self.splits({part: getattr(images, part) for part in PARTS}, len(images.labels))
         self.labels(images)
         self.attributes(images.class_attributes, images.class_names)

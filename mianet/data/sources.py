@@ -43,7 +43,6 @@ class Source:
 
     @property
     def title(self) -> str:
-        """The name as it is printed."""
         return self.spec.title if self.spec else self.name
 
     @property

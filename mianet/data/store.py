@@ -142,7 +142,6 @@ def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
 
 
 def _checksum(path: Path) -> list[int]:
-    """Return a file's size and CRC-32."""
     content = np.memmap(path, np.uint8, "r")
     return [content.size, zlib.crc32(content.data)]
 
@@ -274,7 +273,6 @@ def _sweep(home: Path, counting: str | None) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -206,7 +206,6 @@ def _no_weights(name: str, weights: Path | None, error: Exception) -> str:
 
 
 def _digest(model: nn.Module) -> str:
-    """Return the sha256 of all weights with their names."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

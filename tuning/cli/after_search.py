@@ -74,7 +74,6 @@ def finish(
 
 
 def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
-    """Confirm the best trials, then train the best of them finally."""
     code, shared = 0, [*_embedding(options), "--model", options.model, "--brief"]
     for name in ("cpus_per_trial", "gpus_per_trial"):
         if (value := getattr(options, name)) is not None:
@@ -89,12 +88,10 @@ def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int
 
 
 def _embedding(options: argparse.Namespace) -> list[str]:
-    """Return the options that name the class embedding."""
     return [text for file in options.class_embedding for text in ("--class-embedding", file)]
 
 
 def _report(options: argparse.Namespace, study: str, uri: str, *flags: str) -> int:
-    """Write the study's page, whatever there is to show."""
     return _command("tuning.study_report", options, study, uri, *flags)
 
 

@@ -91,7 +91,6 @@ def gpu_share(text: str) -> float:
 
 
 def finite(text: str) -> float:
-    """Read a finite number."""
     value = _number(text)
     if not math.isfinite(value):
         raise _must_be("a finite number", text)
@@ -109,7 +108,6 @@ def duration(text: str) -> float:
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """Read ``name=value``."""
     name, value = (part.strip() for part in text.partition("=")[::2])
     if not (name and value):
         raise _must_be("name=value", text)
@@ -117,7 +115,6 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def value_range(text: str) -> tuple[str, tuple[float, float]]:
-    """Read ``name=low:high``."""
     name, value = assignment(text)
     try:
         low, high = map(float, value.split(":"))
@@ -154,7 +151,6 @@ def study_name(text: str) -> str:
 
 
 def earlier_study(text: str) -> str:
-    """Read ``STUDY`` or ``DATASET/STUDY``."""
     dataset, separator, name = text.rpartition("/")
     if separator and not dataset:
         raise _must_be("STUDY or DATASET/STUDY", text)

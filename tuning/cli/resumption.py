@@ -23,7 +23,6 @@ from tuning.spec.records import StudyDescription
 
 
 def resume_command(storage: Path, study: str) -> str:
-    """Return the command line that goes on with a study."""
     command = ["python", "tuning/search.py", "--resume", study]
     is_default = storage == Path("ray_results").absolute()
     return shlex.join(command if is_default else [*command, "--storage", str(storage)])

@@ -68,16 +68,13 @@ class StatusLine:
             self.say(words)
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Return the line."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the status."""
         if self._bar is not None:
             self._bar.close()

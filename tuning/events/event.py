@@ -15,7 +15,6 @@ FORMAT = 1
 
 
 def now_ms() -> int:
-    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 

@@ -116,7 +116,6 @@ class Projector:
         )
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def __enter__(self) -> Self:

@@ -34,11 +34,9 @@ class WorkTime:
     seen_ms: int = 0  # when that was
 
     def go_on(self, now_ms: int) -> None:
-        """Begin again after a pause."""
         self.seen_ms = now_ms
 
     def see(self, now_ms: int) -> None:
-        """Take note that it is being worked on."""
         self.total_ms += max(0, now_ms - self.seen_ms)  # a clock may be set back
         self.seen_ms = max(self.seen_ms, now_ms)
 
@@ -65,11 +63,9 @@ class TrialState:
 
     @property
     def number(self) -> int:
-        """Return the trial's number."""
         return self.proposed.number
 
     def learn(self, event: EpochDone, objective: Objective) -> None:
-        """Learn of an epoch."""
         self.epoch, self.best_epoch, self.score = event.epoch, event.best_epoch, event.score
         if event.best_epoch == event.epoch:
             self.best = event.metrics
@@ -105,7 +101,6 @@ class State:
 
     @property
     def opened(self) -> Opened:
-        """Return the newest opening, of a log that is not empty."""
         if self.opening is None:
             raise ValueError(_NO_OPENING)
         return self.opening
@@ -120,7 +115,6 @@ class State:
 
     @property
     def objective(self) -> Objective:
-        """Return what a study maximises."""
         return OBJECTIVES[self.opened.description.objective]
 
     @property
@@ -130,12 +124,10 @@ class State:
 
     @property
     def counts(self) -> Counter[str]:
-        """Return how many trials have each status."""
         return +self._counts
 
     @property
     def running(self) -> list[TrialState]:
-        """Return the trials that have not ended."""
         return list(self._running.values())
 
     @property

@@ -95,7 +95,6 @@ def _files(trained: Mapping[int, FinalResult], setup: Setup) -> dict[str, str]:
 
 
 def _figures(result: FinalResult, calibration: float) -> dict[str, float]:
-    """Return a seed's test figures, plain and with the constant that validation chose."""
     (seen,), (unseen,) = result.curve.at(np.array([calibration]))
     return result.metrics.as_dict("test_") | {
         "test_calibrated_unseen_accuracy": float(unseen),

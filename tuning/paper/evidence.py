@@ -85,7 +85,6 @@ class Setup:
         return f"{self.title}{described}; {self.origin}; {epochs}, {seeds}"
 
     def trainings(self, arms: Iterable[str]) -> list[Training]:
-        """Return the trainings of some arms, each once."""
         return list(dict.fromkeys(self.training(arm, s) for arm in arms for s in self.seeds))
 
     def training(self, arm: str, seed: int) -> Training:

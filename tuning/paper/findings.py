@@ -70,7 +70,6 @@ class Table:
         )
 
     def write(self, path: Path) -> None:
-        """Write ``<path>.txt`` and ``<path>.tex``."""
         path.with_suffix(".txt").write_text(self.text() + "\n", encoding="utf-8")
         path.with_suffix(".tex").write_text(self.latex() + "\n", encoding="utf-8")
 
@@ -84,7 +83,6 @@ class Claim:
     verdict: str
 
     def __str__(self) -> str:
-        """Return the claim as a sentence of a caption."""
         return f"Paper: {self.states}. Here: {self.found}; {self.verdict}."
 
 
@@ -101,7 +99,6 @@ class Findings:
 
     @property
     def text(self) -> tuple[str, ...]:
-        """Return everything in sentences, the claims first."""
         return (*map(str, self.claims), *self.sentences)
 
 
@@ -117,7 +114,6 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """Return the heading: ``Figure 4. Parts of the model``."""
         kind = self.name.rstrip("0123456789")
         return f"{kind.capitalize()} {self.name.removeprefix(kind)}. {self.shows}"
 

@@ -78,7 +78,6 @@ class PaperRecorder(Closing):
         self._end(key, "finished")
 
     def failed(self, experiment: Experiment, reason: str) -> None:
-        """Record that an experiment has nothing to show."""
         self._failed.append(experiment.name)
         self._end(self._start(experiment, reason), "failed", reason)
 

@@ -44,7 +44,6 @@ _FEW_POINTS = 20  # of a curve, which have room for a mark each
 
 
 def find_multipliers(evidence: Evidence) -> Findings:
-    """Return H and T1 for each latent multiplier (figure 6)."""
     data = evidence.per_seed(MULTIPLIERS, SHOWN)
     data["arm"] = data["arm"].map(MULTIPLIERS)
     data = data.rename(columns={"arm": "multiplier"})
@@ -80,7 +79,6 @@ def _peak(evidence: Evidence, metric: str, best: float) -> Claim:
 
 
 def draw_multipliers(evidence: Evidence, findings: Findings) -> Figure:
-    """Draw H and T1 against the multiplier."""
     figure, axes = panels(1, 2)
     for panel, (name, title) in zip(axes[0], PANEL_TITLES.items(), strict=True):
         curve(panel, findings.data, "multiplier", name, BLUE, marker="o", label="mean ± sd")
@@ -130,7 +128,6 @@ def find_strategies(evidence: Evidence) -> Findings:
 
 
 def draw_strategies(evidence: Evidence, findings: Findings) -> Figure:
-    """Draw H and T1 against optimisation steps, a line a strategy."""
     figure, axes = panels(1, 2, width=4.4)
     marker = "o" if findings.data["epoch"].max() <= _FEW_POINTS else None
     for panel, (name, title) in zip(axes[0], PANEL_TITLES.items(), strict=True):

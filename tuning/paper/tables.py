@@ -27,7 +27,6 @@ class Layout(NamedTuple):
 
     @property
     def figures(self) -> list[str]:
-        """Return what the paper calls the metrics."""
         return [FIGURES[metric] for metric in self.metrics]
 
 
@@ -50,7 +49,6 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def find(name: str, evidence: Evidence) -> Findings:
-    """Return a table of one data set."""
     layout, setup = LAYOUTS[name], evidence.setup
     seeds = evidence.per_seed(["full"], layout.metrics)
     spreads = [Spread.of(seeds[figure].tolist()) for figure in layout.figures]
@@ -88,7 +86,6 @@ def find(name: str, evidence: Evidence) -> Findings:
 
 
 def _claim(evidence: Evidence, seeds: Mapping[int, float], figure: str, value: float) -> Claim:
-    """Compare a figure of all seeds with the paper's own."""
     setup, difference = evidence.setup, paired_difference(seeds, dict.fromkeys(seeds, value))
     verdict = {1: "higher", 0: "cannot be told apart", -1: "lower"}[difference.sign]
     width = evidence.test.test_unseen_features.shape[1]

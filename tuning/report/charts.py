@@ -21,7 +21,6 @@ class Scale:
     choices: tuple[str, ...] = ()  # instead of numbers
 
     def at(self, value: float | str) -> float:
-        """Return the place of a value."""
         if self.choices:
             return (self.choices.index(str(value)) + 0.5) / len(self.choices)
         ends = self.low, self.high, float(value)
@@ -78,7 +77,6 @@ class Picture:
         self.marks.append((tag, named, str(text)))
 
     def path(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
-        """Add a line through places."""
         corners = "L".join(f"{_short(x)} {_short(y)}" for x, y in points)
         self.draw("path", d=f"M{corners}", class_=class_, **attributes)
 
@@ -122,11 +120,9 @@ class Chart(Picture):
         self.draw("text", titles[1], x=-40, y=-10, class_="name")
 
     def place(self, x: float | str, y: float) -> Point:
-        """Return where a point lies."""
         return self.x.at(x) * self.right, (1 - self.y.at(y)) * self.floor
 
     def curve(self, points: Iterable[Point], class_: str, **attributes: object) -> None:
-        """Add a line through points."""
         self.path((self.place(*point) for point in points), class_, **attributes)
 
     def dot(self, x: float | str, y: float, r: float, class_: str, **attributes: object) -> None:

@@ -34,7 +34,6 @@ _MULTIPLIER = "latent_multiplier"
 
 
 def document(subject: Subject) -> str:
-    """Return the report on a study."""
     study = subject.study
     multiplier = next((s for s in subject.searched if s.name == _MULTIPLIER), None)
     trained = {role: subject.trained(trial) for role, trial in subject.shown.items()}

@@ -41,7 +41,6 @@ class Searched:
         return Scale(choices=tuple(dict.fromkeys(choices)))
 
     def value(self, trial: RecordedTrial) -> float | str:
-        """Return a trial's value: a number, or a choice."""
         recorded = trial.hyperparameters[self.name]
         return recorded if self.scale.choices else float(recorded)
 
@@ -79,7 +78,6 @@ class Subject:
         return list(dict.fromkeys(text for name, text in settings if name.endswith(".warning")))
 
     def is_selected(self, trial: RecordedTrial) -> bool:
-        """Say whether a trial is the selected one."""
         return self.selected is not None and trial.run_id == self.selected.run_id
 
     def look(self, trial: RecordedTrial) -> str:
@@ -99,7 +97,6 @@ class Subject:
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """Return the ranges of those."""
         return {searched.name: searched.distribution for searched in self.searched}
 
     @cached_property

@@ -91,5 +91,4 @@ def scheme_of(uri: str) -> str:
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file that a SQLite address names."""
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))

@@ -48,7 +48,6 @@ _NOTES = {
 
 
 def final_note(about: FinalDescription) -> str:
-    """Describe a final training or a confirmation."""
     seeds = ", ".join(map(str, about.seeds))
     note = _NOTES[about.kind]
     return note.format(about, count=len(about.seeds), seeds=seeds, last=about.seeds[-1])
@@ -60,7 +59,6 @@ def score_text(metric: str, trial: TrialState) -> str:
 
 
 def study_params(study: StudyDescription) -> dict[str, Any]:
-    """Return what is recorded of a study's settings, by name."""
     return flattened(
         {
             "dataset": study.dataset,

@@ -64,7 +64,6 @@ class RegisteredModel:
 
     @property
     def uri(self) -> str:
-        """Return what ``mlflow.pyfunc.load_model`` takes."""
         return f"models:/{self.name}/{self.version}"
 
 

@@ -133,7 +133,6 @@ def _curves(
 
 
 def _history(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
-    """Return step → value of a metric."""
     history = client.get_metric_history(run_id, metric)
     return {point.step: point.value for point in sorted(history, key=lambda p: p.step)}
 

@@ -108,7 +108,6 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
 
 
 def experiment_of(store: TrackingStore, dataset: str) -> Experiment:
-    """Return the experiment of a data set."""
     name = experiment_name(dataset)
     found = {experiment.name: experiment for experiment in _experiments(store)}
     if name not in found:

@@ -118,7 +118,6 @@ class Recording(Closing):
         return self._projection.runs.ids.get(trial_key(self._key, number), "")
 
     def append(self, event: Event) -> None:
-        """Append an event to the log."""
         self._log.append(event)
 
     def close(

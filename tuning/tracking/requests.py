@@ -90,7 +90,6 @@ class Runs:
         self._attempts.update(keys)
 
     def put(self, *requests: Request) -> None:
-        """Accept requests, to be sent after those that wait."""
         self.waiting += requests
 
     def flush(self) -> None:
@@ -133,7 +132,6 @@ class Runs:
         self.ids[start.run] = run.info.run_id
 
     def problem_of(self, key: str) -> str:
-        """Return why something of a run was refused, or nothing."""
         return next((reason for request, reason in self.refused if request.run == key), "")
 
     def delete_strays(self, key: str) -> None:
@@ -143,7 +141,6 @@ class Runs:
                 self.client.delete_run(run.info.run_id)
 
     def nested_in(self, run_id: str) -> list[Run]:
-        """Return the runs that are nested in one of MLflow's runs."""
         return runs_of(self.client, self._experiment_id, {PARENT_TAG: run_id})
 
     def _send(self, request: Request) -> None:
@@ -371,7 +368,6 @@ def is_too_large(error: Exception) -> bool:
 
 
 def _tags(values: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that say something."""
     return {name: _clipped(text, _MAX_TAG) for name, text in values.items() if text}
 
 

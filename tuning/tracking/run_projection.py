@@ -96,7 +96,6 @@ class RunProjection(Projection):
         )
 
     def name_of(self, key: str) -> str:
-        """Return the name of the run of a key of ours."""
         opened = self._known.opened
         number = key.removeprefix(opened.key)
         if not number:
@@ -168,10 +167,8 @@ def tags_of(opening: Opened) -> dict[str, str]:
 
 
 def trial_key(study_key: str, number: int) -> str:
-    """Return our key of a trial's run."""
     return f"{study_key}-{number:05d}"
 
 
 def trial_name(proposed: Proposed) -> str:
-    """Return the name of a trial's run."""
     return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")

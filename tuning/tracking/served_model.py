@@ -23,7 +23,6 @@ class ServedClassifier(PythonModel):
     """Names the best classes of each image: among all (GZSL) or the unseen ones (ZSL)."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the trained weights."""
         from mianet.inference.prediction import (
             Classifier,  # found only once MLflow has set the path
         )

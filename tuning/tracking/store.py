@@ -60,7 +60,6 @@ class TrackingStore:
 
     @property
     def shown(self) -> str:
-        """Return the address as it may be told."""
         return without_credentials(self.uri)
 
     @contextmanager
