@@ -16,7 +16,7 @@ from test_calibration import gaps_of, some_scores
 
 from mianet.calibration import seen_unseen_curve
 from tuning import study_report
-from tuning.events.event import SeedDone, TextAdded
+from tuning.events.event import Closed, SeedDone, TextAdded
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.spec.records import COMPUTE_SECONDS, mean_and_sd
 from tuning.tracking.recorded_studies import read_study
@@ -118,7 +118,7 @@ def record_confirmations(uri: str, numbers: list[int], name: str = "reported") -
             draws = {f"val_harmonic_mean_execution_{k}": 0.3 - place / 50 + k / 100 for k in (2, 3)}
             for value in draws.values():
                 recorder.append(SeedDone({"val_harmonic_mean": value}))
-            recorder.close(summary={**draws, COMPUTE_SECONDS: 30.0})
+            recorder.append(Closed("finished", summary={**draws, COMPUTE_SECONDS: 30.0}))
 
 
 def record_final(
@@ -155,7 +155,7 @@ def record_final(
         unseen = [c >= classes - 2 for c in range(classes)]
         recorder.append(TextAdded(CONFUSION_FILE, confusion_text(counts, names, unseen)))
         recorder.append(TextAdded(CURVE_FILE, curves_text(curves)))
-        recorder.close(summary={COMPUTE_SECONDS: 60.0})
+        recorder.append(Closed("finished", summary={COMPUTE_SECONDS: 60.0}))
         return mean_and_sd(seeds)
 
 

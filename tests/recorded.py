@@ -17,15 +17,17 @@ import urllib.request
 from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tuning.events.event import Ended, EpochDone, Opened, Proposed
+from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
 from tuning.events.log import hold
 from tuning.spec.records import FinalDescription, StudyDescription, means
 from tuning.spec.space import search_space
+from tuning.tracking import recording
 from tuning.tracking.experiments import Links
 from tuning.tracking.recording import Recording, recorded_final
 
@@ -104,9 +106,12 @@ class StudyRecorder:
         if known.status == "running" and status != "interrupted":
             self.log.append(Ended(known.number, status, reason))
 
-    def close(self, status="finished", **more) -> None:
+    def close(self, status="finished", *, note="", summary=None, deadline_seconds=60) -> None:
+        if summary:
+            self.log.append(Closed(status, note, summary))
         try:
-            self.recording.close(status, **more)
+            with mock.patch.object(recording, "CLOSE_SECONDS", deadline_seconds):
+                self.recording.close(status, note=note)
         finally:
             self._held.close()
 

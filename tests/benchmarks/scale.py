@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import ray
@@ -345,7 +346,8 @@ def search(arguments, curves):
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         waiting = lines.undelivered()
         closing = time.perf_counter()
-        recording.close(deadline_seconds=3600)
+        with mock.patch("tuning.tracking.recording.CLOSE_SECONDS", 3600):
+            recording.close()
         closing = time.perf_counter() - closing
     _report(arguments, outcome, seconds, cpu, waiting, closing)
     return outcome

@@ -49,8 +49,7 @@ def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[De
     A log that a running process has is left to it.
 
     Args:
-        storage: Folder of studies; a study's log is in its folder, those of its final trainings
-            are in folders of it.
+        storage: Folder of studies.
         uri_for: Given the store that a log was recorded to, without its password, returns the one
             to deliver to; empty for none.
     """

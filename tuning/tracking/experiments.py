@@ -70,7 +70,7 @@ def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> st
 
     Args:
         store: Where it is recorded.
-        experiment: The experiment that it is in.
+        experiment: The experiment there.
         run_id: The run.
     """
     uri = store.shown.rstrip("/")
@@ -84,12 +84,9 @@ def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescript
     """Save the view of a study; saved again, it replaces itself.
 
     Args:
-        store: The store.
+        store: Where it is recorded.
         experiment: The experiment there.
         study: The study.
-
-    Raises:
-        InputError: The store does not accept it.
     """
     view = {"name": study.name, "createdAt": now_ms(), "state": json.dumps(_state(study))}
     with store.asked("a saved view"):
@@ -152,14 +149,8 @@ def _state(study: StudyDescription) -> dict[str, Any]:
         ],
         "runsHiddenMode": "FIRST_10_RUNS",
         "compareRunSections": [
-            {
-                "uuid": _SECTION,
-                "name": study.name,
-                "display": True,
-                "columns": 2,
-                "isReordered": False,
-                **_BY_HAND,
-            }
+            {"uuid": _SECTION, "name": study.name, "display": True, "columns": 2, **_BY_HAND}
+            | {"isReordered": False}
         ],
         "compareRunCharts": _charts(study),
     }

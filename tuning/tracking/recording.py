@@ -38,8 +38,6 @@ PROJECTIONS: Mapping[type[Described], type[RunProjection]] = {
 }
 """What a log is of → what MLflow is told of it."""
 
-_NOTHING: Mapping[str, Any] = {}
-
 _logger = logging.getLogger(__name__)
 
 
@@ -48,7 +46,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self, status: str = "finished", *, note: str = "") -> Any:
-        """End what is recorded by a status, with a note why; see ``Recording.close``."""
+        """End what is recorded by ``finished``, ``failed`` or ``interrupted``, and a note why."""
 
     def close_quietly(self, status: str, note: str) -> None:
         """Close; where that fails only say so, since what ends the work matters more."""
@@ -76,7 +74,7 @@ class Recording(Closing):
     Args:
         tracking_uri: The store.
         log: The log.
-        description: What is known of what it is about.
+        description: What it is about.
         more: Further fields of ``Opened``.
 
     Raises:
@@ -120,40 +118,22 @@ class Recording(Closing):
     def append(self, event: Event) -> None:
         self._log.append(event)
 
-    def close(
-        self,
-        status: str = "finished",
-        *,
-        note: str = "",
-        summary: Mapping[str, float] = _NOTHING,
-        deadline_seconds: float | None = None,
-    ) -> None:
+    def close(self, status: str = "finished", *, note: str = "") -> None:
         """End what is recorded, unless its log says that it has ended, and deliver everything.
 
-        A second call does nothing.
-
-        Args:
-            status: ``finished``, ``failed`` or ``interrupted``.
-            note: Why, or what else there is to say, for a person.
-            summary: Figures of all of it.
-            deadline_seconds: How long to wait for a store that does not answer; by default a
-                minute, or a few seconds where it was interrupted.
-
-        Raises:
-            RecordingError: Something did not reach the store; says what and why.
+        A store that does not answer is waited for a minute, or a few seconds after an interrupt.
+        A second call does nothing. A ``RecordingError`` says what did not reach the store, and why.
         """
         if self._closed:
             return
         self._closed = True
         atexit.unregister(self._close_at_exit)
-        closed = self._log.state.closed or Closed(status, note, summary)
+        closed = self._log.state.closed or Closed(status, note)
         if closed is not self._log.state.closed:
             self._log.append(closed)
-        if deadline_seconds is None:
-            is_hurried = closed.status == "interrupted"
-            deadline_seconds = HURRIED_CLOSE_SECONDS if is_hurried else CLOSE_SECONDS
-        self._projector.close(deadline_seconds)
-        if loss := self._loss(deadline_seconds):
+        deadline = HURRIED_CLOSE_SECONDS if closed.status == "interrupted" else CLOSE_SECONDS
+        self._projector.close(deadline)
+        if loss := self._loss(deadline):
             raise RecordingError(loss)
 
     def _begin(self, opening: Opened) -> str:
@@ -212,12 +192,11 @@ def recorded_final(
 
     Args:
         tracking_uri: The store.
-        description: What is known of it.
+        description: What it is.
         storage: Folder of studies, in whose folders logs are.
 
     Raises:
-        InputError: The store does not answer or cannot be written to; found in seconds.
-        RecordingError: Something did not reach the store; says what and why.
+        InputError, RecordingError: As of ``Recording`` and its ``close``.
     """
     name = f"{description.kind}-{uuid.uuid4().hex}"
     with hold(storage / (description.study or "final") / name) as log:
