@@ -19,7 +19,7 @@ from tuning import study_report
 from tuning.events.event import Closed, SeedDone, TextAdded
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.spec.records import COMPUTE_SECONDS, mean_and_sd
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 DATASET = STUDY.dataset
 HOSTILE = "</title><script>alert('x')</script><img src=http://example.org/x>&\"'"

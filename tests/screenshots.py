@@ -26,7 +26,7 @@ from pathlib import Path
 from PIL import Image
 
 from tuning.tracking.experiments import LOCAL_SERVER
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")

@@ -10,7 +10,7 @@ from commands import ROOT, SMALL, run
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from tuning.spec.models import MODELS
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 
 FORBIDDEN = {
     "mianet.data.test_parts",

@@ -16,7 +16,7 @@ from mianet.validation import score_execution
 from tuning.analysis.selection import select
 from tuning.engine.confirmation import MOST_CONTENDERS, contenders, halve
 from tuning.spec.records import Confirmation
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 
 DIFFICULTY = np.random.default_rng(3).normal(0, 0.05, 5)
 

@@ -30,8 +30,7 @@ from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import OBJECTIVE_TAG, Confirmation
 from tuning.spec.space import search_space
 from tuning.tracking.optuna_projection import OptunaProjection
-from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_study, read_trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

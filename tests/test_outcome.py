@@ -8,7 +8,7 @@ from pages import DATASET, record_everything, record_study
 from tuning.analysis.comparison import paired_difference
 from tuning.cli.outcome import outcome
 from tuning.cli.terminal import COLUMNS
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 PAGE = Path("/studies/reported/report.html")
 

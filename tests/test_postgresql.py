@@ -29,7 +29,7 @@ from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.events.log import CURSOR_FILE, LOG_FILE, waiting_in
 from tuning.tracking.backlog import deliver_waiting
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 from tuning.tracking.store import open_store
 
 pytest.importorskip("psycopg2", reason="the driver is not installed: pip install psycopg2-binary")

@@ -55,7 +55,7 @@ from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
 from tuning.tracking.address import default_tracking_uri
 from tuning.tracking.experiments import experiment_name
 from tuning.tracking.model_registry import load_classifier, register_model
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 from tuning.tracking.requests import (
     MLFLOW_STATUS,
     EndRun,

@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from commands import run
 
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 
 pytestmark = [pytest.mark.timeout(420), pytest.mark.usefixtures("one_ray")]
 

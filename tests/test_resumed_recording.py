@@ -34,7 +34,7 @@ from tuning.events.event import Closed, SeedDone
 from tuning.events.log import CURSOR_FILE, LOG_FILE, LogBusyError, hold, waiting_in
 from tuning.spec.records import means
 from tuning.tracking.backlog import deliver_waiting
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 from tuning.tracking.recording import Recording, recorded_final
 
 SCORES = [0.1, 0.4, 0.3]

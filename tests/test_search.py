@@ -21,8 +21,7 @@ from ray.cluster_utils import Cluster
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from tuning.tracking.model_registry import load_classifier
-from tuning.tracking.recorded_studies import read_study
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_study, read_trials
 
 pytestmark = pytest.mark.timeout(420)
 

@@ -33,7 +33,7 @@ from tuning.report.charts import Scale
 from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
 from tuning.spec.space import describe
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 SECTIONS = [
     *("configuration", "results", "insights", "history", "parallel", "slices", "importances"),

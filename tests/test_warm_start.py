@@ -17,7 +17,7 @@ from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import Confirmation
 from tuning.spec.space import search_space
 from tuning.spec.warm_start import MOST_POINTS, EarlierStudy, WarmPoint, warm_points
-from tuning.tracking.recorded_trials import read_earlier_study
+from tuning.tracking.reading import read_earlier_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

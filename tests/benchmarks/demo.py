@@ -22,7 +22,7 @@ from pathlib import Path
 from first_epoch import TICKS, family
 
 from tuning.analysis.comparison import paired_difference
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {"zsl_accuracy": "T1", "calibrated_harmonic_mean": "calibrated H"}

@@ -20,7 +20,7 @@ from tuning.engine.study import Study
 from tuning.events.event import Completed
 from tuning.events.log import EventLog
 from tuning.tracking.address import URI_VARIABLE
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 
 
 def finish(

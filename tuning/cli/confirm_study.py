@@ -14,7 +14,7 @@ from tuning.compute.gpu_share import need_on
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings
 from tuning.tracking.backlog import deliver_waiting_for
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 from tuning.tracking.recording import recorded_final
 
 

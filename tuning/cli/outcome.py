@@ -13,7 +13,7 @@ from tuning.report.subject import number_words
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.model_registry import champion_of
-from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
+from tuning.tracking.reading import FinalTraining, RecordedStudy
 
 FIGURES: Mapping[str, str] = {"zsl_accuracy": "T1", "calibrated_harmonic_mean": "calibrated H"}
 """Test figures that a search is judged by → their symbols."""

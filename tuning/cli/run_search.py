@@ -26,7 +26,7 @@ from tuning.spec.warm_start import warm_points
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.experiments import Links
 from tuning.tracking.optuna_projection import OptunaProjection
-from tuning.tracking.recorded_trials import check_new_study, read_earlier_study
+from tuning.tracking.reading import check_new_study, read_earlier_study
 from tuning.tracking.recording import Recording
 from tuning.tracking.unlogged import recorded_files
 

@@ -22,7 +22,7 @@ from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.model_registry import register_model
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 
 
 def train_and_test(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from tuning.report.page import document
 from tuning.report.subject import Subject
 from tuning.spec.errors import RecordingError
 from tuning.tracking.backlog import deliver_waiting_for
-from tuning.tracking.recorded_studies import read_study
+from tuning.tracking.reading import read_study
 from tuning.tracking.unlogged import recorded_files
 
 REPORT_FILE = "report.html"

@@ -11,7 +11,7 @@ from mianet.errors import InputError
 from tuning.analysis.selection import Selection, select
 from tuning.paper.evidence import FULL, Setup
 from tuning.spec.records import RecordedTrial
-from tuning.tracking.recorded_trials import read_trials
+from tuning.tracking.reading import read_trials
 
 
 def resolve(

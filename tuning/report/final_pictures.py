@@ -13,7 +13,7 @@ from matplotlib.image import imsave
 from tuning.report.charts import Chart, Picture, Scale
 from tuning.report.subject import percent
 from tuning.spec.final_files import Confusion
-from tuning.tracking.recorded_studies import FinalTraining
+from tuning.tracking.reading import FinalTraining
 
 _MOST_NAMED = 60  # classes that a picture has room to name
 _MOST_NUMBERED = 14

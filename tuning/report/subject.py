@@ -19,7 +19,7 @@ from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import RecordedTrial
-from tuning.tracking.recorded_studies import FinalTraining, RecordedStudy
+from tuning.tracking.reading import FinalTraining, RecordedStudy
 
 
 @dataclass(frozen=True)

@@ -104,19 +104,20 @@ def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
 
 
 def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """Return the runs of an experiment that have all of these tags; no tag for all runs.
+    """Return the runs of an experiment that have all of these tags, the oldest first.
 
     Args:
         client: Talks to the store.
         experiment_id: The experiment there.
-        tags: Name → value.
+        tags: Name → value; none for all runs.
     """
     condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
 
     def page(most: int, token: str | None) -> PagedList[Run]:
         return client.search_runs([experiment_id], condition, max_results=most, page_token=token)
 
-    return list(get_results_from_paginated_fn(page, _PAGE))
+    found = get_results_from_paginated_fn(page, _PAGE)
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 @contextmanager
