@@ -9,7 +9,6 @@ Searching needs this on the node of the driver alone: the others get the search'
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from pyarrow import fs
 
 from mianet.data.datasets import find_dataset, is_known
 from mianet.data.extracted import BACKBONE_FILE
+from mianet.data.files import file_digest, replacing
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE
 from mianet.data.search_data import load_search_data
 from mianet.data.sources import data_root, is_path
@@ -127,18 +127,14 @@ def _sums(files: fs.FileSystem, path: str) -> dict[str, str]:
 
 
 def _copy(files: fs.FileSystem, remote: str, path: Path, wanted: str | None) -> None:
-    part = path.with_suffix(".part")
-    with files.open_input_stream(remote) as stream, part.open("w+b") as file:
-        shutil.copyfileobj(stream, file, 2**22)
-        file.seek(0)
-        found = hashlib.file_digest(file, "sha256").hexdigest() if wanted else wanted
-    if found != wanted:
-        part.unlink()
-        raise InputError(
-            f"{remote} must have the sha256 that {SUMS_FILE} gives, {wanted}, but has {found}; "
-            "upload it again"
-        )
-    part.replace(path)
+    with replacing(path) as new:
+        with files.open_input_stream(remote) as stream, new.open("wb") as file:
+            shutil.copyfileobj(stream, file, 2**22)
+        if wanted and (found := file_digest(new)) != wanted:
+            raise InputError(
+                f"{remote} must have the sha256 that {SUMS_FILE} gives, {wanted}, but has {found}; "
+                "upload it again"
+            )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from tuning.analysis.selection import select
 from tuning.events import projector
 from tuning.events.event import SeedDone
 from tuning.events.projector import UnreachableError
+from tuning.paper.recording import UnloggedRuns
 from tuning.spec import provenance
 from tuning.spec.errors import RecordingError
 from tuning.spec.records import STATUSES, mean_and_sd, means, protocol_key
@@ -67,7 +68,6 @@ from tuning.tracking.requests import (
     values,
 )
 from tuning.tracking.store import open_store, short_requests
-from tuning.tracking.unlogged import UnloggedRuns
 
 
 @pytest.fixture(scope="module")

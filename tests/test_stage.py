@@ -44,7 +44,7 @@ def test_a_data_set_is_fetched_once_and_converted(source, monkeypatch, tmp_path,
     (line,) = second.splitlines()
     assert line == first.splitlines()[-1]
     assert line.startswith("tiny: 24 trainval images, digest ")
-    assert not list((tmp_path / "node").rglob("*.part"))
+    assert not list((tmp_path / "node").rglob("*.new"))
 
 
 @pytest.mark.parametrize("wrong", [False, True])

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mianet.data.extracted import BackboneRecord, file_digest, read_backbone, record_of
+from mianet.data.extracted import BackboneRecord, read_backbone, record_of
+from mianet.data.files import file_digest
 from mianet.data.folders import unit_length
 from mianet.data.images import Checks, as_float32
 from mianet.data.matfiles import read_mat

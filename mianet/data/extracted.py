@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mianet.data.files import file_digest
 from mianet.errors import InputError
 
 BACKBONE_FILE = "backbone.json"
@@ -67,18 +67,6 @@ def exposure(record: BackboneRecord, published_split: str | None) -> str:
         f"{record.name} was trained on {record.trained_on}, where images of the unseen classes may "
         "be; if they are, figures on these classes are not of zero-shot recognition"
     )
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(
-            f"a file must be readable, but {path} is not ({error.strerror}); give another, or "
-            "check its owner and its disk"
-        ) from error
 
 
 @dataclass(frozen=True)

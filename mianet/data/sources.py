@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mianet.data.datasets import RECORDED_DIGITS, find_dataset, is_known
-from mianet.data.extracted import file_digest
+from mianet.data.files import file_digest
 from mianet.data.folders import FEATURES_FILE, SPLITS_FILE, read_folder
 from mianet.data.images import DatasetSpec, ImageSet
 from mianet.data.numbers import numbers_stamp, read_numbers

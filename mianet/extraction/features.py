@@ -23,7 +23,8 @@ from jaxtyping import Float32
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from mianet.data.extracted import Extracted, exposure, file_digest, record_of, write_backbone
+from mianet.data.extracted import Extracted, exposure, record_of, write_backbone
+from mianet.data.files import file_digest, replacing
 from mianet.data.folders import read_splits
 from mianet.data.tables import read_lines
 from mianet.errors import InputError
@@ -289,15 +290,13 @@ def write_class_vectors(
     vectors = torch.cat(parts).tolist()
     heading = ["class", *(f"d{k}" for k in range(len(vectors[0])))]
     rows = [[name, *map("{:.7g}".format, row)] for name, row in zip(names, vectors, strict=True)]
-    new = out.with_name(f".{out.name}.new")
     try:
-        with new.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([heading, *rows])
-        warning = exposure(tower.record, None)
-        write_backbone(record_of(out), replace(tower.record, warning=warning))
-        new.replace(out)
+        with replacing(out) as new:
+            with new.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([heading, *rows])
+            warning = exposure(tower.record, None)
+            write_backbone(record_of(out), replace(tower.record, warning=warning))
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise InputError(f"--out must be a file that can be written, but {out}: {error}") from error
     return names
 

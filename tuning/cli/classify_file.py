@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from mianet.data.class_vectors import read_classes
+from mianet.data.files import replacing
 from mianet.errors import InputError, one_line
 from mianet.inference.feature_files import read_features
 from mianet.inference.prediction import Classifier
 from tuning.cli.options import tracking_uri
-from tuning.cli.prediction_files import FILES_SCHEMA, SCHEMA, check_suffix, open_predictions
 from tuning.tracking.model_registry import load_classifier
 
 Chunk = tuple[Float32[np.ndarray, "images features"], Sequence[int] | Sequence[str]]
 """Features, and what each image is called in the predictions."""
 
+SCHEMA = pa.schema(
+    [("image", pa.int64()), ("rank", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
+)
+"""One row for each image and rank: the image is its row in the input, from 0; ranks are from 1."""
+FILES_SCHEMA = SCHEMA.set(0, pa.field("image", pa.string()))
+"""The same where images are files: the image is its path."""
+
+
+class _JSONLinesWriter(contextlib.nullcontext):  # type: ignore[type-arg]
+    """Writes as pyarrow's writers of the other kinds do."""
+
+    def __init__(self, file: BinaryIO, _: pa.Schema) -> None:
+        super().__init__(self)
+        self._file = file
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        for row in batch.to_pylist():
+            self._file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+
+
+_WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pq.ParquetWriter, ".jsonl": _JSONLinesWriter}
+
 
 def classify_file(options: argparse.Namespace) -> int:
     """Classify images chunk by chunk; return the exit code."""
-    check_suffix(options.output)
+    if options.output.suffix.lower() not in _WRITERS:
+        raise InputError(f"predictions must go to {', '.join(_WRITERS)}, but got {options.output}")
     if options.features and options.output.resolve() == options.features.resolve():
         raise InputError(f"predictions must go to another file, but got {options.output} twice")
     added = read_classes(options.add_classes) if options.add_classes else None
@@ -35,7 +64,7 @@ def classify_file(options: argparse.Namespace) -> int:
     names, top, images = np.asarray(classifier.class_names), options.top_k, 0
     chunks = _of_images(classifier, options) if options.images else _of_file(classifier, options)
     schema = FILES_SCHEMA if options.images else SCHEMA
-    with open_predictions(options.output, schema) as write:
+    with _open_predictions(options.output, schema) as write:
         for features, called in chunks:
             found = classifier.classify(
                 features, mode=options.mode, top_k=top, calibration=options.calibration
@@ -78,3 +107,19 @@ def _of_images(classifier: Classifier, options: argparse.Namespace) -> Iterator[
     yield from whole_batches(photos, tower, options.batch, broken, skip_broken=options.skip_broken)
     if broken:
         print(one_line(f"left out: {left_out(broken)}"), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _open_predictions(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """Yield a function that appends a batch to the file, which appears whole or not at all."""
+    try:
+        with (
+            replacing(path) as new,
+            new.open("wb") as file,
+            _WRITERS[path.suffix.lower()](file, schema) as writing,
+        ):
+            yield writing.write_batch
+    except OSError as error:
+        raise InputError(
+            f"predictions must be written, but {path} cannot be ({error.strerror or error})"
+        ) from error

@@ -27,8 +27,7 @@ from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.experiments import Links
 from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.reading import check_new_study, read_earlier_study
-from tuning.tracking.recording import Recording
-from tuning.tracking.unlogged import recorded_files
+from tuning.tracking.recording import Recording, recorded_files
 
 
 def run_search(

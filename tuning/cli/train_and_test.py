@@ -15,8 +15,7 @@ from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.compute import cluster, connection
-from tuning.finals.recording import Tested, record
-from tuning.finals.table import table
+from tuning.finals.recording import Tested, record, table
 from tuning.finals.training import Setup, need_of_trainings, start_trainings
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mianet.data.datasets import find_dataset
+from mianet.data.files import replacing
 from mianet.data.search_data import recorded_name
 from mianet.errors import InputError
 from tuning.cli.options import tracking_uri, writable_folder
@@ -16,7 +17,7 @@ from tuning.report.subject import Subject
 from tuning.spec.errors import RecordingError
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.reading import read_study
-from tuning.tracking.unlogged import recorded_files
+from tuning.tracking.recording import recorded_files
 
 REPORT_FILE = "report.html"
 
@@ -55,13 +56,11 @@ def page_of(storage: Path, study: str) -> Path:
 
 
 def _write(page: str, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    new = writable_folder(path.parent, "--output") / f".{path.name}.new"
+    writable_folder(path.parent, "--output")
     try:
-        new.write_text(page, encoding="utf-8", errors="replace")
-        new.replace(path)
+        with replacing(path) as new:
+            new.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise InputError(
             f"the report must be a file that can be written, but {path} is not ({error}); give "
             "another --output"

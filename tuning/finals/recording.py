@@ -1,4 +1,4 @@
-"""Record final trainings in MLflow."""
+"""Record final trainings in MLflow, and show validation beside test in a table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult
 from mianet.inference.prediction import Classifier
+from tuning.analysis.outcome_table import Row, comparison_table
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone, TextAdded
 from tuning.finals.training import Outcome, Setup
@@ -49,12 +50,8 @@ def record(
         uri: The tracking store.
         storage: Folder that keeps what the store has not taken yet.
 
-    Returns:
-        The configuration with its test figures.
-
     Raises:
-        InputError: The store does not answer or cannot be written to; found in seconds.
-        RecordingError: Something did not reach the store.
+        InputError, RecordingError: As ``recorded_final``.
     """
     trained: dict[int, FinalResult] = {}
     figures, diverged, at_work = [], [], 0.0
@@ -81,6 +78,29 @@ def record(
         recording.append(Closed(status, note="; ".join(diverged), summary=summary))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
     return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
+
+
+def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int) -> str:
+    """Return validation and test of each configuration as lines of text.
+
+    Args:
+        tested: Role → trial and test figures as ``Tested`` has them; one role is ``selected``.
+        seeds: How many trainings the test figures are averaged over.
+    """
+    rows = [
+        Row(
+            name=role,
+            detail=f"trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}",
+            validation={n.removeprefix("val_"): value for n, value in trial.metrics.items()},
+            fresh=tuple(trial.confirmation.per_draw.values()) if trial.confirmation else (),
+            test={name.removeprefix("test_"): value for name, value in figures.items()},
+        )
+        for role, (trial, figures) in tested.items()
+    ]
+    selected, _ = tested["selected"]
+    return comparison_table(
+        rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
+    )
 
 
 def _files(trained: Mapping[int, FinalResult], setup: Setup) -> dict[str, str]:

@@ -95,15 +95,12 @@ def _words(outcome: Outcome) -> str:
 def need_of_trainings(
     trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
 ) -> Need | None:
-    """Return what a final training needs of a GPU's memory: all images, all classes.
+    """Return what a final training needs of a GPU's memory at most; None where that is unknown.
 
     Args:
         trials: The recorded trials whose configurations are trained.
         data: What they train on.
         test: What they are tested on.
-
-    Returns:
-        The largest need; None if one is unknown.
     """
     classes, attribute_dim = test.class_attributes.shape
     return need_of(

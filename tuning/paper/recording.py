@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuning.events.event import now_ms
+from tuning.events.projector import CLOSE_SECONDS, UnreachableError, insisted
 from tuning.paper.evidence import Setup
 from tuning.paper.findings import Experiment, Findings
+from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, protocol_key
+from tuning.tracking.experiments import experiment_for, location_of
 from tuning.tracking.recording import Closing
 from tuning.tracking.requests import EndRun, LogDataset, Request, Runs, StartRun, values
-from tuning.tracking.unlogged import UnloggedRuns
+from tuning.tracking.store import open_store
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,43 @@ class LogFolder(Request):
 
     def send(self, runs: Runs) -> None:
         runs.client.log_artifacts(runs.id_of(self.run), str(self.folder))
+
+
+class UnloggedRuns(Runs):
+    """A run of a data set's experiment, created at once, and those that are nested in it.
+
+    What cannot be sent at once is sent with what follows.
+    """
+
+    def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
+        store = open_store(tracking_uri)
+        experiment = experiment_for(store, dataset)
+        super().__init__(store.client, experiment.experiment_id)
+        with store.asked("a new run"):
+            self.create(start)
+        self._uri = store.shown
+        self.location = location_of(store, experiment, self.id_of(start.run))
+
+    def put(self, *requests: Request) -> None:
+        super().put(*requests)
+        with suppress(UnreachableError):
+            self.flush()
+
+    def close(self) -> None:
+        """Send what is left; a ``RecordingError`` says what did not arrive within a minute."""
+
+        def flushed() -> bool:
+            self.flush()
+            return True
+
+        problems = []
+        if reason := insisted(flushed, CLOSE_SECONDS):
+            problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
+        problems += [f"it refused a part: {reason}" for _, reason in self.refused]
+        if problems:
+            raise RecordingError(
+                f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
+            )
 
 
 class PaperRecorder(Closing):

@@ -11,12 +11,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+from mlflow.exceptions import MlflowException
 
 from tuning.events.event import Closed, Event, Opened
 from tuning.events.log import EventLog, hold, waiting_in
@@ -26,7 +29,7 @@ from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import Described, FinalDescription, StudyDescription, listed
 from tuning.tracking.experiments import experiment_for, links_to, save_view
 from tuning.tracking.run_projection import FinalProjection, RunProjection, trial_key
-from tuning.tracking.store import open_store
+from tuning.tracking.store import open_store, reason_of
 from tuning.tracking.study_projection import StudyProjection
 
 HURRIED_CLOSE_SECONDS = 5.0
@@ -214,3 +217,27 @@ def discard_final(log: EventLog) -> None:
     with contextlib.suppress(OSError):
         log.folder.parent.rmdir()
         log.folder.parent.parent.rmdir()
+
+
+@contextmanager
+def recorded_files(uri: str, run_id: str, folder: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder; what is written there becomes artifacts of a run.
+
+    Args:
+        uri: The tracking store.
+        run_id: The run.
+        folder: Where in the run's artifacts.
+
+    Raises:
+        InputError: The store does not answer.
+        RecordingError: The store does not accept them.
+    """
+    store = open_store(uri, must_exist=True)
+    with tempfile.TemporaryDirectory() as files:
+        yield Path(files)
+        try:
+            store.client.log_artifacts(run_id, files, folder)
+        except (MlflowException, OSError) as error:
+            raise RecordingError(
+                f"{store.shown} must accept artifacts and does not ({reason_of(error)})"
+            ) from error
