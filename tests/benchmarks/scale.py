@@ -53,9 +53,9 @@ from tuning.events.projector import Projector
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
 from tuning.tracking.optuna_projection import OptunaProjection
+from tuning.tracking.projections import StudyProjection
 from tuning.tracking.recording import Recording
 from tuning.tracking.store import open_store
-from tuning.tracking.study_projection import StudyProjection
 
 FILES = ("events.jsonl", "optuna.log", "tune")
 VALUE = OBJECTIVES[DEFAULT_OBJECTIVE].value

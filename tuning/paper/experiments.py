@@ -11,22 +11,23 @@ from tuning.paper.evidence import MULTIPLIERS
 from tuning.paper.findings import Experiment
 
 _FULL = ("full",)
+
+
+def _table(name: str, shows: str) -> Experiment:
+    return Experiment(name, shows, _FULL, partial(tables.find, name))
+
+
+def _ablation(name: str, shows: str) -> Experiment:
+    find, draw = partial(ablations.find, name), partial(ablations.draw, name)
+    return Experiment(name, f"Parts of the model, {shows}", ablations.ARMS, find, draw)
+
+
 _ALL = (
-    Experiment(
-        "table2", "Generalized zero-shot classification", _FULL, partial(tables.find, "table2")
-    ),
-    Experiment("table3", "Zero-shot classification", _FULL, partial(tables.find, "table3")),
-    Experiment("table4", "Zero-shot retrieval", _FULL, partial(tables.find, "table4")),
-    Experiment(
-        "figure4",
-        "Parts of the model, generalized zero-shot classification",
-        *(ablations.ARMS, partial(ablations.find, "figure4"), partial(ablations.draw, "figure4")),
-    ),
-    Experiment(
-        "figure5",
-        "Parts of the model, zero-shot classification",
-        *(ablations.ARMS, partial(ablations.find, "figure5"), partial(ablations.draw, "figure5")),
-    ),
+    _table("table2", "Generalized zero-shot classification"),
+    _table("table3", "Zero-shot classification"),
+    _table("table4", "Zero-shot retrieval"),
+    _ablation("figure4", "generalized zero-shot classification"),
+    _ablation("figure5", "zero-shot classification"),
     Experiment(
         "figure6",
         "The latent dimension",
@@ -63,11 +64,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in _ALL}
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:
-    """Return the experiments of these names, in the order of the table; all where none is named.
-
-    Raises:
-        InputError: A name is unknown.
-    """
+    """Return the experiments of these names, in the order of the table; all where none is named."""
     for name in names:
         if name not in EXPERIMENTS:
             raise InputError(

@@ -27,8 +27,8 @@ from tuning.events.projector import CLOSE_SECONDS, Projector, insisted
 from tuning.spec.records import FinalDescription
 from tuning.tracking.address import absolute_tracking_uri
 from tuning.tracking.experiments import experiment_for
+from tuning.tracking.projections import RunProjection
 from tuning.tracking.recording import PROJECTIONS, discard_final
-from tuning.tracking.run_projection import RunProjection
 from tuning.tracking.store import open_store
 
 

@@ -1,41 +1,150 @@
-"""What MLflow is told of a study: its run, and a run nested in it for each trial."""
+"""What MLflow is told of a log: requests as a function of the state and the next event.
+
+A study has a run, and a run nested in it for each trial; final trainings have one each.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from mianet.errors import InputError
 from tuning.analysis.comparison import pareto_front
-from tuning.events.event import Closed, Ended, EpochDone, Event, Opened, Proposed
-from tuning.events.log import EventLog
-from tuning.events.state import MOST_NONFINITE, TrialState, nonfinite
+from tuning.events.event import (
+    Closed,
+    Ended,
+    EpochDone,
+    Event,
+    Opened,
+    Proposed,
+    SeedDone,
+    TextAdded,
+)
+from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
+from tuning.events.projector import Projection
+from tuning.events.state import MOST_NONFINITE, State, TrialState, nonfinite
 from tuning.spec.records import (
+    CONFIRMATION,
     EXECUTIONS_TAG,
     FRONT_TAG,
     LOG10_PREFIX,
     NOTE_TAG,
+    OBJECTIVE_TAG,
+    PAPER,
     SPACE_TAG,
     STATUSES,
+    FinalDescription,
     StudyDescription,
     best_figures,
     canonical_json,
+    mean_and_sd,
     means,
     per_execution,
+    protocol_key,
 )
 from tuning.spec.space import space_to_json
 from tuning.tracking import descriptions
-from tuning.tracking.requests import EndRun, LogDataset, Request, ResumeRun, StartRun, values
-from tuning.tracking.run_projection import RunProjection, tags_of, trial_key, trial_name
-from tuning.tracking.store import TrackingStore
+from tuning.tracking.requests import (
+    EndRun,
+    LogDataset,
+    LogText,
+    Request,
+    ResumeRun,
+    Runs,
+    StartRun,
+    values,
+)
+from tuning.tracking.store import PARENT_TAG, TrackingStore
 
 NONFINITE_TAG = "nonfinite_metrics"
 UNLOGGED_TAG = "beyond_the_log"
 """The tag of a study whose end was sent although a full disk did not take it into the log: a search
 that goes on does that part again."""
-_CONTEXT = "search"
+_CONTEXTS = {"study": "search", "final": "final training", CONFIRMATION: "confirmation"}
+"""Kind of run → what MLflow shows that its data set was used for."""
+
+_logger = logging.getLogger(__name__)
+
+
+class RunProjection(Projection):
+    """A run of MLflow, and those nested in it, as they follow from a log.
+
+    The runs of what the log amounts to may be in the store already.
+    """
+
+    receiver = "tracking store"
+
+    def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
+        self._folder, self._store, self._known = log.folder, store, log.state
+        self.state = State()  # what the log amounts to as far as this has come
+        self.runs = Runs(store.client, experiment_id)
+        if opening := log.state.opening:
+            trials = [trial_key(opening.key, number) for number in log.state.trials]
+            self.runs.expect([opening.key, *trials])
+
+    @property
+    def cursor(self) -> int:
+        return cursor_in(self._folder)
+
+    def mark(self, end: int) -> None:
+        mark_cursor(self._folder, end)
+
+    def learn(self, event: Event) -> None:
+        if not isinstance(event, EpochDone):
+            list(self.requests(event))  # which remembers what was told
+        self.state.apply(event)
+
+    def take(self, event: Event) -> None:
+        self.runs.put(*self.requests(event))
+        self.state.apply(event)
+
+    def take_unkept(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.take(event)
+
+    def flush(self) -> None:
+        self.runs.flush()
+
+    def abandon(self) -> None:
+        self.runs.abandoned = True
+
+    def end(self, error: Exception) -> None:
+        _logger.error(
+            "the delivery to the %s ended; nothing more is sent", self.receiver, exc_info=error
+        )
+
+    def start(self, opening: Opened) -> str:
+        """Create the run of an opening, or find it again; return MLflow's id of it.
+
+        Raises:
+            InputError: The store does not accept it, or does not have what it should.
+        """
+        with self._store.asked("a new run"):
+            if not self.cursor:
+                next(self.requests(opening)).send(self.runs)  # its creation comes first
+            if run_id := self.runs.find(opening.key):
+                return run_id
+        raise InputError(
+            f"{opening.description.name} must be in the tracking store to go on, but "
+            f"{self._store.uri} does not have it; give the --tracking-uri that it was recorded to, "
+            f"or delete {self._folder / CURSOR_FILE} to have all of it recorded anew"
+        )
+
+    def name_of(self, key: str) -> str:
+        opened = self._known.opened
+        number = key.removeprefix(opened.key)
+        if not number:
+            return opened.description.name
+        return trial_name(self._known.trials[int(number.removeprefix("-"))].proposed)
+
+    @abstractmethod
+    def requests(self, event: Event) -> Iterator[Request]:
+        """Yield what the store must be sent of the next event; the state is that before it."""
 
 
 class StudyProjection(RunProjection):
@@ -70,11 +179,7 @@ class StudyProjection(RunProjection):
         super().take_unkept(events)
 
     def start(self, opening: Opened) -> str:
-        """Create the study's run, or find it again; forget what the log does not know of it.
-
-        Raises:
-            InputError: The store does not accept it, or does not have what it should.
-        """
+        """Create the study's run, or find it again; forget what the log does not know of it."""
         run_id, client = super().start(opening), self.runs.client
         if self._known.trials and UNLOGGED_TAG in client.get_run(run_id).data.tags:
             for run in self.runs.nested_in(run_id):
@@ -97,7 +202,7 @@ class StudyProjection(RunProjection):
             **_study_tags(event),
         }
         yield StartRun(event.key, about.name, event.time_ms, tags)
-        yield LogDataset(event.key, about, _CONTEXT)
+        yield LogDataset(event.key, about, _CONTEXTS["study"])
         yield values(event.key, event.time_ms, params=descriptions.study_params(about))
 
     def _go_on(self, event: Opened) -> Iterator[Request]:
@@ -118,11 +223,11 @@ class StudyProjection(RunProjection):
             "number": str(event.number),
             "origin": event.origin,
             "device": self.state.opened.device,
-            **tags_of(self.state.opened),
+            **_tags_of(self.state.opened),
             NOTE_TAG: self._note(event),
         }
         yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self.state.opened.key)
-        yield LogDataset(key, self.state.study, _CONTEXT)
+        yield LogDataset(key, self.state.study, _CONTEXTS["study"])
         yield values(key, event.time_ms, params=self._hyperparameters(event))
 
     def _epoch(self, event: EpochDone) -> Request:
@@ -219,11 +324,78 @@ class StudyProjection(RunProjection):
         }
 
 
+class FinalProjection(RunProjection):
+    """The run of a configuration that is run several times, as it follows from its log.
+
+    A final training has several seeds and scores the test parts once a seed; a confirmation has
+    several fresh draws of the validation protocol.
+    """
+
+    def requests(self, event: Event) -> Iterator[Request]:
+        if isinstance(event, Opened):
+            yield from self._begin(event, cast(FinalDescription, event.description))
+            return
+        key, seeds = self.state.opened.key, self.state.seeds
+        if isinstance(event, SeedDone):
+            yield values(key, event.time_ms, metrics=event.metrics, step=len(seeds))
+        elif isinstance(event, TextAdded):
+            yield LogText(key, event.path, event.text)
+        elif isinstance(event, Closed):
+            duration = {"duration_seconds": self.state.work.seconds(event.time_ms)}
+            metrics = {**mean_and_sd(seeds), **duration, **event.summary}
+            tags = {"status": event.status, "reason": event.note}
+            yield values(key, event.time_ms, metrics=metrics, tags=tags)
+            yield EndRun(key, event.status, event.time_ms)
+
+    def _begin(self, event: Opened, about: FinalDescription) -> Iterator[Request]:
+        tags = {
+            "kind": about.kind,
+            "role": about.role,
+            "status": "running",
+            "device": about.device,
+            "source_run_id": about.source_run_id,
+            PARENT_TAG: about.study_run_id,
+            **_tags_of(event),
+            NOTE_TAG: descriptions.final_note(about),
+        }
+        params = {
+            **about.settings,
+            **about.hyperparameters,
+            "epochs": about.epochs,
+            "seeds": ", ".join(map(str, about.seeds)),
+            "source_run_id": about.source_run_id,
+        }
+        yield StartRun(event.key, about.name, event.time_ms, tags)
+        yield LogDataset(event.key, about, _CONTEXTS[about.kind])
+        yield values(event.key, event.time_ms, params=descriptions.flattened(params))
+
+
+def _tags_of(opening: Opened) -> dict[str, str]:
+    """Return the tags of all runs of a log: what they are of, and where they come from."""
+    about = opening.description
+    return {
+        "study": about.study if isinstance(about, FinalDescription) else about.name,
+        "dataset": about.dataset,
+        "protocol_key": protocol_key(about.protocol),
+        "data_digest": about.data_digest,
+        OBJECTIVE_TAG: about.objective,
+        **opening.provenance,
+    }
+
+
+def trial_key(study_key: str, number: int) -> str:
+    return f"{study_key}-{number:05d}"
+
+
+def trial_name(proposed: Proposed) -> str:
+    return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")
+
+
 def _study_tags(opening: Opened) -> dict[str, str]:
     about = cast(StudyDescription, opening.description)
     return {
         "status": "running",
-        **tags_of(opening),
+        **_tags_of(opening),
         SPACE_TAG: space_to_json(about.space),
         NOTE_TAG: descriptions.study_note(about),
     }
