@@ -55,11 +55,7 @@ def main() -> int:
 
 
 def folder_of(name: str) -> str:
-    """Return the name of the folder that holds a data set; empty where it needs no files.
-
-    Raises:
-        InputError: It is the path of a folder.
-    """
+    """Return the folder of a data set in the source; empty where it needs no files."""
     if is_path(name):
         raise InputError(f"a data set must be a folder's name in the source, but got {name!r}")
     spec = find_dataset(name).spec if is_known(name) else None
@@ -67,11 +63,7 @@ def folder_of(name: str) -> str:
 
 
 def fetch_embedding(source: str, file: str) -> str:
-    """Fetch the file of a class embedding; return where it is, with the matrix that was named.
-
-    Raises:
-        InputError: The path leads out of the source; and as ``fetch``.
-    """
+    """Fetch the file of a class embedding; return where it is, with the matrix that was named."""
     stem, mat, key = file.partition(".mat:")
     path = PurePosixPath(stem + mat.rstrip(":"))
     if path.is_absolute() or ".." in path.parts:

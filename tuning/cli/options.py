@@ -132,11 +132,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
-    """Return name → value of an option that can be given several times.
-
-    Raises:
-        InputError: A name has two values.
-    """
+    """Return name → value of an option that may be given again, but for another name."""
     given = [name for name, _ in pairs]
     if twice := [name for name in given if given.count(name) > 1]:
         raise InputError(f"{option} must be given once for {twice[0]}, but is twice; leave one out")
@@ -158,11 +154,7 @@ def earlier_study(text: str) -> str:
 
 
 def writable_folder(path: Path, option: str = "--storage") -> Path:
-    """Create the folder that an option names if it is missing, and check that it can be written to.
-
-    Raises:
-        InputError: It cannot be created, or not be written to.
-    """
+    """Make the folder that an option names; refuse it where it cannot be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -175,11 +167,7 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
 
 
 def absolute_path(text: str) -> Path:
-    """Read a path and make it absolute, because trials run in other directories.
-
-    Raises:
-        InputError: The text cannot be a path.
-    """
+    """Read a path and make it absolute, because trials run in other directories."""
     from mianet.data import sources  # loads NumPy and HDF5, which --help need not wait for
 
     return sources.absolute_path(text, "a folder")

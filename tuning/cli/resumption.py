@@ -29,11 +29,7 @@ def resume_command(storage: Path, study: str) -> str:
 
 
 def check_not_started(storage: Path, study: str) -> None:
-    """Check that a study of this name is not in the storage.
-
-    Raises:
-        InputError: It is; says how to go on with it.
-    """
+    """Refuse the name of a study that is in the storage; say how to go on with that."""
     if (storage / study / LOG_FILE).exists():
         with new_log(storage, study):
             pass
@@ -41,11 +37,7 @@ def check_not_started(storage: Path, study: str) -> None:
 
 @contextmanager
 def new_log(storage: Path, study: str) -> Iterator[EventLog]:
-    """Hold the log of a study that begins; delete it if an error ends that before its first trial.
-
-    Raises:
-        InputError: It was begun before, or another process has just begun it.
-    """
+    """Hold the log of a study that nobody began; delete it if an error precedes the first trial."""
     with hold(storage / study) as log:
         if log.state.opening:
             raise InputError(
@@ -62,11 +54,7 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
 
 @contextmanager
 def old_log(storage: Path, study: str) -> Iterator[EventLog]:
-    """Hold the log of a study that was begun.
-
-    Raises:
-        InputError: There is no such study; another process is at it; or its log is damaged.
-    """
+    """Hold the log of a study that was begun; refuse one that is damaged or in use."""
     missing = InputError(
         f"--resume must name a study of the storage, but {study} is not in {storage}; say where "
         "it was started with --storage, or start it with --dataset and --study"

@@ -23,12 +23,7 @@ REPORT_FILE = "report.html"
 
 
 def write_report(options: argparse.Namespace) -> int:
-    """Write the page of a study, and record it; return the exit code.
-
-    Raises:
-        InputError: There is no such study, or the page cannot be written.
-        RecordingError: The page is written, but the tracking store does not take it.
-    """
+    """Write the page of a study, and record it; return the exit code."""
     dataset = find_dataset(recorded_name(options.dataset, options.data_dir))
     uri = tracking_uri(options)
     deliver_waiting_for(options.storage, uri)

@@ -124,11 +124,7 @@ def encoded(event: Event) -> dict[str, Any]:
 
 
 def decoded(line: Mapping[str, Any]) -> Event:
-    """Return the event that ``encoded`` was given.
-
-    Raises:
-        KeyError, TypeError, ValueError: It is no such thing.
-    """
+    """Return what ``encoded`` was given; else a ``KeyError``, ``TypeError`` or ``ValueError``."""
     values = dict(line)
     kind = _KINDS[values.pop("event")]
     if kind is Opened:

@@ -76,21 +76,13 @@ class EventLog:
             return [decoded(json.loads(line)) for line in self._lines]
 
     def begin(self, opening: Opened) -> None:
-        """Append what this process does with the log.
-
-        Raises:
-            InputError: The disk does not take it.
-        """
+        """Append what this process does with the log; an ``InputError`` if the disk is full."""
         self.append(opening)
         if self.problem:
             raise _unwritable(self.folder, self.problem)
 
     def append(self, event: Event) -> None:
-        """Append an event.
-
-        Raises:
-            ValueError: It cannot have happened after what is known; nothing is changed.
-        """
+        """Append an event; one that cannot follow is a ``ValueError`` and changes nothing."""
         text = json.dumps(encoded(event), separators=(",", ":"))
         with self._lock:
             self.state.apply(event)  # first, so that no line is written that cannot be read again

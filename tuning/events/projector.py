@@ -85,11 +85,7 @@ class Projection(ABC):
         """Say that nothing more is sent, because of an error that will not pass."""
 
     def flush(self) -> None:  # noqa: B027
-        """Send what was worked out; by default ``take`` has done so.
-
-        Raises:
-            UnreachableError: Not all of it was taken; the next call sends the rest.
-        """
+        """Send what ``take`` worked out; an ``UnreachableError`` where not all was taken."""
 
     def take_unkept(self, events: Sequence[Event]) -> None:  # noqa: B027
         """Work out what is sent of events that the disk did not take to the last: nothing."""
@@ -133,11 +129,7 @@ class Projector:
         self._projection.abandon()
 
     def step(self) -> bool:
-        """Send the next part; return whether nothing is left.
-
-        Raises:
-            UnreachableError: The receiver did not take all of it; the next step sends the rest.
-        """
+        """Send the next part, or raise as ``flush`` does; return whether nothing is left."""
         self._log.sync()
         self._send()
         if self._beyond:

@@ -136,11 +136,7 @@ class State:
         return [trial for trial in self.trials.values() if self._may_be_chosen(trial)]
 
     def apply(self, event: Event) -> None:
-        """Learn what happened.
-
-        Raises:
-            ValueError: It cannot have happened after what is known; nothing was learned.
-        """
+        """Learn what happened; what cannot have is a ``ValueError`` and changes nothing."""
         match event:
             case Opened():
                 self._open(event)

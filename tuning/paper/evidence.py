@@ -113,11 +113,7 @@ class Evidence:
     image_folder: Path | None = None
 
     def of(self, arm: str) -> dict[int, Measured]:
-        """Return seed → what was measured, without the seeds that diverged.
-
-        Raises:
-            NothingToShowError: All diverged.
-        """
+        """Return what was measured of each seed that ended well; ``NothingToShowError`` if none."""
         outcomes = {s: self.outcomes[self.setup.training(arm, s)] for s in self.setup.seeds}
         finished = {s: o for s, o in outcomes.items() if isinstance(o, Measured)}
         if not finished:
@@ -125,11 +121,7 @@ class Evidence:
         return finished
 
     def model(self, arm: str) -> Classifier:
-        """Return the model of the first seed.
-
-        Raises:
-            NothingToShowError: It diverged.
-        """
+        """Return the first seed's model; a ``NothingToShowError`` where it diverged."""
         outcome = self.outcomes[self.setup.training(arm, self.setup.seeds[0])]
         if isinstance(outcome, DivergedError) or outcome.classifier is None:
             raise NothingToShowError(f"the first seed of {arm} diverged")

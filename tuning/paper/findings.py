@@ -146,11 +146,7 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
 
 
 def claims_page(found: Mapping[str, Findings]) -> str:
-    """Return a Markdown table of what the paper claims and what was found here.
-
-    Args:
-        found: Name of the table or figure → what was found.
-    """
+    """Return a Markdown table of what the paper claims and what was found here, by name."""
     rows = [
         (name, claim.states, claim.found, claim.verdict)
         for name, findings in found.items()

@@ -47,11 +47,7 @@ def experiment_name(dataset: str) -> str:
 
 
 def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
-    """Return the experiment of a data set, created where there is none.
-
-    Raises:
-        InputError: It was deleted in MLflow, or the store does not accept it.
-    """
+    """Return the experiment of a data set, created where there is none; refuse a deleted one."""
     name = experiment_name(dataset)
     with store.asked(f"the experiment {name}"):
         experiment = store.client.get_experiment_by_name(name)

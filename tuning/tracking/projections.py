@@ -119,11 +119,7 @@ class RunProjection(Projection):
         )
 
     def start(self, opening: Opened) -> str:
-        """Create the run of an opening, or find it again; return MLflow's id of it.
-
-        Raises:
-            InputError: The store does not accept it, or does not have what it should.
-        """
+        """Create the run of an opening, or find it again; return MLflow's id of it."""
         with self._store.asked("a new run"):
             if not self.cursor:
                 next(self.requests(opening)).send(self.runs)  # its creation comes first

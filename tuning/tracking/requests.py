@@ -93,11 +93,7 @@ class Runs:
         self.waiting += requests
 
     def flush(self) -> None:
-        """Send what waits.
-
-        Raises:
-            UnreachableError: The store did not take one of them now; it and the later ones wait.
-        """
+        """Send what waits; an ``UnreachableError`` says why the store does not take it now."""
         self.waiting = compact(self.waiting)
         while self.waiting:
             if self.abandoned:
