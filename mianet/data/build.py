@@ -22,12 +22,10 @@ from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
 
-FEWEST_SEEN = 3
-"""Fewer seen classes leave none to play unseen beside two others in validation."""
+FEWEST_SEEN = 3  # fewer seen classes leave none to play unseen beside two others in validation
 VALIDATION_SHARE = 0.25
 """Share of the seen classes whose trainval images are in ``val_loc``, which other code reads."""
-LARGEST_V5 = 2**31 - 2**20
-"""Bytes that a variable of a Matlab file before v7.3 can have."""
+LARGEST_V5 = 2**31 - 2**20  # bytes that a variable of a Matlab file before v7.3 can have
 
 
 def build(

@@ -31,8 +31,7 @@ DATASETS: Mapping[str, DatasetSpec] = {spec.name: spec for spec in (
 """Name → what is published: Xian et al., table 1 and the files of the proposed split."""
 
 
-RECORDED_DIGITS = 12
-"""Hex digits of its digest that follow a folder's name where runs are recorded."""
+RECORDED_DIGITS = 12  # hex digits of its digest that follow a folder's name where runs are recorded
 _RECORDED_NAME = re.compile(rf"(.+)-[0-9a-f]{{{RECORDED_DIGITS}}}")
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from mianet.data.files import file_digest
 from mianet.errors import InputError
 
-BACKBONE_FILE = "backbone.json"
-"""The file of a package that says how its features were made."""
+BACKBONE_FILE = "backbone.json"  # the file of a package that says how its features were made
 IMAGENET = "ImageNet-1k"
 """What the unseen classes of the proposed splits were chosen to be no part of."""
 MAX_RECORD_BYTES = 2**16

@@ -21,14 +21,12 @@ Attributes: TypeAlias = Float32[np.ndarray, "classes attributes"]
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
 NAMES = "allclasses_names"
-IMAGE_FILES = "image_files"
-"""The variable of FEATURES_FILE that may name the file of each image."""
+IMAGE_FILES = "image_files"  # the variable of FEATURES_FILE that may name the file of each image
 MAX_SPLITS_BYTES = 16 * 2**20
 """What is read of a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
 WIDEST = 4
 """How many times wider than published the features may be; no file makes a process read more."""
-DENSEST = 16
-"""How many times its own size a file that is not published may unpack to."""
+DENSEST = 16  # how many times its own size a file that is not published may unpack to
 LARGEST_NUMBER = 2**31
 """Whole numbers of a file are below it; a larger one has no place in an array."""
 

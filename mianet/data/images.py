@@ -18,8 +18,7 @@ from mianet.errors import InputError
 
 PARTS = ("trainval", "test_seen", "test_unseen")
 """The parts of a split, as ImageSet names them; the files append ``_loc``."""
-NORM_TOLERANCE = 1e-3
-"""How far from 1 the length of a class's attribute vector may be."""
+NORM_TOLERANCE = 1e-3  # how far from 1 the length of a class's attribute vector may be
 
 
 @dataclass(frozen=True)

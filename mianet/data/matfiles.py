@@ -23,10 +23,8 @@ import numpy as np
 
 from mianet.errors import InputError
 
-MAX_BYTES = 4 * 2**30
-"""Twice what Matlab lets a variable of a v7 file have."""
-SECONDS = 60
-"""Processor time that any file is given to be read."""
+MAX_BYTES = 4 * 2**30  # twice what Matlab lets a variable of a v7 file have
+SECONDS = 60  # processor time that any file is given to be read
 BYTES_A_SECOND = 10 * 2**20
 """One more second is given for so many bytes; a tenth of what a slow machine reads."""
 PATIENCE = 10

@@ -21,12 +21,10 @@ import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
 
-MAX_DEPTH = 8
-"""Cell arrays nested deeper than this hold no class name."""
+MAX_DEPTH = 8  # cell arrays nested deeper than this hold no class name
 CELL_BYTES = 4096
 """What each array of a v7.3 file counts beside its numbers, so that endless small ones end."""
-SPARE_BYTES = 256 * 2**20
-"""Memory of the readers beside twice the numbers that are read."""
+SPARE_BYTES = 256 * 2**20  # memory of the readers beside twice the numbers that are read
 FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 """Matlab writes no others; some load a library that the file names."""
 Item = tuple[dict[str, Any], np.ndarray | None]

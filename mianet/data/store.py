@@ -26,8 +26,7 @@ from mianet.data.sources import Source, absolute_path
 from mianet.errors import InputError
 
 CACHE_DIR_VARIABLE = "MIANET_CACHE_DIR"
-FORMAT = 3
-"""Raised whenever what is written changes, so that older stores are converted again."""
+FORMAT = 3  # raised whenever what is written changes, so that older stores are converted again
 LOCK_TIMEOUT_S = 1800.0
 RECORD, TEMPORARY_RECORD = "current.json", "current.json.tmp"
 MAX_RECORD_BYTES = 2**16

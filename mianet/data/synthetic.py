@@ -9,13 +9,11 @@ from jaxtyping import Float32, Int64
 
 from mianet.data.images import DatasetSpec, ImageSet
 
-VERSION = 1
-"""Raised whenever the generated numbers change."""
+VERSION = 1  # raised whenever the generated numbers change
 
 CLASS_DEVIATION = 0.03
 """How far a class as it is seen lies from its attributes, in the typical length of attributes."""
-IMAGE_DEVIATION = 0.15
-"""How far an image lies from its class, per direction, in the same unit."""
+IMAGE_DEVIATION = 0.15  # how far an image lies from its class, per direction, in the same unit
 FEATURE_NOISE = 1.0
 """Standard deviation of what no attribute explains, where that of the explained part is 1."""
 CHUNK = 4096

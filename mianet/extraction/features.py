@@ -31,10 +31,8 @@ from mianet.errors import InputError
 from mianet.extraction.photos import Photos, check_header, read_photo
 from mianet.extraction.towers import Tower, normalised_texts
 
-BATCHES_AHEAD = 2
-"""Batches that are read while one is computed."""
-SHOWN = 5
-"""Broken images that a message names."""
+BATCHES_AHEAD = 2  # batches that are read while one is computed
+SHOWN = 5  # broken images that a message names
 _ROWS_AT_ONCE = 4096
 
 

@@ -215,8 +215,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of several commands, as ``add_argument`` takes them."""
 
-STUDY = ("--dataset", "--data-dir", "--tracking-uri", "--study")
-"""What names a recorded study."""
+STUDY = ("--dataset", "--data-dir", "--tracking-uri", "--study")  # what names a recorded study
 TRAINING = (*STUDY, "--class-embedding", "--cpus-per-trial", "--gpus-per-trial")
 """What commands that train are told besides."""
 

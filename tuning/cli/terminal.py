@@ -13,8 +13,7 @@ from tqdm import tqdm
 HEARTBEAT_SECONDS = 10.0
 """Where there is no status line, the output is never quiet for longer than this."""
 
-COLUMNS = 100
-"""Lines of ours are no longer, except for addresses and paths."""
+COLUMNS = 100  # lines of ours are no longer, except for addresses and paths
 
 
 def wrapped(text: str, indent: int = 2) -> list[str]:

@@ -10,8 +10,7 @@ from typing import Any
 from tuning.spec.records import FinalDescription, StudyDescription
 from tuning.spec.space import space_from_json, space_to_json
 
-FORMAT = 1
-"""Version of the lines that are written; the line that opens a log has it."""
+FORMAT = 1  # version of the lines that are written; the line that opens a log has it
 
 
 def now_ms() -> int:

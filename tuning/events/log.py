@@ -25,12 +25,10 @@ from tuning.events.event import Completed, EpochDone, Event, Opened, decoded, en
 from tuning.events.state import State
 
 LOG_FILE = "events.jsonl"
-CURSOR_FILE = "mlflow.cursor"
-"""Up to where MLflow has the log: a number of bytes, as text."""
+CURSOR_FILE = "mlflow.cursor"  # up to where MLflow has the log: a number of bytes, as text
 _LOCK_FILE = "lock"
 
-RETRY_SECONDS = 1.0
-"""How often a disk that is full is tried again."""
+RETRY_SECONDS = 1.0  # how often a disk that is full is tried again
 
 _logger = logging.getLogger(__name__)
 

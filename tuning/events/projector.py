@@ -19,8 +19,7 @@ from typing import Self
 from tuning.events.event import Event
 from tuning.events.log import EventLog
 
-INTERVAL_SECONDS = 1.0
-"""Time between two looks at the log: what comes meanwhile travels together."""
+INTERVAL_SECONDS = 1.0  # time between two looks at the log: what comes meanwhile travels together
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
@@ -29,8 +28,7 @@ LONGEST_CLOSING_PAUSE_SECONDS = 1.0
 
 CLOSE_SECONDS = 60.0
 
-MOST_AT_ONCE = 1000
-"""Events that are read and sent together."""
+MOST_AT_ONCE = 1000  # events that are read and sent together
 
 _logger = logging.getLogger(__name__)
 

@@ -23,12 +23,10 @@ from tuning.paper.evidence import Evidence, NothingToShowError
 from tuning.paper.findings import AGREES, CONTRADICTS, VERDICTS, Claim, Findings
 from tuning.paper.published import published
 
-NAMED_PAIRS = 10
-"""Most similar pairs that figure 9 names beside the paper's."""
+NAMED_PAIRS = 10  # most similar pairs that figure 9 names beside the paper's
 PAPER_SIMILARITY = 0.78
 """Cosine in the attribute space that the paper's three pairs of figure 9 exceed."""
-DRAWN_PAIRS = 5
-"""Disjoint pairs of similar classes that figure 10 draws."""
+DRAWN_PAIRS = 5  # disjoint pairs of similar classes that figure 10 draws
 IMAGES_PER_CLASS = 60
 MAX_LABELLED_CLASSES = 60
 

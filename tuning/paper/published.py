@@ -10,10 +10,8 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).parent / "published"
-AVERAGE = "average"
-"""Stands for a data set where a table has the average over its data sets."""
-PAPERS = "MIANet"
-"""The paper's own method."""
+AVERAGE = "average"  # stands for a data set where a table has the average over its data sets
+PAPERS = "MIANet"  # the paper's own method
 
 
 @cache

@@ -25,10 +25,8 @@ from tuning.paper.findings import AGREES, CONTRADICTS, UNDECIDED, VERDICTS, Clai
 SHOWN = ("harmonic_mean", "zsl_accuracy")
 PANEL_TITLES = {"H": "generalized zero-shot, H", "T1": "zero-shot, T1"}
 
-PAPER_PEAK = 2.0
-"""The multiplier at which the paper's curves peak (section 4.4)."""
-ABOUT_TWICE = (1.5, 2.0, 2.5)
-"""Multipliers at which a peak agrees with the paper's "about twice"."""
+PAPER_PEAK = 2.0  # the multiplier at which the paper's curves peak (section 4.4)
+ABOUT_TWICE = (1.5, 2.0, 2.5)  # multipliers at which a peak agrees with the paper's "about twice"
 
 STRATEGIES: Mapping[str, tuple[str, str, str]] = {
     "full": ("iterative", BLUE, "-"),
@@ -37,8 +35,7 @@ STRATEGIES: Mapping[str, tuple[str, str, str]] = {
 }
 """Figure 7: arm → label, colour, line."""
 
-NEW = ("full", *NEW_SHARES)
-"""The arms of figure 8."""
+NEW = ("full", *NEW_SHARES)  # the arms of figure 8
 
 _FEW_POINTS = 20  # of a curve, which have room for a mark each
 

@@ -25,8 +25,7 @@ from tuning.tracking.store import TrackingStore
 EXPERIMENT_PREFIX = "mianet-"
 
 VIEW_TAG = "mlflow.sharedViewState."
-LOCAL_SERVER = "http://127.0.0.1:5000"
-"""Where ``mlflow ui`` serves a database."""
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where ``mlflow ui`` serves a database
 
 _SECTION = "search"
 _BY_HAND = {"deleted": False, "isGenerated": False}

@@ -47,8 +47,7 @@ SERVING_PACKAGES = ("mlflow", "torch", "numpy", "pandas", "jaxtyping")
 Given explicitly: to find them out, MLflow starts processes that load the model.
 """
 
-WEIGHTS = "artifacts/classifier.pt"
-"""Where the classifier lies in a saved model."""
+WEIGHTS = "artifacts/classifier.pt"  # where the classifier lies in a saved model
 
 _PROJECT = "mianet-tuning"
 _PACKAGE = Path(mianet.__file__).parent

@@ -31,14 +31,12 @@ from tuning.tracking.descriptions import study_params
 
 _logger = logging.getLogger(__name__)
 
-OPTUNA_FILE = "optuna.log"
-"""The file in a study's folder."""
+OPTUNA_FILE = "optuna.log"  # in a study's folder
 
 CURSOR_ATTRIBUTE = "event_log_bytes"
 """The attribute of the file's study that says how much of the log it has."""
 
-_LOCK_SECONDS = 3
-"""How long a lock counts that a killed process left."""
+_LOCK_SECONDS = 3  # how long a lock counts that a killed process left
 RUN_SECONDS = 5.0
 """How long after its end a trial waits for MLflow to have its run, so that the two can be tied."""
 

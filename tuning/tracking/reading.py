@@ -58,8 +58,7 @@ from tuning.tracking.store import PARENT_TAG, TrackingStore, open_store, runs_of
 
 T = TypeVar("T")
 
-_SEARCH = "a search for runs"
-"""What reading asks of the store."""
+_SEARCH = "a search for runs"  # what reading asks of the store
 _AT_ONCE = 8
 """Requests at once: a server answers each in tens of milliseconds, and there is one a trial."""
 
