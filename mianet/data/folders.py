@@ -34,11 +34,7 @@ LARGEST_NUMBER = 2**31
 def read_splits(
     folder: Path, spec: DatasetSpec | None
 ) -> tuple[dict[str, Int64[np.ndarray, " _"]], Attributes, tuple[str, ...]]:
-    """Read ``att_splits.mat``, and check it where it is a published one.
-
-    Returns:
-        The 0-based rows of each part of the split, the class attributes and the class names.
-    """
+    """Return 0-based rows of each part, class attributes and names, checked if published."""
     path = folder / SPLITS_FILE
     numbers, texts = read_mat(
         path,
@@ -80,11 +76,7 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
 
 
 def read_whole(folder: Path) -> tuple[ImageSet, Attributes]:
-    """Read all images and classes of a folder of one's own.
-
-    Returns:
-        The images, with attributes of length 1; and the attributes as they are in the file.
-    """
+    """Read all of a folder of one's own; return also the attributes before their scaling to 1."""
     splits, attributes, names = read_splits(folder, None)
     path, checks = folder / FEATURES_FILE, Checks(None, str(folder))
     features, labels = _read_images(path, _max_bytes(path))

@@ -261,10 +261,7 @@ def _write_record(home: Path, record: _Record) -> None:
 
 
 def _sweep(home: Path, counting: str | None) -> None:
-    """Remove what does not count: other generations, and what ended conversions left.
-
-    Mapped files live on unseen.
-    """
+    """Remove other generations and what ended conversions left; mapped files live on unseen."""
     (home / TEMPORARY_RECORD).unlink(missing_ok=True)
     for child in home.iterdir():
         if child.is_dir() and child.name != counting:

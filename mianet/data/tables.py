@@ -72,10 +72,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
-    """Return the features (images, features) of a part of a table.
-
-    They are the column ``key`` of lists, or else all columns, which must be numbers.
-    """
+    """Return features (images, features) of a batch: its column ``key`` of lists, or all."""
     if key in batch.schema.names and _is_list(batch.schema.field(key).type):
         column = batch.column(key)
         if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:

@@ -68,10 +68,7 @@ def find_photos(path: Path) -> Photos:
 
 
 def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
-    """Read an image as a network wants it: upright, in colour, scaled, cut and shifted.
-
-    A file that is no whole image raises almost anything.
-    """
+    """Read an image upright, in colour, scaled, cut and shifted; what is none raises anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
         with Image.open(path, formats=_FORMATS) as opened:

@@ -1,7 +1,6 @@
-"""How a command begins and ends: its parser, its exit code, and errors in one line.
+"""How a command begins and ends: its parser, errors in one line, and its exit code.
 
-A command exits with 0 when it did what was asked, with 1 when something failed, with 2 when
-something that the user gave cannot be used, and with 130 when it was interrupted.
+That is 0, or 1 where something failed, 2 for what the user gave, 130 for an interrupt.
 """
 
 from __future__ import annotations

@@ -47,9 +47,6 @@ def run_search(
         uri: The tracking store.
         where: The cluster in words.
         log: That of the study, if it was begun before.
-
-    Raises:
-        InputError: An option cannot be used.
     """
     source, data = opened
     if log:

@@ -33,11 +33,7 @@ RESUMABLE: Final = {
 
 
 def parse_search_options(description: str | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Return all options of the command line, and name → value of those that were given.
-
-    Args:
-        description: What ``--help`` says of the command.
-    """
+    """Return all options of the command line, and name → value of those that were given."""
     parser = _parser(description)
     options = parser.parse_args()
     unset = argparse.Namespace(**dict.fromkeys(vars(options)))  # a name that is set has no default

@@ -31,9 +31,6 @@ def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     Args:
         options: All options.
         given: Name → value of those that the command line has.
-
-    Raises:
-        InputError: An option cannot be used.
     """
     with ExitStack() as stack:
         log = None

@@ -28,10 +28,7 @@ def wrapped(text: str, indent: int = 2) -> list[str]:
 
 
 class StatusLine:
-    """A ``Display`` on the standard output; as a context manager it removes the status at its end.
-
-    Where the output is a file or a pipe, the status is printed as a plain line now and then.
-    """
+    """A ``Display`` on the standard output: a bar, or a plain line now and then in a file."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None

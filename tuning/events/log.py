@@ -1,8 +1,7 @@
 """The event log of a study, a final training or a confirmation: what happened, in order, on disk.
 
-A log is a text file in a folder of its own, one JSON object a line, that is only appended to. It is
-written before anybody acts on an event, so whoever comes after a process that was killed knows what
-that one knew. One process at a time has a log.
+It is written before anybody acts on an event, so whoever comes after a process that was killed
+knows what that one knew.
 """
 
 from __future__ import annotations

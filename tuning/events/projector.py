@@ -1,8 +1,7 @@
 """Keep something else up to date with a log: what follows from its events is sent as they come.
 
-A projector reads the log's file behind whoever writes it, so a receiver that is away, however long,
-costs no memory. Nothing is sent that is not on the disk: whoever goes on with the log knows of
-everything that the receiver may have.
+Nothing is sent that is not on the disk, so whoever goes on with the log knows of everything that
+the receiver may have.
 """
 
 from __future__ import annotations

@@ -32,10 +32,7 @@ class LogFolder(Request):
 
 
 class UnloggedRuns(Runs):
-    """A run of a data set's experiment, created at once, and those that are nested in it.
-
-    What cannot be sent at once is sent with what follows.
-    """
+    """A run, created at once, and those nested in it; what cannot be sent is sent with the next."""
 
     def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
         store = open_store(tracking_uri)
@@ -69,10 +66,7 @@ class UnloggedRuns(Runs):
 
 
 class PaperRecorder(Closing):
-    """Records one reproduction. As a context manager it leaves no run running.
-
-    An ``InputError`` says that the store does not answer or cannot be written to, within seconds.
-    """
+    """Records one reproduction; as a context manager it leaves no run running."""
 
     def __init__(self, tracking_uri: str, setup: Setup, device: str) -> None:
         self._key, self._setup = uuid.uuid4().hex, setup

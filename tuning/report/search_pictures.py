@@ -121,9 +121,7 @@ def by_value(subject: Subject, searched: Searched, size: tuple[float, float] = (
 
 
 def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Picture:
-    """Draw score against a hyperparameter: all trials, and mean and best of each part of it.
-
-    The mean has a line over ± its standard error where a part has several trials.
+    """Draw score against a hyperparameter: all trials, and mean ± its error and best of each part.
 
     Args:
         subject: The study.

@@ -46,12 +46,7 @@ class Searched:
 
 
 class Subject:
-    """A study, seen as a report sees it.
-
-    Args:
-        study: What is recorded.
-        title: Of the data set.
-    """
+    """A study, seen as a report sees it."""
 
     def __init__(self, study: RecordedStudy, title: str) -> None:
         self.study = study

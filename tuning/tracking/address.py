@@ -18,10 +18,7 @@ _RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
 
 
 def default_tracking_uri() -> str:
-    """Return ``$MLFLOW_TRACKING_URI``, or else ``mlflow.db`` in the current directory.
-
-    The path is made absolute at once: later, a trial's current directory is another one.
-    """
+    """Return ``$MLFLOW_TRACKING_URI``, or else ``mlflow.db`` in the current directory, absolute."""
     return absolute_tracking_uri(os.environ.get(URI_VARIABLE) or f"sqlite:///{DATABASE_FILE}")
 
 

@@ -14,10 +14,7 @@ _DIGEST_SHOWN = 12
 
 
 def study_note(study: StudyDescription, result: str = "") -> str:
-    """Describe a study, with its result once there is one.
-
-    The result comes early: MLflow folds away all but the first lines.
-    """
+    """Describe a study, its result early: MLflow folds away all but the first lines."""
     data = {
         "name": study.dataset,
         **{name.replace("_", " "): f"{size:,}" for name, size in study.data_shape.items()},

@@ -72,10 +72,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RunProjection(Projection):
-    """A run of MLflow, and those nested in it, as they follow from a log.
-
-    The runs of what the log amounts to may be in the store already.
-    """
+    """A run of MLflow, and those nested in it, as they follow from a log."""
 
     receiver = "tracking store"
 
@@ -321,11 +318,7 @@ class StudyProjection(RunProjection):
 
 
 class FinalProjection(RunProjection):
-    """The run of a configuration that is run several times, as it follows from its log.
-
-    A final training has several seeds and scores the test parts once a seed; a confirmation has
-    several fresh draws of the validation protocol.
-    """
+    """The run of a final training of several seeds, or of a confirmation on several fresh draws."""
 
     def requests(self, event: Event) -> Iterator[Request]:
         if isinstance(event, Opened):

@@ -64,10 +64,7 @@ class TrackingStore:
 
     @contextmanager
     def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
-        """Make what the store does not accept inside an ``InputError``.
-
-        A request may take so many seconds; None stands for MLflow's own time and repetitions.
-        """
+        """Turn what the store does not accept (None: with MLflow's patience) into InputErrors."""
         try:
             with short_requests(seconds) if seconds else nullcontext():
                 yield
