@@ -28,25 +28,8 @@ from tuning.events.event import (
 from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
 from tuning.events.projector import Projection
 from tuning.events.state import MOST_NONFINITE, State, TrialState, nonfinite
-from tuning.spec.records import (
-    CONFIRMATION,
-    EXECUTIONS_TAG,
-    FRONT_TAG,
-    LOG10_PREFIX,
-    NOTE_TAG,
-    OBJECTIVE_TAG,
-    PAPER,
-    SPACE_TAG,
-    STATUSES,
-    FinalDescription,
-    StudyDescription,
-    best_figures,
-    canonical_json,
-    mean_and_sd,
-    means,
-    per_execution,
-    protocol_key,
-)
+from tuning.spec import records
+from tuning.spec.records import FinalDescription, StudyDescription
 from tuning.spec.space import space_to_json
 from tuning.tracking import descriptions
 from tuning.tracking.requests import (
@@ -65,7 +48,7 @@ NONFINITE_TAG = "nonfinite_metrics"
 UNLOGGED_TAG = "beyond_the_log"
 """The tag of a study whose end was sent although a full disk did not take it into the log: a search
 that goes on does that part again."""
-_CONTEXTS = {"study": "search", "final": "final training", CONFIRMATION: "confirmation"}
+_CONTEXTS = {"study": "search", "final": "final training", records.CONFIRMATION: "confirmation"}
 """Kind of run → what MLflow shows that its data set was used for."""
 
 _logger = logging.getLogger(__name__)
@@ -191,7 +174,7 @@ class StudyProjection(RunProjection):
         about = cast(StudyDescription, event.description)
         tags = {
             "kind": "study",
-            "protocol": canonical_json(about.protocol),
+            "protocol": records.canonical_json(about.protocol),
             **_study_tags(event),
         }
         yield StartRun(event.key, about.name, event.time_ms, tags)
@@ -217,7 +200,7 @@ class StudyProjection(RunProjection):
             "origin": event.origin,
             "device": self.state.opened.device,
             **_tags_of(self.state.opened),
-            NOTE_TAG: self._note(event),
+            records.NOTE_TAG: self._note(event),
         }
         yield StartRun(key, trial_name(event), event.time_ms, tags, parent=self.state.opened.key)
         yield LogDataset(key, self.state.study, _CONTEXTS["study"])
@@ -228,10 +211,10 @@ class StudyProjection(RunProjection):
         if (found := nonfinite(event)) and len(trial.nonfinite) < MOST_NONFINITE:
             tags[NONFINITE_TAG] = "; ".join([*trial.nonfinite, *found])
         if event.best_epoch == event.epoch:
-            tags[EXECUTIONS_TAG] = json.dumps(
-                per_execution(event.metrics, self.state.study.objective)
+            tags[records.EXECUTIONS_TAG] = json.dumps(
+                records.per_execution(event.metrics, self.state.study.objective)
             )
-        key, metrics = self._key(event.number), means(event.metrics)
+        key, metrics = self._key(event.number), records.means(event.metrics)
         return values(key, event.time_ms, metrics=metrics, tags=tags, step=event.epoch)
 
     def _end_trial(
@@ -246,10 +229,10 @@ class StudyProjection(RunProjection):
         outcome = f"{status.replace('_', ' ').capitalize()} after {trial.epoch} epochs"
         if trial.best_epoch:
             figures |= {"score": trial.score, "best_epoch": trial.best_epoch}
-            figures |= best_figures(trial.best)
+            figures |= records.best_figures(trial.best)
             outcome += f"; best {descriptions.score_text(metric, trial)}"
         note = f"{self._note(trial.proposed)}\n\n{outcome}. {reason}".strip()
-        tags = {"status": status, "reason": reason, NOTE_TAG: note}
+        tags = {"status": status, "reason": reason, records.NOTE_TAG: note}
         yield values(key, time_ms, metrics=self._news(key, figures), tags=tags)
         yield EndRun(key, status, time_ms)
 
@@ -259,21 +242,24 @@ class StudyProjection(RunProjection):
         seconds, best = self.state.work.seconds(event.time_ms), self.state.chosen
         metrics: dict[str, float] = {
             "trials": len(self.state.trials),
-            **{f"trials_{name}": counts[name] for name in STATUSES},
+            **{f"trials_{name}": counts[name] for name in records.STATUSES},
             "duration_seconds": seconds,
             **event.summary,
         }
-        tags = {"status": event.status, NOTE_TAG: self._closing_note(event, +counts, seconds)}
+        tags = {
+            "status": event.status,
+            records.NOTE_TAG: self._closing_note(event, +counts, seconds),
+        }
         if best:
             metrics |= {"best_score": best.score, "best_epoch": best.best_epoch}
-            metrics |= best_figures(best.best)
+            metrics |= records.best_figures(best.best)
             tags["best_trial"] = trial_name(best.proposed)
             # Tags, since a study that goes on may find a better one and MLflow's params are final.
             hyperparameters = self._hyperparameters(best.proposed)
             tags |= {f"best.{name}": str(value) for name, value in hyperparameters.items()}
             if self.state.objective.has_several:
                 front = pareto_front({t.number: t.values for t in self.state.candidates})
-                tags[FRONT_TAG] = ", ".join(map(str, front))
+                tags[records.FRONT_TAG] = ", ".join(map(str, front))
         key = self.state.opened.key
         yield values(key, event.time_ms, metrics=self._news(key, metrics), tags=tags)
         yield EndRun(key, event.status, event.time_ms)
@@ -311,7 +297,7 @@ class StudyProjection(RunProjection):
 
     def _logarithms(self, proposed: Proposed) -> dict[str, float]:
         return {
-            f"{LOG10_PREFIX}{name}": math.log10(value)
+            f"{records.LOG10_PREFIX}{name}": math.log10(value)
             for name, value in self._searched(proposed).items()
             if getattr(self.state.study.space[name], "log", False) and value > 0
         }
@@ -331,7 +317,7 @@ class FinalProjection(RunProjection):
             yield LogText(key, event.path, event.text)
         elif isinstance(event, Closed):
             duration = {"duration_seconds": self.state.work.seconds(event.time_ms)}
-            metrics = {**mean_and_sd(seeds), **duration, **event.summary}
+            metrics = {**records.mean_and_sd(seeds), **duration, **event.summary}
             tags = {"status": event.status, "reason": event.note}
             yield values(key, event.time_ms, metrics=metrics, tags=tags)
             yield EndRun(key, event.status, event.time_ms)
@@ -345,7 +331,7 @@ class FinalProjection(RunProjection):
             "source_run_id": about.source_run_id,
             PARENT_TAG: about.study_run_id,
             **_tags_of(event),
-            NOTE_TAG: descriptions.final_note(about),
+            records.NOTE_TAG: descriptions.final_note(about),
         }
         params = {
             **about.settings,
@@ -365,9 +351,9 @@ def _tags_of(opening: Opened) -> dict[str, str]:
     return {
         "study": about.study if isinstance(about, FinalDescription) else about.name,
         "dataset": about.dataset,
-        "protocol_key": protocol_key(about.protocol),
+        "protocol_key": records.protocol_key(about.protocol),
         "data_digest": about.data_digest,
-        OBJECTIVE_TAG: about.objective,
+        records.OBJECTIVE_TAG: about.objective,
         **opening.provenance,
     }
 
@@ -377,7 +363,7 @@ def trial_key(study_key: str, number: int) -> str:
 
 
 def trial_name(proposed: Proposed) -> str:
-    return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == PAPER else "")
+    return f"trial {proposed.number:03d}" + (" (paper)" if proposed.origin == records.PAPER else "")
 
 
 def _study_tags(opening: Opened) -> dict[str, str]:
@@ -385,6 +371,6 @@ def _study_tags(opening: Opened) -> dict[str, str]:
     return {
         "status": "running",
         **_tags_of(opening),
-        SPACE_TAG: space_to_json(about.space),
-        NOTE_TAG: descriptions.study_note(about),
+        records.SPACE_TAG: space_to_json(about.space),
+        records.NOTE_TAG: descriptions.study_note(about),
     }

@@ -23,28 +23,11 @@ from optuna.distributions import BaseDistribution
 from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
 from tuning.analysis.outcome_table import FIGURES
+from tuning.spec import final_files, records
 from tuning.spec.choices import MIANET
-from tuning.spec.final_files import (
-    CONFUSION_FILE,
-    CURVE_FILE,
-    Confusion,
-    read_confusion,
-    read_curves,
-)
+from tuning.spec.final_files import Confusion
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.records import (
-    BEST_PREFIX,
-    COMPUTE_SECONDS,
-    CONFIRMATION,
-    EXECUTIONS_TAG,
-    OBJECTIVE_TAG,
-    SPACE_TAG,
-    Confirmation,
-    RecordedTrial,
-    Work,
-    listed,
-    per_execution,
-)
+from tuning.spec.records import Confirmation, RecordedTrial, Work
 from tuning.spec.space import space_from_json
 from tuning.spec.warm_start import EarlierStudy
 from tuning.tracking.experiments import (
@@ -203,7 +186,7 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
             seconds=run.data.metrics.get("duration_seconds", math.nan),
             started=run.info.start_time,
             settings=dict(run.data.params),
-            space=space_from_json(run.data.tags[SPACE_TAG]),
+            space=space_from_json(run.data.tags[records.SPACE_TAG]),
             trials=trials,
             curves=_curves(client, trials),
             finals={role: _final(client, one) for role, one in finals.items()},
@@ -216,7 +199,7 @@ def _experiment(store: TrackingStore, dataset: str) -> Experiment:
     name = experiment_name(dataset)
     found = {experiment.name: experiment for experiment in _experiments(store)}
     if name not in found:
-        others = f"it has: {listed(list(found))}" if found else "nor any other of ours"
+        others = f"it has: {records.listed(list(found))}" if found else "nor any other of ours"
         raise InputError(
             f"a search of {dataset} must be recorded in {store.uri}, but it has no "
             f"experiment {name} ({others}); run a search first, or give the --tracking-uri that it "
@@ -232,7 +215,7 @@ def _studies_named(store: TrackingStore, experiment: Experiment, name: str | Non
     if name is not None and name not in names:
         raise InputError(
             f"the study must be one of those recorded in {store.uri} "
-            f"({listed(names) or 'there is none'}), but got {name!r}"
+            f"({records.listed(names) or 'there is none'}), but got {name!r}"
         )
     return [run for run in studies if name in (None, run.data.tags["study"])]
 
@@ -245,7 +228,7 @@ def _trials(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
     """Return a study's trials by number; of several finished confirmations the newest counts."""
     confirmations = {
         run.data.tags["source_run_id"]: Confirmation(
-            per_draw=per_execution(run.data.metrics, _objective(run)),
+            per_draw=records.per_execution(run.data.metrics, _objective(run)),
             metrics={
                 name.removesuffix("_mean"): value
                 for name, value in run.data.metrics.items()
@@ -253,7 +236,7 @@ def _trials(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
             },
         )
         for run in nested
-        if run.data.tags["kind"] == CONFIRMATION and run.data.tags["status"] == "finished"
+        if run.data.tags["kind"] == records.CONFIRMATION and run.data.tags["status"] == "finished"
     }
     trials = [
         _trial(run, study, confirmations.get(run.info.run_id))
@@ -265,11 +248,12 @@ def _trials(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
 
 def _objective(run: Run) -> str:
     """Return what a run's score is of, if this version of the code knows it."""
-    objective = run.data.tags.get(OBJECTIVE_TAG, "")
+    objective = run.data.tags.get(records.OBJECTIVE_TAG, "")
     if objective not in OBJECTIVES:
+        known = records.listed(list(OBJECTIVES))
         raise InputError(
-            f"the objective of run {run.info.run_id} must be one of {listed(list(OBJECTIVES))}, "
-            f"but got {objective!r}; read it with the version that recorded it"
+            f"the objective of run {run.info.run_id} must be one of {known}, but got "
+            f"{objective!r}; read it with the version that recorded it"
         )
     return objective
 
@@ -286,7 +270,7 @@ def _studies(store: TrackingStore, experiment: Experiment) -> list[Run]:
 def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedTrial:
     tags, metrics = run.data.tags, run.data.metrics
     protocol = json.loads(study.data.tags["protocol"])
-    executions = {int(k): v for k, v in json.loads(tags.get(EXECUTIONS_TAG, "{}")).items()}
+    executions = {int(k): v for k, v in json.loads(tags.get(records.EXECUTIONS_TAG, "{}")).items()}
     return RecordedTrial(
         run_id=run.info.run_id,
         study=tags["study"],
@@ -299,9 +283,9 @@ def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedT
         score=metrics.get("score", math.nan),
         best_epoch=int(metrics.get("best_epoch", 0)),
         metrics={
-            name.removeprefix(BEST_PREFIX): value
+            name.removeprefix(records.BEST_PREFIX): value
             for name, value in metrics.items()
-            if name.startswith(f"{BEST_PREFIX}val_")
+            if name.startswith(f"{records.BEST_PREFIX}val_")
         },
         per_execution=executions,
         confirmation=confirmation,
@@ -345,8 +329,8 @@ def _final(client: MlflowClient, run: Run) -> FinalTraining:
             name: v for name, v in run.data.metrics.items() if name.endswith(("_mean", "_sd"))
         },
         constant=float(params.get("calibration", "nan")),
-        confusion=_file(client, run, CONFUSION_FILE, read_confusion),
-        curves=_file(client, run, CURVE_FILE, read_curves) or {},
+        confusion=_file(client, run, final_files.CONFUSION_FILE, final_files.read_confusion),
+        curves=_file(client, run, final_files.CURVE_FILE, final_files.read_curves) or {},
         per_seed={
             figure: _history(client, run.info.run_id, f"test_{figure}") for figure in FIGURES
         },
@@ -366,7 +350,7 @@ def _work(run: Run, study: Run) -> Work:
     """Return what a run computed; a trial's resources are its study's."""
     is_trial = run.data.tags["kind"] == "trial"
     held, suffix = (study.data.params, "_per_trial") if is_trial else (run.data.params, "")
-    time = "duration_seconds" if is_trial else COMPUTE_SECONDS
+    time = "duration_seconds" if is_trial else records.COMPUTE_SECONDS
     return Work(
         kind=run.data.tags["kind"],
         seconds=run.data.metrics.get(time, math.nan),
