@@ -8,7 +8,7 @@ from pathlib import Path
 from tuning.analysis.comparison import CONFIDENCE, paired_difference
 from tuning.analysis.selection import front_words, select
 from tuning.cli.terminal import wrapped
-from tuning.finals.recording import table
+from tuning.finals.training import table
 from tuning.report.subject import number_words
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial

@@ -15,8 +15,7 @@ from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.compute import cluster, connection
-from tuning.finals.recording import Tested, record, table
-from tuning.finals.training import Setup, need_of_trainings, start_trainings
+from tuning.finals import training
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.backlog import deliver_waiting_for
@@ -38,14 +37,14 @@ def train_and_test(options: argparse.Namespace) -> int:
     chosen["selected"] = selection.trial
     setup = _connect(options, data, source.origin, chosen)
     with StatusLine() as line:
-        results = start_trainings(chosen, setup, line)
+        results = training.start_trainings(chosen, setup, line)
         tested = {
-            role: record(role, trial, results[role], setup, uri, options.storage)
+            role: training.record(role, trial, results[role], setup, uri, options.storage)
             for role, trial in chosen.items()
         }
     if not options.brief:
         figures = {role: (one.trial, one.figures) for role, one in tested.items()}
-        print(table(figures, seeds=len(setup.seeds)), flush=True)
+        print(training.table(figures, seeds=len(setup.seeds)), flush=True)
     if options.model == MIANET:
         return _register(tested["selected"], uri, data)
     return FAILED if tested["selected"].diverged else 0
@@ -56,7 +55,7 @@ def _connect(
     data: SearchData,
     data_source: str,
     chosen: Mapping[str, RecordedTrial],
-) -> Setup:
+) -> training.Setup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
     where = connection.connect()
@@ -66,17 +65,17 @@ def _connect(
         workers=trainings,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=need_of_trainings(chosen.values(), data, test),
+        need=training.need_of_trainings(chosen.values(), data, test),
     )
     first = (
         f"final training on all trainval images: {' and '.join(chosen)}, {options.seeds} seeds "
         f"each, {share.workers} at once on {where}, {share.each}"
     )
     print(*wrapped(first), sep="\n", flush=True)
-    return Setup(data, test, data_source, range(options.seeds), share)
+    return training.Setup(data, test, data_source, range(options.seeds), share)
 
 
-def _register(selected: Tested, uri: str, data: SearchData) -> int:
+def _register(selected: training.Tested, uri: str, data: SearchData) -> int:
     """Register the model of the first seed: choosing a seed by its test would be cheating."""
     if selected.classifier is None:
         print("error: the selected configuration diverged; no model is registered", file=sys.stderr)

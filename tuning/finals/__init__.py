@@ -1,1 +1,1 @@
-"""Final training: train with several seeds, record the test, and show both."""
+"""Final training of the selected and of the paper's configuration."""

@@ -1,23 +1,31 @@
-"""Train configurations on all trainval images with several seeds, spread over the cluster."""
+"""Final trainings: on all trainval images, with several seeds over the cluster, then the test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import ray
 
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult, train_final
+from mianet.inference.prediction import Classifier
 from mianet.processor import use_threads
+from tuning.analysis.outcome_table import Row, comparison_table
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
 from tuning.compute.gpu_share import Need, need_of
 from tuning.compute.waiting import Tasks
+from tuning.engine.description import describe_training
+from tuning.events.event import Closed, SeedDone, TextAdded
+from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
 from tuning.spec.models import MODELS, read_settings
-from tuning.spec.records import RecordedTrial
+from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial, mean_and_sd
+from tuning.tracking.recording import recorded_final
 
 Outcome = FinalResult | DivergedError
 
@@ -31,6 +39,38 @@ class Setup:
     data_source: str
     seeds: Sequence[int]
     share: Share
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A configuration after its final training."""
+
+    trial: RecordedTrial
+    figures: Mapping[str, float]  # ``test_<figure>_mean`` and ``_sd`` over the seeds
+    run_id: str
+    diverged: bool
+    # The first seed's; None if one diverged, or for a model to compare with.
+    classifier: Classifier | None
+
+
+def need_of_trainings(
+    trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
+) -> Need | None:
+    """Return what a final training needs of a GPU's memory at most; None where that is unknown.
+
+    Args:
+        trials: The recorded trials whose configurations are trained.
+        data: What they train on.
+        test: What they are tested on.
+    """
+    classes, attribute_dim = test.class_attributes.shape
+    return need_of(
+        (read_settings(trial.hyperparameters) for trial in trials),
+        images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
+        feature_dim=data.features.shape[1],
+        attribute_dim=attribute_dim,
+        classes=classes,
+    )
 
 
 def start_trainings(
@@ -60,6 +100,77 @@ def start_trainings(
             yield ended.result, ended.seconds
 
     return {role: results(role) for role in chosen}
+
+
+def record(
+    role: str,
+    trial: RecordedTrial,
+    results: Iterable[tuple[Outcome, float]],
+    setup: Setup,
+    uri: str,
+    storage: Path,
+) -> Tested:
+    """Record a configuration's final training, each seed as it ends.
+
+    Args:
+        role: Which configuration it is: ``selected`` or ``paper``.
+        trial: The recorded trial that it is from.
+        results: What comes of each seed, and its seconds; awaited while they are recorded.
+        setup: What all final trainings share.
+        uri: The tracking store.
+        storage: Folder that keeps what the store has not taken yet.
+
+    Raises:
+        InputError, RecordingError: As ``recorded_final``.
+    """
+    trained: dict[int, FinalResult] = {}
+    figures, diverged, at_work = [], [], 0.0
+    description = describe_training(
+        *(trial, setup.data, setup.data_source, setup.share),
+        kind="final",
+        role=role,
+        seeds=setup.seeds,
+        settings={"calibration": trial.calibration, **setup.data.provenance},
+    )
+    with recorded_final(uri, description, storage) as recording:
+        for seed, (outcome, seconds) in zip(setup.seeds, results, strict=True):
+            at_work += seconds
+            if isinstance(outcome, DivergedError):
+                diverged.append(str(outcome))
+                continue
+            trained[seed] = outcome
+            figures.append(_figures(outcome, trial.calibration))
+            recording.append(SeedDone(figures[-1]))
+        if trained:
+            for name, text in _files(trained, setup).items():
+                recording.append(TextAdded(name, text))
+        status, summary = "failed" if diverged else "finished", {COMPUTE_SECONDS: at_work}
+        recording.append(Closed(status, note="; ".join(diverged), summary=summary))
+    classifier = None if diverged else trained[setup.seeds[0]].classifier
+    return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
+
+
+def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int) -> str:
+    """Return validation and test of each configuration as lines of text.
+
+    Args:
+        tested: Role → trial and test figures as ``Tested`` has them; one role is ``selected``.
+        seeds: How many trainings the test figures are averaged over.
+    """
+    rows = [
+        Row(
+            name=role,
+            detail=f"trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}",
+            validation={n.removeprefix("val_"): value for n, value in trial.metrics.items()},
+            fresh=tuple(trial.confirmation.per_draw.values()) if trial.confirmation else (),
+            test={name.removeprefix("test_"): value for name, value in figures.items()},
+        )
+        for role, (trial, figures) in tested.items()
+    ]
+    selected, _ = tested["selected"]
+    return comparison_table(
+        rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
+    )
 
 
 def _train(
@@ -92,21 +203,20 @@ def _words(outcome: Outcome) -> str:
     )
 
 
-def need_of_trainings(
-    trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
-) -> Need | None:
-    """Return what a final training needs of a GPU's memory at most; None where that is unknown.
+def _files(trained: Mapping[int, FinalResult], setup: Setup) -> dict[str, str]:
+    """Return the confusion over all seeds, and each seed's seen-unseen curve, as texts."""
+    names = setup.test.class_names
+    confusion = np.sum([result.confusion for result in trained.values()], axis=0)
+    unseen = np.isin(np.arange(len(names)), setup.test.unseen_classes).tolist()
+    return {
+        CONFUSION_FILE: confusion_text(confusion, names, unseen),
+        CURVE_FILE: curves_text({seed: result.curve for seed, result in trained.items()}),
+    }
 
-    Args:
-        trials: The recorded trials whose configurations are trained.
-        data: What they train on.
-        test: What they are tested on.
-    """
-    classes, attribute_dim = test.class_attributes.shape
-    return need_of(
-        (read_settings(trial.hyperparameters) for trial in trials),
-        images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
-        feature_dim=data.features.shape[1],
-        attribute_dim=attribute_dim,
-        classes=classes,
-    )
+
+def _figures(result: FinalResult, calibration: float) -> dict[str, float]:
+    (seen,), (unseen,) = result.curve.at(np.array([calibration]))
+    return result.metrics.as_dict("test_") | {
+        "test_calibrated_unseen_accuracy": float(unseen),
+        "test_calibrated_seen_accuracy": float(seen),
+    }
