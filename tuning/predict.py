@@ -8,11 +8,28 @@ instead of features, those are made first, as they were for the model's data set
 from __future__ import annotations
 
 from tuning.cli.command_line import Parser
-from tuning.cli.options import absolute_path, add_images_options, add_shared, finite, positive_int
+from tuning.cli.options import absolute_path, add_shared, finite, positive_int
 from tuning.spec.choices import PREDICTION_MODES
 
 PARSER = Parser(__doc__)
-add_images_options(PARSER)
+what = PARSER.add_mutually_exclusive_group(required=True)
+what.add_argument("features", nargs="?", type=absolute_path, help=".mat, .npy or .parquet")
+what.add_argument(
+    "--images",
+    type=absolute_path,
+    metavar="FOLDER",
+    help="folder of images, or a list of them, for a model whose package says how its features "
+    "were made",
+)
+images = PARSER.add_argument_group("with --images")
+images.add_argument("--weights", type=absolute_path, help="file of the network's weights")
+images.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
+images.add_argument(
+    "--batch", type=positive_int, default=32, help="images at once (default: %(default)s)"
+)
+images.add_argument(
+    "--skip-broken", action="store_true", help="leave out files that are no whole images"
+)
 PARSER.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
 PARSER.add_argument(
     "--model",

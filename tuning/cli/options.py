@@ -22,28 +22,6 @@ T = TypeVar("T")
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_images_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be classified: a file of features, or images and how they are read."""
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("features", nargs="?", type=absolute_path, help=".mat, .npy or .parquet")
-    what.add_argument(
-        "--images",
-        type=absolute_path,
-        metavar="FOLDER",
-        help="folder of images, or a list of them, for a model whose package says how its features "
-        "were made",
-    )
-    images = parser.add_argument_group("with --images")
-    images.add_argument("--weights", type=absolute_path, help="file of the network's weights")
-    images.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
-    images.add_argument(
-        "--batch", type=positive_int, default=32, help="images at once (default: %(default)s)"
-    )
-    images.add_argument(
-        "--skip-broken", action="store_true", help="leave out files that are no whole images"
-    )
-
-
 def tracking_uri(options: argparse.Namespace) -> str:
     """Return the tracking store that was asked for.
 
