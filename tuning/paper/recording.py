@@ -15,7 +15,7 @@ from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, protocol_key
-from tuning.tracking.experiments import experiment_for, location_of
+from tuning.tracking.experiments import experiment_for
 from tuning.tracking.recording import Closing
 from tuning.tracking.requests import EndRun, LogDataset, Request, Runs, StartRun, values
 from tuning.tracking.store import open_store
@@ -41,7 +41,7 @@ class UnloggedRuns(Runs):
         with store.asked("a new run"):
             self.create(start)
         self._uri = store.shown
-        self.location = location_of(store, experiment, self.id_of(start.run))
+        self.location = store.location_of(experiment, self.id_of(start.run))
 
     def put(self, *requests: Request) -> None:
         super().put(*requests)

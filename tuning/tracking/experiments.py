@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +59,6 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
     return experiment
 
 
-def location_of(store: TrackingStore, experiment: Experiment, run_id: str) -> str:
-    """Return where a person finds a run: an address, or the command that shows it.
-
-    Args:
-        store: Where it is recorded.
-        experiment: The experiment there.
-        run_id: The run.
-    """
-    uri = store.shown.rstrip("/")
-    if store.artifact_root is not None:
-        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
-    return f"{uri}/#/{run}?workflowType=machine_learning"
-
-
 def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescription) -> None:
     """Save the view of a study; saved again, it replaces itself.
 
@@ -103,7 +87,7 @@ def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
     page = f"{server}/#/experiments/{experiment.experiment_id}/runs"
     view = f"workflowType=machine_learning&viewStateShareKey={_key(study)}"
     return Links(
-        location_of(store, experiment, "") if is_database else "",
+        store.location_of(experiment, "") if is_database else "",
         f"{page}?{view}",
         f"{page}?{view}&compareRunsMode=CHART",
     )

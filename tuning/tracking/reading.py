@@ -35,7 +35,6 @@ from tuning.tracking.experiments import (
     Links,
     experiment_name,
     links_to,
-    location_of,
 )
 from tuning.tracking.store import PARENT_TAG, TrackingStore, open_store, runs_of
 
@@ -180,7 +179,7 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         return RecordedStudy(
             name=name,
             run_id=run.info.run_id,
-            location=location_of(store, experiment, run.info.run_id),
+            location=store.location_of(experiment, run.info.run_id),
             links=links_to(store, experiment, name),
             status=run.data.tags["status"],
             seconds=run.data.metrics.get("duration_seconds", math.nan),

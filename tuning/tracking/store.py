@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sqlite3
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from tuning.tracking.address import (
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import MlflowClient
@@ -61,6 +62,14 @@ class TrackingStore:
     @property
     def shown(self) -> str:
         return without_credentials(self.uri)
+
+    def location_of(self, experiment: Experiment, run_id: str) -> str:
+        """Return where a person finds a run: an address, or the command that shows it."""
+        uri = self.shown.rstrip("/")
+        if self.artifact_root is not None:
+            return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        run = f"experiments/{experiment.experiment_id}/runs/{run_id}"
+        return f"{uri}/#/{run}?workflowType=machine_learning"
 
     @contextmanager
     def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
