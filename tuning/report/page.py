@@ -18,14 +18,7 @@ from tuning.analysis.outcome_table import FIGURES
 from tuning.analysis.selection import objective_values
 from tuning.compute.display import clock
 from tuning.report import final_pictures, search_pictures
-from tuning.report.subject import (
-    Subject,
-    figure_words,
-    hours,
-    mean_words,
-    number_words,
-    percent,
-)
+from tuning.report.subject import Subject, figure_words, hours, mean_words, number_words, percent
 from tuning.spec.records import RecordedTrial
 from tuning.spec.space import describe
 

@@ -28,12 +28,7 @@ from mianet.errors import InputError
 from mianet.inference.prediction import GZSL, Classifier
 from tuning.tracking.address import URI_VARIABLE
 from tuning.tracking.experiments import EXPERIMENT_PREFIX
-from tuning.tracking.store import (
-    TrackingStore,
-    open_store,
-    reason_of,
-    set_environment,
-)
+from tuning.tracking.store import TrackingStore, open_store, reason_of, set_environment
 
 # It tells that the example is checked; what is wrong with it is raised.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)

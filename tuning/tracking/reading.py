@@ -30,12 +30,7 @@ from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import Confirmation, RecordedTrial, Work
 from tuning.spec.space import space_from_json
 from tuning.spec.warm_start import EarlierStudy
-from tuning.tracking.experiments import (
-    EXPERIMENT_PREFIX,
-    Links,
-    experiment_name,
-    links_to,
-)
+from tuning.tracking.experiments import EXPERIMENT_PREFIX, Links, experiment_name, links_to
 from tuning.tracking.store import PARENT_TAG, TrackingStore, open_store, runs_of
 
 T = TypeVar("T")

@@ -28,12 +28,7 @@ from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import Described, FinalDescription, StudyDescription, listed
 from tuning.tracking.experiments import experiment_for, links_to, save_view
-from tuning.tracking.projections import (
-    FinalProjection,
-    RunProjection,
-    StudyProjection,
-    trial_key,
-)
+from tuning.tracking.projections import FinalProjection, RunProjection, StudyProjection, trial_key
 from tuning.tracking.store import open_store, reason_of
 
 HURRIED_CLOSE_SECONDS = 5.0

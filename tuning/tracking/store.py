@@ -18,11 +18,7 @@ import sqlalchemy
 
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
-from tuning.tracking.address import (
-    absolute_tracking_uri,
-    scheme_of,
-    sqlite_path,
-)
+from tuning.tracking.address import absolute_tracking_uri, scheme_of, sqlite_path
 
 # A search on a closed network must not wait for a usage report; who wants it sets it to false.
 # Of each artifact, however small, a bar would be drawn.
