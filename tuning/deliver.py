@@ -14,8 +14,7 @@ from tuning.cli.options import add_shared
 PARSER = Parser(__doc__)
 add_shared(PARSER, "--storage")
 PARSER.add_argument(
-    "--tracking-uri",
-    help="the store, where it has moved (default: the one that was recorded to)",
+    "--tracking-uri", help="the store, where it has moved (default: the one that was recorded to)"
 )
 
 

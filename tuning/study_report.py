@@ -12,9 +12,7 @@ from tuning.cli.options import STUDY, absolute_path, add_shared
 PARSER = Parser(__doc__)
 add_shared(PARSER, *STUDY, "--storage")
 PARSER.add_argument(
-    "--output",
-    type=absolute_path,
-    help="file to write (default: <storage>/<study>/report.html)",
+    "--output", type=absolute_path, help="file to write (default: <storage>/<study>/report.html)"
 )
 PARSER.add_argument("--brief", action="store_true", help="do not print where the page is")
 
