@@ -9,16 +9,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 
 from tuning.analysis.comparison import paired_difference
-from tuning.paper.drawing import (
-    BLUE,
-    DOTS,
-    GREEN,
-    ORANGE,
-    curve,
-    legend_below,
-    panels,
-    percent_axis,
-)
+from tuning.paper import drawing
 from tuning.paper.evidence import FIGURES, MULTIPLIERS, NEW_SHARES, Evidence, NothingToShowError
 from tuning.paper.findings import AGREES, CONTRADICTS, UNDECIDED, VERDICTS, Claim, Findings
 
@@ -29,9 +20,9 @@ PAPER_PEAK = 2.0  # the multiplier at which the paper's curves peak (section 4.4
 ABOUT_TWICE = (1.5, 2.0, 2.5)  # multipliers at which a peak agrees with the paper's "about twice"
 
 STRATEGIES: Mapping[str, tuple[str, str, str]] = {
-    "full": ("iterative", BLUE, "-"),
-    "simultaneous": ("two optimisers at the same time", ORANGE, "--"),
-    "joint": ("one optimiser for all weights", GREEN, ":"),
+    "full": ("iterative", drawing.BLUE, "-"),
+    "simultaneous": ("two optimisers at the same time", drawing.ORANGE, "--"),
+    "joint": ("one optimiser for all weights", drawing.GREEN, ":"),
 }
 """Figure 7: arm → label, colour, line."""
 
@@ -76,14 +67,16 @@ def _peak(evidence: Evidence, metric: str, best: float) -> Claim:
 
 
 def draw_multipliers(evidence: Evidence, findings: Findings) -> Figure:
-    figure, axes = panels(1, 2)
+    figure, axes = drawing.panels(1, 2)
     for panel, (name, title) in zip(axes[0], PANEL_TITLES.items(), strict=True):
-        curve(panel, findings.data, "multiplier", name, BLUE, marker="o", label="mean ± sd")
-        panel.scatter("multiplier", name, data=findings.data, label="a seed", **DOTS)
+        drawing.curve(
+            panel, findings.data, "multiplier", name, drawing.BLUE, marker="o", label="mean ± sd"
+        )
+        panel.scatter("multiplier", name, data=findings.data, label="a seed", **drawing.DOTS)
         panel.axvline(PAPER_PEAK, color="#999999", lw=1, ls="--", label="the paper's choice")
         panel.set(title=title, xlabel="latent dimension / number of classes")
-        percent_axis(panel)
-    legend_below(figure, axes[0][0], columns=3)
+        drawing.percent_axis(panel)
+    drawing.legend_below(figure, axes[0][0], columns=3)
     return figure
 
 
@@ -125,17 +118,17 @@ def find_strategies(evidence: Evidence) -> Findings:
 
 
 def draw_strategies(evidence: Evidence, findings: Findings) -> Figure:
-    figure, axes = panels(1, 2, width=4.4)
+    figure, axes = drawing.panels(1, 2, width=4.4)
     marker = "o" if findings.data["epoch"].max() <= _FEW_POINTS else None
     for panel, (name, title) in zip(axes[0], PANEL_TITLES.items(), strict=True):
         for label, color, line in STRATEGIES.values():
             rows = findings.data[findings.data["strategy"] == label]
             style = {"ls": line, "label": label, "marker": marker, "ms": 3.5}
-            curve(panel, rows, "iteration", name, color, **style)
+            drawing.curve(panel, rows, "iteration", name, color, **style)
         panel.set(title=title, xlabel="iteration (optimisation steps)")
-        percent_axis(panel)
+        drawing.percent_axis(panel)
     title = "lines: mean; bands: ± standard deviation over seeds"
-    legend_below(figure, axes[0][0], len(STRATEGIES), title)
+    drawing.legend_below(figure, axes[0][0], len(STRATEGIES), title)
     return figure
 
 
@@ -196,17 +189,17 @@ def _cost(data: pd.DataFrame) -> str:
 
 def draw_new_classes(evidence: Evidence, findings: Findings) -> Figure:
     """Draw the accuracy on new classes, and on the same classes known in training."""
-    figure, axes = panels(1, 1, width=6.0, height=3.8)
+    figure, axes = drawing.panels(1, 1, width=6.0, height=3.8)
     panel, data = axes[0][0], findings.data
     for column, label, color, line in (
-        ("new", "new: attributes withheld from training", ORANGE, "-"),
-        ("same_but_known", "the same classes, attributes known in training", BLUE, "--"),
+        ("new", "new: attributes withheld from training", drawing.ORANGE, "-"),
+        ("same_but_known", "the same classes, attributes known in training", drawing.BLUE, "--"),
     ):
-        curve(panel, data, "new_classes", column, color, ls=line, marker="o", label=label)
-    panel.scatter("new_classes", "new", data=data, label="_seeds", **DOTS)
+        drawing.curve(panel, data, "new_classes", column, color, ls=line, marker="o", label=label)
+    panel.scatter("new_classes", "new", data=data, label="_seeds", **drawing.DOTS)
     panel.set_xticks(data["new_classes"].unique())
     panel.set_xlabel(f"new classes, of {evidence.setup.unseen_classes} unseen ones (0: T1)")
-    percent_axis(panel, "accuracy on new classes (%)")
+    drawing.percent_axis(panel, "accuracy on new classes (%)")
     title = "lines: mean; bands: ± standard deviation over seeds; dots: seeds"
-    legend_below(figure, panel, title=title)
+    drawing.legend_below(figure, panel, title=title)
     return figure
