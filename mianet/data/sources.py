@@ -71,28 +71,24 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
             f"the data of {name} must be at hand, but a recorded name does not say where they are; "
             f"give the folder, or its name in the data folder {data_root(data_dir)}"
         )
+    spec = dataset.spec
+    if not (dataset.synthetic or spec.folder is None):
+        return _mat_source(spec, find_folder(spec, data_dir))
+    made = partial(Source, name=dataset.name, key=dataset.name.replace(":", "-"), spec=spec)
     if dataset.synthetic:
-        stamp = partial(synthetic_stamp, dataset.spec)
-        return Source(
-            name=dataset.name,
-            key=dataset.name.replace(":", "-"),
-            spec=dataset.spec,
+        stamp = partial(synthetic_stamp, spec)
+        return made(
             origin=dataset.name,
             stamp=stamp,
             digest=lambda: hashlib.sha256(stamp().encode()).hexdigest(),
-            read=partial(synthetic_images, dataset.spec),
+            read=partial(synthetic_images, spec),
         )
-    if dataset.spec.folder is None:
-        return Source(
-            name=dataset.name,
-            key=dataset.name,
-            spec=dataset.spec,
-            origin="the installed packages",
-            stamp=numbers_stamp,
-            digest=lambda: _content_digest(read_numbers()),
-            read=read_numbers,
-        )
-    return _mat_source(dataset.spec, find_folder(dataset.spec, data_dir))
+    return made(
+        origin="the installed packages",
+        stamp=numbers_stamp,
+        digest=lambda: _content_digest(read_numbers()),
+        read=read_numbers,
+    )
 
 
 def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:

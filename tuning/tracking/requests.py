@@ -63,7 +63,6 @@ MLFLOW_STATUS: Mapping[str, str] = {
 
 _logger = logging.getLogger(__name__)
 
-_NOTHING: Mapping[str, Any] = {}
 _TOO_LARGE = 413
 _SMALL_TEXT = 1000  # a proxy that does not take this takes nothing for now
 _SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's words, in which it is left
@@ -306,9 +305,9 @@ def values(
     run: str,
     time_ms: int,
     *,
-    metrics: Mapping[str, float] = _NOTHING,
-    params: Mapping[str, Any] = _NOTHING,
-    tags: Mapping[str, str] = _NOTHING,
+    metrics: Mapping[str, float] = {},
+    params: Mapping[str, Any] = {},
+    tags: Mapping[str, str] = {},
     step: int = 0,
 ) -> LogValues:
     """Return a request with values of a run; a metric that is not finite is left out.
