@@ -6,6 +6,8 @@ that have come since. Nothing that has been confirmed on these draws is run agai
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from tuning.cli.command_line import Parser
 from tuning.cli.options import TRAINING, add_shared, positive_int
 from tuning.spec.choices import DEFAULT_FRESH_DRAWS
@@ -19,7 +21,13 @@ PARSER.add_argument(
     "--brief", action="store_true", help="do not print which trial is chosen, and why"
 )
 
-main = PARSER.command("confirm_study")
+
+@PARSER.command
+def main(options: Namespace) -> int:
+    from tuning.cli.confirm_study import confirm_study
+
+    return confirm_study(options)
+
 
 if __name__ == "__main__":
     main()

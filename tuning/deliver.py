@@ -6,9 +6,10 @@ A search or a final training with the same ``--storage`` and store does so, too,
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 
 from mianet.addresses import without_credentials
-from tuning.cli.command_line import FAILED, Parser, command
+from tuning.cli.command_line import FAILED, Parser
 from tuning.cli.options import add_shared
 
 PARSER = Parser(__doc__)
@@ -18,11 +19,9 @@ PARSER.add_argument(
 )
 
 
-@command
-def main() -> int:
-    """Run the command line; exit with its code: 1 where something still waits."""
-    options = PARSER.parse_args()
-    # Loads MLflow, which --help need not wait for.
+@PARSER.command
+def main(options: Namespace) -> int:
+    """Deliver what waits; return the exit code: 1 where something still waits."""
     from tuning.tracking.address import default_tracking_uri
     from tuning.tracking.backlog import deliver_waiting
 

@@ -6,6 +6,8 @@ Apart from ``reproduce.py`` it is the only command that opens the test parts.
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from tuning.cli.command_line import Parser
 from tuning.cli.options import TRAINING, add_shared, positive_int
 
@@ -16,7 +18,13 @@ PARSER.add_argument(
     "--brief", action="store_true", help="do not print which trial is chosen, nor the table"
 )
 
-main = PARSER.command("train_and_test")
+
+@PARSER.command
+def main(options: Namespace) -> int:
+    from tuning.cli.train_and_test import train_and_test
+
+    return train_and_test(options)
+
 
 if __name__ == "__main__":
     main()

@@ -7,6 +7,8 @@ instead of features, those are made first, as they were for the model's data set
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from tuning.cli.command_line import Parser
 from tuning.cli.options import absolute_path, add_shared, finite, positive_int
 from tuning.spec.choices import PREDICTION_MODES
@@ -61,7 +63,13 @@ PARSER.add_argument(
     help="subtract this from seen classes' scores (default: the model's own)",
 )
 
-main = PARSER.command("classify_file")
+
+@PARSER.command
+def main(options: Namespace) -> int:
+    from tuning.cli.classify_file import classify_file
+
+    return classify_file(options)
+
 
 if __name__ == "__main__":
     main()

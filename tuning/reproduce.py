@@ -6,6 +6,8 @@ opens the test parts, and nothing that it measures may choose a configuration.
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from tuning.cli.command_line import Parser
 from tuning.cli.options import TRAINING, absolute_path, add_shared, assignment, names, positive_int
 from tuning.spec.choices import CONFIGURATIONS
@@ -32,7 +34,13 @@ PARSER.add_argument(
 PARSER.add_argument("--output", type=absolute_path, default="paper", help="default: ./paper")
 PARSER.add_argument("--images", type=absolute_path, help="folder with the image files, fig. 11")
 
-main = PARSER.command("reproduce_paper")
+
+@PARSER.command
+def main(options: Namespace) -> int:
+    from tuning.cli.reproduce_paper import reproduce_paper
+
+    return reproduce_paper(options)
+
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,8 @@ for a study that still runs. The page also becomes an artifact of the study's ru
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from tuning.cli.command_line import Parser
 from tuning.cli.options import STUDY, absolute_path, add_shared
 
@@ -16,7 +18,13 @@ PARSER.add_argument(
 )
 PARSER.add_argument("--brief", action="store_true", help="do not print where the page is")
 
-main = PARSER.command("write_report")
+
+@PARSER.command
+def main(options: Namespace) -> int:
+    from tuning.cli.write_report import write_report
+
+    return write_report(options)
+
 
 if __name__ == "__main__":
     main()

@@ -5,8 +5,8 @@ That is 0, or 1 where something failed, 2 for what the user gave, 130 for an int
 
 from __future__ import annotations
 
+import argparse
 import functools
-import importlib
 import io
 import os
 import sys
@@ -29,18 +29,9 @@ class Parser(mianet.command.Parser):
         super().__init__(description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
 
-    def command(self, name: str) -> Callable[[], NoReturn]:
-        """Return the command that calls ``tuning.cli.<name>.<name>`` with its options.
-
-        That module loads PyTorch, Ray and MLflow, which ``--help`` need not wait for.
-        """
-
-        def main() -> int:
-            options = self.parse_args()
-            code: int = getattr(importlib.import_module(f"tuning.cli.{name}"), name)(options)
-            return code
-
-        return command(main)
+    def command(self, main: Callable[[argparse.Namespace], int]) -> Callable[[], NoReturn]:
+        """Make a command of a function of the options; ``--help`` need not wait for its imports."""
+        return command(lambda: main(self.parse_args()))
 
 
 def command(main: Callable[[], int]) -> Callable[[], NoReturn]:

@@ -15,7 +15,6 @@ from mianet.errors import DivergedError
 from mianet.final_training import FinalResult, train_final
 from mianet.inference.prediction import Classifier
 from mianet.processor import use_threads
-from tuning.analysis.outcome_table import Row, comparison_table
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display
 from tuning.compute.gpu_share import Need, need_of
@@ -148,29 +147,6 @@ def record(
         recording.append(Closed(status, note="; ".join(diverged), summary=summary))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
     return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
-
-
-def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int) -> str:
-    """Return validation and test of each configuration as lines of text.
-
-    Args:
-        tested: Role → trial and test figures as ``Tested`` has them; one role is ``selected``.
-        seeds: How many trainings the test figures are averaged over.
-    """
-    rows = [
-        Row(
-            name=role,
-            detail=f"trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}",
-            validation={n.removeprefix("val_"): value for n, value in trial.metrics.items()},
-            fresh=tuple(trial.confirmation.per_draw.values()) if trial.confirmation else (),
-            test={name.removeprefix("test_"): value for name, value in figures.items()},
-        )
-        for role, (trial, figures) in tested.items()
-    ]
-    selected, _ = tested["selected"]
-    return comparison_table(
-        rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
-    )
 
 
 def _train(
