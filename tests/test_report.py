@@ -1,26 +1,32 @@
 """The table at the end of a search."""
 
-from tuning.analysis.outcome_table import FIGURES, Row, comparison_table
+from test_selection import a_trial
+
+from tuning.analysis.outcome_table import FIGURES, outcome_table
+from tuning.spec.records import Confirmation
 
 VALIDATION = {
-    "unseen_accuracy": 0.1,
-    "seen_accuracy": 0.9,
-    "harmonic_mean": 0.18,
-    "zsl_accuracy": 1.0,
-    "ausuc": 0.25,
-    "calibrated_harmonic_mean": 0.4,
+    "val_unseen_accuracy": 0.1,
+    "val_seen_accuracy": 0.9,
+    "val_harmonic_mean": 0.18,
+    "val_zsl_accuracy": 1.0,
+    "val_ausuc": 0.25,
+    "val_calibrated_harmonic_mean": 0.4,
 }
-TEST = {f"{k}_mean": v for k, v in VALIDATION.items()} | {f"{k}_sd": 0.0123 for k in VALIDATION}
-PAPER = Row("paper", "trial 0, 7 epochs", VALIDATION, TEST)
+FIGURE_TESTS = {name.replace("val_", "test_"): value for name, value in VALIDATION.items()}
+TEST = {f"{name}_mean": value for name, value in FIGURE_TESTS.items()} | {
+    f"{name}_sd": 0.0123 for name in FIGURE_TESTS
+}
+PAPER = a_trial(number=0, best_epoch=7, metrics=VALIDATION), TEST
 
 
 def test_a_figure_has_a_line_in_percent():
-    rows = [PAPER, Row("selected", "trial 12, 40 epochs", {}, {})]
-    paper, selected, caption, over, headings, *lines = comparison_table(
-        rows, executions=5, seeds=3
+    selected = a_trial(number=12, best_epoch=1, metrics={}), {}
+    paper, selected, caption, over, headings, *lines = outcome_table(
+        {"paper": PAPER, "selected": selected}, seeds=3
     ).splitlines()
     assert paper == "paper: trial 0, 7 epochs"
-    assert selected == "selected: trial 12, 40 epochs"
+    assert selected == "selected: trial 12, 1 epoch"
     assert caption == "percent; validation: 5 executions; test: mean ± sd of 3 seeds"
     assert over.split() == ["paper", "selected"]
     assert headings.split() == ["validation", "test"] * 2
@@ -31,8 +37,9 @@ def test_a_figure_has_a_line_in_percent():
 
 
 def test_fresh_draws_have_a_column_where_there_are_any():
-    rows = [PAPER, Row("selected", "trial 12, 40 epochs", VALIDATION, TEST, fresh=(0.1, 0.2))]
-    text = comparison_table(rows, executions=5, seeds=3, symbol="AUSUC")
+    fresh = Confirmation(per_draw={5: 0.1, 6: 0.2}, metrics={})
+    confirmed = a_trial(objective="ausuc", metrics=VALIDATION, confirmation=fresh)
+    text = outcome_table({"paper": PAPER, "selected": (confirmed, TEST)}, seeds=3)
     *_, caption, _, headings, ts, _, _, _, ausuc, _ = text.splitlines()
     assert "fresh: 2 fresh draws" in caption
     assert headings.split() == ["validation", "fresh", "test"] * 2

@@ -1,12 +1,13 @@
-"""The outcome of a search as a table for a terminal."""
+"""The table that a final training ends with: validation beside test."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import pandas as pd  # type: ignore[import-untyped]
+
+from tuning.spec.records import RecordedTrial
 
 FIGURES = {
     "unseen_accuracy": "ts",
@@ -19,55 +20,45 @@ FIGURES = {
 """Figures of a configuration → their symbols in tables."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A configuration's figures, as fractions of 1; a missing figure is printed as ``-``."""
-
-    name: str  # what the configuration is called, in a word
-    detail: str  # which trial it is, and how long it was trained
-    validation: Mapping[str, float]  # figure → mean over the executions at that epoch
-    test: Mapping[str, float]  # ``<figure>_mean`` and ``<figure>_sd`` over the seeds
-    # what was selected for on each fresh draw, where the configuration was confirmed
-    fresh: Sequence[float] = ()
-
-
-def comparison_table(rows: Sequence[Row], *, executions: int, seeds: int, symbol: str = "H") -> str:
-    """Return validation beside test figures, in percent, one figure a line.
+def outcome_table(
+    tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int
+) -> str:
+    """Return validation beside test figures in percent, one figure a line; ``-`` where unknown.
 
     Args:
-        rows: The configurations.
-        executions: Draws that the validation figures are means of.
-        seeds: Trainings that the test figures are means of.
-        symbol: What was selected for, as tables call it.
+        tested: Role → the trial that the configuration is from, and ``test_<figure>_mean`` and
+            ``_sd`` over the seeds; one role is ``selected``.
+        seeds: How many trainings the test figures are averaged over.
     """
-    draws = max(len(row.fresh) for row in rows)
-    columns = {}
-    for row in rows:
-        validation = {s: _percent(row.validation.get(f)) for f, s in FIGURES.items()}
-        columns[row.name, "validation"] = validation
+    selected, _ = tested["selected"]
+    draws = max(len(trial.fresh_draws) for trial, _ in tested.values())
+    lines, columns = [], {}
+    for role, (trial, test) in tested.items():
+        epochs = f"{trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}"
+        lines.append(f"{role}: trial {trial.number}, {epochs}")
+        validation = {s: _percent(trial.metrics.get(f"val_{f}")) for f, s in FIGURES.items()}
+        columns[role, "validation"] = validation
         if draws:
-            columns[row.name, "fresh"] = {symbol: _over_draws(row.fresh)}
-        columns[row.name, "test"] = {s: _over_seeds(row.test, f) for f, s in FIGURES.items()}
+            columns[role, "fresh"] = {selected.symbol: _over_draws(trial.fresh_draws)}
+        columns[role, "test"] = {
+            s: _with_deviation(test.get(f"test_{f}_mean"), test.get(f"test_{f}_sd"))
+            for f, s in FIGURES.items()
+        }
     table = pd.DataFrame(columns, dtype=object).fillna("")
     fresh = f"fresh: {draws} fresh draws, mean ± sd; " if draws else ""
-    return "\n".join(
-        [
-            *(f"{row.name}: {row.detail}" for row in rows),
-            f"percent; validation: {executions} executions; {fresh}"
-            f"test: mean ± sd of {seeds} seeds",
-            table.to_string(),
-        ]
+    lines.append(
+        f"percent; validation: {selected.executions} executions; {fresh}"
+        f"test: mean ± sd of {seeds} seeds"
     )
+    return "\n".join([*lines, table.to_string()])
 
 
-def _over_draws(fresh: Sequence[float]) -> str:
-    if not fresh:
+def _over_draws(fresh: Mapping[int, float]) -> str:
+    values = list(fresh.values())
+    if not values:
         return "-"
-    return _with_deviation(statistics.fmean(fresh), statistics.stdev(fresh) if fresh[1:] else None)
-
-
-def _over_seeds(test: Mapping[str, float], figure: str) -> str:
-    return _with_deviation(test.get(f"{figure}_mean"), test.get(f"{figure}_sd"))
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return _with_deviation(statistics.fmean(values), deviation)
 
 
 def _with_deviation(mean: float | None, deviation: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuning.analysis.comparison import CONFIDENCE, paired_difference
-from tuning.analysis.outcome_table import Row, comparison_table
+from tuning.analysis.outcome_table import outcome_table
 from tuning.analysis.selection import front_words, select
 from tuning.cli.terminal import wrapped
 from tuning.report.subject import number_words
@@ -45,32 +45,8 @@ def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
     }
     lines = [line for label, text in parts.items() if text for line in _labelled(label, text)]
     if "selected" in tested:
-        lines += ["", table(tested, seeds=study.finals["selected"].seeds)]
+        lines += ["", outcome_table(tested, seeds=study.finals["selected"].seeds)]
     return "\n".join(lines)
-
-
-def table(tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int) -> str:
-    """Return validation and test of each configuration as lines of text.
-
-    Args:
-        tested: Role, one of them ``selected`` → the trial that the configuration is from, and
-            ``test_<figure>_mean`` and ``_sd`` over the seeds.
-        seeds: How many trainings the test figures are averaged over.
-    """
-    rows = [
-        Row(
-            name=role,
-            detail=f"trial {trial.number}, {trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}",
-            validation={n.removeprefix("val_"): value for n, value in trial.metrics.items()},
-            fresh=tuple(trial.confirmation.per_draw.values()) if trial.confirmation else (),
-            test={name.removeprefix("test_"): value for name, value in figures.items()},
-        )
-        for role, (trial, figures) in tested.items()
-    ]
-    selected, _ = tested["selected"]
-    return comparison_table(
-        rows, executions=selected.executions, seeds=seeds, symbol=selected.symbol
-    )
 
 
 def _labelled(label: str, text: str) -> list[str]:

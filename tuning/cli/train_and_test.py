@@ -10,10 +10,10 @@ from dataclasses import replace
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts
+from tuning.analysis.outcome_table import outcome_table
 from tuning.analysis.selection import select
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri
-from tuning.cli.outcome import table
 from tuning.cli.terminal import StatusLine, wrapped
 from tuning.compute import cluster, connection
 from tuning.finals import training
@@ -45,7 +45,7 @@ def train_and_test(options: argparse.Namespace) -> int:
         }
     if not options.brief:
         figures = {role: (one.trial, one.figures) for role, one in tested.items()}
-        print(table(figures, seeds=len(setup.seeds)), flush=True)
+        print(outcome_table(figures, seeds=len(setup.seeds)), flush=True)
     if options.model == MIANET:
         return _register(tested["selected"], uri, data)
     return FAILED if tested["selected"].diverged else 0
