@@ -28,6 +28,9 @@ class Settings:
 
     positive: ClassVar[tuple[str, ...]] = ()  # fields that must be more than 0
     not_negative: ClassVar[tuple[str, ...]] = ()  # fields that must be 0 or more
+    # The function that begins the model's trainings, by name: it loads PyTorch, which who only
+    # checks settings need not wait for.
+    beginning: ClassVar[str]
 
     model: str  # the model that they are of; a subclass allows its own name only
 
@@ -79,6 +82,7 @@ class Hyperparameters(Settings):
         "batch_images",
     )
     not_negative = ("alpha", "beta", "gamma")
+    beginning = "mianet.training:begin_mianet"
 
     model: Literal["mianet"] = "mianet"
     alpha: float = 1000.0  # weight of the orthogonal constraint ``L_ors`` (eq. 7)

@@ -22,7 +22,7 @@ from mianet.evaluation import Metrics, evaluate, mean_average_precision, score, 
 from mianet.inference.prediction import Classifier, class_scores
 from mianet.model import MIANet
 from mianet.protocol import Part, Task, as_tensor
-from mianet.training import Begin, Epoch, begin_mianet, train
+from mianet.training import Epoch, train
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def train_final(
     seed: int,
     calibration: float = 0.0,
     device: torch.device | str = "cpu",
-    begin: Begin = begin_mianet,
 ) -> FinalResult:
     """Train a configuration for its selected number of epochs and score the test parts once.
 
@@ -86,13 +85,12 @@ def train_final(
         calibration: What is subtracted from seen classes' scores for the calibrated figures and by
             the classifier; validation chose it.
         device: Where to train.
-        begin: How the model's trainings are begun.
 
     Raises:
         DivergedError: The training left the finite numbers.
     """
     task = final_task(data, test, torch.device(device))
-    *_, last = train(task, settings, epochs=epochs, seed=seed, begin=begin)
+    *_, last = train(task, settings, epochs=epochs, seed=seed)
     scored = score(last, task)
     (metrics,) = summarise([scored.outcome], calibration).executions
     return FinalResult(

@@ -6,8 +6,9 @@ What every model's training can do, and MIANet's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mianet.config import Hyperparameters
+from mianet.config import Hyperparameters, Settings
 from mianet.errors import DivergedError
 from mianet.graphs import captured
 from mianet.model import MIANet, build_model
@@ -61,9 +62,18 @@ class Trainings(Protocol):
         """Go on from what ``state`` of equal trainings returned, bit for bit."""
 
 
-Begin = Callable[..., Trainings]
-"""How a model's trainings are begun: ``begin(tasks, settings, seeds=seeds)``, the settings its own,
-by ``begin_mianet`` or a reference model's."""
+def begin_trainings(
+    tasks: Sequence[Task], settings: Settings, *, seeds: Sequence[int]
+) -> Trainings:
+    """Begin trainings of the model that settings are of.
+
+    Args:
+        tasks: The executions.
+        settings: The hyperparameters.
+        seeds: A seed for each execution.
+    """
+    begun: Trainings = resolve_name(settings.beginning)(tasks, settings, seeds=seeds)
+    return begun
 
 
 class InTurn:
@@ -246,24 +256,21 @@ def begin_mianet(
     return InTurn([Batched([task], settings, seeds=[seed]) for task, seed in pairs])
 
 
-def train(
-    task: Task, settings: Any, *, epochs: int, seed: int, begin: Begin = begin_mianet
-) -> Iterator[Epoch]:
+def train(task: Task, settings: Settings, *, epochs: int, seed: int) -> Iterator[Epoch]:
     """Train a model from the beginning, yielding after each epoch.
 
     The caller stops early by not asking for the next epoch.
 
     Args:
         task: The images and classes.
-        settings: The hyperparameters, of the model's own kind.
+        settings: The hyperparameters.
         epochs: How many.
         seed: Of the weights, the pairs and their order.
-        begin: How the model's training is begun.
 
     Raises:
         DivergedError: A loss of an epoch is NaN or infinite, or the latents are all zero.
     """
-    training = begin([task], settings, seeds=[seed])
+    training = begin_trainings([task], settings, seeds=[seed])
     for _ in range(epochs):
         yield training.epoch()[0]
 

@@ -13,7 +13,7 @@ from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.evaluation import Outcome, Summary, score, summarise
 from mianet.protocol import validation_tasks
-from mianet.training import Begin, begin_mianet, train
+from mianet.training import begin_trainings, train
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class Validation:
         seed: Seed of the draws and of their trainings.
         first: Number of the first draw.
         device: Where to train.
-        begin: How the model's trainings are begun.
     """
 
     def __init__(
@@ -52,13 +51,12 @@ class Validation:
         seed: int = 0,
         first: int = 0,
         device: torch.device | str = "cpu",
-        begin: Begin = begin_mianet,
     ) -> None:
         self._tasks = validation_tasks(
             data, executions=executions, seed=seed, device=torch.device(device), first=first
         )
         seeds = [execution_seed(seed, first + execution) for execution in range(executions)]
-        self._trainings = begin(self._tasks, settings, seeds=seeds)
+        self._trainings = begin_trainings(self._tasks, settings, seeds=seeds)
 
     def epoch(self) -> ValidationEpoch:
         """Train each execution one more epoch and score it; see ``Trainings.epoch``."""
@@ -89,9 +87,8 @@ def score_execution(
     execution: int,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    begin: Begin = begin_mianet,
 ) -> Outcome:
-    """Train one execution for a number of epochs that is known, and score it once at their end.
+    """Train one execution for a number of epochs; return its outcome at their end, on the CPU.
 
     For draws that a configuration has not been chosen by; they are those of ``Validation`` of
     the same number.
@@ -103,10 +100,6 @@ def score_execution(
         execution: Number of the draw, 0-based.
         seed: Seed of the study.
         device: Where to train.
-        begin: How the model's trainings are begun.
-
-    Returns:
-        The outcome, in main memory.
 
     Raises:
         DivergedError: The training left the finite numbers.
@@ -114,8 +107,7 @@ def score_execution(
     (task,) = validation_tasks(
         data, executions=1, seed=seed, device=torch.device(device), first=execution
     )
-    own_seed = execution_seed(seed, execution)
-    *_, last = train(task, settings, epochs=epochs, seed=own_seed, begin=begin)
+    *_, last = train(task, settings, epochs=epochs, seed=execution_seed(seed, execution))
     return score(last, task).outcome.cpu()
 
 

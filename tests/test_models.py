@@ -10,7 +10,7 @@ from worlds import attribute_task, small_search_data, small_task, validate
 from mianet.data.datasets import DATASETS
 from mianet.errors import InputError
 from mianet.evaluation import evaluate, summarise
-from mianet.training import train
+from mianet.training import begin_trainings, train
 from mianet.validation import Validation, score_execution
 from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS, read_settings
@@ -32,7 +32,7 @@ def trained(name, task, *, epochs=1, seed=0, **changes):
     settings = MODELS[name].settings(**changes)
     if MODELS[name].closed_form:
         epochs = 1
-    return list(train(task, settings, epochs=epochs, seed=seed, begin=MODELS[name].begin))
+    return list(train(task, settings, epochs=epochs, seed=seed))
 
 
 def scores_of(epoch, task):
@@ -91,7 +91,7 @@ def test_a_range_is_checked_by_the_models_own_limits(name):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_closed_form_has_one_epoch_and_the_others_as_many_as_asked_for(name):
-    training = MODELS[name].begin([small_task()], MODELS[name].settings(), seeds=[0])
+    training = begin_trainings([small_task()], MODELS[name].settings(), seeds=[0])
     assert training.epoch()[0].number == 1
     if MODELS[name].closed_form:
         with pytest.raises(IndexError, match="no epoch after 1"):
@@ -105,7 +105,7 @@ def test_a_training_taken_up_again_goes_on_bit_for_bit(name, tmp_path):
     model, done, epochs = MODELS[name], 2, 5
     if model.closed_form:
         done, epochs = 0, 1
-    options = {"executions": 2, "seed": 3, "begin": model.begin}
+    options = {"executions": 2, "seed": 3}
     undisturbed = list(validate(small_search_data(), model.settings(), epochs=epochs, **options))
     first = Validation(small_search_data(), model.settings(), **options)
     curve = [first.epoch() for _ in range(done)]
@@ -117,9 +117,9 @@ def test_a_training_taken_up_again_goes_on_bit_for_bit(name, tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fresh_execution_is_what_a_longer_validation_would_have_met(name):
-    data, settings, begin = small_search_data(), MODELS[name].settings(), MODELS[name].begin
-    *_, last = validate(data, settings, epochs=1, executions=3, seed=1, begin=begin)
-    alone = score_execution(data, settings, epochs=1, execution=2, seed=1, begin=begin)
+    data, settings = small_search_data(), MODELS[name].settings()
+    *_, last = validate(data, settings, epochs=1, executions=3, seed=1)
+    alone = score_execution(data, settings, epochs=1, execution=2, seed=1)
     (metrics,) = summarise([alone], last.calibration).executions
     assert list(metrics.as_dict().values()) == pytest.approx(
         list(last.executions[2].as_dict().values())
@@ -185,7 +185,6 @@ def test_the_protocol_validates_it_like_mianet(name):
                 epochs=1,
                 executions=2,
                 seed=4,
-                begin=model.begin,
             )
         )
         for _ in range(2)

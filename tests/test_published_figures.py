@@ -15,7 +15,6 @@ from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
 from mianet.final_training import train_final
 from mianet.reference.settings import ESZSLSettings
-from tuning.spec.models import MODELS
 
 PUBLISHED_WIDTH = 2048
 
@@ -65,7 +64,6 @@ def eszsl_figures(shared_data_dir: Path):
             settings,
             epochs=1,
             seed=0,
-            begin=MODELS["eszsl"].begin,
         ).metrics
         return [
             100 * value

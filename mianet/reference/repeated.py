@@ -9,7 +9,7 @@ from typing import Any
 from mianet.inference.prediction import Scorer
 from mianet.protocol import Task
 from mianet.scaling import FeatureScaler
-from mianet.training import Begin, Epoch
+from mianet.training import Epoch
 
 Fitted = tuple[Scorer, Mapping[str, float]]
 """A trained model, and the losses that it reaches."""
@@ -83,6 +83,6 @@ def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator
     yield Epoch(1, losses, model, scaler)
 
 
-def closed_form(fit: Fit) -> Begin:
+def closed_form(fit: Fit) -> Callable[..., Repeated]:
     """Return how trainings of a model begin that is fitted at once."""
     return partial(Repeated, partial(train_at_once, fit))

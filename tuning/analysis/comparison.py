@@ -62,13 +62,9 @@ class Difference:
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """Return how much higher ``first`` is than ``second`` over the draws or seeds they share.
+    """Return how much higher ``first`` is than ``second``, by the draws or seeds that both have.
 
     The draws are common random numbers: their own difficulty, most of the noise, cancels.
-
-    Args:
-        first: Draw → value, as a fraction of 1.
-        second: Draw → value, as a fraction of 1.
 
     Raises:
         ValueError: They share no draw.
@@ -79,7 +75,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     mean = statistics.fmean(differences)
     if len(differences) == 1:
         return Difference(mean, math.nan, -math.inf, math.inf, 1)
-    # By hand: scipy's ttest_rel warns of results it calls unreliable where differences are equal.
+    # Not by scipy's ttest_rel, which warns where differences are equal.
     error = standard_error(differences)
     reach = float(special.stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2)) * error
     return Difference(mean, error, mean - reach, mean + reach, len(differences))

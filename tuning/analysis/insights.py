@@ -41,9 +41,6 @@ def sentences(
         trials: All trials of a study.
         space: Searched hyperparameter → distribution.
         chosen: The selected trial; None for the one with the highest score.
-
-    Returns:
-        Sentences; none if there is nothing to say.
     """
     best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
     front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
@@ -71,8 +68,7 @@ def edges(
 ) -> dict[str, tuple[str, float, float]]:
     """Return the hyperparameters of a trial that lie at an edge of their range.
 
-    Returns:
-        Hyperparameter → which end, ``lower`` or ``upper``, and bounds that leave room beyond it.
+    Each with which end that is, ``lower`` or ``upper``, and bounds that leave room beyond it.
     """
     found = {}
     for name, distribution in space.items():

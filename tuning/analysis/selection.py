@@ -219,13 +219,8 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
 
 
 def objective_values(trial: RecordedTrial, *, fresh: bool) -> tuple[float, ...]:
-    """Return the means of what a trial's study maximises, at the trial's best epoch.
-
-    Args:
-        trial: Any.
-        fresh: On the fresh draws that it met, rather than when it was searched.
-    """
-    figures: Mapping[str, float] = trial.metrics
+    """Return the means of what a trial's study maximises, when searched or on fresh draws."""
+    figures = trial.metrics
     if fresh:
         figures = trial.confirmation.metrics if trial.confirmation else {}
     return tuple(figures.get(name, math.nan) for name in OBJECTIVES[trial.objective].values)

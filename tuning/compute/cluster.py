@@ -53,11 +53,10 @@ class Share:
 
 
 def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
-    """Put data into Ray's object store, of which each node has one copy.
+    """Put data into Ray's object store, one copy a node; return the reference and that copy.
 
-    Returns:
-        The reference, and the data as they lie there. Whoever goes on with these and lets go of
-        what was given has no second copy in memory, such as the pages of a mapped file.
+    Whoever goes on with it and lets go of what was given has no second copy in memory, such as the
+    pages of a mapped file.
     """
     reference = ray.put(data)
     return reference, ray.get(reference)

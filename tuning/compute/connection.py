@@ -22,16 +22,13 @@ _LISTENS = "0A"  # in the tables of /proc/net
 
 
 def connect(preloaded: str = "") -> str:
-    """Connect to the Ray cluster that ``RAY_ADDRESS`` names, or else start Ray on this machine.
+    """Connect to the Ray that ``RAY_ADDRESS`` names, or else to one of this process; say which.
 
     A cluster that merely happens to run here is left alone: it may be another user's, who could
     read what is sent to it, and run code in the processes that join it.
 
     Args:
         preloaded: A module that the workers of a Ray on this machine import as they start.
-
-    Returns:
-        Which one it is, in words.
 
     Raises:
         InputError: The cluster does not answer, or does not let us in; or Ray does not start.

@@ -41,12 +41,7 @@ def time_words(elapsed: float, remaining: float | None) -> str:
 
 
 class Pace:
-    """Estimates the remaining time from the trials that have ended in this process.
-
-    Args:
-        workers: Trials at once.
-        now: Returns the time in seconds.
-    """
+    """Estimates the remaining time from the trials that have ended in this process."""
 
     def __init__(self, workers: int, now: Callable[[], float] = time.monotonic) -> None:
         self._workers = workers
@@ -62,12 +57,9 @@ class Pace:
             self._took.append(self._now() - self._since.pop(number))
 
     def remaining(self, left: int) -> float | None:
-        """Return the seconds that the remaining trials will take; None before one has ended.
+        """Return the seconds that trials will take, including running ones; None before one ended.
 
         Each is expected to take the mean of those that ended; a running one has done part of that.
-
-        Args:
-            left: Trials that have not ended, including running ones.
         """
         if not self._took or left <= 0:
             return None if left > 0 else 0.0

@@ -46,10 +46,9 @@ def check_usable(nodes: Sequence[Mapping[str, Any]]) -> None:
 
 
 def smallest_gpu(nodes: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the bytes of the cluster's smallest GPU; None if no node can tell.
+    """Return the bytes of the smallest GPU of ``ray.nodes()``; None if no node can tell.
 
-    Args:
-        nodes: As ``ray.nodes()`` describes them; planned nodes with ``Resources`` only.
+    Nodes that are only planned have nothing but ``Resources``.
     """
     told = [node["Resources"].get(MEMORY_RESOURCE) for node in nodes]
     known = [int(gib * GIB) for gib in told if gib]

@@ -21,11 +21,8 @@ def limit_to_share(gpus: float) -> None:
 
     The share includes what CUDA itself takes. A process with a whole GPU can allocate all of it,
     even if it was limited before.
-
-    Args:
-        gpus: GPUs that Ray has assigned to the process; 0 if it trains on the CPU.
     """
-    if gpus:
+    if gpus:  # that Ray has assigned to the process
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(_limit(gpus, total) / total)
 
@@ -36,9 +33,6 @@ def exceeded(gpus: float) -> str:
     If the process had not used up its share, other processes had taken the memory, and trying again
     may help. On a whole GPU it is the same but for what CUDA takes itself, up to twice what is
     assumed.
-
-    Args:
-        gpus: GPUs that Ray has assigned to the process.
     """
     if not gpus:
         return ""
@@ -60,11 +54,6 @@ def exceeded(gpus: float) -> str:
 
 def run_within_share(gpus: float, function: Callable[..., T], *arguments: Any) -> T:
     """Call a function with this process limited to its share of the GPU.
-
-    Args:
-        gpus: GPUs that Ray has assigned to the process.
-        function: What to call.
-        arguments: Its arguments.
 
     Raises:
         InputError: It needed more memory than its share.

@@ -63,7 +63,7 @@ def need_of(
     (value, gradient, temporary) for each layer's rows of images and classes in each execution, once
     in the common pool and once in the pool of the CUDA graph, plus one weight gradient beyond those
     that the optimiser keeps. Scoring copies the held-out images of an execution, at most half of
-    all.
+    all. Of models other than MIANet no estimate is known.
 
     Args:
         candidates: The model's hyperparameters in each of them.
@@ -72,9 +72,6 @@ def need_of(
         attribute_dim: Width of the class attributes.
         classes: Classes, seen and unseen.
         executions: Trainings that run side by side.
-
-    Returns:
-        The largest estimate; None where one is of a model other than MIANet.
     """
     needs = []
     for settings in candidates:

@@ -40,9 +40,8 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 def start(preloaded: str = "") -> None:
     """Start Ray on this machine and connect to it.
 
-    Args:
-        preloaded: A module that each worker imports as it starts, on a machine of not too many
-            cores: Ray starts a worker for each, which holds 250 MB then.
+    On a machine of not too many cores, each worker imports the module ``preloaded`` as it starts:
+    Ray starts a worker a core, which holds 250 MB then.
 
     Raises:
         InputError: It does not start.

@@ -49,12 +49,7 @@ class Tasks:
         return self._all[-1]
 
     def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
-        """Return what a task returned; show progress until then.
-
-        Args:
-            reference: What ``start`` returned.
-            what: What the display calls it.
-        """
+        """Return what a task of ``start`` returned; until then show progress, and what it is of."""
         while not ray.wait([reference], timeout=_REFRESH_SECONDS)[0]:
             self._show(what)
         timed: Timed = result_of(reference)

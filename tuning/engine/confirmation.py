@@ -30,7 +30,7 @@ from tuning.compute.waiting import Tasks, Timed
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone
 from tuning.events.log import Appendable
-from tuning.spec.models import MODELS, read_settings
+from tuning.spec.models import read_settings
 from tuning.spec.objectives import CALIBRATION, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, FinalDescription, RecordedTrial
 
@@ -56,12 +56,9 @@ class Draws:
 
 
 def contenders(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return the trials worth confirming, the best first, then the paper's.
+    """Return which of some trials, the best first, are worth confirming; the paper's is the last.
 
     Those are the best by score, and whichever the shared draws cannot tell apart from it.
-
-    Args:
-        trials: Comparable trials, the best first.
     """
     best, *others = trials
     near = [trial for trial in others if _within_noise(best, trial, len(others))]
@@ -282,7 +279,6 @@ def _score(
             execution=execution,
             seed=seed,
             device=device,
-            begin=MODELS[settings.model].begin,
         )
     except DivergedError as error:
         return error

@@ -39,10 +39,7 @@ class Interrupt(Stopper):
 def watching(resume_command: str) -> Iterator[Interrupt]:
     """Take note of the first signal while the block runs; the second ends the process.
 
-    It does so after the block as well: what is left then is to say goodbye.
-
-    Args:
-        resume_command: What the second one prints, so that the search can go on.
+    It says how to go on. It ends it after the block as well: what is left then is to say goodbye.
     """
     interrupt = Interrupt()
 

@@ -34,7 +34,6 @@ from tuning.engine.results import (
     WHOLE_GPU,
 )
 from tuning.engine.study import Study
-from tuning.spec.models import MODELS
 from tuning.spec.objectives import CALIBRATION
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +120,6 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         executions=study.executions,
         seed=study.seed,
         device=device,
-        begin=MODELS[settings.model].begin,
     )
     done: list[dict[str, float]] = []
     if saved := file.load():

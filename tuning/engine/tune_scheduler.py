@@ -12,11 +12,7 @@ from tuning.engine.stopping import Stopping
 
 
 class StoppingScheduler(FIFOScheduler):
-    """Stops trials as ``Stopping`` says. It only asks: ``Stopping`` learns from published events.
-
-    Args:
-        stopping: Knows what has happened so far.
-    """
+    """Stops trials as ``Stopping`` says, which learns from published events, not from here."""
 
     def __init__(self, stopping: Stopping) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from tuning.compute.waiting import Tasks
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone, TextAdded
 from tuning.spec.final_files import CONFUSION_FILE, CURVE_FILE, confusion_text, curves_text
-from tuning.spec.models import MODELS, read_settings
+from tuning.spec.models import read_settings
 from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial, mean_and_sd
 from tuning.tracking.recording import recorded_final
 
@@ -163,7 +163,6 @@ def _train(
             seed=seed,
             calibration=trial.calibration,
             device=share.device,
-            begin=MODELS[settings.model].begin,
         )
     except DivergedError as error:
         return error

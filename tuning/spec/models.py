@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -17,9 +16,6 @@ from mianet.reference import settings as of
 from tuning.spec.choices import MIANET
 from tuning.spec.space import SEARCH_SPACE, Searched
 
-if TYPE_CHECKING:
-    from mianet.training import Begin
-
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -27,19 +23,11 @@ class Model:
 
     title: str
     settings: type[Settings]
-    # the function that begins its trainings, by name: it loads PyTorch, which who only checks
-    # settings need not wait for
-    beginning: str
     # data set → the published configuration or, if there is none, one that is known to reproduce
     # the published figures; a search tries it too
     published: Callable[[str], Settings]
     space: Mapping[str, Searched]  # hyperparameter → how it is searched
     closed_form: bool = False  # whether training is a single closed-form solution, one epoch
-
-    @property
-    def begin(self) -> Begin:
-        begin: Begin = resolve_name(self.beginning)
-        return begin
 
 
 def _table_name(name: str) -> str:
@@ -50,7 +38,6 @@ def _table_name(name: str) -> str:
 def _reference(
     title: str,
     settings: type[Settings],
-    beginning: str,
     space: Mapping[str, Searched],
     published: Mapping[str, Mapping[str, Any]] = {},
 ) -> Model:
@@ -58,17 +45,15 @@ def _reference(
     return Model(
         title=title,
         settings=settings,
-        beginning=f"mianet.reference.{beginning}",
         published=lambda name: settings.from_mapping(published.get(_table_name(name), {})),
         space=space,
-        closed_form=beginning != _RANKING,
+        closed_form=not issubclass(settings, of.RankingSettings),
     )
 
 
 _SCALING = Searched(CategoricalDistribution(get_args(FeatureScaling)))
 _MAYBE_SCALING = replace(_SCALING, by_default=False)
 _WEIGHT_DECAY = Searched(FloatDistribution(1e-5, 1.0, log=True))
-_RANKING = "ranking:begin"
 _RANKING_SPACE = {
     "learning_rate": Searched(FloatDistribution(1e-4, 10.0, log=True)),
     "feature_scaling": _SCALING,
@@ -79,14 +64,12 @@ MODELS: Mapping[str, Model] = {
     MIANET: Model(
         title="MIANet",
         settings=Hyperparameters,
-        beginning="mianet.training:begin_mianet",
         published=paper_hyperparameters,
         space=SEARCH_SPACE,
     ),
     "eszsl": _reference(
         "ESZSL",
         of.ESZSLSettings,
-        "least_squares:begin_eszsl",
         {
             "feature_weight": Searched(FloatDistribution(1e-1, 1e7, log=True)),
             "attribute_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
@@ -101,7 +84,6 @@ MODELS: Mapping[str, Model] = {
     "sae": _reference(
         "SAE",
         of.SAESettings,
-        "least_squares:begin_sae",
         {
             "encoder_weight": Searched(FloatDistribution(1e-4, 1e4, log=True)),
             "matching": Searched(CategoricalDistribution(get_args(of.Matching))),
@@ -111,7 +93,6 @@ MODELS: Mapping[str, Model] = {
     "conse": _reference(
         "ConSE",
         of.ConSESettings,
-        "logistic:begin_conse",
         {
             "top": Searched(IntDistribution(1, 100, log=True)),
             "weight_decay": _WEIGHT_DECAY,
@@ -121,16 +102,15 @@ MODELS: Mapping[str, Model] = {
     "dap": _reference(
         "DAP",
         of.DAPSettings,
-        "logistic:begin_dap",
         {
             "weight_decay": _WEIGHT_DECAY,
             "threshold": Searched(CategoricalDistribution(get_args(of.Threshold))),
             "feature_scaling": _MAYBE_SCALING,
         },
     ),
-    "ale": _reference("ALE", of.ALESettings, _RANKING, _RANKING_SPACE),
-    "devise": _reference("DeViSE", of.DeViSESettings, _RANKING, _RANKING_SPACE),
-    "sje": _reference("SJE", of.SJESettings, _RANKING, _RANKING_SPACE),
+    "ale": _reference("ALE", of.ALESettings, _RANKING_SPACE),
+    "devise": _reference("DeViSE", of.DeViSESettings, _RANKING_SPACE),
+    "sje": _reference("SJE", of.SJESettings, _RANKING_SPACE),
 }
 """Models: name → model; the name is also the value of ``model`` in its settings."""
 

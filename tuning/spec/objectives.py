@@ -71,9 +71,7 @@ class Objective:
     ) -> dict[str, float]:
         """Return an epoch's figures with ``metric`` and ``value`` among them.
 
-        Args:
-            figures: The epoch's, by the names they are recorded under.
-            earlier: What this returned of the trial's earlier epochs, in order.
+        ``earlier`` is what this returned of the trial's earlier epochs, in order.
         """
         whole = self.with_metric(figures)
         window = [*earlier, whole][-self.window :]

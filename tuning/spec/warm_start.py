@@ -82,9 +82,6 @@ def warm_points(
         objective: The objective of the new search.
         paper: The paper's configuration, which is proposed anyway; empty if it is not.
 
-    Returns:
-        At most ``MOST_POINTS`` configurations.
-
     Raises:
         InputError: A study is of another model, searched none of the space's hyperparameters, or
             has no trial inside the space; says which study and why.
