@@ -11,7 +11,8 @@ from worlds import small_search_data
 
 from mianet.errors import InputError
 from tuning.compute import gpu_limit, waiting
-from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, limit_to_share, run_within_share
+from tuning.compute.cluster import Share
+from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB, exceeded, limit_to_share
 from tuning.engine import trial as module
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
@@ -141,12 +142,12 @@ class TestATask:
     def test_one_that_exceeds_its_share_is_one_line(self, device):
         device.reserved = 5 * GIB
         with pytest.raises(InputError, match="must fit its share of the GPU"):
-            run_within_share(0.25, self.too_large)
+            waiting.timed(Share(1, 1, 0.25), self.too_large)
 
     def test_other_failures_stay_what_they_are(self, device):
         device.free = 0
         with pytest.raises(torch.OutOfMemoryError):
-            run_within_share(0.25, self.too_large)
+            waiting.timed(Share(1, 1, 0.25), self.too_large)
 
     def too_large(self):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import torch
-
-from mianet.errors import InputError
-
-T = TypeVar("T")
 
 GIB = 2**30
 CONTEXT_BYTES = GIB * 3 // 4
@@ -50,21 +43,6 @@ def exceeded(gpus: float) -> str:
         f"{total / GIB:.1f} GiB, of which {limit / GIB:.1f} GiB are for tensors; give a larger "
         "--gpus-per-trial"
     )
-
-
-def run_within_share(gpus: float, function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function with this process limited to its share of the GPU.
-
-    Raises:
-        InputError: It needed more memory than its share.
-    """
-    limit_to_share(gpus)
-    try:
-        return function(*arguments)
-    except torch.OutOfMemoryError:
-        if reason := exceeded(gpus):
-            raise InputError(reason) from None
-        raise
 
 
 def _limit(gpus: float, total: int) -> int:

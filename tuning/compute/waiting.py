@@ -7,18 +7,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ray
+import torch
 from ray.exceptions import RayTaskError
 
-from mianet.errors import InputError
+from mianet.errors import DivergedError, InputError
+from mianet.processor import use_threads
 from tuning.compute.cluster import Share
 from tuning.compute.display import Display, time_words
-from tuning.compute.gpu_limit import run_within_share
+from tuning.compute.gpu_limit import exceeded, limit_to_share
 
 _REFRESH_SECONDS = 0.5
 
 
 class Timed(NamedTuple):
-    """What a task returned, and its seconds from beginning to end on the worker."""
+    """What a task returned, or that it diverged, and its seconds on the worker."""
 
     result: Any
     seconds: float
@@ -35,25 +37,23 @@ class Tasks:
 
     def __init__(self, title: str, share: Share, display: Display) -> None:
         self._title = title
-        self._task = ray.remote(_timed).options(
-            num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2
-        )
-        self._gpus = share.gpus
+        self._task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(timed)
+        self._share = share
         self._display = display
         self._started = time.monotonic()
         self._all: list[ray.ObjectRef] = []
 
-    def start(self, function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+    def start(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> ray.ObjectRef:
         """Have a function called on the cluster; return what to await."""
-        self._all.append(self._task.remote(self._gpus, function, *arguments))
+        self._all.append(self._task.remote(self._share, function, *arguments, **options))
         return self._all[-1]
 
     def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
         """Return what a task of ``start`` returned; until then show progress, and what it is of."""
         while not ray.wait([reference], timeout=_REFRESH_SECONDS)[0]:
             self._show(what)
-        timed: Timed = result_of(reference)
-        return timed
+        awaited: Timed = result_of(reference)
+        return awaited
 
     def _show(self, what: str) -> None:
         total = len(self._all)
@@ -77,7 +77,27 @@ def result_of(reference: ray.ObjectRef) -> Any:
         raise
 
 
-def _timed(gpus: float, function: Callable[..., Any], *arguments: Any) -> Timed:
+def timed(share: Share, function: Callable[..., Any], *arguments: Any, **options: Any) -> Timed:
+    """Call a function on a worker, in its share of the machine.
+
+    Args:
+        share: Its threads, and the part of a GPU's memory that it is held to.
+        function: What to call.
+        arguments: Its arguments.
+        options: Its options.
+
+    Raises:
+        InputError: It needed more of a GPU's memory than its share.
+    """
     started = time.monotonic()
-    result = run_within_share(gpus, function, *arguments)
+    use_threads(share.threads)
+    limit_to_share(share.gpus)
+    try:
+        result = function(*arguments, **options)
+    except DivergedError as error:
+        result = error
+    except torch.OutOfMemoryError:
+        if reason := exceeded(share.gpus):
+            raise InputError(reason) from None
+        raise
     return Timed(result, time.monotonic() - started)

@@ -17,11 +17,9 @@ from typing import Any, TypeAlias
 import ray
 from scipy import stats
 
-from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError, InputError
 from mianet.evaluation import Outcome, summarise
-from mianet.processor import use_threads
 from mianet.validation import score_execution
 from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
@@ -209,11 +207,16 @@ class _Contender:
         """Start the draws that have not been met, unless all were recorded by an earlier run."""
         if set(numbers) <= self._recorded.keys():
             return
-        settings, epochs = read_settings(self.trial.hyperparameters), self.trial.best_epoch
         for number in numbers:
             if number not in self.timed:
                 self._running[number] = tasks.start(
-                    _score, data, settings, epochs, number, draws.seed, share.threads, share.device
+                    score_execution,
+                    data,
+                    read_settings(self.trial.hyperparameters),
+                    epochs=self.trial.best_epoch,
+                    execution=number,
+                    seed=draws.seed,
+                    device=share.device,
                 )
 
     def wait(self, tasks: Tasks) -> None:
@@ -259,26 +262,3 @@ class _Contender:
             f"{self.trial.symbol} {100 * self.trial.score:.2f} when searched, "
             f"{100 * statistics.fmean(scores.values()):.2f} on {len(scores)} fresh draws"
         )
-
-
-def _score(
-    data: SearchData,
-    settings: Settings,
-    epochs: int,
-    execution: int,
-    seed: int,
-    threads: int,
-    device: str,
-) -> Outcome | DivergedError:
-    use_threads(threads)
-    try:
-        return score_execution(
-            data,
-            settings,
-            epochs=epochs,
-            execution=execution,
-            seed=seed,
-            device=device,
-        )
-    except DivergedError as error:
-        return error
