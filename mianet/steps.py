@@ -41,11 +41,9 @@ class Batch:
     up with rows of zeros.
     """
 
-    # scaled images; each stands in one positive and one negative pair
-    features: Float[Tensor, "executions images features"]
+    features: Float[Tensor, "executions images features"]  # scaled; each is in two pairs
     classes: Int64[Tensor, "executions images"]  # the class of each image: its positive pair
-    # a random other seen class for each image: its negative pair
-    other_classes: Int64[Tensor, "executions images"]
+    other_classes: Int64[Tensor, "executions images"]  # a random other: its negative pair
     weights: Float[Tensor, "executions images"]  # 1 for an image, 0 for a row that fills up
 
 
@@ -59,26 +57,11 @@ class Forward:
     unit: Latents  # the same at unit length
     # unnormalised latents of the classes that eq. 2 speaks of; seen ones first
     constrained: Float[Tensor, "executions classes latent"]
-    # 1 where an image (row) is of a seen class (column)
-    members: Float[Tensor, "executions images seen"]
-    # how many positive pairs each row of ``unit`` takes part in
-    rows: Float[Tensor, "executions rows"]
-
-    @property
-    def images(self) -> int:
-        return self.hidden.shape[1]
-
-    @property
-    def visual(self) -> Latents:
-        return self.unit[:, : self.images]
-
-    @property
-    def semantic(self) -> Latents:
-        return self.unit[:, self.images :]
+    members: Float[Tensor, "executions images seen"]  # 1 where an image is of a class
+    rows: Float[Tensor, "executions rows"]  # how many positive pairs a row of ``unit`` is in
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """The discriminator's pass over the unit latents, with the loss of eq. 4 and its gradients.
 
     That by the hidden layer is the one before the activation.
@@ -113,11 +96,11 @@ class Workspace(NamedTuple):
     processor's cache.
     """
 
-    # the images' hidden layer; below it, the gradient by the rebuilding one. For the gradient of
-    # ``visual_latent.weight``.
+    # For the gradient of ``visual_latent.weight``: the images' hidden layer; below it, the gradient
+    # by the rebuilding one.
     for_latent: Float[Tensor, "executions rows hidden"]
-    # the gradient by the images' hidden layer; below it, the rebuilding one. For the gradient of
-    # ``visual_hidden.weight``.
+    # For that of ``visual_hidden.weight``: the gradient by the images' hidden layer; below it, the
+    # rebuilding one.
     for_hidden: Float[Tensor, "executions rows hidden"]
 
 
@@ -192,13 +175,15 @@ class Step:
         self.weights = stepper.embedding.values(self.executions)
         self.gradients = stepper.embedding.gradients(self.executions)
         self.attributes = stepper.attributes[: self.executions]
-        self._images = batch.features.shape[1]
+        self.images = batch.features.shape[1]
+        # Rows of ``forward.unit``: the images', then the seen classes'.
+        self.visual, self.semantic = slice(self.images), slice(self.images, None)
 
     @cached_property
     def forward(self) -> Forward:
         """Return the embedded images and classes."""
         w, batch, seen = self.weights, self.batch, self.stepper.seen
-        hidden = self._workspace.for_latent[:, : self._images]
+        hidden = self._workspace.for_latent[:, self.visual]
         _affine(batch.features, w, "visual_hidden", out=hidden).relu_()
         visual = self._activated(_affine(hidden, w, "visual_latent"))
         constrained = self._activated(_affine(self.attributes, w, "semantic_latent"))
@@ -240,8 +225,8 @@ class Step:
         reconstruct = RECONSTRUCTIONS[self.settings.reconstruction]
         rebuilt, of_attributes, of_features = reconstruct(self, by_unit)
         by_raw = _through_norm(by_unit, at)
-        by_visual = self._through_activation(by_raw[:, : at.images], at.raw[:, : at.images])
-        by_constrained = F.pad(by_raw[:, at.images :], (0, 0, 0, at.constrained.shape[1] - seen))
+        by_visual = self._through_activation(by_raw[:, self.visual], at.raw[:, self.visual])
+        by_constrained = F.pad(by_raw[:, self.semantic], (0, 0, 0, at.constrained.shape[1] - seen))
         orthogonal = none
         if self.settings.orthogonal:
             orthogonal, excess = orthogonality(at.constrained)
@@ -267,7 +252,7 @@ class Step:
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
         of_classes = self.stepper.attribute_squares[: self.executions]
-        squares = (self.forward.rows[:, self._semantic] * of_classes).sum(1)
+        squares = (self.forward.rows[:, self.semantic] * of_classes).sum(1)
         loss, by_rebuilt = reconstruction(rebuilt, weights, sums, squares)
         by_rebuilt.mul_(self.settings.beta)
         add_product(by_unit[:, rows], by_rebuilt, weight.mT)
@@ -284,7 +269,7 @@ class Step:
         Returns the loss, its gradient by the latents, and what the weights' gradients need.
         """
         w = self.weights
-        below = slice(self._images, self._images + latents.shape[1])
+        below = slice(self.images, self.images + latents.shape[1])
         by_hidden = self._workspace.for_latent[:, below]
         hidden = self._workspace.for_hidden[:, below]
         affine(latents, w["visual_latent.weight"], w["rebuilt_hidden_bias"], out=hidden).relu_()
@@ -305,34 +290,32 @@ class Step:
         """
         at, batch = self.forward, self.batch
         wanted = product(at.members, self.attributes[:, : self.stepper.seen])
-        loss, of_attributes = self._rebuild_attributes(
-            slice(at.images), batch.weights, wanted, by_unit
-        )
-        if self.stepper.only_present or self.stepper.seen <= at.images:
+        loss, of_attributes = self._rebuild_attributes(self.visual, batch.weights, wanted, by_unit)
+        if self.stepper.only_present or self.stepper.seen <= self.images:
             only = batch.classes[0].unique() if self.stepper.only_present else slice(None)
-            counts = at.rows[:, self._semantic][:, only]
+            counts = at.rows[:, self.semantic][:, only]
             sums = product(at.members[:, :, only].mT, batch.features)
-            of_classes = at.semantic[:, only]
+            of_classes = at.unit[:, self.semantic][:, only]
             more, by_latents, of_features = self._rebuild_features(of_classes, counts, sums)
-            by_unit[:, self._semantic][:, only] += by_latents
+            by_unit[:, self.semantic][:, only] += by_latents
         else:
             own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
             more, by_latents, of_features = self._rebuild_features(
-                at.semantic.gather(1, own), batch.weights, batch.features
+                at.unit[:, self.semantic].gather(1, own), batch.weights, batch.features
             )
-            add_product(by_unit[:, self._semantic], at.members.mT, by_latents)
+            add_product(by_unit[:, self.semantic], at.members.mT, by_latents)
         return loss + more, of_attributes, of_features
 
     def self_reconstruction(self, by_unit: Latents) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5 with each modality rebuilt from its own latents (figures 4c, 5c)."""
         at, batch = self.forward, self.batch
-        counts = at.rows[:, self._semantic]
+        counts = at.rows[:, self.semantic]
         wanted = counts[..., None] * self.attributes[:, : self.stepper.seen]
-        loss, of_attributes = self._rebuild_attributes(self._semantic, counts, wanted, by_unit)
+        loss, of_attributes = self._rebuild_attributes(self.semantic, counts, wanted, by_unit)
         more, by_latents, of_features = self._rebuild_features(
-            at.visual, batch.weights, batch.features
+            at.unit[:, self.visual], batch.weights, batch.features
         )
-        by_unit[:, : at.images].add_(by_latents)
+        by_unit[:, self.visual].add_(by_latents)
         return loss + more, of_attributes, of_features
 
     def no_reconstruction(self, by_unit: Latents) -> tuple[Loss, None, None]:
@@ -342,7 +325,7 @@ class Step:
     def _match(self, by_unit: Latents) -> Loss:
         """Return eq. 1, and add its gradient by the unit latents."""
         at, batch = self.forward, self.batch
-        cosines = product(at.visual, at.semantic.mT)
+        cosines = product(at.unit[:, self.visual], at.unit[:, self.semantic].mT)
         own, other = batch.classes[..., None], batch.other_classes[..., None]
         loss, by_positive, by_negative = matching(
             cosines.gather(2, own)[..., 0], cosines.gather(2, other)[..., 0], batch.weights
@@ -350,8 +333,8 @@ class Step:
         by_cosines = torch.zeros_like(cosines)
         by_cosines.scatter_(2, own, by_positive[..., None])
         by_cosines.scatter_(2, other, by_negative[..., None])
-        add_product(by_unit[:, : at.images], by_cosines, at.semantic)
-        add_product(by_unit[:, self._semantic], by_cosines.mT, at.visual)
+        add_product(by_unit[:, self.visual], by_cosines, at.unit[:, self.semantic])
+        add_product(by_unit[:, self.semantic], by_cosines.mT, at.unit[:, self.visual])
         return loss
 
     def _set_semantic(
@@ -373,7 +356,7 @@ class Step:
         Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
         """
         into, features = self.gradients, self.batch.features
-        by_hidden = self._workspace.for_hidden[:, : self._images]
+        by_hidden = self._workspace.for_hidden[:, self.visual]
         product(by_visual, self.weights["visual_latent.weight"], out=by_hidden)
         _through_relu(by_hidden, self.forward.hidden)
         torch.sum(by_visual, 1, out=into["visual_latent.bias"])
@@ -391,7 +374,7 @@ class Step:
 
     @cached_property
     def _workspace(self) -> Workspace:
-        images, seen = self._images, self.stepper.seen
+        images, seen = self.images, self.stepper.seen
         rebuilt = {"cross": min(images, seen), "self": images, "none": 0}  # at most
         rows = images + rebuilt[self.settings.reconstruction]
         shape = (self.executions, rows, self.settings.hidden_dim)
@@ -402,15 +385,11 @@ class Step:
             )
         return self.stepper.workspaces[shape]
 
-    @property
-    def _semantic(self) -> slice:
-        return slice(self.forward.images, None)
-
     @cached_property
     def _signs(self) -> Float[Tensor, " rows"]:
         """Return 1 for the rows of ``forward.unit`` that are visual, -1 for the others."""
         signs = self.forward.unit.new_ones(self.forward.unit.shape[1])
-        signs[self._semantic].fill_(-1)
+        signs[self.semantic].fill_(-1)
         return signs
 
     @cached_property
@@ -473,21 +452,12 @@ RECONSTRUCTIONS: Mapping[str, Reconstruct] = {
 
 
 def _affine(
-    rows: Float[Tensor, "executions rows inputs"],
-    weights: Mapping[str, Tensor],
-    layer: str,
-    *,
-    out: Float[Tensor, "executions rows outputs"] | None = None,
+    rows: Tensor, weights: Mapping[str, Tensor], layer: str, *, out: Tensor | None = None
 ) -> Float[Tensor, "executions rows outputs"]:
     return affine(rows, weights[f"{layer}.weight"].mT, weights[f"{layer}.bias"], out)
 
 
-def _affine_gradient(
-    into: Mapping[str, Tensor],
-    layer: str,
-    by_out: Float[Tensor, "executions rows outputs"],
-    rows: Float[Tensor, "executions rows inputs"],
-) -> None:
+def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, rows: Tensor) -> None:
     product(by_out.mT, rows, out=into[f"{layer}.weight"])
     torch.sum(by_out, 1, out=into[f"{layer}.bias"])
 
