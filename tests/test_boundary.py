@@ -25,7 +25,7 @@ SEARCH = (
     "tuning.engine.progress",
     "tuning.confirm",
     "mianet.validation",
-    *(model.beginning.partition(":")[0] for model in MODELS.values()),
+    *(model.settings.beginning.partition(":")[0] for model in MODELS.values()),
 )
 
 
