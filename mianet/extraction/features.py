@@ -263,7 +263,7 @@ def _reason(error: Exception) -> str:
 def write_class_vectors(
     names_from: Path, tower: Tower, prompt: str, out: Path, batch: int
 ) -> tuple[str, ...]:
-    """Write a line for each class, its name and the vector of its prompt; and beside it the record.
+    """Write each class's name and the vector of its prompt, and the record; return the names.
 
     Args:
         names_from: A file with a name a line, or the folder of a package.
@@ -271,9 +271,6 @@ def write_class_vectors(
         prompt: The text around a name, which stands for ``{}``.
         out: The ``.csv`` file to make; must not be there yet.
         batch: Texts that are computed at once.
-
-    Returns:
-        The classes' names.
     """
     if out.suffix.lower() != ".csv" or out.exists():
         raise InputError(f"--out must be a new .csv file, but got {out}; give another name")

@@ -75,15 +75,12 @@ def need_of_trainings(
 def start_trainings(
     chosen: Mapping[str, RecordedTrial], setup: Setup, display: Display
 ) -> dict[str, Iterator[tuple[Outcome, float]]]:
-    """Start all final trainings at once as far as the cluster goes.
+    """Start all; return role → what came of each seed, and its seconds, awaited one by one.
 
     Args:
         chosen: Role → the recorded trial whose configuration is trained.
         setup: What they share.
         display: Where progress is shown, and what came of each seed.
-
-    Returns:
-        Role → what came of each seed, and its seconds on the worker; awaited one by one.
     """
     tasks = Tasks("final training", setup.share, display)
     data, test = ray.put(setup.data), ray.put(setup.test)

@@ -31,7 +31,7 @@ def reproduce(
     recorder: PaperRecorder,
     display: Display,
 ) -> int:
-    """Run all trainings; write, record and print each experiment as soon as its own have ended.
+    """Run all trainings, publish each experiment after its own; return how many showed nothing.
 
     Args:
         experiments: The tables and figures.
@@ -41,9 +41,6 @@ def reproduce(
         folder: The folder to write to.
         recorder: Records them in MLflow.
         display: Where progress is shown, and what is found.
-
-    Returns:
-        How many had nothing to show.
     """
     waiting = list(experiments)
     found: dict[str, Findings | None] = dict.fromkeys(one.name for one in experiments)

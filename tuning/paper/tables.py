@@ -136,11 +136,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
 
 
 def write_combined(folder: Path) -> list[Path]:
-    """Join the tables of all data sets and configurations below a folder.
-
-    Returns:
-        The Markdown files written, one for each table; text and LaTeX files are beside them.
-    """
+    """Join the tables of all data sets below a folder; return the Markdown files written."""
     written = []
     for name, layout in LAYOUTS.items():
         parts = [pd.read_csv(path) for path in sorted(folder.glob(f"*/{name}/{name}.csv"))]
