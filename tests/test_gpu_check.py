@@ -7,9 +7,9 @@ from recorded import OPENED
 
 from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
-from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster, gpu_check
 from tuning.compute.cluster import Share
+from tuning.compute.display import StatusLine
 from tuning.compute.gpu_check import trouble
 from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt

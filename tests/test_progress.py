@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 from recorded import OPENED
 
-from tuning.cli.terminal import StatusLine
+from tuning.compute.display import StatusLine
 from tuning.engine.progress import SearchProgress
 from tuning.engine.results import NUMBER
 from tuning.events.event import Ended, EpochDone, Proposed

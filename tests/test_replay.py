@@ -27,8 +27,8 @@ from replay import Curves, Replay, Search, TableProposer, World, incumbents, reg
 from telling import TELLINGS
 
 from mianet.data.search_data import load_search_data
-from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
+from tuning.compute.display import StatusLine
 from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS

@@ -14,12 +14,11 @@ import time
 import pytest
 from commands import ROOT, SMALL, environment
 
-from tuning.cli import terminal
-from tuning.cli.terminal import StatusLine
-from tuning.compute.display import Pace, clock, time_words
+from tuning.compute import display
+from tuning.compute.display import Pace, StatusLine, clock, time_words
 
 SHOW = """
-from tuning.cli.terminal import StatusLine
+from tuning.compute.display import StatusLine
 with StatusLine() as line:
     line.say("first")
     line.show(1, 2, "a long status " * 20)
@@ -106,7 +105,7 @@ def test_a_pipe_gets_plain_lines():
 
 def test_without_a_terminal_the_status_is_a_line_now_and_then(monkeypatch, capsys):
     now = Clock()
-    monkeypatch.setattr(terminal.time, "monotonic", now)
+    monkeypatch.setattr(display.time, "monotonic", now)
     with StatusLine() as line:
         for second in range(25):
             now.now = 100.0 + second

@@ -39,8 +39,8 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mianet.data.search_data import load_search_data
-from tuning.cli.terminal import StatusLine
 from tuning.compute.cluster import Share
+from tuning.compute.display import StatusLine
 from tuning.engine import interrupts, running
 from tuning.engine.description import describe_study
 from tuning.engine.progress import SearchProgress

@@ -8,8 +8,9 @@ from mianet.data.search_data import load_search_data
 from mianet.data.sources import open_source
 from tuning.analysis.selection import candidates, select
 from tuning.cli.options import tracking_uri
-from tuning.cli.terminal import StatusLine, wrapped
+from tuning.cli.terminal import wrapped
 from tuning.compute import cluster, connection
+from tuning.compute.display import StatusLine
 from tuning.compute.gpu_share import need_on
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings

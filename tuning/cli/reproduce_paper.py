@@ -9,8 +9,8 @@ from mianet.data.sources import open_source
 from mianet.data.test_parts import load_test_parts, unseen_image_names
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri, writable_folder
-from tuning.cli.terminal import StatusLine
 from tuning.compute import cluster, connection
+from tuning.compute.display import StatusLine
 from tuning.paper.evidence import Evidence
 from tuning.paper.experiments import chosen
 from tuning.paper.recording import PaperRecorder

@@ -7,12 +7,15 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import ray
+
 from mianet.data.search_data import SearchData
 from mianet.data.sources import Source
 from tuning.cli.options import writable_folder
 from tuning.cli.resumption import check_unchanged, kept_settings, new_log, resume_command
-from tuning.cli.terminal import StatusLine, wrapped
+from tuning.cli.terminal import wrapped
 from tuning.compute import cluster
+from tuning.compute.display import StatusLine
 from tuning.compute.gpu_share import largest_of, need_on
 from tuning.engine import interrupts
 from tuning.engine.description import describe_study
@@ -55,7 +58,8 @@ def run_search(
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
     options.dataset = source.address  # the same for whoever goes on from another folder
-    kept, data = cluster.keep_once(data)
+    kept = ray.put(data)  # one copy a node, …
+    data = ray.get(kept)  # … and here no second one, such as the pages of a mapped file
     largest = largest_of(base_settings(study, data.name), study.space)
     share = cluster.share_resources(
         study.trials,

@@ -14,8 +14,9 @@ from tuning.analysis.outcome_table import outcome_table
 from tuning.analysis.selection import select
 from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri
-from tuning.cli.terminal import StatusLine, wrapped
+from tuning.cli.terminal import wrapped
 from tuning.compute import cluster, connection
+from tuning.compute.display import StatusLine
 from tuning.finals import training
 from tuning.spec.choices import MIANET
 from tuning.spec.records import RecordedTrial

@@ -11,7 +11,6 @@ from pathlib import Path
 import ray
 import yaml
 
-from mianet.data.search_data import SearchData
 from mianet.errors import InputError, first_line
 from tuning.compute.gpu_check import check_usable, hidden, smallest_gpu
 from tuning.compute.gpu_share import Need, asked_for, choose
@@ -50,16 +49,6 @@ class Share:
     def resources(self) -> dict[str, float]:
         """Return the request as Ray understands it."""
         return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
-
-
-def keep_once(data: SearchData) -> tuple[ray.ObjectRef, SearchData]:
-    """Put data into Ray's object store, one copy a node; return the reference and that copy.
-
-    Whoever goes on with it and lets go of what was given has no second copy in memory, such as the
-    pages of a mapped file.
-    """
-    reference = ray.put(data)
-    return reference, ray.get(reference)
 
 
 def share_resources(

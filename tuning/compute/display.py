@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Self
+
+from tqdm import tqdm
+
+HEARTBEAT_SECONDS = 10.0
+"""Where there is no status line, the output is never quiet for longer than this."""
 
 
-class Display(Protocol):
-    """Shows progress; ``tuning.cli.terminal.StatusLine`` does so on a terminal."""
+class StatusLine:
+    """Shows progress on the standard output: a bar, or a plain line now and then in a file."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._last_line = time.monotonic()
 
     def show(self, done: int, total: int, words: str) -> None:
-        """Replace the status.
+        """Replace the status, at most twice a second.
 
         Args:
-            done: Parts of the work that are done.
-            total: Parts in all.
-            words: The status.
+            done: How many are done.
+            total: Of how many.
+            words: What to say beside the bar.
         """
+        if self._bar is None:  # tqdm shows its bar as soon as it is made
+            self._bar = tqdm(
+                initial=done,
+                total=total,
+                desc=words,
+                bar_format="{bar:20} {desc}",
+                file=sys.stdout,
+                # These promise no control characters.
+                disable=os.environ.get("TERM", "") in ("", "dumb") or None,
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0.5,
+                miniters=0,
+            )
+        if not self._bar.disable:
+            self._bar.total = total
+            self._bar.set_description_str(words, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._last_line >= HEARTBEAT_SECONDS:
+            self.say(words)
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 from mianet.errors import DivergedError, InputError
 from mianet.processor import use_threads
 from tuning.compute.cluster import Share
-from tuning.compute.display import Display, time_words
+from tuning.compute.display import StatusLine, time_words
 from tuning.compute.gpu_limit import exceeded, limit_to_share
 
 _REFRESH_SECONDS = 0.5
@@ -35,7 +35,7 @@ class Tasks:
         display: Where their progress is shown.
     """
 
-    def __init__(self, title: str, share: Share, display: Display) -> None:
+    def __init__(self, title: str, share: Share, display: StatusLine) -> None:
         self._title = title
         self._task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(timed)
         self._share = share

@@ -23,7 +23,7 @@ from mianet.evaluation import Outcome, summarise
 from mianet.validation import score_execution
 from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
-from tuning.compute.display import Display
+from tuning.compute.display import StatusLine
 from tuning.compute.waiting import Tasks, Timed
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone
@@ -141,7 +141,7 @@ def confirm(
     draws: Draws,
     share: Share,
     recorded: Recorded,
-    display: Display,
+    display: StatusLine,
 ) -> None:
     """Run the contenders among the trials on fresh draws; record each in a run of its own.
 

@@ -12,7 +12,7 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.tune import Callback
 
-from tuning.compute.display import Display, Pace, time_words
+from tuning.compute.display import Pace, StatusLine, time_words
 from tuning.engine.results import BROKEN, EPOCH, INFEASIBLE, NUMBER, TOO_LARGE, as_event
 from tuning.engine.searcher import StudySearcher
 from tuning.engine.study import Study
@@ -43,7 +43,7 @@ class SearchProgress(Callback):
         state: State,
         study: Study,
         searcher: StudySearcher,
-        display: Display,
+        display: StatusLine,
         workers: int,
         seconds: float | None = None,
     ) -> None:

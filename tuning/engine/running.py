@@ -19,7 +19,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import class_cache
 
 from tuning.compute.cluster import Share
-from tuning.compute.display import Display
+from tuning.compute.display import StatusLine
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.progress import SearchProgress, well_ended
@@ -65,7 +65,7 @@ def run_study(
     share: Share,
     log: EventLog,
     interrupt: Interrupt,
-    display: Display,
+    display: StatusLine,
     listeners: Sequence[Listener] = (),
 ) -> StudyOutcome:
     """Run a search, or what is left of it, on the connected Ray; log it as it goes.
@@ -165,7 +165,7 @@ def _tuner(
     plan: Plan,
     seconds: float | None,
     interrupt: Interrupt,
-    display: Display,
+    display: StatusLine,
 ) -> tune.Tuner:
     state, workers = search.log.state, plan.share.workers
     unfinished = [trial.proposed for trial in state.running]

@@ -14,9 +14,8 @@ from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import FinalResult, train_final
 from mianet.inference.prediction import Classifier
-from mianet.processor import use_threads
 from tuning.compute.cluster import Share
-from tuning.compute.display import Display
+from tuning.compute.display import StatusLine
 from tuning.compute.gpu_share import Need, need_of
 from tuning.compute.waiting import Tasks
 from tuning.engine.description import describe_training
@@ -73,7 +72,7 @@ def need_of_trainings(
 
 
 def start_trainings(
-    chosen: Mapping[str, RecordedTrial], setup: Setup, display: Display
+    chosen: Mapping[str, RecordedTrial], setup: Setup, display: StatusLine
 ) -> dict[str, Iterator[tuple[Outcome, float]]]:
     """Start all; return role → what came of each seed, and its seconds, awaited one by one.
 
@@ -85,7 +84,16 @@ def start_trainings(
     tasks = Tasks("final training", setup.share, display)
     data, test = ray.put(setup.data), ray.put(setup.test)
     started = {
-        role: [tasks.start(_train, data, test, trial, seed, setup.share) for seed in setup.seeds]
+        role: [
+            tasks.start(
+                *(train_final, data, test, read_settings(trial.hyperparameters)),
+                epochs=trial.best_epoch,
+                seed=seed,
+                calibration=trial.calibration,
+                device=setup.share.device,
+            )
+            for seed in setup.seeds
+        ]
         for role, trial in chosen.items()
     }
 
@@ -144,25 +152,6 @@ def record(
         recording.append(Closed(status, note="; ".join(diverged), summary=summary))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
     return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
-
-
-def _train(
-    data: SearchData, test: TestParts, trial: RecordedTrial, seed: int, share: Share
-) -> Outcome:
-    use_threads(share.threads)
-    settings = read_settings(trial.hyperparameters)
-    try:
-        return train_final(
-            data,
-            test,
-            settings,
-            epochs=trial.best_epoch,
-            seed=seed,
-            calibration=trial.calibration,
-            device=share.device,
-        )
-    except DivergedError as error:
-        return error
 
 
 def _words(outcome: Outcome) -> str:

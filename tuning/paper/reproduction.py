@@ -10,14 +10,12 @@ from pathlib import Path
 import ray
 
 from mianet.data.search_data import SearchData
-from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
 from mianet.final_training import measure
-from mianet.processor import use_threads
 from tuning.compute.cluster import Share
-from tuning.compute.display import Display
+from tuning.compute.display import StatusLine
 from tuning.compute.waiting import Tasks
-from tuning.paper.evidence import Evidence, NothingToShowError, Outcome, Training
+from tuning.paper.evidence import Evidence, NothingToShowError, Outcome
 from tuning.paper.findings import Experiment, Findings, claims_page, write
 from tuning.paper.recording import PaperRecorder
 
@@ -29,7 +27,7 @@ def reproduce(
     share: Share,
     folder: Path,
     recorder: PaperRecorder,
-    display: Display,
+    display: StatusLine,
 ) -> int:
     """Run all trainings, publish each experiment after its own; return how many showed nothing.
 
@@ -48,7 +46,14 @@ def reproduce(
     tasks = Tasks("training", share, display)
     data_ref, test_ref = ray.put(data), ray.put(evidence.test)
     started = {
-        training: tasks.start(_train, data_ref, test_ref, training, share)
+        training: tasks.start(
+            *(measure, data_ref, test_ref, training.settings),
+            epochs=training.epochs,
+            seed=training.seed,
+            device=share.device,
+            keep_model=training.keep_model,
+            new_classes=training.new_classes,
+        )
         for training in evidence.setup.trainings(arm for one in experiments for arm in one.arms)
     }
     for number, (training, reference) in enumerate(started.items(), start=1):
@@ -60,23 +65,6 @@ def reproduce(
             found[one.name] = _publish(one, evidence, folder, recorder, display)
     _write_index({name: one for name, one in found.items() if one}, evidence, folder)
     return list(found.values()).count(None)
-
-
-def _train(data: SearchData, test: TestParts, training: Training, share: Share) -> Outcome:
-    use_threads(share.threads)
-    try:
-        return measure(
-            data,
-            test,
-            training.settings,
-            epochs=training.epochs,
-            seed=training.seed,
-            device=share.device,
-            keep_model=training.keep_model,
-            new_classes=training.new_classes,
-        )
-    except DivergedError as error:
-        return error
 
 
 def _words(outcome: Outcome) -> str:
@@ -91,7 +79,7 @@ def _publish(
     evidence: Evidence,
     folder: Path,
     recorder: PaperRecorder,
-    display: Display,
+    display: StatusLine,
 ) -> Findings | None:
     """Compute, write and record an experiment; return None where it has nothing to show."""
     try:
