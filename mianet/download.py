@@ -49,7 +49,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 CHUNK_BYTES = 2**20
 TIMEOUT_S = 30.0
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error)
-_NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+_NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError)
 
 
 def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]:
@@ -100,12 +100,8 @@ def _fetch(url: str, part: Path) -> None:
             if total == _size(part):
                 return
             reason = f"it ended after {_size(part):,} of {total:,} bytes"
-        except (
-            *_NO_NETWORK,
-            ssl.SSLError,
-            ValueError,
-        ) as e:  # an odd proxy or redirection is a ValueError
-            reason = str(getattr(e, "reason", None) or e)
+        except (*_NO_NETWORK, ConnectionError, TimeoutError, ValueError) as error:
+            reason = str(getattr(error, "reason", None) or error)  # ValueError: an odd redirection
         if _size(part) <= before:
             raise InputError(
                 f"{ARCHIVE} must come from {url}, but it does not ({reason}); download it elsewhere"
@@ -243,13 +239,11 @@ def _unpack_member(package: zipfile.ZipFile, member: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     size = package.getinfo(member).file_size
     with (
-        package.open(member) as source,
+        package.open(member) as compressed,
+        tqdm.wrapattr(compressed, "read", total=size, desc=member) as source,
         target.open("wb") as file,
-        tqdm(total=size, unit="B", unit_scale=True, desc=member) as bar,
     ):
-        while chunk := source.read(CHUNK_BYTES):
-            file.write(chunk)
-            bar.update(len(chunk))
+        shutil.copyfileobj(source, file, CHUNK_BYTES)
         if file.tell() != size:
             raise zipfile.BadZipFile(f"{member} has {file.tell():,} of {size:,} bytes")
 

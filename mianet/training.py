@@ -48,8 +48,7 @@ class Trainings(Protocol):
     def epoch(self) -> Sequence[Epoch]:
         """Train each one more epoch.
 
-        Raises:
-            DivergedError: One of them left the finite numbers, or its latents are all zero.
+        One that leaves the finite numbers, or whose latents are all zero, is a DivergedError.
         """
 
     def state(self) -> list[dict[str, Any]]:

@@ -143,11 +143,7 @@ class DAP:
 
 
 def fit_dap(task: Task, scaler: FeatureScaler, settings: DAPSettings) -> Fitted:
-    """Fit DAP; see ``mianet.reference.repeated.Fit``.
-
-    Raises:
-        DivergedError: Also where there is nothing to classify: all classes have equal attributes.
-    """
+    """Fit DAP; see ``mianet.reference.repeated.Fit``. Classes that nothing tells apart diverge."""
     values = task.class_attributes[task.seen_classes]
     by_attribute = settings.threshold == "attribute"
     means = values.mean(0) if by_attribute else values.mean().expand(values.shape[1])

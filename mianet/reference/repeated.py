@@ -15,11 +15,8 @@ Fitted = tuple[Scorer, Mapping[str, float]]
 """A trained model, and the losses that it reaches."""
 
 Fit = Callable[[Task, FeatureScaler, Any], Fitted]
-"""Fits a model at once, by its own settings; nothing in it is random.
-
-Raises:
-    DivergedError: The solution is not finite.
-"""
+"""Fits a model at once, by its own settings; nothing in it is random. A solution that is not finite
+is a DivergedError."""
 
 Train = Callable[..., Iterator[Epoch]]
 """Trains a model: ``train(task, settings, seed=seed)`` yields after each epoch."""

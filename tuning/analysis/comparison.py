@@ -64,10 +64,8 @@ class Difference:
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
     """Return how much higher ``first`` is than ``second``, by the draws or seeds that both have.
 
-    The draws are common random numbers: their own difficulty, most of the noise, cancels.
-
-    Raises:
-        ValueError: They share no draw.
+    The draws are common random numbers: their own difficulty, most of the noise, cancels. Not to
+    share any is a ValueError.
     """
     differences = [first[draw] - second[draw] for draw in sorted(first.keys() & second.keys())]
     if not differences:

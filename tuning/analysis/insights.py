@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from scipy import stats
 
 from tuning.analysis.comparison import standard_error
 from tuning.analysis.selection import front_of, front_words
 from tuning.spec.records import SELECTABLE, RecordedTrial
-from tuning.spec.space import describe
+from tuning.spec.space import NumberDistribution, describe
 
 NEAR_EDGE = 0.05
 """Fraction of a range, on its own scale, that counts as its edge."""
@@ -72,7 +72,7 @@ def edges(
     """
     found = {}
     for name, distribution in space.items():
-        if not isinstance(distribution, FloatDistribution | IntDistribution):
+        if not isinstance(distribution, NumberDistribution):
             continue
         value = float(best.hyperparameters[name])
         low, high, scaled = _on_scale(distribution, [distribution.low, distribution.high, value])
@@ -152,7 +152,7 @@ def bands(trials: Sequence[RecordedTrial], name: str, space: BaseDistribution) -
     Returns:
         The parts; none for a hyperparameter that is not a number.
     """
-    if not isinstance(space, FloatDistribution | IntDistribution):
+    if not isinstance(space, NumberDistribution):
         return []
     low, high = _on_scale(space, [space.low, space.high])
     cuts = np.linspace(low, high, BANDS + 1)
@@ -176,7 +176,7 @@ def _separations(
     space: Mapping[str, BaseDistribution],
 ) -> dict[str, float]:
     """Return hyperparameter → probability that a diverged trial's value exceeds another's."""
-    names = [n for n, d in space.items() if isinstance(d, FloatDistribution | IntDistribution)]
+    names = [n for n, d in space.items() if isinstance(d, NumberDistribution)]
     if not good:
         return {}
     values = {n: [[float(t.hyperparameters[n]) for t in ts] for ts in (bad, good)] for n in names}
@@ -186,9 +186,7 @@ def _separations(
     }
 
 
-def _searchable(
-    distribution: FloatDistribution | IntDistribution, scaled: Sequence[float]
-) -> tuple[float, float]:
+def _searchable(distribution: NumberDistribution, scaled: Sequence[float]) -> tuple[float, float]:
     """Return bounds that can be searched: whole for integers, below 0 only if the range was."""
     low, high = _off_scale(distribution, scaled)
     if isinstance(distribution, IntDistribution):
@@ -200,13 +198,9 @@ def _selectable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
     return [t for t in trials if t.status in SELECTABLE and math.isfinite(t.score)]
 
 
-def _on_scale(
-    distribution: FloatDistribution | IntDistribution, values: Sequence[float]
-) -> list[float]:
+def _on_scale(distribution: NumberDistribution, values: Sequence[float]) -> list[float]:
     return [math.log(value) for value in values] if distribution.log else list(values)
 
 
-def _off_scale(
-    distribution: FloatDistribution | IntDistribution, values: Sequence[float]
-) -> list[float]:
+def _off_scale(distribution: NumberDistribution, values: Sequence[float]) -> list[float]:
     return [math.exp(value) for value in values] if distribution.log else list(values)

@@ -25,10 +25,8 @@ def connect(preloaded: str = "") -> str:
     """Connect to the Ray that ``RAY_ADDRESS`` names, or else to one of this process; say which.
 
     A cluster that merely happens to run here is left alone: it may be another user's, who could
-    read what is sent to it, and run code in the processes that join it.
-
-    Args:
-        preloaded: A module that the workers of a Ray on this machine import as they start.
+    read what is sent to it, and run code in the processes that join it. The workers of a Ray on
+    this machine import the module ``preloaded`` as they start.
 
     Raises:
         InputError: The cluster does not answer, or does not let us in; or Ray does not start.
@@ -50,20 +48,12 @@ def connect(preloaded: str = "") -> str:
 
 
 def starts_here() -> bool:
-    """Say whether ``connect`` starts Ray on this machine.
-
-    Raises:
-        InputError: ``RAY_ADDRESS`` names no cluster.
-    """
+    """Say whether ``connect`` starts Ray on this machine; an InputError as it has."""
     return not (ray.is_initialized() or _named_cluster())
 
 
 def _named_cluster() -> str | None:
-    """Return the address of the cluster that ``RAY_ADDRESS`` names; None where it names none.
-
-    Raises:
-        InputError: It does not answer.
-    """
+    """Return the address that ``RAY_ADDRESS`` names, if any; refuse it if nobody answers."""
     given = os.environ.get("RAY_ADDRESS", "")
     if given in ("", "local"):
         return None
@@ -97,11 +87,6 @@ def _listening_users(port: int) -> set[int]:
 
 
 def _join(address: str) -> None:
-    """Connect to a running cluster.
-
-    Raises:
-        InputError: It does not let us in, or others can read the token that it would get.
-    """
     local_ray.check_token_file()
     try:
         local_ray.initialise(address=address)

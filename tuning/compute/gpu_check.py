@@ -31,11 +31,7 @@ _ADVICE = {
 
 
 def check_usable(nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Make sure that PyTorch can use the GPUs of ``ray.nodes()``; busy ones count as usable.
-
-    Raises:
-        InputError: It cannot on one of them.
-    """
+    """Refuse ``ray.nodes()`` of which PyTorch cannot use the GPUs; busy ones count as usable."""
     for node, reason in _answers(nodes, trouble, num_gpus=0.01, max_calls=1):
         if reason:
             raise InputError(

@@ -38,13 +38,10 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def start(preloaded: str = "") -> None:
-    """Start Ray on this machine and connect to it.
+    """Start Ray on this machine and connect to it; an InputError where it does not start.
 
     On a machine of not too many cores, each worker imports the module ``preloaded`` as it starts:
     Ray starts a worker a core, which holds 250 MB then.
-
-    Raises:
-        InputError: It does not start.
     """
     _check_limits()
     folder = _private_folder()
@@ -70,11 +67,7 @@ def start(preloaded: str = "") -> None:
 
 
 def _check_limits() -> None:
-    """Refuse limits with which Ray cannot start, which it would find out after half a minute.
-
-    Raises:
-        InputError: A limit is too low.
-    """
+    """Refuse limits with which Ray cannot start, which it would find out after half a minute."""
     for name, (limit, least, unit, option) in _LIMITS.items():
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY and soft < least:
@@ -94,11 +87,7 @@ def initialise(**options: Any) -> None:
 
 
 def _private_folder() -> Path:
-    """Return the folder for Ray's sessions, which nobody else can enter.
-
-    Raises:
-        InputError: It cannot be made, its path is too long, or others can replace it.
-    """
+    """Return the folder for Ray's sessions, which nobody else can enter or replace."""
     parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
     folder = parent / f"mianet-{os.getuid()}"
     if len(os.fsencode(folder)) > _LONGEST_FOLDER:
@@ -149,11 +138,7 @@ def _stay_on_loopback() -> None:
 
 
 def check_token_file() -> None:
-    """Refuse a cluster's token that other users of this machine can read.
-
-    Raises:
-        InputError: They can.
-    """
+    """Refuse a cluster's token that other users of this machine can read."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))

@@ -64,11 +64,7 @@ class Tasks:
 
 
 def result_of(reference: ray.ObjectRef) -> Any:
-    """Return what a task returned.
-
-    Raises:
-        InputError: The task raised it; other errors keep Ray's wrapper with the traceback.
-    """
+    """Return what a task returned; but for an InputError, errors keep Ray's traceback."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
@@ -78,17 +74,7 @@ def result_of(reference: ray.ObjectRef) -> Any:
 
 
 def timed(share: Share, function: Callable[..., Any], *arguments: Any, **options: Any) -> Timed:
-    """Call a function on a worker, in its share of the machine.
-
-    Args:
-        share: Its threads, and the part of a GPU's memory that it is held to.
-        function: What to call.
-        arguments: Its arguments.
-        options: Its options.
-
-    Raises:
-        InputError: It needed more of a GPU's memory than its share.
-    """
+    """Call a function on a worker; an InputError if it needs more than its share of a GPU."""
     started = time.monotonic()
     use_threads(share.threads)
     limit_to_share(share.gpus)

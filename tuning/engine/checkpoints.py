@@ -62,10 +62,8 @@ class CheckpointFile:
         """Save after an epoch, unless that would take more than ``COST_SHARE`` of the time.
 
         So a trial whose epochs are long loses at most one of them, and one whose epochs are
-        shorter than 50 times what a checkpoint takes loses at most that much time.
-
-        Raises:
-            OSError: It cannot be written; the one before it is still there.
+        shorter than 50 times what a checkpoint takes loses at most that much time. After an OSError
+        the one before it is still there.
         """
         if self._cost is None:
             tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]

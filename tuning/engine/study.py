@@ -28,11 +28,7 @@ MOST_CLASSES = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Everything that decides a search beside its data and its machines.
-
-    Raises:
-        InputError: The settings contradict each other.
-    """
+    """Everything that decides a search beside its data and its machines; checked as it is made."""
 
     name: str
     space: Mapping[str, BaseDistribution]
@@ -93,11 +89,7 @@ def paper_point(study: Study, dataset: str) -> dict[str, Any]:
 
 
 def check_data(data: SearchData, model: str = MIANET) -> None:
-    """Check that the protocol can draw pseudo-unseen classes from the data, and not too many.
-
-    Raises:
-        InputError: There are too few seen classes, or more than fit into memory.
-    """
+    """Refuse data with too few seen classes for the protocol, or more than fit into memory."""
     classes = len(data.class_attributes)
     if model == MIANET and classes > MOST_CLASSES:
         raise InputError(

@@ -57,11 +57,7 @@ def confusion_text(counts: np.ndarray, names: Sequence[str], unseen: Sequence[bo
 
 
 def read_confusion(text: str) -> Confusion:
-    """Return what ``confusion_text`` wrote.
-
-    Raises:
-        InputError: It is no such file.
-    """
+    """Return what ``confusion_text`` wrote; anything else is an InputError."""
     table = _read(CONFUSION_FILE, text, _CONFUSION)
     unseen = dict(zip(table["class"], table["unseen"] == 1, strict=True))
     names = list(unseen)
@@ -89,11 +85,7 @@ def curves_text(curves: Mapping[int, SeenUnseenCurve]) -> str:
 
 
 def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
-    """Return seed → curve, as ``curves_text`` wrote it.
-
-    Raises:
-        InputError: It is no such file.
-    """
+    """Return seed → curve, as ``curves_text`` wrote it; anything else is an InputError."""
     table = _read(CURVE_FILE, text, _CURVE)
     return {
         int(seed): SeenUnseenCurve(

@@ -116,11 +116,7 @@ MODELS: Mapping[str, Model] = {
 
 
 def read_settings(recorded: Mapping[str, Any]) -> Settings:
-    """Return the settings of a recorded configuration, whose values are strings.
-
-    Raises:
-        InputError: The recorded model or a hyperparameter is unknown.
-    """
+    """Return the settings of a recorded configuration; an InputError where a name is unknown."""
     name = recorded.get("model", MIANET)
     if name not in MODELS:
         raise InputError(f"the recorded model must be one of {', '.join(MODELS)}, but is {name!r}")

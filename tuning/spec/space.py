@@ -19,6 +19,8 @@ from optuna.distributions import (
 from mianet.config import FeatureScaling, Hyperparameters, LatentActivation, Settings
 from mianet.errors import InputError
 
+NumberDistribution = FloatDistribution | IntDistribution
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -87,7 +89,7 @@ def describe(distribution: BaseDistribution) -> str:
     """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
         return " | ".join(str(choice) for choice in distribution.choices)
-    if isinstance(distribution, FloatDistribution | IntDistribution):
+    if isinstance(distribution, NumberDistribution):
         scale = " (log)" if distribution.log else ""
         return f"{distribution.low:g} … {distribution.high:g}{scale}"
     return str(distribution)
@@ -106,7 +108,7 @@ def space_from_json(text: str) -> dict[str, BaseDistribution]:
 def _bounded(
     name: str, distribution: BaseDistribution, low: float, high: float, settings: type[Settings]
 ) -> BaseDistribution:
-    if not isinstance(distribution, FloatDistribution | IntDistribution):
+    if not isinstance(distribution, NumberDistribution):
         raise InputError(f"{name} is chosen among {describe(distribution)} and has no range")
     if not low < high:
         raise InputError(f"the range of {name} must go from low to high, but got {low:g}:{high:g}")
