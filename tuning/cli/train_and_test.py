@@ -39,11 +39,7 @@ def train_and_test(options: argparse.Namespace) -> int:
     chosen["selected"] = selection.trial
     setup = _connect(options, data, source.origin, chosen)
     with StatusLine() as line:
-        results = training.start_trainings(chosen, setup, line)
-        tested = {
-            role: training.record(role, trial, results[role], setup, uri, options.storage)
-            for role, trial in chosen.items()
-        }
+        tested = training.train_finally(chosen, setup, uri, options.storage, line)
     if not options.brief:
         figures = {role: (one.trial, one.figures) for role, one in tested.items()}
         print(outcome_table(figures, seeds=len(setup.seeds)), flush=True)

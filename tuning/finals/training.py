@@ -71,15 +71,24 @@ def need_of_trainings(
     )
 
 
-def start_trainings(
-    chosen: Mapping[str, RecordedTrial], setup: Setup, display: StatusLine
-) -> dict[str, Iterator[tuple[Outcome, float]]]:
-    """Start all; return role → what came of each seed, and its seconds, awaited one by one.
+def train_finally(
+    chosen: Mapping[str, RecordedTrial],
+    setup: Setup,
+    uri: str,
+    storage: Path,
+    display: StatusLine,
+) -> dict[str, Tested]:
+    """Start all at once as far as the cluster goes; record the seeds of each role as they end.
 
     Args:
-        chosen: Role → the recorded trial whose configuration is trained.
+        chosen: Role, ``selected`` or ``paper`` → the recorded trial whose configuration is trained.
         setup: What they share.
+        uri: The tracking store.
+        storage: Folder that keeps what the store has not taken yet.
         display: Where progress is shown, and what came of each seed.
+
+    Raises:
+        InputError, RecordingError: As ``recorded_final``.
     """
     tasks = Tasks("final training", setup.share, display)
     data, test = ray.put(setup.data), ray.put(setup.test)
@@ -103,10 +112,13 @@ def start_trainings(
             display.say(f"{role}, seed {seed}: {_words(ended.result)}")
             yield ended.result, ended.seconds
 
-    return {role: results(role) for role in chosen}
+    return {
+        role: _record(role, trial, results(role), setup, uri, storage)
+        for role, trial in chosen.items()
+    }
 
 
-def record(
+def _record(
     role: str,
     trial: RecordedTrial,
     results: Iterable[tuple[Outcome, float]],
@@ -114,19 +126,6 @@ def record(
     uri: str,
     storage: Path,
 ) -> Tested:
-    """Record a configuration's final training, each seed as it ends.
-
-    Args:
-        role: Which configuration it is: ``selected`` or ``paper``.
-        trial: The recorded trial that it is from.
-        results: What comes of each seed, and its seconds; awaited while they are recorded.
-        setup: What all final trainings share.
-        uri: The tracking store.
-        storage: Folder that keeps what the store has not taken yet.
-
-    Raises:
-        InputError, RecordingError: As ``recorded_final``.
-    """
     trained: dict[int, FinalResult] = {}
     figures, diverged, at_work = [], [], 0.0
     description = describe_training(
