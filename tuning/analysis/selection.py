@@ -1,10 +1,7 @@
-"""Choose the best configuration among recorded trials.
+"""Choose the best configuration among recorded trials of the same data, protocol and objective.
 
-Only trials whose scores can be compared are compared: same data, protocol and objective. A trial
-counts if it ended well and all its executions have a score; one that was stopped early counts by
-the best epoch that it reached. Where some have been confirmed on fresh draws, the choice is among
-those and goes by the mean over searched and fresh draws; what is then said of the chosen one is
-said by the fresh draws alone, which had no part in making it a contender.
+Where some were confirmed, it is among those, by the mean over searched and fresh draws; what is
+then said of it is said by the fresh draws alone, which had no part in making it a contender.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Start Ray on this machine for one search: reachable from this machine and by this user only.
 
-Left to itself, Ray listens on every address, keeps its token in a file that everybody can read, and
-makes its sockets' and logs' folders writable by everybody.
+Left to itself, Ray listens on every address, and lets everybody read its token and write its logs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Where a running trial can be taken up again: its last state, in one file, replaced at once.
+"""A running trial's last state, in one file of the study's storage, where any worker takes it up.
 
-A worker writes it and any other one may read it, provided that they share the study's storage. It
-is an insurance, not a record: a trial whose checkpoint is lost begins again and gives the same
-curve.
+It is an insurance: a trial whose checkpoint is lost begins again and gives the same curve.
 """
 
 from __future__ import annotations

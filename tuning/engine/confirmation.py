@@ -1,8 +1,6 @@
 """Confirm the best few configurations of a study on draws that had no part in choosing them.
 
-The best of many noisy means is too good to be true: it was chosen partly for its luck. So those
-that cannot be told apart from it meet fresh draws, each at its own best epoch, and the selection
-goes by those (docs/method.md).
+For the best of many noisy means was chosen partly for its luck (docs/method.md).
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from tuning.engine.study import Study
 from tuning.spec.models import read_settings
 from tuning.spec.records import FinalDescription, RecordedTrial, StudyDescription
 
+_SETTINGS = ("model", "sampler", "scheduler", "trials", "max_epochs", "patience")
+
 
 def describe_study(
     study: Study, data: SearchData, source: str, share: Share, cluster: str
@@ -39,12 +41,7 @@ def describe_study(
             **embedding,
         },
         settings={
-            "model": study.model,
-            "sampler": study.sampler,
-            "scheduler": study.scheduler,
-            "trials": study.trials,
-            "max_epochs": study.max_epochs,
-            "patience": study.patience,
+            **{name: getattr(study, name) for name in _SETTINGS},
             "time_budget_seconds": study.time_budget or "none",
             "fixed": dict(study.fixed),
             **warm,

@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM during a search: the first stops it cleanly, the second ends it at once.
 
-A spot instance gets SIGTERM before it goes. Ray installs handlers of its own for both signals when
-it starts, which abort the process or know nothing of a study; these take their place.
+Ray's own handlers, which these replace, abort the process or know nothing of a study.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Where configurations come from: Optuna, asked and told through Ray Tune's interface.
 
-Ray's own adapter forgets what a killed driver knew, or contradicts it. Here the study's events are
-the truth: a ``Proposer`` that has seen the same events proposes the same configurations.
+A ``Proposer`` that has seen the same events proposes the same; Ray's adapter forgets what it knew.
 """
 
 from __future__ import annotations

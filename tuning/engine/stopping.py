@@ -1,7 +1,6 @@
 """Which trials are stopped early: plain functions over the curves of a study's trials.
 
-A rule sees the history, the epoch that a trial has just finished, and nothing else, so that a study
-that goes on from its events decides as an undisturbed one would.
+They see nothing else, so that a study that goes on from its events decides as an undisturbed one.
 """
 
 from __future__ import annotations

@@ -54,14 +54,11 @@ class Plan:
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     """Validate one configuration: a Ray Tune trainable that reports after each epoch.
 
-    It goes on from the trial's checkpoint where there is one. Then it begins with reporting the
-    epochs that this holds: whoever listens passes over what it has heard.
-
-    A configuration that diverges is infeasible: it reports the lowest score there is and ends, so
-    that the sampler learns of it. An error of the code reports its reason first, since it would
-    come again; so does a trial that needs more of a GPU than its share, which is tried again with a
-    whole GPU. What kills the process, or finds memory taken by others, is worth another try as it
-    is.
+    Where there is a checkpoint, it begins with the epochs that this holds; who listens passes over
+    what it has heard. A configuration that diverges reports the lowest score there is and ends. An
+    error of the code reports its reason, since it would come again; so does a trial that needs more
+    of a GPU than its share, for a whole one. What kills the process, or finds memory taken by
+    others, is worth another try as it is.
 
     Args:
         config: The configuration and the trial's number, as Ray Tune hands them on.

@@ -1,7 +1,6 @@
-"""The names that command lines offer.
+"""The names that command lines offer, apart from the registries that give them a meaning.
 
-They stand apart from the registries that give them a meaning, because those load PyTorch, Ray and
-Optuna, which a parser and ``--help`` need not wait for. A test holds the two together.
+Those load PyTorch, Ray and Optuna, which ``--help`` need not wait for. A test compares the two.
 """
 
 from __future__ import annotations

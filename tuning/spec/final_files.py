@@ -1,9 +1,4 @@
-"""Two CSV files that a final training keeps of its test, beside figures.
-
-``confusion.csv`` has a line for each class and each class that images of it were taken for, with
-their number over all seeds. ``seen_unseen.csv`` has each seed's curve of calibrated stacking, every
-point of it: tr and ts from a constant on, up to the next.
-"""
+"""Two CSV files that a final training keeps of its test, beside figures."""
 
 from __future__ import annotations
 
@@ -19,7 +14,9 @@ from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
 
 CONFUSION_FILE = "confusion.csv"
+"""A line for each class and each class that images of it were taken for, over all seeds."""
 CURVE_FILE = "seen_unseen.csv"
+"""Each seed's curve of calibrated stacking: tr and ts from a constant on, up to the next."""
 
 _CONFUSION = {"class": str, "unseen": int, "taken_for": str, "taken_for_unseen": int, "images": int}
 _CURVE = {"seed": int, "constant": float, "seen_accuracy": float, "unseen_accuracy": float}

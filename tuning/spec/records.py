@@ -188,18 +188,12 @@ class RecordedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What was computed in one run, to know its cost.
+    """What was computed in one run, to know its cost."""
 
-    Attributes:
-        kind: ``trial``, ``confirmation`` or ``final``.
-        seconds: At work, all its executions or seeds added up; NaN where it is not recorded.
-        cpus, gpus: CPU cores and GPUs, maybe a fraction of one, that it had meanwhile.
-    """
-
-    kind: str
-    seconds: float
-    cpus: float
-    gpus: float
+    kind: str  # ``trial``, ``confirmation`` or ``final``
+    seconds: float  # all its executions or seeds added up; NaN where it is not recorded
+    cpus: float  # cores that it had meanwhile
+    gpus: float  # maybe a fraction of one
 
 
 def per_execution(metrics: Mapping[str, float], objective: str) -> dict[int, float]:

@@ -1,8 +1,6 @@
 """Start a search from the best configurations of earlier studies, of any data set (docs/method.md).
 
-Accuracies of two data sets cannot be compared, but good configurations may carry over. So the best
-few of each earlier study are proposed first, and the sampler learns from their results in this
-study.
+They are proposed first, and the sampler learns from their results in the new study.
 """
 
 from __future__ import annotations
