@@ -72,7 +72,7 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
             f"give the folder, or its name in the data folder {data_root(data_dir)}"
         )
     spec = dataset.spec
-    if not (dataset.synthetic or spec.folder is None):
+    if spec.folder and not dataset.synthetic:
         return _mat_source(spec, find_folder(spec, data_dir))
     made = partial(Source, name=dataset.name, key=dataset.name.replace(":", "-"), spec=spec)
     if dataset.synthetic:
