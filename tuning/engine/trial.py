@@ -20,19 +20,8 @@ from mianet.processor import use_threads
 from mianet.validation import Validation, ValidationEpoch
 from tuning.compute.cluster import Share
 from tuning.compute.gpu_limit import exceeded, limit_to_share
+from tuning.engine import results
 from tuning.engine.checkpoints import CheckpointFile
-from tuning.engine.results import (
-    BEST_EPOCH,
-    BROKEN,
-    CONFIGURATION,
-    EPOCH,
-    INFEASIBLE,
-    METRICS,
-    NUMBER,
-    SCORE,
-    TOO_LARGE,
-    WHOLE_GPU,
-)
 from tuning.engine.study import Study
 from tuning.spec.objectives import CALIBRATION
 
@@ -66,27 +55,32 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         plan: What all trials of the study share.
     """
     use_threads(plan.share.threads)
-    gpus = 1.0 if config.get(WHOLE_GPU) else plan.share.gpus
+    gpus = 1.0 if config.get(results.WHOLE_GPU) else plan.share.gpus
     limit_to_share(gpus)
     value, score, best_epoch, number = plan.study.goal.value, -1.0, 0, 0
     try:
         for number, metrics in enumerate(curve(config, data, plan), 1):
             if metrics[value] > score:
                 score, best_epoch = metrics[value], number
-            told = {SCORE: score, BEST_EPOCH: best_epoch, METRICS: list(metrics.items())}
-            tune.report({EPOCH: number, **told})
+            _report(number, score, best_epoch, results.METRICS, list(metrics.items()))
     except DivergedError as error:
-        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, INFEASIBLE: str(error)})
+        _report(number + 1, 0.0, 0, results.INFEASIBLE, str(error))
     except MemoryError:
         raise
-    except Exception as error:
-        kind, reason = BROKEN, " ".join("".join(traceback.format_exception_only(error)).split())
-        if isinstance(error, torch.OutOfMemoryError):
-            kind, reason = TOO_LARGE if gpus < 1 else BROKEN, exceeded(gpus)
-            if not reason:
-                raise
-        tune.report({EPOCH: number + 1, SCORE: 0.0, BEST_EPOCH: 0, kind: reason})
+    except torch.OutOfMemoryError:
+        if reason := exceeded(gpus):
+            kind = results.TOO_LARGE if gpus < 1 else results.BROKEN
+            _report(number + 1, 0.0, 0, kind, reason)
         raise  # with it goes the process, whose device may be in any state
+    except Exception as error:
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        _report(number + 1, 0.0, 0, results.BROKEN, reason)
+        raise
+
+
+def _report(epoch: int, score: float, best_epoch: int, kind: str, what: Any) -> None:
+    known = {results.EPOCH: epoch, results.SCORE: score, results.BEST_EPOCH: best_epoch}
+    tune.report({**known, kind: what})
 
 
 def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
@@ -101,7 +95,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         DivergedError: An execution left the finite numbers, or its latents are all zero.
     """
     study, device = plan.study, plan.share.device
-    settings = plan.settings.replace(**config[CONFIGURATION])
+    settings = plan.settings.replace(**config[results.CONFIGURATION])
     identity = {
         "settings": settings.as_dict(),
         "executions": study.executions,
@@ -110,7 +104,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         "objective": study.objective,
         "device": device,  # whose random numbers another kind does not know
     }
-    file = CheckpointFile(plan.checkpoints, config[NUMBER], identity)
+    file = CheckpointFile(plan.checkpoints, config[results.NUMBER], identity)
     validation = Validation(
         data,
         settings,
