@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +16,7 @@ from ray.tune import Stopper
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _INTERRUPTED = 130
+_STDERR = 2  # by its number: in a signal handler, the stream may be in use
 
 
 class Interrupt(Stopper):
@@ -44,14 +43,11 @@ def watching(resume_command: str) -> Iterator[Interrupt]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupt.asked:
-            _write(f"\nended at once; to go on: {resume_command}\n")
+            os.write(_STDERR, f"\nended at once; to go on: {resume_command}\n".encode())
             os._exit(_INTERRUPTED)
         interrupt.asked = True
-        _write("\nstopping cleanly, a few seconds; once more ends at once\n")
+        os.write(_STDERR, b"\nstopping cleanly, a few seconds; once more ends at once\n")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield interrupt
@@ -59,8 +55,3 @@ def watching(resume_command: str) -> Iterator[Interrupt]:
         if not interrupt.asked:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _write(text: str) -> None:
-    """Print from within a signal handler, where a stream may be in use."""
-    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
