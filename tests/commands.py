@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
+import pytest
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config
 
@@ -70,7 +72,8 @@ def fork(script, *options, cwd, out="output", err="output", before=None, **chang
         before: Called in the process before the command; can be pickled.
         changes: Environment variables.
     """
-    arguments = (script, options, cwd, environment(**changes), out, err, before)
+    variables = environment(**{forks.WORKERS: forks.server(*forks.WORKER_IMPORTS), **changes})
+    arguments = (script, options, cwd, variables, out, err, before)
     process = _forks().Process(target=_be, args=arguments)
     process.start()
     return process
@@ -102,6 +105,8 @@ def _main(script, options, variables, before=None):
     ray_constants.ENABLE_RAY_CLUSTER = not on_loopback
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+    if variables.get(forks.WORKERS):
+        forks.fork_workers(pytest.MonkeyPatch())
     if before:
         before()
     sys.argv = [f"{script}.py", *options]

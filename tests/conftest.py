@@ -1,5 +1,7 @@
 """Shapes are checked in every test, and the real data sets are found where they lie."""
 
+import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -55,13 +57,15 @@ def _ray_as_it_was():
 def one_ray():
     """Let the commands of a module share a Ray: each start of one takes seconds."""
     import commands
+    import forks
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    commands.RAY["RAY_ADDRESS"] = cluster.address
-    yield cluster.address
-    commands.RAY["RAY_ADDRESS"] = "local"
-    cluster.shutdown()
+    with forks.forked_workers():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        commands.RAY["RAY_ADDRESS"] = cluster.address
+        yield cluster.address
+        commands.RAY["RAY_ADDRESS"] = "local"
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +103,18 @@ def reported(empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def forked_readers(monkeypatch: pytest.MonkeyPatch):
     """Let Matlab files be read by forks of this process, which start at once."""
-    from forked_child import Forked
+    import forks
 
     from mianet.data import matfiles
 
-    monkeypatch.setattr(matfiles, "_start", lambda request, _, errors: Forked(request, errors))
+    server = forks.server("h5py", "scipy.io", "mianet.data.matlab_child")
+
+    def start(request, _, errors):
+        reader, writer = os.pipe()
+        command = [str(matfiles._CHILD), json.dumps(request)]
+        child = forks.Fork(server, command, (0, writer, errors.fileno()))
+        os.close(writer)
+        child.stdout = os.fdopen(reader, "rb")
+        return contextlib.nullcontext(child)
+
+    monkeypatch.setattr(matfiles, "_start", start)
