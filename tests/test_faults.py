@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import pytest
 from commands import SMALL, fork, run, start
 from processes import workers_of
@@ -179,6 +180,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
         tmp_path,
         *(*options, "--trials", "1", "--study", "s"),
         **OWN_RAY,
+        **{forks.WORKERS: ""},  # a worker is found among the descendants of the search
         RAY_memory_usage_threshold=f"{full:.4f}",
         RAY_memory_monitor_refresh_ms="50",
     )

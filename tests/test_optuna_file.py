@@ -131,7 +131,8 @@ def test_what_the_file_has_is_not_written_again(whole, tmp_path):
     before = (tmp_path / OPTUNA_FILE).read_bytes().count(b"\n")
     write(tmp_path, events())
     added = (tmp_path / OPTUNA_FILE).read_bytes().splitlines()[before:]
-    assert len(added) <= 5, "the trial that goes on and is interrupted, and how far it has come"
+    written = [line for line in added if b"event_log_bytes" not in line]
+    assert len(written) <= 4, "the trial that goes on and is interrupted"
 
 
 def test_a_file_that_a_crash_cut_anywhere_is_made_whole(whole, tmp_path):
