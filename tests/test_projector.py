@@ -21,7 +21,7 @@ class Receiver(Projection):
     def __init__(self, folder):
         self.folder = folder
         self.got, self.learned, self.waiting = [], [], []
-        self.failures = []
+        self.failures, self.seconds = [], 0
         self.open = threading.Event()
         self.open.set()
         self.broken = None
@@ -47,6 +47,7 @@ class Receiver(Projection):
         while self.waiting:
             if self.failures:
                 raise self.failures.pop(0)
+            time.sleep(self.seconds)
             self.got.append(self.waiting.pop(0))
 
     def abandon(self):
@@ -117,6 +118,23 @@ def test_a_blocked_receiver_blocks_nobody_and_is_given_up_at_the_deadline(log, t
     assert not following.has_all
     assert following.end == 0
     receiver.open.set()
+
+
+def test_a_slow_receiver_gets_all_of_it_at_the_end_unless_there_is_no_time(log, tmp_path, caplog):
+    receiver = Receiver(tmp_path)
+    receiver.seconds = 0.01
+    following = Projector(log, receiver)
+    following.start()
+    append(log, range(1, 101))
+    following.close(0.2)
+    assert receiver.epochs == list(range(1, 101))
+    assert "of what was recorded; the rest is being sent" in caplog.text
+
+    hurried = Projector(log, receiver)
+    hurried.start()
+    append(log, range(101, 201))
+    hurried.close(0.2, once=True)
+    assert not hurried.has_all
 
 
 def test_what_never_arrives_waits_for_the_next_process(log, tmp_path):

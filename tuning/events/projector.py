@@ -27,7 +27,7 @@ LONGEST_CLOSING_PAUSE_SECONDS = 1.0
 
 CLOSE_SECONDS = 60.0
 
-MOST_AT_ONCE = 1000  # events that are read and sent together
+MOST_AT_ONCE = 100  # events that are read and sent together: so many are sent again after a kill
 
 _logger = logging.getLogger(__name__)
 
@@ -118,10 +118,24 @@ class Projector:
     def __exit__(self, *_: object) -> None:
         self.close(CLOSE_SECONDS)
 
-    def close(self, deadline_seconds: float) -> None:
-        """Send what is left and end the thread; wait no longer than the deadline."""
+    def close(self, seconds: float, *, once: bool = False) -> None:
+        """Send what is left and end the thread.
+
+        Args:
+            seconds: How long to wait, and again as long as the receiver gets on.
+            once: Wait no more than once.
+        """
         self._closing.set()
-        self._thread.join(deadline_seconds)
+        while True:
+            reached = self.end
+            self._thread.join(seconds)
+            if once or self.end == reached or not self._thread.is_alive():
+                break
+            _logger.warning(
+                "the %s has %.0f%% of what was recorded; the rest is being sent",
+                self._projection.receiver,
+                100 * self.end / self._log.end,
+            )
         self._abandoned.set()
         self._projection.abandon()
 

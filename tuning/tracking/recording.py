@@ -123,7 +123,7 @@ class Recording(Closing):
     def close(self, status: str = "finished", *, note: str = "") -> None:
         """End what is recorded, unless its log says that it has ended, and deliver everything.
 
-        A store that does not answer is waited for a minute, or a few seconds after an interrupt.
+        A store that takes nothing is waited for a minute, or a few seconds after an interrupt.
         A second call does nothing. A ``RecordingError`` says what did not reach the store, and why.
         """
         if self._closed:
@@ -133,8 +133,9 @@ class Recording(Closing):
         closed = self._log.state.closed or Closed(status, note)
         if closed is not self._log.state.closed:
             self._log.append(closed)
-        deadline = HURRIED_CLOSE_SECONDS if closed.status == "interrupted" else CLOSE_SECONDS
-        self._projector.close(deadline)
+        hurried = closed.status == "interrupted"
+        deadline = HURRIED_CLOSE_SECONDS if hurried else CLOSE_SECONDS
+        self._projector.close(deadline, once=hurried)
         if loss := self._loss(deadline):
             raise RecordingError(loss)
 
