@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 pytest.register_assert_rewrite("recorded")
@@ -17,6 +19,7 @@ hypothesis.settings.register_profile(  # how long an example takes says how busy
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+torch.set_num_threads(1)  # several test processes share the cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +43,14 @@ def shared_data_dir() -> Path:
     if not (folder / "xlsa17").is_dir():
         pytest.skip(f"the published data sets are not at {folder} (set MIANET_TEST_DATA_DIR)")
     return folder
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Leave the shapes unchecked where whole trainings run, which takes most of their time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,6 +21,8 @@ from mianet.config import VARIANTS
 from mianet.graphs import Captured
 from mianet.training import Batched
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2")
 """Operations for whose result Python would wait for the device."""
 

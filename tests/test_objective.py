@@ -16,6 +16,8 @@ from tuning.engine.trial import Plan, objective
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 def unfolded(report):
     """Return a report with its metrics beside what Ray Tune looks at."""

@@ -32,6 +32,8 @@ from tuning.spec.space import search_space
 from tuning.tracking.optuna_projection import OptunaProjection
 from tuning.tracking.reading import read_study, read_trials
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SPACE = search_space(("alpha", "learning_rate"))

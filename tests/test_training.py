@@ -12,6 +12,8 @@ from mianet.evaluation import evaluate
 from mianet.training import Batched, InTurn, batches, begin_mianet, draw_pairs, train
 from mianet.validation import Validation
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 def collect_pairs(task, batch_images, seed=0):
     """Return rows, classes, other classes and weights of each step of an epoch."""
