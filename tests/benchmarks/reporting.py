@@ -7,6 +7,7 @@ Takes the options of ``tuning/search.py`` and runs that search, in a folder of i
 is the epochs themselves, trained and scored, in the same processes.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def timed(config, data, plan):
 
 
 def main():
-    from tuning.search import search
+    from tuning.search import main as search
 
     arguments = [str(Path(a).resolve()) if Path(a).is_dir() else a for a in sys.argv[1:]]
     tuning.engine.running.objective = timed
@@ -60,7 +61,8 @@ def main():
         Path(folder, "moments").mkdir()
         os.chdir(folder)
         sys.argv[1:] = ["--no-final", "--fresh-draws", "0", *arguments]
-        search()
+        with contextlib.suppress(SystemExit):
+            search()
         _show([_shares(path) for path in Path(folder, "moments").iterdir()])
 
 
