@@ -36,6 +36,15 @@ SHAPED = [
 install_import_hook(SHAPED, "beartype.beartype")
 
 
+LONG = ("test_faults", "test_tracking_faults", "test_search", "test_killed_commands")
+LONG += ("test_tutorial", "test_meddling", "test_terminal")
+"""Files that begin first, so that none of them runs alone at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session")
 def shared_data_dir() -> Path:
     """The folder that holds the published package, ``xlsa17/``."""
