@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config
 
 from tuning.cli import after_search
+from tuning.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -73,10 +75,31 @@ def fork(script, *options, cwd, out="output", err="output", before=None, **chang
         changes: Environment variables.
     """
     variables = environment(**{forks.WORKERS: forks.server(*forks.WORKER_IMPORTS), **changes})
-    arguments = (script, options, cwd, variables, out, err, before)
+    arguments = (script, options, cwd, variables, out, err, before, empty_database())
     process = _forks().Process(target=_be, args=arguments)
     process.start()
     return process
+
+
+@functools.cache
+def empty_database():
+    """Return a database that MLflow has made (a second of migrations, once)."""
+    path = Path(tempfile.mkdtemp(), "mlflow.db")
+    open_store(f"sqlite:///{path}")
+    return path
+
+
+def _copy_tables(database):
+    """Have MLflow copy a database where it would make one."""
+    from mlflow.store.db import utils
+
+    def initialize(engine):
+        with contextlib.closing(sqlite3.connect(database)) as made:
+            connection = engine.raw_connection()
+            made.backup(connection.driver_connection)
+            connection.close()
+
+    utils._initialize_tables = initialize
 
 
 @functools.cache
@@ -87,8 +110,9 @@ def _forks():
     return context
 
 
-def _be(script, options, folder, variables, out, err, before):
+def _be(script, options, folder, variables, out, err, before, database):
     os.setsid()
+    _copy_tables(database)
     os.chdir(folder)
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)

@@ -89,13 +89,11 @@ def one_ray():
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database that MLflow has made (seconds of migrations, once)."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    from tuning.tracking.store import open_store
+def empty_database() -> Path:
+    """Return a database that MLflow has made."""
+    import commands
 
-    open_store(f"sqlite:///{path}")
-    return path
+    return commands.empty_database()
 
 
 @pytest.fixture
