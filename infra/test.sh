@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run the tests, three files at a time: they wait more than they compute. Further options are passed
+# Run the tests, two files at a time: they wait more than they compute. Further options are passed
 # on to pytest; -n 0 runs them in one process.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash infra/venv.sh dev
-exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
