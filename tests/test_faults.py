@@ -182,7 +182,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
         **OWN_RAY,
         **{forks.WORKERS: ""},  # a worker is found among the descendants of the search
         RAY_memory_usage_threshold=f"{full:.4f}",
-        RAY_memory_monitor_refresh_ms="50",
+        RAY_memory_monitor_refresh_ms="300",  # time for what follows to free it
     )
     wait_for(lambda: len(events_of(tmp_path, "s")) > 6, process)
     worker = workers_of(process.pid)[0]
