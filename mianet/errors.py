@@ -3,26 +3,26 @@
 from mianet.addresses import without_credentials
 
 MAX_LINE = 1600
-"""Letters of a message; two long paths and the reason fit."""
+"""Longest message, in characters; two long paths and the reason fit."""
 
 
 class InputError(Exception):
-    """Something that the user gave cannot be used; what reads it raises this.
+    """Unusable input from the user, raised by the code that reads it.
 
-    The message says what was expected, what was given and what to do; command lines print it as
-    one line and exit with code 2.
+    The message says what was expected, what was given and what to do; commands print it as one
+    line and exit with code 2.
     """
 
     def __str__(self) -> str:
-        """Return the message as one line, whatever a file or an argument brought into it."""
+        """Return the message as one line, whatever text a file or argument put in it."""
         return one_line(super().__str__())
 
 
 def one_line(text: str) -> str:
     """Return a text as one line that is safe to print: no control characters, no credentials.
 
-    Control characters are written out, since a name from a file or an argument must not break the
-    line or reach the terminal as a command. The middle of a very long text is cut.
+    Control characters are escaped: a name from a file or an argument must not break the line or
+    reach the terminal as a command. The middle of a very long text is cut.
     """
     text = without_credentials(text)
     if len(text) > MAX_LINE:
@@ -31,9 +31,9 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type name if there is none."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 class DivergedError(ArithmeticError):
-    """Training left the finite numbers: this configuration is infeasible; trying again is vain."""
+    """Training produced NaN or infinity: the configuration is infeasible; retrying cannot help."""

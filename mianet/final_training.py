@@ -1,6 +1,6 @@
 """Training on all of trainval and scoring the test parts (section 4.2).
 
-The final training scores them once; what the paper's tables and figures ask of one is measured too.
+The final training scores them once; ``measure`` gives what the paper's tables and figures need.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class FinalResult:
     """One seed's final training, scored on the test parts."""
 
     metrics: Metrics
-    # how many test images of each class (row) are taken for each (column)
+    # how many test images of each class (row) are predicted as each (column)
     confusion: Int64[np.ndarray, "classes classes"]
-    # ts and tr at every constant taken off seen classes' scores; its area is AUSUC
+    # ts and tr for every constant subtracted from seen classes' scores; its area is AUSUC
     curve: SeenUnseenCurve
-    # the trained model with all classes, on the CPU; None for a reference model, which is there to
-    # compare with and is not kept
+    # the trained model with all classes, on the CPU; None for a reference model, which serves only
+    # for comparison and is not kept
     classifier: Classifier | None
 
 
@@ -81,13 +81,13 @@ def train_final(
         test: The test parts, and all classes.
         settings: The configuration.
         epochs: How long to train.
-        seed: Of the weights and the batches.
-        calibration: What is subtracted from seen classes' scores for the calibrated figures and by
-            the classifier; validation chose it.
+        seed: Seed of the weights and the batches.
+        calibration: Constant chosen by validation, subtracted from seen classes' scores for the
+            calibrated figures and by the classifier.
         device: Where to train.
 
     Raises:
-        DivergedError: The training left the finite numbers.
+        DivergedError: Training produced NaN or infinity.
     """
     task = final_task(data, test, torch.device(device))
     *_, last = train(task, settings, epochs=epochs, seed=seed)
@@ -119,15 +119,15 @@ def _classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> C
 class Measured:
     """One training, scored on the test parts. No epoch is chosen by what is measured here."""
 
-    curve: tuple[Metrics, ...]  # the figures after each epoch; the last are those of the tables
-    steps: int  # optimisation steps of an epoch
+    curve: tuple[Metrics, ...]  # the figures after each epoch; the tables show the last
+    steps: int  # optimisation steps per epoch
     retrieval: float  # mAP of unseen classes' attributes among unseen classes' images (eq. 9)
     # unseen class → share of its images that are classified correctly among the unseen classes;
     # their mean is T1
     class_accuracy: Mapping[int, float]
-    new_classes: tuple[int, ...]  # the unseen classes whose attributes training did not know
+    new_classes: tuple[int, ...]  # the unseen classes whose attributes were kept out of training
     seconds: float  # how long training and scoring took
-    classifier: Classifier | None  # the trained model on the CPU; None unless it was asked for
+    classifier: Classifier | None  # the trained model on the CPU; None unless requested
 
     @property
     def figures(self) -> dict[str, float]:
@@ -153,14 +153,14 @@ def measure(
         test: The test parts and all classes.
         settings: Hyperparameters.
         epochs: Length of the training.
-        seed: Of weights, batches and new classes.
+        seed: Seed of weights, batches and new classes.
         device: Where to train.
         keep_model: Whether to return the trained model.
-        new_classes: How many unseen classes training does not know: their attributes take no part
+        new_classes: How many unseen classes to keep out of training: their attributes are not used
             in it, and they are added for the test (section 4.6).
 
     Raises:
-        DivergedError: The training left the finite numbers.
+        DivergedError: Training produced NaN or infinity.
     """
     started, device = time.monotonic(), torch.device(device)
     task = final_task(data, test, device)
@@ -189,12 +189,12 @@ def measure(
 def draw_new_classes(
     unseen_classes: Int64[np.ndarray, " unseen"], count: int, seed: int
 ) -> tuple[int, ...]:
-    """Return the unseen classes that are new; a seed's larger draws contain its smaller ones.
+    """Draw the unseen classes that are new; a seed's larger draws contain its smaller ones.
 
     Args:
         unseen_classes: Ids to draw from.
         count: How many to draw.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     order = np.random.default_rng(seed).permutation(unseen_classes)
     return tuple(order[:count].tolist())

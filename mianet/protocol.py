@@ -1,4 +1,4 @@
-"""Who is seen, who is unseen, and which images are held out (paper, section 4.2)."""
+"""Which classes are seen or unseen, and which images are held out (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from mianet.data.search_data import SearchData
 
 UNSEEN_SHARE = 0.2
-"""Share of the seen classes that play unseen in an execution (section 4.2)."""
+"""Share of the seen classes that are pseudo-unseen in an execution (section 4.2)."""
 HELDOUT_SHARE = 0.2
 """Share of each pseudo-seen class's images that is held out (section 4.2)."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of an array of images; parts of one data set share the array."""
+    """Some rows of an array of images; parts of a data set share the array."""
 
-    features: Float[Tensor, "images features"]  # all images, on the device that trains
+    features: Float[Tensor, "images features"]  # all images, on the training device
     # class of each image, a row of the task's ``class_attributes``
     labels: Int64[Tensor, " images"]
     rows: Int64[Tensor, " rows"]  # the images that belong to this part
@@ -35,15 +35,15 @@ class Part:
 
     @cached_property
     def class_counts(self) -> Int64[Tensor, " classes"]:
-        """Return how many of its images each class has, up to the last class that has any."""
+        """Return the number of its images in each class, up to the last class that has any."""
         return torch.bincount(self.own_labels)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A world to train in and to score in; the true one and the pseudo ones have the same shape."""
+    """The classes and images to train and score on; final and validation tasks are alike."""
 
-    class_attributes: Float[Tensor, "classes attributes"]  # one row a class of this world
+    class_attributes: Float[Tensor, "classes attributes"]  # one row per class of this task
     # rows of ``class_attributes`` that training images belong to
     seen_classes: Int64[Tensor, " seen"]
     unseen_classes: Int64[Tensor, " unseen"]  # the other rows
@@ -57,9 +57,9 @@ def draw_validation(
 ) -> dict[str, Int64[np.ndarray, " _"]]:
     """Draw execution ``execution`` of a search (section 4.2).
 
-    20% of the seen classes play unseen, and 20% of the images of every other class are held out.
-    The draw depends on the labels, the seed and the execution alone, so all trials of a search
-    meet the same draws.
+    20% of the seen classes become pseudo-unseen, and 20% of each other class's images are held
+    out. The draw depends only on the labels, the seed and the execution, so all trials of a search
+    get the same draws.
 
     Args:
         labels: Class of each trainval image, 0 … classes - 1.
@@ -93,12 +93,12 @@ def draw_validation(
 def validation_tasks(
     data: SearchData, *, executions: int, seed: int, device: torch.device, first: int = 0
 ) -> list[Task]:
-    """Return the tasks of some executions, from ``first`` on; they share one copy of the images.
+    """Return the tasks of some executions, starting at ``first``; they share one image array.
 
     Args:
         data: What a search may see.
         executions: How many.
-        seed: Of the draws.
+        seed: Seed of the draws.
         device: Where the tensors go.
         first: Number of the first execution.
     """
@@ -116,7 +116,7 @@ def validation_tasks(
 
 
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return the array on the device; on the CPU it is the same memory, which nobody writes to."""
+    """Return the array on the device; on the CPU it shares the memory, which is never written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array).to(device)

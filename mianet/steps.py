@@ -1,7 +1,7 @@
 """One optimisation step of MIANet, in each of the paper's strategies (eq. 6-7, figure 7).
 
-The gradients are written out rather than left to autograd: every product is computed once, into
-place, for all executions of a trial at once (docs/performance.md).
+The gradients are written out rather than left to autograd: every product is computed once, in
+place, for all executions of a trial together (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Loss: TypeAlias = Float[Tensor, " executions"]
 AllLosses: TypeAlias = Float[Tensor, "executions losses"]
 """In the order of ``LOSSES``."""
 Latents: TypeAlias = Float[Tensor, "executions rows latent"]
-"""Rows of images, of seen classes, or as ``Forward.unit``: images, then seen classes."""
+"""Rows are images, seen classes, or both as in ``Forward.unit``: images, then seen classes."""
 
 LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 """The losses in the order that a step returns them: eq. 1, 2, 5 and 4."""
@@ -37,14 +37,14 @@ LOSSES = ("matching", "orthogonality", "reconstruction", "modality")
 class Batch:
     """The balanced pairs of one step of each execution.
 
-    Classes are positions among the execution's seen classes. Executions of fewer images are filled
-    up with rows of zeros.
+    Classes are positions among the execution's seen classes. Executions with fewer images are
+    padded with rows of zeros.
     """
 
     features: Float[Tensor, "executions images features"]  # scaled; each is in two pairs
     classes: Int64[Tensor, "executions images"]  # the class of each image: its positive pair
-    other_classes: Int64[Tensor, "executions images"]  # a random other: its negative pair
-    weights: Float[Tensor, "executions images"]  # 1 for an image, 0 for a row that fills up
+    other_classes: Int64[Tensor, "executions images"]  # a random other class: its negative pair
+    weights: Float[Tensor, "executions images"]  # 1 for an image, 0 for a padding row
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class Forward:
     """One forward pass: a visual latent for each image, a semantic one for each class."""
 
     hidden: Float[Tensor, "executions images hidden"]  # of the visual network
-    raw: Latents  # latents of the images and of the seen classes, one below the other
+    raw: Latents  # latents of the images, then of the seen classes
     norms: Float[Tensor, "executions rows 1"]  # their lengths
-    unit: Latents  # the same at unit length
-    # unnormalised latents of the classes that eq. 2 speaks of; seen ones first
+    unit: Latents  # ``raw`` at unit length
+    # unnormalised latents of the classes that eq. 2 applies to; seen ones first
     constrained: Float[Tensor, "executions classes latent"]
-    members: Float[Tensor, "executions images seen"]  # 1 where an image is of a class
+    members: Float[Tensor, "executions images seen"]  # 1 if an image is of a class
     rows: Float[Tensor, "executions rows"]  # how many positive pairs a row of ``unit`` is in
 
 
 class Judgement(NamedTuple):
     """The discriminator's pass over the unit latents, with the loss of eq. 4 and its gradients.
 
-    That by the hidden layer is the one before the activation.
+    ``by_hidden`` is the gradient before the hidden layer's activation.
     """
 
     loss: Float[Tensor, " executions"]
@@ -75,7 +75,7 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Half of eq. 5: latents, and the objective's gradient by what was rebuilt from them."""
+    """Half of eq. 5: latents, and the objective's gradient by their reconstructions."""
 
     latents: Latents
     by_rebuilt: Float[Tensor, "executions rows values"]
@@ -83,29 +83,28 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class RebuiltFeatures(Rebuilt):
-    """The half of features; and the gradient by the hidden layer between, before the activation."""
+    """The features' half, with the gradient by the hidden layer, before the activation."""
 
     by_hidden: Float[Tensor, "executions rows hidden"]
 
 
 class Workspace(NamedTuple):
-    """Memory where factors of the visual weights' gradients are written in place.
+    """Buffers into which the factors of the visual weights' gradients are written.
 
-    Each weight embeds the images and rebuilds features, so its gradient is a product over the rows
-    of both. Written one below the other from the start, they need not be copied, and stay in the
-    processor's cache.
+    Each weight embeds images and rebuilds features, so its gradient is a product over the rows of
+    both. Writing both into one buffer from the start avoids a copy and keeps them in the cache.
     """
 
-    # For the gradient of ``visual_latent.weight``: the images' hidden layer; below it, the gradient
-    # by the rebuilding one.
+    # For the gradient of ``visual_latent.weight``: the images' hidden layer, then the gradient by
+    # the reconstruction's.
     for_latent: Float[Tensor, "executions rows hidden"]
-    # For that of ``visual_hidden.weight``: the gradient by the images' hidden layer; below it, the
-    # rebuilding one.
+    # For that of ``visual_hidden.weight``: the gradient by the images' hidden layer, then the
+    # reconstruction's.
     for_hidden: Float[Tensor, "executions rows hidden"]
 
 
 class Stepper:
-    """Models of some executions, their optimisers, and the steps that they take together.
+    """Models of some executions, their optimisers, and their joint steps.
 
     Every quantity is computed once: an image's latent serves both of its pairs, a class's latent
     every image of the class, and one forward pass both optimisation steps.
@@ -113,7 +112,7 @@ class Stepper:
     Args:
         models: A model for each execution, all of one shape.
         settings: Their hyperparameters.
-        tasks: The executions; they have equally many seen classes.
+        tasks: The executions; all have the same number of seen classes.
     """
 
     def __init__(
@@ -123,13 +122,13 @@ class Stepper:
         self.settings = settings
         self.seen = len(tasks[0].seen_classes)
         worlds = [task.class_attributes[task.seen_classes] for task in tasks]
-        if not settings.withhold_unseen_attributes:  # they follow the seen ones
+        if not settings.withhold_unseen_attributes:  # placed after the seen ones
             unseen = [task.class_attributes[task.unseen_classes] for task in tasks]
             worlds = [torch.cat(both) for both in zip(worlds, unseen, strict=True)]
         self.attributes = torch.stack(worlds)
         self.attribute_squares = self.attributes[:, : self.seen].square().sum(-1)
-        # What to rebuild depends on the batch. A graph takes no such steps, and executions side by
-        # side would differ in it.
+        # Here, what to rebuild depends on the batch. A CUDA graph cannot capture that, and batched
+        # executions would differ in it.
         self.only_present = len(models) == 1 and self.attributes.device.type == "cpu"
         names = [name for name, _ in models[0].named_parameters()]
         judging = [name for name in names if name.startswith("discriminator.")]
@@ -141,22 +140,22 @@ class Stepper:
         self.discriminator = Weights(models, judging, settings.learning_rate)
 
     def state(self, execution: int) -> dict[str, Any]:
-        """Return all that training has changed of an execution; the tensors are those in use."""
+        """Return everything training has changed in an execution; the tensors are the live ones."""
         return {
             "embedding": self.embedding.state(execution),
             "discriminator": self.discriminator.state(execution),
         }
 
     def restore(self, execution: int, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` of an equal execution returned; it is copied."""
+        """Restore a copy of what ``state`` of an identical execution returned."""
         self.embedding.restore(execution, state["embedding"])
         self.discriminator.restore(execution, state["discriminator"])
 
     @torch.no_grad()
     def step(self, batch: Batch) -> AllLosses:
-        """Take one step of the chosen strategy; return the losses that it met (``LOSSES``).
+        """Take one step of the chosen strategy; return its losses (``LOSSES``).
 
-        A batch of fewer executions than there are is of the first ones.
+        A batch with fewer executions than there are models covers the first ones.
         """
         step = Step(self, batch)
         if not self.settings.discriminator:
@@ -165,7 +164,7 @@ class Stepper:
 
 
 class Step:
-    """The losses and gradients of one batch, at the weights of now."""
+    """The losses and gradients of one batch, at the current weights."""
 
     def __init__(self, stepper: Stepper, batch: Batch) -> None:
         self.stepper = stepper
@@ -195,7 +194,7 @@ class Step:
         return Forward(hidden, raw, norms, raw / norms, constrained, members, rows)
 
     def judge(self) -> Judgement:
-        """Return what the discriminator makes of the latents (eq. 3-4)."""
+        """Return the discriminator's pass over the latents (eq. 3-4)."""
         weights = self.stepper.discriminator.values(self.executions)
         hidden = _affine(self.forward.unit, weights, "discriminator.0").relu_()
         logits = _affine(hidden, weights, "discriminator.2")
@@ -247,7 +246,7 @@ class Step:
     ) -> tuple[Loss, Rebuilt]:
         """Rebuild attributes from some rows of ``forward.unit`` (``R_s``); see ``reconstruction``.
 
-        The gradient by those rows is added to that by all unit latents, ``by_unit``.
+        The gradient by those rows is added to ``by_unit``, the gradient by all unit latents.
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
@@ -285,7 +284,7 @@ class Step:
     def cross_reconstruction(self, by_unit: Latents) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5, each modality rebuilt from the other's latents.
 
-        Features are rebuilt for each class that has an image in the batch. Where those are not
+        Features are rebuilt for each class with an image in the batch. Where those classes are not
         known, they are rebuilt for each seen class or each image, whichever are fewer.
         """
         at, batch = self.forward, self.batch
@@ -340,7 +339,7 @@ class Step:
     def _set_semantic(
         self, by_constrained: Float[Tensor, "executions classes latent"], rebuilt: Rebuilt | None
     ) -> None:
-        """Set the gradients of the semantic network, and of what is tied to it."""
+        """Set the gradients of the semantic network and its tied reconstructor."""
         _affine_gradient(self.gradients, "semantic_latent", by_constrained, self.attributes)
         if rebuilt:
             add_product(
@@ -351,9 +350,9 @@ class Step:
     def _set_visual(
         self, by_visual: Float[Tensor, "executions images latent"], rebuilt: RebuiltFeatures | None
     ) -> None:
-        """Set the gradients of the visual network, and of what is tied to it.
+        """Set the gradients of the visual network and its tied reconstructor.
 
-        Each of its weights embeds and rebuilds; the rows of both are multiplied at once.
+        Each weight both embeds and rebuilds; the rows of both are multiplied together.
         """
         into, features = self.gradients, self.batch.features
         by_hidden = self._workspace.for_hidden[:, self.visual]
@@ -394,7 +393,7 @@ class Step:
 
     @cached_property
     def _share(self) -> Float[Tensor, "executions rows"]:
-        """Return which share of the latents of positive pairs each row of ``forward.unit`` is."""
+        """Return the share of positive-pair latents that each row of ``forward.unit`` is."""
         return self.forward.rows / self.forward.rows.sum(1, keepdim=True)
 
     def _activated(self, latents: Latents) -> Latents:
@@ -407,16 +406,16 @@ class Step:
 
 
 def iterative(step: Step) -> AllLosses:
-    """Take the step of eq. 6, then that of eq. 7 against the discriminator that it left.
+    """Take the step of eq. 6, then that of eq. 7 against the updated discriminator.
 
-    Eq. 6 leaves the embeddings alone, so its forward pass serves eq. 7 as well.
+    Eq. 6 leaves the embeddings unchanged, so eq. 7 reuses its forward pass.
     """
     step.teach(step.judge())
     return step.embed(step.judge())
 
 
 def simultaneous(step: Step) -> AllLosses:
-    """Take the steps of eq. 6 and eq. 7 from the same weights, by two optimisers."""
+    """Take the steps of eq. 6 and eq. 7 from the same weights, with two optimisers."""
     judgement = step.judge()
     losses = step.embed(judgement)
     step.teach(judgement)
@@ -424,9 +423,9 @@ def simultaneous(step: Step) -> AllLosses:
 
 
 def joint(step: Step) -> AllLosses:
-    """Update all weights by eq. 7, the discriminator's among them.
+    """Update all weights by eq. 7, including the discriminator's.
 
-    Adam treats every weight by itself, so two optimisers of equal settings are one.
+    Adam treats each weight separately, so two optimisers with equal settings act as one.
     """
     judgement = step.judge()
     losses = step.embed(judgement)
@@ -439,7 +438,7 @@ STRATEGIES: Mapping[str, Callable[[Step], AllLosses]] = {
     "simultaneous": simultaneous,
     "joint": joint,
 }
-"""Optimisation strategies (figure 7): name → one step, where there is a discriminator."""
+"""Optimisation strategies (figure 7): name → one step with a discriminator."""
 
 Reconstruct = Callable[[Step, Latents], tuple[Loss, Rebuilt | None, RebuiltFeatures | None]]
 
@@ -448,7 +447,7 @@ RECONSTRUCTIONS: Mapping[str, Reconstruct] = {
     "self": Step.self_reconstruction,
     "none": Step.no_reconstruction,
 }
-"""Ways of eq. 5: name → the loss, and what the gradients of tied weights need of either half."""
+"""Variants of eq. 5: name → the loss, and what the tied weights' gradients need of each half."""
 
 
 def _affine(
@@ -463,12 +462,12 @@ def _affine_gradient(into: Mapping[str, Tensor], layer: str, by_out: Tensor, row
 
 
 def _through_relu(gradient: Latents, activated: Latents) -> Latents:
-    """Make it the gradient before a ReLU; a product with a mask would take nine times as long."""
+    """Backpropagate through a ReLU in place; a product with a mask takes nine times as long."""
     torch.ops.aten.threshold_backward.grad_input(gradient, activated, 0, grad_input=gradient)
     return gradient
 
 
 def _through_norm(by_unit: Latents, at: Forward) -> Latents:
-    """Return the gradient by latents from that by the same at unit length."""
+    """Return the gradient by latents, given that by the latents at unit length."""
     along = (by_unit * at.unit).sum(-1, keepdim=True)
     return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)

@@ -1,6 +1,6 @@
-"""Training: one visible loop, a result per epoch, no knowledge of who listens.
+"""Training: one visible loop that yields a result per epoch, whoever consumes it.
 
-What every model's training can do, and MIANet's.
+Defines the interface that every model's training has, and MIANet's training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mianet.scaling import FeatureScaler, scaled
 from mianet.steps import LOSSES, Batch, Stepper
 
 BATCHED_WEIGHTS = 200_000
-"""Up to how many weights of the visual network executions are batched on a CPU."""
+"""Largest visual network, in weights, whose executions are batched on a CPU."""
 
 _IMAGES_AT_ONCE = 32
 
@@ -37,34 +37,34 @@ class Epoch:
 
     number: int  # 1-based
     losses: Mapping[str, float]  # name → mean over the epoch's steps, unweighted
-    model: Any  # the model as it is now, a ``Scorer``; training goes on with the same object
-    scaler: FeatureScaler  # the feature scaling in front of the model
+    model: Any  # the current model, a ``Scorer``; training continues on the same object
+    scaler: FeatureScaler  # the feature scaling applied before the model
 
 
 @runtime_checkable
 class Trainings(Protocol):
-    """Trainings of some executions, which can be set down after an epoch and taken up again."""
+    """Trainings of some executions, which can be paused after any epoch and resumed."""
 
     def epoch(self) -> Sequence[Epoch]:
         """Train each one more epoch.
 
-        One that leaves the finite numbers, or whose latents are all zero, is a DivergedError.
+        Raise a DivergedError if a loss is not finite or the latents are all zero.
         """
 
     def state(self) -> list[dict[str, Any]]:
-        """Return plain containers, numbers and tensors that the next epoch of each depends on.
+        """Return, for each, what its next epoch depends on: plain containers, numbers, tensors.
 
-        The tensors are those in use, not copies.
+        The tensors are the live ones, not copies.
         """
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what ``state`` of equal trainings returned, bit for bit."""
+        """Resume, bit for bit, from what ``state`` of identical trainings returned."""
 
 
 def begin_trainings(
     tasks: Sequence[Task], settings: Settings, *, seeds: Sequence[int]
 ) -> Trainings:
-    """Begin trainings of the model that settings are of.
+    """Start trainings of the model that the settings belong to.
 
     Args:
         tasks: The executions.
@@ -76,7 +76,7 @@ def begin_trainings(
 
 
 class InTurn:
-    """``Trainings`` of several executions, an epoch of one after an epoch of the other."""
+    """``Trainings`` of several executions, which train each epoch one after another."""
 
     def __init__(self, trainings: Sequence[Trainings]) -> None:
         self._trainings = trainings
@@ -93,10 +93,10 @@ class InTurn:
 
 
 class Steps:
-    """The steps of several executions, from the rows of their images on.
+    """The steps of several executions, starting from the rows of their images.
 
-    It knows nothing of whoever captures ``take``: a circle of references would keep a training's
-    memory on the GPU after its end.
+    It holds no reference to whatever captures ``take``: a reference cycle would keep a training's
+    GPU memory allocated after its end.
 
     Args:
         stepper: The models, and how they take a step.
@@ -120,13 +120,13 @@ class Steps:
         )
 
     def take(self, pairs: Int64[Tensor, "executions 4 images"]) -> None:
-        """Take a step of the first executions (``batches``), and add the losses it met to all."""
+        """Take a step of the first executions (``batches``), and add its losses to ``total``."""
         going = len(pairs)
         rows, classes, other_classes, weights = pairs.unbind(1)
         images = self._features.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         features = scaled(self._kind, images, self._shift[:going], self._factor[:going])
         weights = weights.float()
-        if going > 1:  # one alone has no rows that fill up
+        if going > 1:  # a single execution has no padding rows
             features.mul_(weights[..., None])
         batch = Batch(features, classes, other_classes, weights)
         self.total[:going].add_(self._stepper.step(batch))
@@ -135,21 +135,21 @@ class Steps:
 class Batched:
     """MIANet's ``Trainings`` of several executions, which take each step together.
 
-    The same tasks, settings, seeds and device give the same epochs; every random number is drawn
-    from generators of their own. Only the tasks' ``train`` parts are read. Each training is what it
-    is alone, to rounding: an execution of fewer images takes fewer steps, and its last step of an
-    epoch has the images that are left.
+    The same tasks, settings, seeds and device give the same epochs; all random numbers come from
+    their own generators. Only the tasks' ``train`` parts are read. Each training equals the same
+    one run alone, up to rounding: an execution with fewer images takes fewer steps, and its last
+    step of an epoch has the remaining images.
 
     Args:
-        tasks: The executions, in any order: draws over the same array of images.
+        tasks: The executions, in any order: draws from the same array of images.
         settings: Their hyperparameters.
-        seeds: A seed for each: of its weights, its pairs and their order.
+        seeds: A seed for each execution's weights, pairs and their order.
     """
 
     def __init__(
         self, tasks: Sequence[Task], settings: Hyperparameters, *, seeds: Sequence[int]
     ) -> None:
-        # Those with the most images come first, so that whoever still takes steps is a beginning.
+        # Most images first, so that those still taking steps are always the first ones.
         order = sorted(range(len(tasks)), key=lambda e: -len(tasks[e].train.rows))
         self._places = [order.index(execution) for execution in range(len(tasks))]
         self._tasks = [tasks[e] for e in order]
@@ -207,10 +207,10 @@ class Batched:
             self._epochs = int(state["epochs"])
             self._generators[place].set_state(state["generator"])
             self._stepper.restore(place, state)
-        self._step = captured(self._steps.take, self._device)  # Adam's state lies elsewhere now
+        self._step = captured(self._steps.take, self._device)  # Adam's state has moved in memory
 
     def _train(self) -> None:
-        """Take the steps of an epoch; nothing in them waits for the device."""
+        """Take the steps of an epoch without waiting for the device."""
         self._steps.total.zero_()
         drawn = [draw_pairs(*each) for each in zip(self._tasks, self._generators, strict=True)]
         with tensor_float(self._settings.precision == "tf32"):
@@ -218,7 +218,7 @@ class Batched:
                 self._step(pairs)
 
     def _checked(self, place: int, told: Sequence[float]) -> Epoch:
-        """Return the epoch of an execution, from its losses and which modalities live."""
+        """Return an execution's epoch, given its losses and which modalities are alive."""
         *means, semantic, visual = told
         losses = dict(zip(LOSSES, means, strict=True))
         if broken := [name for name, value in losses.items() if not math.isfinite(value)]:
@@ -228,7 +228,7 @@ class Batched:
         later = range(_IMAGES_AT_ONCE, len(task.train.rows), _IMAGES_AT_ONCE)
         visual = visual or any(_any_latent(model, scaler, task, start) for start in later)
         for name, alive in (("semantic", semantic), ("visual", visual)):
-            if not alive:  # behind ReLU, all zero stays all zero
+            if not alive:  # after a ReLU, all-zero latents stay zero
                 raise DivergedError(f"all {name} latents are zero after epoch {self._epochs}")
         return Epoch(self._epochs, losses, model, scaler)
 
@@ -238,8 +238,8 @@ def begin_mianet(
 ) -> Trainings:
     """Return MIANet's trainings of some executions, batched where that is faster.
 
-    A GPU waits for the next small product more than it computes. On a CPU, several models leave
-    the cache that one fits in (docs/performance.md, ``BATCHED_WEIGHTS``).
+    On small products a GPU waits more than it computes. On a CPU, one model may fit in the cache
+    where several do not (docs/performance.md, ``BATCHED_WEIGHTS``).
 
     Args:
         tasks: The executions.
@@ -256,15 +256,15 @@ def begin_mianet(
 
 
 def train(task: Task, settings: Settings, *, epochs: int, seed: int) -> Iterator[Epoch]:
-    """Train a model from the beginning, yielding after each epoch.
+    """Train a model from scratch, yielding after each epoch.
 
     The caller stops early by not asking for the next epoch.
 
     Args:
         task: The images and classes.
         settings: The hyperparameters.
-        epochs: How many.
-        seed: Of the weights, the pairs and their order.
+        epochs: How many to train.
+        seed: Seed of the weights, the pairs and their order.
 
     Raises:
         DivergedError: A loss of an epoch is NaN or infinite, or the latents are all zero.
@@ -293,11 +293,11 @@ def draw_pairs(task: Task, generator: torch.Generator) -> Int64[Tensor, "3 image
 def batches(
     drawn: Sequence[Int64[Tensor, "3 _"]], batch_images: int
 ) -> Iterator[Int64[Tensor, "executions 4 images"]]:
-    """Yield the steps of an epoch of several executions, those of the most images first.
+    """Yield the steps of an epoch of several executions, ordered by most images first.
 
-    A step is of the executions that have images left: the rows, classes, other classes and weights
-    of their images. An execution's last step is smaller where its images do not divide evenly;
-    beside others, copies of an image, of weight 0, fill it up.
+    A step covers the executions that have images left: the rows, classes, other classes and weights
+    of their images. An execution's last step is smaller if its images do not divide evenly; next
+    to others, it is padded with copies of an image, of weight 0.
     """
     counts = [pairs.shape[1] for pairs in drawn]
     filled = drawn[0].new_zeros(len(drawn), 4, counts[0])
@@ -317,9 +317,9 @@ def class_positions(task: Task) -> Int64[Tensor, " images"]:
 
 @torch.no_grad()
 def _living(model: MIANet, scaler: FeatureScaler, task: Task) -> Float[Tensor, " modalities"]:
-    """Return 1 or 0 for the semantic and the visual modality: whether a latent is not zero.
+    """Return 1 or 0 for the semantic and the visual modality: whether any latent is nonzero.
 
-    Of the classes, and of the first images, which is where nearly every model is known to live.
+    Checks the classes and the first images, which suffice to show that nearly every model is alive.
     """
     semantic = model.embed_attributes(task.class_attributes).any()
     return torch.stack([semantic, _any_latent(model, scaler, task, 0)]).float()

@@ -18,7 +18,7 @@ from mianet.training import begin_trainings, train
 
 @dataclass(frozen=True)
 class ValidationEpoch(Summary):
-    """Where a configuration stands after an epoch of each execution.
+    """A configuration's figures after an epoch of each execution.
 
     The calibration is the constant that maximises the executions' mean H at this epoch.
     """
@@ -30,14 +30,14 @@ class ValidationEpoch(Summary):
 class Validation:
     """All executions of a configuration, trained and scored epoch by epoch.
 
-    Every configuration meets the same draws and the same seeds (common random numbers). It can be
-    set down after an epoch and taken up again.
+    Every configuration gets the same draws and the same seeds (common random numbers). It can be
+    paused after any epoch and resumed.
 
     Args:
         data: What a search may see.
         settings: The configuration.
         executions: How many draws of pseudo-unseen classes.
-        seed: Seed of the draws and of their trainings.
+        seed: Seed of the draws and their trainings.
         first: Number of the first draw.
         device: Where to train.
     """
@@ -71,11 +71,11 @@ class Validation:
         return ValidationEpoch(**vars(summary), number=epochs[0].number, losses=losses)
 
     def state(self) -> list[dict[str, Any]]:
-        """Return what the next epoch depends on, an entry an execution; see ``Trainings``."""
+        """Return what the next epoch depends on, one entry per execution; see ``Trainings``."""
         return self._trainings.state()
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what ``state`` of an equal validation returned, bit for bit."""
+        """Resume, bit for bit, from what ``state`` of an identical validation returned."""
         self._trainings.restore(state)
 
 
@@ -88,10 +88,10 @@ def score_execution(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Outcome:
-    """Train one execution for a number of epochs; return its outcome at their end, on the CPU.
+    """Train one execution for a number of epochs; return its final outcome, on the CPU.
 
-    For draws that a configuration has not been chosen by; they are those of ``Validation`` of
-    the same number.
+    For draws that were not used to choose the configuration; a draw is the same as that of
+    ``Validation`` with the same number.
 
     Args:
         data: What a search may see.
@@ -102,7 +102,7 @@ def score_execution(
         device: Where to train.
 
     Raises:
-        DivergedError: The training left the finite numbers.
+        DivergedError: Training produced NaN or infinity.
     """
     (task,) = validation_tasks(
         data, executions=1, seed=seed, device=torch.device(device), first=execution
@@ -112,5 +112,5 @@ def score_execution(
 
 
 def execution_seed(seed: int, execution: int) -> int:
-    """Return the training seed of an execution, apart from that of its draw."""
+    """Return the training seed of an execution, which differs from its draw's seed."""
     return int(np.random.SeedSequence([seed, execution, 1]).generate_state(1)[0])
