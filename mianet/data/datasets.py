@@ -28,21 +28,21 @@ DATASETS: Mapping[str, DatasetSpec] = {spec.name: spec for spec in (
     DatasetSpec("numbers", "numbers", None, 128, 40, 80, 20, 480, 160, 160),
 )}
 # fmt: on
-"""Name → what is published: Xian et al., table 1 and the files of the proposed split."""
+"""Name → the published figures: Xian et al., table 1 and the files of the proposed split."""
 
 
-RECORDED_DIGITS = 12  # hex digits of its digest that follow a folder's name where runs are recorded
+RECORDED_DIGITS = 12  # hex digits of its digest appended to a folder's name in recorded runs
 _RECORDED_NAME = re.compile(rf"(.+)-[0-9a-f]{{{RECORDED_DIGITS}}}")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that was asked for, by its canonical name and as it is printed."""
+    """A requested data set, with its canonical name and its printed title."""
 
     name: str
     title: str
-    spec: DatasetSpec | None  # None for a folder of one's own
-    synthetic: bool = False  # whether only the shape of what is published is meant
+    spec: DatasetSpec | None  # None for your own folder
+    synthetic: bool = False  # whether only the published shape is used
 
     @property
     def paper_settings(self) -> Mapping[str, Any]:
@@ -50,14 +50,14 @@ class Dataset:
 
 
 def is_known(name: str) -> bool:
-    """Say whether a name is one of the table, maybe with the prefix "synthetic:"."""
+    """Tell whether a name is in the table, with or without the prefix "synthetic:"."""
     return name.strip().lower().removeprefix(SYNTHETIC_PREFIX) in DATASETS
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the data set of a name, in upper or lower case, maybe with the prefix "synthetic:".
+    """Return the data set of a name, in any case, with or without the prefix "synthetic:".
 
-    The name may also be one that runs of a folder of one's own are recorded under.
+    The name may also be one under which runs of your own folder are recorded.
     """
     key = name.strip().lower()
     synthetic, shape = key.startswith(SYNTHETIC_PREFIX), key.removeprefix(SYNTHETIC_PREFIX)

@@ -1,4 +1,4 @@
-"""Files as they are written and read throughout: whole or not at all, and by their digests."""
+"""Writes files whole or not at all, and computes their digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mianet.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside a file's; what is there takes the file's place if the block ends well."""
+    """Yield a path next to a file; what is written there replaces it if the block succeeds."""
     new = path.with_name(f".{path.name}.new")
     try:
         yield new

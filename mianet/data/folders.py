@@ -23,12 +23,12 @@ SPLITS_FILE = "att_splits.mat"
 NAMES = "allclasses_names"
 IMAGE_FILES = "image_files"  # the variable of FEATURES_FILE that may name the file of each image
 MAX_SPLITS_BYTES = 16 * 2**20
-"""What is read of a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
+"""Read limit for a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
 WIDEST = 4
-"""How many times wider than published the features may be; no file makes a process read more."""
-DENSEST = 16  # how many times its own size a file that is not published may unpack to
+"""How many times wider than published the features may be; no more than that is ever read."""
+DENSEST = 16  # how many times its own size an unpublished file may unpack to
 LARGEST_NUMBER = 2**31
-"""Whole numbers of a file are below it; a larger one has no place in an array."""
+"""Whole numbers in a file must be smaller; a larger one cannot index an array."""
 
 
 def read_splits(
@@ -62,10 +62,10 @@ def read_splits(
 
 
 def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
-    """Read a folder of the published package or one of one's own.
+    """Read a folder of the published package, or your own.
 
-    In one's own, attributes are scaled to length 1, images that no part of the split lists are left
-    out, and so are classes without images.
+    In your own, attributes are scaled to length 1, and images that are in no part of the split are
+    left out, as are classes without images.
     """
     if spec is None:
         return without_unused(read_whole(folder)[0])
@@ -76,7 +76,7 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
 
 
 def read_whole(folder: Path) -> tuple[ImageSet, Attributes]:
-    """Read all of a folder of one's own; return also the attributes before their scaling to 1."""
+    """Read all of your own folder; also return the attributes before their scaling to length 1."""
     splits, attributes, names = read_splits(folder, None)
     path, checks = folder / FEATURES_FILE, Checks(None, str(folder))
     features, labels = _read_images(path, _max_bytes(path))
@@ -118,7 +118,7 @@ def without_unused(images: ImageSet) -> ImageSet:
 
 
 def unit_length(vectors: Attributes) -> Attributes:
-    """Scale each vector to length 1; those that are zero or not finite stay, and are refused."""
+    """Scale each vector to length 1; leave those that are zero or not finite, to be refused."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     is_sound = np.isfinite(lengths) & (lengths > 0)
@@ -126,7 +126,7 @@ def unit_length(vectors: Attributes) -> Attributes:
 
 
 def _max_bytes(path: Path) -> int:
-    """Return how much is read of a file of one's own; a missing one is told of by reading it."""
+    """Return the read limit for your own file; if it is missing, reading it reports that."""
     return DENSEST * (path.stat().st_size if path.is_file() else 0) + 2**24
 
 

@@ -1,7 +1,7 @@
-"""What a source of images must hold, and the checks that it does.
+"""What a source of images must contain, and the checks that it does.
 
-A source is what the field publishes (Xian et al., "Zero-Shot Learning: A Comprehensive Evaluation
-of the Good, the Bad and the Ugly", proposed split).
+A source follows the published one (Xian et al., "Zero-Shot Learning: A Comprehensive Evaluation of
+the Good, the Bad and the Ugly", proposed split).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 from mianet.errors import InputError
 
 PARTS = ("trainval", "test_seen", "test_unseen")
-"""The parts of a split, as ImageSet names them; the files append ``_loc``."""
+"""The parts of a split, as named in ImageSet; the files append ``_loc``."""
 NORM_TOLERANCE = 1e-3  # how far from 1 the length of a class's attribute vector may be
 
 
@@ -42,19 +42,19 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is published about a data set; a file that says otherwise is refused."""
+    """What is published about a data set; a file that disagrees is refused."""
 
     name: str  # lower case; ``title`` is printed
     title: str
-    folder: str | None  # of the two files; None for what an installed package holds
+    folder: str | None  # that has the two files; None if an installed package has the data
     feature_dim: int  # of the published features; a file may have another width
-    attribute_dim: int  # l, of a class
+    attribute_dim: int  # l, per class
     seen_classes: int
-    unseen_classes: int  # without a single trainval image
+    unseen_classes: int  # without any trainval image
     trainval_images: int
     test_seen_images: int
     test_unseen_images: int
-    paper_settings: Mapping[str, Any] = field(default_factory=dict)  # other than the defaults
+    paper_settings: Mapping[str, Any] = field(default_factory=dict)  # that differ from the defaults
     lenient: bool = False  # vectors are scaled to length 1, classes may lack names
 
     @property
@@ -73,9 +73,9 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Checks:
-    """Checks of what was read; each raises an InputError at the first thing that is not so."""
+    """Checks of what was read; each raises an InputError at the first failure."""
 
-    spec: DatasetSpec | None  # None for a folder of one's own
+    spec: DatasetSpec | None  # None for your own folder
     origin: str
 
     def images(self, images: ImageSet) -> None:
@@ -85,7 +85,7 @@ class Checks:
         self.features(images.features, len(images.labels))
 
     def splits(self, splits: Mapping[str, Int64[np.ndarray, " _"]], images: int) -> None:
-        """Check the parts of a split of so many images: published sizes, range, disjoint."""
+        """Check the parts of a split of ``images`` images: published sizes, range, disjointness."""
         images = self.spec.images if self.spec else images
         for name, rows in splits.items():
             if self.spec and len(rows) != self.spec.split_sizes[name]:
@@ -149,7 +149,7 @@ class Checks:
             )
 
     def shape(self, attributes: Float32[np.ndarray, "_ _"], names: Sequence[str]) -> None:
-        """Check that there are a vector (a row) and a name for each class."""
+        """Check that each class has a vector (a row) and a name."""
         classes = self.spec.classes if self.spec else len(names)
         width = self.spec.attribute_dim if self.spec else attributes.shape[1]
         if attributes.shape != (classes, width):
@@ -164,7 +164,7 @@ class Checks:
             )
 
     def attributes(self, attributes: Float32[np.ndarray, "_ _"], names: Sequence[str]) -> None:
-        """Check that each class has a name and a vector of its own, finite and of length 1."""
+        """Check that each class has a unique name and a unique vector, finite and of length 1."""
         self.shape(attributes, names)
         counts = Counter(names)
         if unclear := sorted(name for name, count in counts.items() if not name or count > 1):
@@ -196,7 +196,7 @@ class Checks:
                 )
 
     def features(self, features: Float32[np.ndarray, "_ _"], images: int) -> None:
-        """Check that there is one finite feature vector (a row) for each image."""
+        """Check that each image has one finite feature vector (a row)."""
         if len(features) != images or features.shape[1] == 0:
             raise InputError(
                 f"features of {self.origin} must be dimensions × {images:,} images, but is "
@@ -215,18 +215,18 @@ class Checks:
 
 def not_finite(features: Float32[np.ndarray, "images _"]) -> Int64[np.ndarray, " rows"]:
     """Return the images with a feature that is NaN or infinite."""
-    # One sum per image is finite where all its features are, without a mask of the whole array.
+    # An image's sum is finite if all its features are; this avoids a mask of the whole array.
     with np.errstate(invalid="ignore"):
         return np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
 
 
 def as_float32(array: np.ndarray) -> Float32[np.ndarray, "*shape"]:
-    """Return numbers in single precision; what is too large becomes infinite, and is refused."""
+    """Convert to single precision; numbers too large become infinite, to be refused."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def listed(classes: Iterable[int], names: Sequence[str]) -> str:
-    """Return the names of classes, three at most."""
+    """List the names of classes, at most three of them."""
     named = sorted(names[c] for c in classes)
     return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

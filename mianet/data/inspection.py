@@ -1,4 +1,4 @@
-"""Says what is in a package, and warns of what is known to go wrong."""
+"""Describes what is in a package, and warns of known pitfalls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PUBLISHED: Mapping[str, str] = {
     "1e848c029c3fbd866a1eba4143f1d577": "AWA2",
     "210b6ee63e31db65f261d91aca393ea9": "aPY",
 }
-"""Digest of the index sets of the three parts → the data set whose proposed split (PS) it is."""
+"""Digest of the index sets of the three parts → the data set with that proposed split (PS)."""
 
 
 def inspect(folder: Path) -> tuple[list[str], list[str]]:
-    """Return what is in a package and what is odd about it, in lines."""
+    """Return, as lines, what is in a package and what is odd about it."""
     images, attributes = read_whole(folder)
     others = {
         name: array.ravel().astype(np.int64) - 1
@@ -58,7 +58,7 @@ def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) 
 
 
 def published_split(images: ImageSet) -> str | None:
-    """Return the data set whose proposed split the index sets are; None for another split."""
+    """Return the data set whose proposed split these index sets are; None for any other split."""
     digest = hashlib.sha256()
     for part in PARTS:
         digest.update(np.sort(getattr(images, part)).astype("<u4").tobytes() + b"|")
@@ -66,7 +66,7 @@ def published_split(images: ImageSet) -> str | None:
 
 
 def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
-    """Name the published split that the index sets are, or say that they are of nobody's."""
+    """Name the published split that the index sets match, or say that it is your own."""
     dataset = published_split(images)
     if dataset is None:
         return "own"
@@ -77,14 +77,14 @@ def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
 
 
 def _tested(images: ImageSet, others: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the test-seen images that train_loc and val_loc hold."""
+    """Return the test-seen images that are in train_loc and val_loc."""
     return np.intersect1d(images.test_seen, np.concatenate([*others.values(), [-1]]))
 
 
 def _warnings(
     images: ImageSet, attributes: np.ndarray, others: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
-    """Warn of what is odd; of attributes as they are in the file, before they are scaled."""
+    """Warn of what is odd; attributes are as in the file, before scaling."""
     if count := len(_tested(images, others)):
         yield (
             f"train_loc and val_loc hold {count:,} test-seen images; they are not read here, but "

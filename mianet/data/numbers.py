@@ -1,7 +1,7 @@
 """The embedded data set ``numbers``: 00 … 99 composed of scanned digits; see docs/data.md.
 
-An image is two of scikit-learn's 1,797 scans, the 64 grey values (0 to 16) of the first and of the
-second; none is used twice. A class's attributes are those of its ideal digits.
+An image is two of scikit-learn's 1,797 scans, the 64 grey values (0 to 16) of each; no scan is used
+twice. A class's attributes are those of its ideal digits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIGURE: Mapping[str, tuple[float, ...]] = {
         "second stroke":     (0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
         "junction":          (0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0),
     }  # fmt: skip
-"""Properties of the drawn figure; a half is for what writers do either way, such as a closed 4."""
+"""Properties of the drawn figure; a half means that writers vary, such as in closing a 4."""
 
 
 def digit_attributes() -> Float32[np.ndarray, "10 attributes"]:
@@ -51,7 +51,7 @@ def digit_attributes() -> Float32[np.ndarray, "10 attributes"]:
 
 
 def number_attributes() -> Float32[np.ndarray, "100 attributes"]:
-    """Return the attributes of 00 … 99, those of the first digit and of the second, of length 1."""
+    """Return the attributes of 00 … 99: those of the first digit, then the second; length 1."""
     digits = digit_attributes()
     tens, units = np.divmod(np.arange(100), 10)
     return np.concatenate([digits[tens], digits[units]], axis=1) / np.float32(np.sqrt(2))
@@ -60,8 +60,8 @@ def number_attributes() -> Float32[np.ndarray, "100 attributes"]:
 def read_numbers() -> ImageSet:
     """Return the numbers with their attributes and their split.
 
-    Two of the eight images of a seen class are ``test_seen``; all of an unseen class are
-    ``test_unseen``.
+    Two of the eight images of each seen class are ``test_seen``; all images of an unseen class
+    are ``test_unseen``.
     """
     from sklearn.datasets import load_digits  # takes seconds to import, and is needed only once
 

@@ -25,20 +25,20 @@ from mianet.errors import InputError
 DATA_DIR_VARIABLE = "MIANET_DATA_DIR"
 PACKAGE_PATH = Path("xlsa17", "data")
 PACKAGE_FOLDERS = ("SUN", "CUB", "AWA1", "AWA2", "APY")
-"""Where the published package has its folders, and which."""
+"""The folders of the published package, below PACKAGE_PATH."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set that can be read, and whether it has changed."""
+    """A data set that can be read and checked for changes."""
 
-    name: str  # canonical; of a folder of one's own, its name in lower case
-    key: str  # file name for what is derived from it, other for each folder
+    name: str  # canonical; for your own folder, its name in lower case
+    key: str  # file name for derived data, different for each folder
     spec: DatasetSpec | None
     origin: str
     stamp: Callable[[], str]  # changes whenever the source may have changed; quick
     digest: Callable[[], str]  # sha256 of the content, hex
-    read: Callable[[], ImageSet]  # unchecked, unless a check can spare reading
+    read: Callable[[], ImageSet]  # unchecked, except where a check can save reading
     folder: Path | None = None
 
     @property
@@ -51,7 +51,7 @@ class Source:
         return str(self.folder) if self.folder and not self.spec else self.name
 
     def recorded_name(self, digest: str) -> str:
-        """Return what runs are recorded under; folders that differ never share it."""
+        """Return the name that runs are recorded under; different folders never share one."""
         return self.name if self.spec else f"{self.name}-{digest[:RECORDED_DIGITS]}"
 
 
@@ -59,9 +59,9 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
     """Find a data set by its name.
 
     Args:
-        name: A name of DATASETS, or "synthetic:" and one of them, in upper or lower case; or a
-            folder with the two files, by its path or its name in the data folder.
-        data_dir: Folder with the data sets' folders; None looks at MIANET_DATA_DIR, then ./data.
+        name: A name in DATASETS, or "synthetic:" and one of them, in any case; or a folder with
+            the two files, by its path or its name in the data folder.
+        data_dir: Folder with the data sets' folders; None means MIANET_DATA_DIR, else ./data.
     """
     if folder := find_own_folder(name, data_dir):
         return _mat_source(None, folder)
@@ -92,7 +92,7 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
 
 
 def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
-    """Return the folder of one's own that a data set's name means; None for a known name."""
+    """Return the user's own folder that a data set's name refers to; None for a known name."""
     if is_known(name):
         return None
     if not is_path(name):
@@ -109,7 +109,7 @@ def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
 
 
 def is_path(name: str) -> bool:
-    """Say whether a data set's name is the path of a folder."""
+    """Tell whether a data set's name is the path of a folder."""
     return os.sep in name or name.strip(".") == "" != name
 
 
@@ -120,7 +120,7 @@ def data_root(data_dir: Path | None = None) -> Path:
 
 
 def absolute_path(given: str | Path, what: str) -> Path:
-    """Return a path that no longer depends on the current folder, with ``~`` resolved."""
+    """Return an absolute path, with ``~`` expanded."""
     if not str(given) or "\0" in str(given):
         raise InputError(f"{what} must be a path without NUL, but got {str(given)!r}; give another")
     try:
@@ -132,7 +132,7 @@ def absolute_path(given: str | Path, what: str) -> Path:
 
 
 def find_folder(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
-    """Return a published data set's folder, in the data folder or in ``xlsa17/data`` there."""
+    """Return a published data set's folder, in the data folder or in its ``xlsa17/data``."""
     root, name = data_root(data_dir), spec.folder or spec.title
     homes = (root, root / PACKAGE_PATH)
     folders = _folders_named(name, *homes)
@@ -155,7 +155,7 @@ def find_folder(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
 
 def _mat_source(spec: DatasetSpec | None, folder: Path) -> Source:
     folder = folder.resolve()
-    # What can be a file's name anywhere, and in MLflow.
+    # Only what is valid in file names everywhere, and in MLflow.
     own = re.sub(r"[^\w.]+", "-", folder.name.lower()).strip("-._")[:64] or "folder"
     name = spec.name if spec else own
     return Source(
@@ -198,10 +198,10 @@ def _content_digest(images: ImageSet) -> str:
 
 
 def _folders_named(name: str, *homes: Path) -> list[Path]:
-    """Return the folders of that name in any case, the exact one of each home first."""
+    """Return the folders of that name in any case, the exact match in each home first."""
     found = []
     for home in homes:
-        with contextlib.suppress(OSError):  # no such folder, or none that can be listed
+        with contextlib.suppress(OSError):  # no such folder, or it cannot be listed
             found += sorted(
                 (child for child in home.iterdir() if child.name.lower() == name.lower()),
                 key=lambda child: (child.name != name, child.name),

@@ -1,4 +1,4 @@
-"""Invented images of a published data set's shape, for benchmarks and tests without files."""
+"""Generated images with a published data set's shape, for benchmarks and tests without files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mianet.data.images import DatasetSpec, ImageSet
 VERSION = 1  # raised whenever the generated numbers change
 
 CLASS_DEVIATION = 0.03
-"""How far a class as it is seen lies from its attributes, in the typical length of attributes."""
+"""How far a class as seen lies from its attributes, relative to their typical length."""
 IMAGE_DEVIATION = 0.15  # how far an image lies from its class, per direction, in the same unit
 FEATURE_NOISE = 1.0
-"""Standard deviation of what no attribute explains, where that of the explained part is 1."""
+"""Standard deviation of what no attribute explains; that of the explained part is 1."""
 CHUNK = 4096
 
 
 def synthetic_stamp(spec: DatasetSpec) -> str:
-    """Return what the generator, its settings and the shape are: equal text, equal data."""
+    """Describe the generator, its settings and the shape: equal text means equal data."""
     shape = (spec.feature_dim, spec.attribute_dim, spec.seen_classes, spec.unseen_classes)
     settings = (CLASS_DEVIATION, IMAGE_DEVIATION, FEATURE_NOISE)
     return f"synthetic {VERSION} {spec.name} {shape} {tuple(spec.split_sizes.values())} {settings}"
@@ -29,10 +29,10 @@ def synthetic_stamp(spec: DatasetSpec) -> str:
 def synthetic_images(spec: DatasetSpec) -> ImageSet:
     """Generate a data set of the spec's shape, always the same.
 
-    An image is its class's attribute vector, moved by a deviation of the class (the description is
+    An image is its class's attribute vector, shifted by a deviation of the class (a description is
     never perfect) and one of the image, then mapped by a random nonnegative matrix, shifted, made
-    noisy and cut at zero, as features behind a ReLU are. Classes can thus be told from attributes,
-    better than by chance and worse than perfectly, and unseen ones worse than seen ones.
+    noisy and clipped at zero, like features after a ReLU. Classes can thus be recognised from
+    attributes, above chance but not perfectly, and unseen ones less well than seen ones.
     """
     generator = np.random.default_rng([VERSION, zlib.crc32(spec.name.encode())])
     attributes = _class_attributes(generator, spec)
@@ -51,7 +51,7 @@ def synthetic_images(spec: DatasetSpec) -> ImageSet:
 def _class_attributes(
     generator: np.random.Generator, spec: DatasetSpec
 ) -> Float32[np.ndarray, "classes attributes"]:
-    """Return nonnegative vectors of length 1, about a third of whose entries are zero."""
+    """Return nonnegative vectors of length 1; about a third of their entries are zero."""
     shape = (spec.classes, spec.attribute_dim)
     attributes = generator.random(shape) * (generator.random(shape) < 2 / 3)
     attributes[:, 0] += 0.1  # so that none is all zero
@@ -62,7 +62,7 @@ def _class_attributes(
 def _split(
     generator: np.random.Generator, spec: DatasetSpec
 ) -> tuple[Int64[np.ndarray, " images"], list[Int64[np.ndarray, " _"]]]:
-    """Return labels in random order, and the rows of the three parts; classes are of even size."""
+    """Return labels in random order, and the rows of the three parts; classes have equal size."""
     classes = generator.permutation(spec.classes)
     seen, unseen = classes[: spec.seen_classes], classes[spec.seen_classes :]
     part_labels = (
@@ -85,7 +85,7 @@ def _features(
 ) -> Float32[np.ndarray, "images features"]:
     attribute_dim = attributes.shape[1]
     spread = attributes.std(axis=0).mean()
-    length = spread * np.sqrt(attribute_dim)  # from the mean of all classes to one
+    length = spread * np.sqrt(attribute_dim)  # from the mean of all classes to one class
     weights = generator.exponential(size=(attribute_dim, feature_dim)).astype(np.float32)
     weights *= generator.random(weights.shape) < 0.25
     weights /= spread * np.linalg.norm(weights, axis=0).mean()

@@ -1,4 +1,4 @@
-"""Features and labels of images from the files that people have."""
+"""Reads features and labels of images from common file formats."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_labels(path: Path) -> np.ndarray:
 
     - ``.npy``: numbers or text.
     - ``.csv``: the column ``labels``, ``label`` or ``class``.
-    - ``.txt``: a name a line.
+    - ``.txt``: one name per line.
     """
     ending = path.suffix.lower()
     if ending == ".npy":
@@ -64,7 +64,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file in UTF-8, without blank ones at its end."""
+    """Read the lines of a UTF-8 text file, without trailing blank ones."""
     try:
         return [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +72,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
-    """Return features (images, features) of a batch: its column ``key`` of lists, or all."""
+    """Return features (images, features) of a batch: its list column ``key``, or all columns."""
     if key in batch.schema.names and _is_list(batch.schema.field(key).type):
         column = batch.column(key)
         if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
@@ -120,7 +120,7 @@ def _features_of(table: pa.Table, path: Path, key: str) -> np.ndarray:
     try:
         parts = [table_features(part, key) for part in table.drop_columns(label).to_batches()]
         return np.concatenate(parts)
-    except (InputError, ValueError) as error:  # no columns, no rows, or parts of several widths
+    except (InputError, ValueError) as error:  # no columns, no rows, or parts that differ in width
         raise InputError(f"{path} must have as many numbers for each image; {error}") from error
 
 

@@ -1,6 +1,6 @@
 """The test images and the unseen classes; the only module that opens the store's test parts.
 
-Only the final evaluation imports this module, never anything that a search runs.
+Only the final evaluation imports this module; nothing that a search runs ever does.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mianet.errors import InputError
 
 @dataclass(frozen=True)
 class TestParts:
-    """The test images of seen and of unseen classes, and all classes.
+    """The test images of seen and unseen classes, and all classes.
 
     Labels and the ascending lists of classes are ids: 0-based rows of the attributes, which have
-    length 1. Features are read-only and mapped.
+    length 1. Features are read-only and memory-mapped.
     """
 
-    __test__: ClassVar[bool] = False  # pytest collects classes by their name
+    __test__: ClassVar[bool] = False  # pytest would collect the class because of its name
 
     class_attributes: Float32[np.ndarray, "classes attributes"]
     class_names: tuple[str, ...]
@@ -48,7 +48,7 @@ def load_test_parts(
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
-        data_dir: As for the same.
+        data_dir: Likewise.
         embedding: Files with vectors of all classes, instead of the data set's attributes.
     """
     arrays = dict(open_part(open_source(name, data_dir), "test")[1])
@@ -65,10 +65,10 @@ def load_test_parts(
 
 
 def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ...]:
-    """Return what each unseen test image is called, in the order of ``TestParts``.
+    """Return the name of each unseen test image, in the order of ``TestParts``.
 
-    A name is the path in ``image_files`` of ``res101.mat``. Where the file has none it is
-    ``image 17``, the 1-based column of ``features``; where there is no file at all (``numbers`` and
+    A name is the path in ``image_files`` of ``res101.mat``. If the file has none, it is
+    ``image 17``, the 1-based column of ``features``; if there is no file at all (``numbers`` and
     synthetic data), the position among the unseen test images.
     """
     source = open_source(name, data_dir)
@@ -93,7 +93,7 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
 def find_image(name: str, root: Path) -> Path | None:
     """Return the file of an image below a folder, or None.
 
-    The names of the published package are paths on its authors' machine, so ever shorter ends of
+    Names in the published package are paths on its authors' machine, so ever shorter suffixes of
     the name are tried: ``JPEGImages/antelope/antelope_10001.jpg``, then ``antelope/…``, and so on.
     """
     parts = [part for part in PureWindowsPath(name).parts if part not in ("/", "\\", "..", ".")]
