@@ -22,10 +22,10 @@ from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
 
-FEWEST_SEEN = 3  # fewer seen classes leave none to play unseen beside two others in validation
+FEWEST_SEEN = 3  # validation makes one pseudo-unseen, and needs two others
 VALIDATION_SHARE = 0.25
-"""Share of the seen classes whose trainval images are in ``val_loc``, which other code reads."""
-LARGEST_V5 = 2**31 - 2**20  # bytes that a variable of a Matlab file before v7.3 can have
+"""Share of the seen classes whose trainval images go to ``val_loc``, for other code."""
+LARGEST_V5 = 2**31 - 2**20  # maximum bytes of a variable in a Matlab file before v7.3
 
 
 def build(
@@ -41,20 +41,20 @@ def build(
     test_seen: float,
     seed: int,
 ) -> ImageSet:
-    """Make a package, whole or not at all; return what is in it.
+    """Make a package, whole or not at all; return its contents.
 
     Args:
-        folder: Where to; must not be there yet.
-        features: File of the features; of the labels too unless ``labels`` is given or
-            `python -m mianet.extract` wrote them beside it.
-        key: The array or column of the features in it.
-        labels: File with a class's name, or its number from 0, for each image.
+        folder: Where to write it; must not exist yet.
+        features: File of the features, and of the labels unless ``labels`` is given or
+            `python -m mianet.extract` wrote them next to it.
+        key: Its array or column of features.
+        labels: File with the name of a class, or its number from 0, for each image.
         attributes: File with a vector for each class.
-        classes: File with the classes' names in the order of the attributes, where those have none.
+        classes: File with the classes' names in the order of the attributes, if those have none.
         unseen: A file with the names of the unseen classes, or the share of classes to draw.
-        split: File with the part of each image, one a line; instead of ``unseen``.
+        split: File with the part of each image, one per line; replaces ``unseen``.
         test_seen: Share of the seen classes' images to draw for testing.
-        seed: Seed of what is drawn.
+        seed: Seed of the draws.
 
     Raises:
         InputError: Something does not fit, or the folder cannot be written.
@@ -114,7 +114,7 @@ def _read_images(
 def _class_ids(
     labels: np.ndarray, names: tuple[str, ...], count: int
 ) -> tuple[Int64[np.ndarray, " images"], tuple[str, ...]]:
-    """Return each image's place among the classes, and the classes' names."""
+    """Return each image's class as a position, and the classes' names."""
     if labels.dtype.kind in "iuf":
         numbers = labels.astype(np.int64)
         if (numbers != labels).any() or numbers.min() < 0 or numbers.max() >= count:
@@ -142,7 +142,7 @@ def _class_ids(
 
 
 def _given_parts(path: Path, images: int) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Read which part each image is in; ``-`` stands for none."""
+    """Read which part each image is in; ``-`` means none."""
     lines = np.array(read_lines(path))
     if len(lines) != images:
         raise InputError(
@@ -164,7 +164,7 @@ def _drawn_parts(
     test_seen: float,
     generator: np.random.Generator,
 ) -> dict[str, Int64[np.ndarray, " _"]]:
-    """Draw the test images of the seen classes, a share of each, and maybe the unseen classes."""
+    """Draw test images, a share of each seen class, and possibly the unseen classes."""
     is_unseen = np.isin(labels, _unseen_classes(unseen, np.unique(labels), names, generator))
     is_test_seen = np.zeros(len(labels), dtype=bool)
     by_class = np.argsort(np.where(is_unseen, -1, labels), kind="stable")[is_unseen.sum() :]
@@ -186,7 +186,7 @@ def _drawn_parts(
 def _unseen_classes(
     wish: str, classes: np.ndarray, names: Sequence[str], generator: np.random.Generator
 ) -> Int64[np.ndarray, " unseen"]:
-    """Return the unseen classes: those that a file names, or a drawn share."""
+    """Return the unseen classes: those named in a file, or a drawn share."""
     try:
         share = float(wish)
     except ValueError:
@@ -248,9 +248,9 @@ def _cells(texts: Sequence[str]) -> np.ndarray:
 
 
 def _save_images(path: Path, images: ImageSet, extracted: Extracted | None) -> None:
-    """Write features and labels; as v7.3, which is HDF5, where the older format has no room.
+    """Write features and labels; as v7.3, which is HDF5, if too large for the older format.
 
-    The older one has the images' files too, where they are known.
+    The older format also gets the images' file names, if known.
     """
     variables = {"features": images.features.T, "labels": (images.labels + 1.0)[:, None]}
     if images.features.nbytes < LARGEST_V5:
@@ -262,14 +262,14 @@ def _save_images(path: Path, images: ImageSet, extracted: Extracted | None) -> N
             file.create_dataset(name, data=array.T).attrs["MATLAB_class"] = np.bytes_(
                 "single" if array.dtype == np.float32 else "double"
             )
-    with path.open("r+b") as raw:  # the user block says what the file is
+    with path.open("r+b") as raw:  # the user block identifies the file type
         raw.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM")
 
 
 def _train_and_validation(
     images: ImageSet, seed: int
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " validation"]]:
-    """Part the trainval images by class, as other code of the field wants it."""
+    """Split the trainval images by class, as other code in the field needs it."""
     labels = images.labels[images.trainval]
     seen = np.random.default_rng(seed).permutation(np.unique(labels))
     is_validation = np.isin(labels, seen[: max(1, round(VALIDATION_SHARE * len(seen)))])

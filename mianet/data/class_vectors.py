@@ -33,14 +33,14 @@ _SHAPE = 'JSON such as {"zebra": [0.1, 0.2]}, or CSV lines such as zebra,0.1,0.2
 class ClassVectors:
     """Vectors of classes."""
 
-    names: tuple[str, ...]  # none where the file has none, and the order counts
-    attributes: Float64[np.ndarray, "classes attributes"]  # a row a class
+    names: tuple[str, ...]  # empty if the file has none, and the order counts
+    attributes: Float64[np.ndarray, "classes attributes"]  # one row per class
     origin: str  # for messages
 
     def of(self, classes: Mapping[int, str], count: int) -> Float64[np.ndarray, "_ attributes"]:
-        """Return the vectors of some classes: their places among all ``count`` of them → names.
+        """Return the vectors of ``classes``: positions among all ``count`` classes → names.
 
-        A class without a vector is refused, and so is a vector that is not finite, or zero.
+        A class without a vector is refused, as is a vector that is zero or not finite.
         """
         names, rows = list(classes.values()), list(classes)
         if self.names:
@@ -67,7 +67,7 @@ class ClassVectors:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """Return a hint at the most similar name, or how to go on without one."""
+    """Return a hint at the most similar name, or general advice if there is none."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else "; name classes alike everywhere"
 
@@ -75,8 +75,8 @@ def nearest(name: str, names: Sequence[str]) -> str:
 def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
     """Read vectors of classes from a file.
 
-    - ``.csv`` and ``.json``: a name and its numbers a line, as for new classes.
-    - ``.npy``: an array of (classes, dimensions), or turned, where the number of classes tells.
+    - ``.csv`` and ``.json``: names and their numbers, as for new classes.
+    - ``.npy``: an array of (classes, dimensions), or its transpose, if the class count shows it.
     - ``.mat``: the matrix ``att``, or another one: ``file.mat:name``.
     """
     path, key = _path_and_key(path)
@@ -104,7 +104,7 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
 
 
 def read_classes(path: Path) -> ClassVectors:
-    """Read named classes, with as many numbers each, from a ``.json`` or ``.csv`` file."""
+    """Read named classes, with equally many numbers each, from a ``.json`` or ``.csv`` file."""
     if path.suffix.lower() not in _WITH_NAMES:
         raise InputError(
             f"a file of classes must end in {' or '.join(_WITH_NAMES)}, but got {path}"
@@ -117,7 +117,7 @@ def read_classes(path: Path) -> ClassVectors:
 
 
 def parse_json(text: str, origin: str) -> ClassVectors:
-    """Read ``{"name": [numbers], …}``, from an origin that a message names."""
+    """Read ``{"name": [numbers], …}``; error messages name its origin."""
     try:
         pairs = json.loads(text, object_pairs_hook=list)
         return _named([(name, vector) for name, vector in pairs], origin)
@@ -126,7 +126,7 @@ def parse_json(text: str, origin: str) -> ClassVectors:
 
 
 def _parse_csv(text: str, origin: str) -> ClassVectors:
-    """Read lines of a name and its numbers; a first line without numbers is a heading."""
+    """Read lines of a name and its numbers; a first line without numbers is a header."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     if rows and not any(_is_number(cell) for cell in rows[0][1:]):
         rows = rows[1:]
@@ -164,26 +164,26 @@ def _wrong(origin: str, reason: str) -> InputError:
 
 @dataclass(frozen=True)
 class ClassEmbedding:
-    """Vectors that describe classes instead of a data set's own attributes."""
+    """Vectors that describe classes, in place of a data set's own attributes."""
 
-    files: tuple[str, ...]  # put side by side
+    files: tuple[str, ...]  # whose vectors are concatenated
     digest: str  # sha256 of the files in their order, hex
 
     @property
     def backbones(self) -> tuple[BackboneRecord, ...]:
-        """The networks that made the files, where `python -m mianet.extract` did."""
+        """The networks that made the files, if `python -m mianet.extract` did."""
         beside = (record_of(_path_and_key(file)[0]) for file in self.files)
         return tuple(record for path in beside if (record := read_backbone(path)))
 
     @property
     def name(self) -> str:
-        """What is recorded of it: the files' names, and the beginning of the digest."""
+        """The name it is recorded under: the files' names and the start of the digest."""
         return f"{' + '.join(Path(file).name for file in self.files)} ({self.digest[:12]})"
 
     def of(self, classes: Mapping[int, str], count: int) -> Float32[np.ndarray, "_ dimensions"]:
         """Return a vector of length 1 for each of some classes, as for ``ClassVectors.of``.
 
-        Each file's vectors have length 1 before they are put side by side, so that all count alike.
+        Each file's vectors are scaled to length 1 before concatenation, so that all count equally.
         """
         tables = [read_class_vectors(Path(file), count) for file in self.files]
         parts = [unit_length(as_float32(table.of(classes, count))) for table in tables]
@@ -193,7 +193,7 @@ class ClassEmbedding:
 
 
 def open_embedding(files: Sequence[str]) -> ClassEmbedding | None:
-    """Return the embedding that some files hold; None for no files."""
+    """Return the embedding in some files; None for no files."""
     if not files:
         return None
     digest = hashlib.sha256()
@@ -205,7 +205,7 @@ def open_embedding(files: Sequence[str]) -> ClassEmbedding | None:
 
 
 def _path_and_key(file: str | Path) -> tuple[Path, str]:
-    """Part ``file.mat:name`` into the file and the name of a matrix in it, which may be empty."""
+    """Split ``file.mat:name`` into the file and the name of a matrix in it, possibly empty."""
     stem, _, key = str(file).partition(".mat:")
     return (Path(f"{stem}.mat"), key) if key else (Path(file), "")
 
@@ -213,7 +213,7 @@ def _path_and_key(file: str | Path) -> tuple[Path, str]:
 def load_numpy(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read arrays; nothing in the file is executed.
 
-    Those of the names that a ``.npz`` file has; a ``.npy`` file's array has the first name.
+    A ``.npz`` file gives those of the names it has; a ``.npy`` file's array gets the first name.
     """
     try:
         content = np.load(path, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""What is recorded of features that a network made of images: beside them, and in a package."""
+"""Records of how a network made features from images: next to them, and in a package."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 from mianet.data.files import file_digest
 from mianet.errors import InputError
 
-BACKBONE_FILE = "backbone.json"  # the file of a package that says how its features were made
+BACKBONE_FILE = "backbone.json"  # the file in a package that records how its features were made
 IMAGENET = "ImageNet-1k"
-"""What the unseen classes of the proposed splits were chosen to be no part of."""
+"""The images that the unseen classes of the proposed splits were chosen to be absent from."""
 MAX_RECORD_BYTES = 2**16
 _SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneRecord:
-    """The network that made features, as it is recorded."""
+    """The record of the network that made features."""
 
-    name: str  # of ``BACKBONES`` of ``mianet.extraction.backbones``
+    name: str  # in ``BACKBONES`` of ``mianet.extraction.backbones``
     trained_on: str  # which images, in words
     weights: str
-    weights_sha256: str  # of the weights, whatever file they were in, hex
-    preprocessing: Mapping[str, Any]  # what was done to an image before
+    weights_sha256: str  # of the weights themselves, not their file, hex
+    preprocessing: Mapping[str, Any]  # what was done to an image first
     versions: Mapping[str, str]
-    warning: str = ""  # what to beware of in figures on these features
+    warning: str = ""  # a caveat about results on these features
 
     @property
     def words(self) -> str:
-        """Return the network and its weights for a line of text."""
+        """Return the network and its weights as a short text."""
         return f"{self.name} (weights {self.weights_sha256[:_SHOWN]})"
 
     def as_dict(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class BackboneRecord:
 
     @classmethod
     def of(cls, values: Any, origin: str) -> BackboneRecord:
-        """Return the record of what ``as_dict`` returned; another origin's is refused."""
+        """Rebuild the record from what ``as_dict`` returned; refuse anything else."""
         try:
             record = cls(**values)
             kinds = {"preprocessing": Mapping, "versions": Mapping}
@@ -56,9 +56,9 @@ class BackboneRecord:
 
 
 def exposure(record: BackboneRecord, published_split: str | None) -> str:
-    """Return the warning that a network may have seen the unseen classes; empty where it has not.
+    """Return the warning that a network may have seen the unseen classes; empty if it has not.
 
-    It has not where its images are ImageNet's and the split is the proposed one of a data set.
+    It has not if it was trained on ImageNet and the split is a data set's proposed one.
     """
     if record.trained_on == IMAGENET and published_split:
         return ""
@@ -70,11 +70,11 @@ def exposure(record: BackboneRecord, published_split: str | None) -> str:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What stands beside a file of features."""
+    """The record next to a file of features."""
 
     backbone: BackboneRecord
-    images: Sequence[str]  # files, a row of the features each
-    labels: Sequence[str] | None  # None where images were not in folders by class
+    images: Sequence[str]  # files, one per row of the features
+    labels: Sequence[str] | None  # None if images were not in folders by class
     sha256: str
     broken: Mapping[str, str] = field(default_factory=dict)  # files that were left out → why
 
@@ -84,12 +84,12 @@ class Extracted:
 
 
 def record_of(features: Path) -> Path:
-    """Return the file that says how a file of features was made."""
+    """Return the path of the record of a file of features."""
     return features.with_name(f"{features.name}.json")
 
 
 def read_extracted(features: Path) -> Extracted | None:
-    """Return what stands beside a file of features; None for nothing."""
+    """Return the record next to a file of features; None if there is none."""
     path = record_of(features)
     if not path.is_file():
         return None
@@ -112,13 +112,13 @@ def read_extracted(features: Path) -> Extracted | None:
 
 
 def write_backbone(path: Path, record: BackboneRecord) -> None:
-    """Write how a package's features, or vectors of classes, were made."""
+    """Write the record of how a package's features, or class vectors, were made."""
     text = json.dumps(record.as_dict(), ensure_ascii=False, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_backbone(path: Path) -> BackboneRecord | None:
-    """Return how a package's features, or vectors of classes, were made; None without a file."""
+    """Read the record of how a package's features, or class vectors, were made; None if absent."""
     if not path.is_file():
         return None
     return BackboneRecord.of(_read_json(path, MAX_RECORD_BYTES), str(path))

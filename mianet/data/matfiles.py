@@ -1,7 +1,7 @@
 """Reads variables of Matlab files, both the older formats (v5 to v7) and v7.3, which is HDF5.
 
 scipy and h5py read them in ``mianet.data.matlab_child``, a process with limits: a damaged file can
-crash their C code, and a hostile one keep them busy without end or take all memory.
+crash their C code, and a hostile one can keep them busy forever or take all memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 
 from mianet.errors import InputError
 
-MAX_BYTES = 4 * 2**30  # twice what Matlab lets a variable of a v7 file have
-SECONDS = 60  # processor time that any file is given to be read
+MAX_BYTES = 4 * 2**30  # twice Matlab's limit for a variable in a v7 file
+SECONDS = 60  # processor time allowed for reading any file
 BYTES_A_SECOND = 10 * 2**20
-"""One more second is given for so many bytes; a tenth of what a slow machine reads."""
+"""Each of so many bytes adds a second; a tenth of a slow machine's reading speed."""
 PATIENCE = 10
-"""How many times longer the reading may take on the clock: the disk may be slow, or the machine."""
+"""How many times longer reading may take in wall time: the disk or machine may be slow."""
 
 _PIPE_BYTES = 2**20
 _CHILD = Path(__file__).with_name("matlab_child.py")
@@ -48,15 +48,15 @@ def read_mat(
         path: The file.
         numbers: Names of variables that are real matrices of numbers.
         texts: Names of variables that are lists of text (cell arrays, maybe nested).
-        optional: Those of the names that the file may lack.
-        max_bytes: How many bytes all of them may have together, unpacked; more is not read.
+        optional: Which of the names the file may lack.
+        max_bytes: Their largest total size in bytes, unpacked; more is not read.
 
     Returns:
-        The matrices, each of two dimensions, and the lists of text, by name.
+        The matrices, each two-dimensional, and the lists of text, by name.
 
     Raises:
-        InputError: The file is no readable Matlab file, or a variable is missing, too large or of
-            a wrong kind.
+        InputError: The file is not a readable Matlab file, or a variable is missing, too large or
+            of the wrong kind.
     """
     found = {item[0]["name"]: item for item in _items(path, [*numbers, *texts], max_bytes)}
     for name in (*numbers, *texts):
@@ -69,9 +69,9 @@ def read_mat(
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Return those of the named arrays of numbers that a Matlab or HDF5 file has.
+    """Return those of the named numeric arrays that a Matlab or HDF5 file has.
 
-    Arrays of plain HDF5 files are as their writer saved them, those of Matlab's as Matlab has them.
+    Arrays of plain HDF5 files have the orientation they were saved in; Matlab's have Matlab's.
     """
     found = {}
     for head, array in _items(path, names, MAX_BYTES):
@@ -91,9 +91,9 @@ def read_rows(
     Args:
         path: The file.
         name: The variable: a row of ``width`` entries for each image, or its transpose.
-        width: Entries of a row; decides which way the matrix lies.
-        chunk: Rows of a block, at most.
-        max_bytes: How many bytes a file of v5 to v7 may hold in the variable.
+        width: Entries of a row; determines the matrix's orientation.
+        chunk: Maximum rows per block.
+        max_bytes: Maximum bytes of the variable in a file of v5 to v7.
 
     Raises:
         InputError: As ``read_mat``.
@@ -109,7 +109,7 @@ def read_rows(
 def _items(
     path: Path, names: Sequence[str], max_bytes: int, rows: dict[str, int] | None = None
 ) -> Generator[tuple[dict[str, Any], np.ndarray | None], None, None]:
-    """Yield the child's answer, item by item; refuse a file that it cannot read, or dies of."""
+    """Yield the child's answer, item by item; refuse a file that it cannot read or survive."""
     size = path.stat().st_size if path.exists() else 0
     seconds = SECONDS + (max_bytes + size) // BYTES_A_SECOND
     limits = {"max_bytes": max_bytes, "seconds": seconds}
@@ -154,7 +154,7 @@ def _start(request: dict[str, Any], path: Path, errors: IO[bytes]) -> subprocess
 
 
 def _array(head: dict[str, Any], stream: IO[bytes]) -> np.ndarray:
-    """Read the array that follows an item's line; an EOFError if the stream ends before."""
+    """Read the array that follows an item's line; raise EOFError if the stream ends early."""
     array = np.empty(math.prod(head["shape"]), head["dtype"])
     content = array.view(np.uint8)
     while len(content):
@@ -166,7 +166,7 @@ def _array(head: dict[str, Any], stream: IO[bytes]) -> np.ndarray:
 
 
 def _death(code: int, errors: IO[bytes], seconds: int) -> str:
-    """Return in words how a child ended that gave no whole answer."""
+    """Describe how a child ended that gave no complete answer."""
     if code == -signal.SIGXCPU:
         return f"reading took more than {seconds} s of processor time"
     if code == -signal.SIGKILL:

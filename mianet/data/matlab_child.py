@@ -1,7 +1,7 @@
-"""Reads variables of a Matlab file in a process of its own: ``python matlab_child.py REQUEST``.
+"""Reads variables of a Matlab file in a separate process: ``python matlab_child.py REQUEST``.
 
-``mianet.data.matfiles`` starts it, and says why. It limits its own memory and time, and imports
-nothing of the project, so that it starts quickly. Nothing in a file is ever executed.
+``mianet.data.matfiles`` starts it, and explains why. It limits its own memory and time, and imports
+nothing from the project, so that it starts quickly. Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
 
-MAX_DEPTH = 8  # cell arrays nested deeper than this hold no class name
+MAX_DEPTH = 8  # cell arrays nested deeper than this are not class names
 CELL_BYTES = 4096
-"""What each array of a v7.3 file counts beside its numbers, so that endless small ones end."""
-SPARE_BYTES = 256 * 2**20  # memory of the readers beside twice the numbers that are read
+"""What each array of a v7.3 file counts in addition to its numbers, to bound many small ones."""
+SPARE_BYTES = 256 * 2**20  # the readers' memory on top of twice the numbers read
 FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
-"""Matlab writes no others; some load a library that the file names."""
+"""Matlab writes no others; some others load a library that the file names."""
 Item = tuple[dict[str, Any], np.ndarray | None]
 """A line of the answer, and the array that follows it."""
 
@@ -51,16 +51,16 @@ def main() -> None:
 
 
 def answer(request: Mapping[str, Any]) -> Iterator[Item]:
-    """Yield the items of the answer to a request, but the last: ``end`` or ``error``.
+    """Yield the items of the answer to a request, except the last: ``end`` or ``error``.
 
-    An item is a line of JSON, followed by the bytes of an array where it has a ``dtype``. A name
-    that the file does not have gets no item; of what is neither numbers nor text, only the kind is
-    sent. The ``names`` of the file at ``path`` may have ``max_bytes`` together. With ``rows``, a
-    matrix comes in blocks of ``rows["chunk"]`` rows of ``rows["width"]`` entries.
+    An item is a line of JSON, followed by the bytes of an array if it has a ``dtype``. A name that
+    the file lacks gets no item; for what is neither numbers nor text, only the kind is sent. The
+    ``names`` in the file at ``path`` may have ``max_bytes`` in total. With ``rows``, a matrix is
+    sent in blocks of ``rows["chunk"]`` rows of ``rows["width"]`` entries.
 
     Raises:
         TooLargeError: The variables have more bytes.
-        Exception: Almost any, where the file is damaged, cut short or of another kind.
+        Exception: Almost any, if the file is damaged, truncated or of another kind.
     """
     path, names, left = Path(request["path"]), request["names"], request["max_bytes"]
     warnings.simplefilter("error")  # scipy only warns of variables that cannot be read
@@ -72,7 +72,7 @@ def answer(request: Mapping[str, Any]) -> Iterator[Item]:
                 yield head, array
         return
     with h5py.File(path, "r") as file:
-        links = {name: file.get(name, getlink=True) for name in names}  # maybe to other files
+        links = {name: file.get(name, getlink=True) for name in names}  # may lead to other files
         found = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
         reader = _Matlab73(file, left)
         for name in found:
@@ -83,7 +83,7 @@ def answer(request: Mapping[str, Any]) -> Iterator[Item]:
 
 
 def _limit(memory_bytes: int, seconds: int) -> None:
-    """Limit this process to so much more memory than it has, and to processor time."""
+    """Limit this process's additional memory and its processor time."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     for kind, wanted in (
         (resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes),
@@ -123,7 +123,7 @@ class _Other(str):
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield what is in a text or a cell array, nested or not."""
+    """Yield the contents of a text or a cell array, nested or not."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, np.ndarray):
@@ -134,8 +134,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _matlab5(path: Path, names: list[str], max_bytes: int) -> Iterator[Item]:
-    """Yield the variables of a file of v5 to v7, which scipy reads."""
-    # Scipy stops where it has all it wants: a name that no variable has lets it see the whole file.
+    """Yield the variables of a v5 to v7 file, which scipy reads."""
+    # Scipy stops once it has all names: one that no variable has makes it read the whole file.
     values = scipy.io.loadmat(path, variable_names=[*names, ""])
     for name in names:
         if name in values:
@@ -147,7 +147,7 @@ def _matlab5(path: Path, names: list[str], max_bytes: int) -> Iterator[Item]:
 
 
 def _matlab5_value(value: Any, depth: int = 0) -> Any:
-    """Return a value of scipy's as numbers, a text, a list of values, or a description."""
+    """Return a value from scipy as numbers, a text, a list of values, or a description."""
     if isinstance(value, scipy.sparse.sparray | scipy.sparse.spmatrix):
         return _Other("a sparse matrix")
     if isinstance(value, MatlabFunction):
@@ -166,9 +166,9 @@ def _matlab5_value(value: Any, depth: int = 0) -> Any:
 
 
 def _in_rows(name: str, columns: Any, width: int, chunk: int) -> Iterator[Item]:
-    """Send a matrix in blocks of rows, from its columns; a file of v7.3 is not read whole.
+    """Send a matrix in blocks of rows, from its columns; a v7.3 file is not read whole.
 
-    Images are columns, as the field publishes them, or rows if only so the width is right.
+    Images are columns, as the field publishes them, or rows if the width fits only that way.
     """
     is_turned = columns.shape[0] == width != columns.shape[1]
     for start in range(0, columns.shape[1 if is_turned else 0], chunk):
@@ -177,7 +177,7 @@ def _in_rows(name: str, columns: Any, width: int, chunk: int) -> Iterator[Item]:
 
 
 def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Item]:
-    """Send a matrix of a v7.3 file in blocks; the file has Matlab's columns as its rows."""
+    """Send a matrix of a v7.3 file in blocks; the file stores Matlab's columns as rows."""
     other = _unread_kind(item)
     if not other and item.ndim != 2:
         other = _Other(f"{item.dtype} of shape {item.shape}")
@@ -189,7 +189,7 @@ def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Ite
 
 
 def _unread_kind(item: Any) -> _Other | None:
-    """Return what an item of a v7.3 file is, where it is not an array of this file."""
+    """Return what an item of a v7.3 file is, if it is not an array in this file."""
     if not isinstance(item, h5py.Dataset):
         return _Other("a struct, a sparse matrix or an object")
     if item.external or item.is_virtual:
@@ -206,7 +206,7 @@ def _check_filters(item: Any) -> None:
 
 
 class _Matlab73:
-    """Reads values of one v7.3 file, as long as they fit a limit together."""
+    """Reads values of one v7.3 file, up to a limit on their total size."""
 
     def __init__(self, file: Any, max_bytes: int) -> None:
         self.file = file
@@ -233,7 +233,7 @@ class _Matlab73:
 
 
 def _char_rows(units: np.ndarray) -> str | list[str]:
-    """Return the text of UTF-16 code units; a list of a matrix's rows."""
+    """Return the text of UTF-16 code units; for several rows, a list."""
     if units.dtype.kind != "u" or units.ndim != 2:
         raise ValueError(f"text has the type {units.dtype} and the shape {units.shape}")
     lines = [line.astype("<u2").tobytes().decode("utf-16-le") for line in units]

@@ -22,20 +22,20 @@ from mianet.data.store import open_part
 class SearchData:
     """The trainval images and the seen classes' attributes; no test image, no unseen class."""
 
-    name: str  # canonical; of one's own folder, its name and the beginning of its digest
+    name: str  # canonical; for your own folder, its name and the start of its digest
     digest: str  # sha256 of the source and of another class embedding, hex
     features: Float32[np.ndarray, "images features"]  # read-only, mapped, C-contiguous
     labels: Int64[np.ndarray, " images"]  # rows of class_attributes
     class_attributes: Float32[np.ndarray, "seen attributes"]
     class_names: tuple[str, ...]
     class_ids: Int64[np.ndarray, " seen"]  # among all classes
-    class_embedding: str = ""  # instead of the data set's own attributes
+    class_embedding: str = ""  # in place of the data set's own attributes
     backbone: BackboneRecord | None = None
     embedding_backbones: tuple[BackboneRecord, ...] = ()
 
     @property
     def provenance(self) -> dict[str, object]:
-        """What is recorded of the networks that made the features and the class embedding."""
+        """The records of the networks that made the features and the class embedding."""
         made = {f"class_embedding.{k}": one for k, one in enumerate(self.embedding_backbones, 1)}
         if self.backbone:
             made["backbone"] = self.backbone
@@ -49,7 +49,7 @@ def load_search_data(
 
     Args:
         name: As for ``mianet.data.sources.open_source``.
-        data_dir: As for the same.
+        data_dir: Likewise.
         embedding: Files with vectors of all classes, instead of the data set's attributes.
     """
     source = open_source(name, data_dir)
@@ -73,7 +73,7 @@ def load_search_data(
 
 
 def recorded_name(name: str, data_dir: Path | None = None) -> str:
-    """Return the name that runs of a data set are recorded under; it may be one already."""
+    """Return the name that runs of a data set are recorded under; ``name`` may already be one."""
     if find_own_folder(name, data_dir):
         return load_search_data(name, data_dir).name
     return find_dataset(name).name

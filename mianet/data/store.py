@@ -1,7 +1,7 @@
-"""Keeps a converted data set as NumPy files that every process maps without copying.
+"""Stores a converted data set as NumPy files that every process maps without copying.
 
-Its folders are shown in docs/data.md. One process converts at a time, into a generation of its own
-that counts once the record names it: whole or not at all.
+Its folders are shown in docs/data.md. One process converts at a time, into a new generation that
+becomes valid once the record names it: whole or not at all.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, int]]] = {
         "is_seen": FLAGS,
     },
 }
-"""Part → array → kind of its entries and number of its dimensions."""
+"""Part → array → dtype kind and number of dimensions."""
 FILES = frozenset(f"{part}/{name}.npy" for part, names in LAYOUT.items() for name in names)
 
 
 Part = tuple[str, Mapping[str, np.ndarray]]
-"""The sha256 of a source, in hex, and the arrays of one part of it, read-only and mapped."""
+"""The sha256 of a source, in hex, and the arrays of one of its parts, read-only and mapped."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def open_part(source: Source, part: str) -> Part:
         return opened
     try:
         with _locked(home, source):
-            opened = _open_current(home, source, part)  # maybe another process was first
+            opened = _open_current(home, source, part)  # another process may have been first
             if not opened:
                 _renew(home, source, part)
                 opened = _open_current(home, source, part)
@@ -115,7 +115,7 @@ def open_part(source: Source, part: str) -> Part:
 
 
 def _open_current(home: Path, source: Source, part: str) -> Part | None:
-    """Return a part of the current generation, or None where it is damaged or out of date."""
+    """Return a part of the current generation, or None if it is damaged or out of date."""
     record = _read_record(home)
     if record and record.stamp == source.stamp():
         return _open_generation(home, record, part)
@@ -123,7 +123,7 @@ def _open_current(home: Path, source: Source, part: str) -> Part | None:
 
 
 def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
-    """Map the arrays of a part, or return None where a file is not the one that was written."""
+    """Map the arrays of a part, or return None if a file has changed since it was written."""
     arrays = {}
     for name, kind in LAYOUT[part].items():
         file = f"{part}/{name}.npy"
@@ -146,7 +146,7 @@ def _checksum(path: Path) -> list[int]:
 
 
 def _read_record(home: Path) -> _Record | None:
-    """Return the record, or None where there is none or it is not of this version."""
+    """Return the record, or None if there is none or it is of another version."""
     try:
         with (home / RECORD).open("rb") as file:
             record = _Record(**json.loads(file.read(MAX_RECORD_BYTES)))
@@ -183,7 +183,7 @@ def _locked(home: Path, source: Source) -> Iterator[None]:
 
 
 def _renew(home: Path, source: Source, part: str) -> None:
-    """Make the store agree with the source, by a conversion only where its content is another."""
+    """Bring the store up to date with the source; convert only if the content differs."""
     stamp, digest = source.stamp(), source.digest()
     record = _read_record(home)
     if record and record.digest == digest and _open_generation(home, record, part):
@@ -198,12 +198,12 @@ def _renew(home: Path, source: Source, part: str) -> None:
         if source.stamp() == stamp:
             _write_record(home, renewed)
             counting = renewed.generation
-    finally:  # on a full disk above all, what does not count must not stay
+    finally:  # remove what is not valid, above all on a full disk
         _sweep(home, counting)
 
 
 def _convert(source: Source, folder: Path) -> Mapping[str, list[int]]:
-    """Write all parts of a source; returns path → [bytes, CRC-32]."""
+    """Write all parts of a source; return path → [bytes, CRC-32]."""
     images = source.read()
     Checks(source.spec, source.origin).images(images)
     files = {}
@@ -240,9 +240,9 @@ def _test_arrays(images: ImageSet) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _write_array(path: Path, array: np.ndarray) -> list[int]:
-    """Write an array to the disk; returns the file's size and CRC-32.
+    """Write an array to disk; return the file's size and CRC-32.
 
-    A plain ``.npy`` file aligns the numbers to 64 bytes, and a mapped one is an array at once.
+    A plain ``.npy`` file aligns the numbers to 64 bytes, and can be mapped as an array directly.
     """
     array = np.ascontiguousarray(array)
     with path.open("wb") as file:  # by hand, since np.save does not say why a write fails
@@ -261,7 +261,7 @@ def _write_record(home: Path, record: _Record) -> None:
 
 
 def _sweep(home: Path, counting: str | None) -> None:
-    """Remove other generations and what ended conversions left; mapped files live on unseen."""
+    """Remove other generations and leftovers of conversions; files still mapped stay readable."""
     (home / TEMPORARY_RECORD).unlink(missing_ok=True)
     for child in home.iterdir():
         if child.is_dir() and child.name != counting:
