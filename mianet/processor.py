@@ -1,4 +1,4 @@
-"""How tensors are computed: how many threads, and whose matrix products, how exact."""
+"""How tensors are computed: the threads, the matrix library and its precision."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MOST_OF_HEAP = 32 * 2**20  # the most that mallopt takes for _MMAP_THRESHOLD
 def use_threads(count: int) -> None:
     """Compute with ``count`` threads in this process, and fast.
 
-    Memory that was freed is kept for what comes next: a step frees and takes the same megabytes
-    again and again, and each time the C library would return them and have them zeroed anew.
+    Freed memory is kept for reuse: a step frees and allocates the same megabytes again and again,
+    and each time the C library would return them and have them zeroed again.
 
-    PyTorch multiplies single precision by MKL, which on AMD's processors takes a path of less than
-    half the speed of its other library, oneDNN (docs/performance.md). Products go to oneDNN if it
-    may round their factors to bfloat16, which it does only where AMX is. No AMD processor has that,
-    so single precision it stays.
+    PyTorch multiplies single precision with MKL, which on AMD processors is less than half as fast
+    as its other library, oneDNN (docs/performance.md). Products go to oneDNN if it may round their
+    factors to bfloat16, which it does only with AMX. No AMD processor has AMX, so the products stay
+    in single precision.
     """
     torch.set_num_threads(count)
     _keep_freed_memory()
@@ -40,13 +40,13 @@ def use_threads(count: int) -> None:
 
 
 def product(left: Left, right: Right, out: Product | None = None) -> Product:
-    """Return the product of each execution's two matrices, written to ``out`` if that is given.
+    """Return the product of each execution's two matrices, written to ``out`` if given.
 
-    That of a single execution is a plain one: on a CPU, a batch of one whose right factor is
+    For a single execution it is an unbatched one: on a CPU, a batch of one whose right factor is
     transposed takes five times as long.
 
-    Where a factor is in bfloat16 the other is rounded to it as well. Sums are of single precision,
-    and so is what is returned; on a CPU it has been rounded as well.
+    If a factor is in bfloat16, the other is rounded to it too. Sums and the result are in single
+    precision; on a CPU the result has also been rounded to bfloat16.
 
     Args:
         left: The left factors.
@@ -66,10 +66,10 @@ def add_product(into: Product, left: Left, right: Right, scale: float | int = 1)
     """Add ``scale`` times the ``product`` to ``into``.
 
     Args:
-        into: What is added to, in place.
+        into: The tensor to add to, in place.
         left: The left factors.
         right: The right factors.
-        scale: What the product is multiplied by.
+        scale: Factor of the product.
     """
     if torch.bfloat16 in (left.dtype, right.dtype):
         left, right = left.bfloat16(), right.bfloat16()
@@ -130,9 +130,9 @@ def _keep_freed_memory() -> None:
 
 @cache
 def is_amd() -> bool:
-    """Tell whether this machine's processor is AMD's and without AMX."""
+    """Tell whether this machine has an AMD processor without AMX."""
     try:
         described = _CPUINFO.read_text()
     except OSError:
-        return False  # not Linux: as PyTorch would have it
+        return False  # not Linux: keep PyTorch's default
     return "AuthenticAMD" in described and "amx_tile" not in described

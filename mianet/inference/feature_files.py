@@ -21,7 +21,7 @@ IMAGES_A_CHUNK = 8192
 DEFAULT_KEY = "features"
 
 _LARGEST_MATLAB_MATRIX = 2**31
-"""Bytes of a matrix in a file of versions 5 to 7, by its format; larger ones are of version 7.3."""
+"""Format limit, in bytes, of a matrix in a file of versions 5 to 7; larger ones use 7.3."""
 
 
 def read_features(
@@ -29,20 +29,20 @@ def read_features(
 ) -> Iterator[Float32[np.ndarray, "images features"]]:
     """Yield the features of a file's images, in order, a chunk at a time.
 
-    - ``.mat``: the matrix ``key``, images as columns as the field publishes them, or as rows if
-      only so the width is right. Files of Matlab v7.3 are read a chunk at a time, older ones whole.
-    - ``.npy``: an array of (images, features), mapped.
-    - ``.parquet``: the column ``key`` of lists, or else a column of numbers for each feature.
+    - ``.mat``: the matrix ``key``, images as columns as the field publishes them, or as rows if the
+      width fits only that way. Files of Matlab v7.3 are read a chunk at a time, older ones whole.
+    - ``.npy``: an array of (images, features), memory-mapped.
+    - ``.parquet``: the list column ``key``, or else a column of numbers for each feature.
 
     Args:
         path: The file.
         feature_dim: The width that the features must have.
         key: The variable or column that holds them.
-        chunk: Images a chunk, at most.
+        chunk: Maximum images per chunk.
 
     Raises:
-        InputError: The file cannot be read, or its features are not what
-            ``mianet.inference.prediction.checked_features`` wants.
+        InputError: The file cannot be read, or its features are refused by
+            ``mianet.inference.prediction.checked_features``.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

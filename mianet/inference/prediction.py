@@ -27,7 +27,7 @@ MODES = (GZSL, ZSL)
 """Which classes an image can be of: all (generalized), or those without training images."""
 
 FORMAT = 2
-"""Version of the file that a classifier is saved in."""
+"""Version of the file format that a classifier is saved in."""
 
 _IMAGES_AT_ONCE = 2048
 
@@ -42,10 +42,10 @@ class Numbers(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """What every model can do once it is trained: tell how well images and classes agree."""
+    """What every trained model can do: score how well images and classes match."""
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return a score for every scaled image and every class, the highest for the best."""
+        """Return a score for every scaled image and every class; higher is better."""
 
 
 @torch.no_grad()
@@ -57,10 +57,10 @@ def class_scores(
     The best class is the prediction: among all classes for GZSL, among the unseen for ZSL.
 
     Args:
-        model: What scores.
-        scaler: The feature scaling in front of it.
+        model: The trained model.
+        scaler: The feature scaling applied before it.
         features: Unscaled features.
-        class_attributes: Of the classes to score.
+        class_attributes: Attributes of the classes to score.
     """
     return torch.cat(
         [model.scores(scaler(chunk), class_attributes) for chunk in features.split(_IMAGES_AT_ONCE)]
@@ -71,7 +71,7 @@ def class_scores(
 class Classified:
     """The best classes of each image, the best first, as rows of the classifier's ``class_names``.
 
-    They are ranked by their scores: cosines, those of seen classes less the calibration.
+    They are ranked by their scores: cosines, minus the calibration for seen classes.
     """
 
     classes: Int64[np.ndarray, "images top"]
@@ -80,7 +80,7 @@ class Classified:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Rows of images, the nearest to a class first, and their cosines with it."""
+    """Rows of images, nearest to a class first, and their cosines with it."""
 
     images: Int64[np.ndarray, " top"]
     scores: Float32[np.ndarray, " top"]
@@ -91,18 +91,18 @@ class Classifier:
     """Everything that a prediction needs, on the CPU."""
 
     model: MIANet  # the trained networks
-    scaler: FeatureScaler  # the feature scaling that they were trained behind
-    class_attributes: Attributes  # one row a class, in the order of ``class_names``
+    scaler: FeatureScaler  # the feature scaling that they were trained with
+    class_attributes: Attributes  # one row per class, in the order of ``class_names``
     class_names: tuple[str, ...]
     unseen: Bool[np.ndarray, " classes"]  # which classes had no training images
     # what is subtracted from the scores of seen classes when all classes compete (see
     # ``mianet.calibration``); 0 for plain cosines
     calibration: float = 0.0
-    # the network that made the features; None where that is not known
+    # the network that made the features; None if unknown
     backbone: BackboneRecord | None = None
 
     def __repr__(self) -> str:
-        """Return what it is in a line, since its weights fill pages."""
+        """Return a one-line summary, since the weights would fill pages."""
         return (
             f"<Classifier of {len(self.class_names)} classes, {int(self.unseen.sum())} of them "
             f"unseen, from {self.feature_dim} features>"
@@ -125,13 +125,13 @@ class Classifier:
         top_k: int = 1,
         calibration: float | None = None,
     ) -> Classified:
-        """Return the best classes of every image; of equal scores the first class.
+        """Return the best classes of every image; ties go to the first class.
 
         Args:
             features: As ``predict`` takes them.
             mode: One of ``MODES``.
-            top_k: How many classes an image.
-            calibration: Another constant than the classifier's own; without effect on ZSL.
+            top_k: How many classes per image.
+            calibration: Overrides the classifier's own constant; has no effect on ZSL.
         """
         candidates = self.candidates(mode, top_k)
         constant = self.calibration if calibration is None else calibration
@@ -142,7 +142,7 @@ class Classifier:
         return Classified(candidates[best], np.take_along_axis(scores, best, axis=1))
 
     def candidates(self, mode: str, top_k: int = 1) -> Int64[np.ndarray, " candidates"]:
-        """Return the classes that an image can be of in a mode; ``top_k`` are needed."""
+        """Return the classes that an image can be of in a mode; there must be ``top_k`` of them."""
         if mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, but got {mode!r}")
         found = np.arange(len(self.class_names)) if mode == GZSL else np.flatnonzero(self.unseen)
@@ -159,8 +159,8 @@ class Classifier:
 
         Args:
             features: As ``predict`` takes them.
-            query: The name of a class, or the attribute vector of any class, (attributes,), as
-                ``add_classes`` would take it.
+            query: The name of a class, or the attribute vector of any class, (attributes,), as for
+                ``add_classes``.
             top_k: How many images; all by default.
         """
         if not isinstance(query, str):
@@ -184,9 +184,9 @@ class Classifier:
         The new classes are unseen ones; the known ones keep their scores.
 
         Args:
-            names: One a class; none is known already.
-            attributes: (classes, attributes), prepared as those of the known classes are: on the
-                data sets of the field, divided by its length.
+            names: One per class; none may be known already.
+            attributes: (classes, attributes), prepared like those of the known classes: for the
+                field's data sets, each vector divided by its length.
         """
         if not names or any(not (isinstance(name, str) and name.strip()) for name in names):
             raise InputError(f"new classes must have names, but got {list(names)!r}")
@@ -202,7 +202,7 @@ class Classifier:
         )
 
     def save(self, path: Path) -> None:
-        """Write it as one file that holds tensors, numbers and strings only."""
+        """Save it as one file that contains only tensors, numbers and strings."""
         model = self.model
         torch.save(
             {
@@ -235,7 +235,7 @@ class Classifier:
             if saved["format"] == FORMAT:
                 return cls._from(saved)
         except Exception as error:  # damaged and hostile files raise almost anything
-            # PyTorch's own message advises to load unsafely.
+            # PyTorch's own message recommends unsafe loading.
             raise InputError(
                 f"{path} must be a classifier as this project saves it, but cannot be read "
                 f"({type(error).__name__}); it may be damaged or of another kind"
@@ -294,15 +294,15 @@ class Classifier:
 def checked_features(
     features: Numbers, feature_dim: int, *, first_image: int = 0
 ) -> Float32[np.ndarray, "images features"]:
-    """Return features as they are computed with, or refuse them.
+    """Return features in the form used for computing, or refuse them.
 
     Args:
         features: (images, features); a NumPy array, a data frame or a tensor on any device.
         feature_dim: The width that they must have.
-        first_image: The number of their first row, for the message.
+        first_image: The number of their first row, for error messages.
 
     Raises:
-        InputError: They are no numbers, have another shape, are empty, or are not finite.
+        InputError: They are not numbers, have the wrong shape, are empty, or are not finite.
     """
     array = _as_array(features)
     if array.dtype.kind not in "iuf":

@@ -1,1 +1,1 @@
-"""Published zero-shot models to compare MIANet with: each trains like it and scores like it."""
+"""Published zero-shot models to compare with MIANet; each trains and scores like it."""

@@ -1,4 +1,4 @@
-"""ESZSL and SAE: linear models of the least squares, each solved at once.
+"""ESZSL and SAE: linear least-squares models, each solved in closed form.
 
 - ESZSL: B. Romera-Paredes and P. H. S. Torr, "An embarrassingly simple approach to zero-shot
   learning", ICML 2015.
@@ -28,21 +28,21 @@ _NEGLIGIBLE = 1e-12
 
 @dataclass(frozen=True)
 class Moments:
-    """All that a least-squares model needs of the images, in double precision.
+    """All that a least-squares model needs from the images, in double precision.
 
-    A normal equation squares the condition of the features, so single precision would do for
-    strong regularisers only.
+    A normal equation squares the features' condition number, so single precision would suffice only
+    with strong regularisers.
     """
 
     gram: Float64[Tensor, "features features"]  # ``Xᵀ X`` of the scaled training features X
-    # ``Yᵀ X``, a row a seen class, for the indicators Y of the images' classes
+    # ``Yᵀ X``, one row per seen class, for the indicators Y of the images' classes
     class_sums: Float64[Tensor, "seen features"]
     class_counts: Float64[Tensor, " seen"]  # training images of each seen class
     class_attributes: Float64[Tensor, "seen attributes"]  # attributes of the seen classes
 
 
 def moments(task: Task, scaler: FeatureScaler) -> Moments:
-    """Sum up the training images, some thousand at a time."""
+    """Sum over the training images, a few thousand at a time."""
     width, seen = task.train.features.shape[1], len(task.seen_classes)
     class_attributes = task.class_attributes[task.seen_classes].double()
     gram = class_attributes.new_zeros(width, width)
@@ -51,7 +51,7 @@ def moments(task: Task, scaler: FeatureScaler) -> Moments:
     positions = class_positions(task)
     for chosen in torch.arange(len(positions), device=positions.device).split(_ROWS_AT_ONCE):
         features = scaler(task.train.features[task.train.rows[chosen]]).double()
-        # A product, since adding rows by their class is not repeatable on a GPU.
+        # A product, since adding rows by class is not deterministic on a GPU.
         indicators = F.one_hot(positions[chosen], seen).double()
         gram.addmm_(features.mT, features)
         class_sums.addmm_(indicators.mT, features)
@@ -93,8 +93,8 @@ def solve_eszsl(of: Moments, settings: ESZSLSettings) -> Float64[Tensor, "featur
     """Return ``W = (XᵀX + γI)⁻¹ Xᵀ Y S (SᵀS + λI)⁻¹``.
 
     It minimises ``‖X W Sᵀ − Y‖² + γ‖W Sᵀ‖² + λ‖X W‖² + γλ‖W‖²``. The targets Y are 1 for an
-    image's class and 0 for the others: with those the published evaluation is reproduced, where
-    the publication writes 1 and −1.
+    image's class and 0 for the others, which reproduces the published evaluation; the publication
+    writes 1 and −1.
     """
     left = of.gram.clone()
     left.diagonal().add_(settings.feature_weight)
@@ -112,12 +112,12 @@ def fit_sae(task: Task, scaler: FeatureScaler, settings: SAESettings) -> Fitted:
 
 
 def solve_sae(of: Moments, encoder_weight: float) -> Float64[Tensor, "attributes features"]:
-    """Return the W that minimises ``‖X − Wᵀ S‖² + λ‖W X − S‖²``, an image a column.
+    """Return the W that minimises ``‖X − Wᵀ S‖² + λ‖W X − S‖²``, with one column per image.
 
     It solves ``A W + W B = C`` for ``A = S Sᵀ``, ``B = λ X Xᵀ``, ``C = (1 + λ) S Xᵀ``. Both A and
-    B are symmetric, so their eigenvectors make the equation diagonal, which is faster than
-    a general solver and works on a GPU. A has the rank of the seen classes at most; where neither
-    side determines W (a feature that is always 0), W is 0.
+    B are symmetric, so their eigenvectors diagonalise the equation, which is faster than a
+    general solver and works on a GPU. The rank of A is at most the number of seen classes; where
+    neither side determines W (a feature that is always 0), W is 0.
     """
     attributes = of.class_attributes
     a, left = torch.linalg.eigh(attributes.mT @ (of.class_counts[:, None] * attributes))

@@ -1,4 +1,4 @@
-"""ConSE and DAP: models that compare what logistic regressions make of an image.
+"""ConSE and DAP: models that compare the outputs of logistic regressions on an image.
 
 - ConSE: M. Norouzi et al., "Zero-shot learning by convex combination of semantic embeddings",
   ICLR 2014.
@@ -46,14 +46,14 @@ def fit_linear(
     """Minimise ``loss(X W + b) + weight_decay / 2 · ‖W‖²`` over the training images, from 0.
 
     Args:
-        task: Whose training images.
-        scaler: What scales them.
+        task: The task with the training images.
+        scaler: The feature scaling.
         outputs: Columns of W.
         loss: A convex function of the logits of the training images, in their order.
         weight_decay: The regulariser; the bias has none.
 
     Returns:
-        The regression, and the loss that it reaches, without the regulariser.
+        The regression and its final loss, without the regulariser.
 
     Raises:
         DivergedError: The regression is not finite.
@@ -75,7 +75,7 @@ def fit_linear(
         total: Tensor = fit + weight_decay / 2 * weight.square().sum()
         total.backward()
         if not (total.isfinite() and weight.grad is not None and weight.grad.isfinite().all()):
-            raise DivergedError("the logistic regression is not finite")  # L-BFGS would go astray
+            raise DivergedError("the logistic regression is not finite")  # L-BFGS would go wrong
         return total
 
     optimiser.step(objective)
@@ -88,17 +88,17 @@ def fit_linear(
 
 @dataclass(frozen=True)
 class ConSE:
-    """The trained classifier, and the attributes of the classes that it tells apart."""
+    """The trained classifier, and the attributes of its classes."""
 
     classifier: Linear
     seen_attributes: Float[Tensor, "seen attributes"]
     top: int
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return the cosine of the combined attributes with every class's.
+        """Return the cosine of the combined attributes with those of every class.
 
-        The combination is over the T likeliest seen classes, weighted by their probabilities; the
-        sum of those, by which the publication divides, is the same for all classes.
+        It combines the T most likely seen classes, weighted by their probabilities; the sum of
+        those, by which the publication divides, is the same for all classes.
         """
         probabilities = self.classifier.logits(features).softmax(-1)
         best = probabilities.topk(min(self.top, probabilities.shape[1]))
@@ -125,15 +125,15 @@ def fit_conse(task: Task, scaler: FeatureScaler, settings: ConSESettings) -> Fit
 class DAP:
     """The trained classifiers of the attributes that some seen classes have and others lack."""
 
-    classifiers: Linear  # a logit for each of them
-    attributes: Bool[Tensor, " attributes"]  # which columns of the class attributes they are
-    thresholds: Float[Tensor, " kept"]  # values above which a class has them
-    priors: Float[Tensor, " kept"]  # shares of the seen classes that have them
+    classifiers: Linear  # one logit per attribute
+    attributes: Bool[Tensor, " attributes"]  # which columns of the class attributes are used
+    thresholds: Float[Tensor, " kept"]  # values above which a class has the attribute
+    priors: Float[Tensor, " kept"]  # shares of the seen classes that have the attribute
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
         """Return ``log Π_m p(a_m | x) / p(a_m)`` for the attributes a of every class.
 
-        All classes are equally likely beforehand.
+        All classes are equally likely a priori.
         """
         has = (class_attributes[:, self.attributes] > self.thresholds).to(features.dtype)
         logits = self.classifiers.logits(features)
@@ -143,12 +143,12 @@ class DAP:
 
 
 def fit_dap(task: Task, scaler: FeatureScaler, settings: DAPSettings) -> Fitted:
-    """Fit DAP; see ``mianet.reference.repeated.Fit``. Classes that nothing tells apart diverge."""
+    """Fit DAP; see ``mianet.reference.repeated.Fit``. Indistinguishable classes diverge."""
     values = task.class_attributes[task.seen_classes]
     by_attribute = settings.threshold == "attribute"
     means = values.mean(0) if by_attribute else values.mean().expand(values.shape[1])
     has = values > means
-    # What all seen classes share, or lack, no image can teach, and its prior would be 0 or 1.
+    # An attribute that all seen classes have, or lack, cannot be learned; its prior is 0 or 1.
     varied = has.any(0) & ~has.all(0)
     if not varied.any():
         raise DivergedError("no binary attribute tells the seen classes apart")

@@ -6,10 +6,10 @@
 - SJE: Z. Akata, S. Reed, D. Walter, H. Lee and B. Schiele, "Evaluation of output embeddings for
   fine-grained image classification", CVPR 2015.
 
-They differ in what a violated rank costs; see Y. Xian, C. H. Lampert, B. Schiele and Z. Akata,
+They differ in the cost of a violated rank; see Y. Xian, C. H. Lampert, B. Schiele and Z. Akata,
 "Zero-shot learning: a comprehensive evaluation of the good, the bad and the ugly", TPAMI 2018,
-section 3.1. None has a regulariser, and the margin is 1: with another one, m, at m times the
-learning rate, W is m times the same.
+section 3.1. None has a regulariser, and the margin is 1: a margin m at m times the learning rate
+only scales W by m.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ranking_loss(
     Args:
         scores: F, the compatibilities with all seen classes.
         classes: ``y_x``, the class of each image.
-        costs: Violations → their weights w, which count as constants.
+        costs: Violations → their weights w, which are treated as constants.
     """
     own = classes[:, None]
     violations = (1 + scores - scores.gather(1, own)).scatter(1, own, 0).clamp_min(0)
@@ -77,14 +77,14 @@ def ranking_loss(
 
 
 def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch]:
-    """Descend the gradient of the model's ranking loss, yielding after each epoch, without end.
+    """Minimise the ranking loss by gradient descent, yielding after each epoch, endlessly.
 
-    The seed decides the order of the images, the only random thing.
+    The seed determines the order of the images, the only randomness.
 
     Args:
         task: The images and classes.
         settings: The model's hyperparameters.
-        seed: Of the order of the images.
+        seed: Seed of the order of the images.
 
     Raises:
         DivergedError: The loss of the epoch is NaN or infinite.

@@ -1,4 +1,4 @@
-"""How reference models train: at once or by epochs, and taken up again by repeating it."""
+"""How reference models train: at once or by epochs, and resumed by repeating the training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mianet.scaling import FeatureScaler
 from mianet.training import Epoch
 
 Fitted = tuple[Scorer, Mapping[str, float]]
-"""A trained model, and the losses that it reaches."""
+"""A trained model, and its final losses."""
 
 Fit = Callable[[Task, FeatureScaler, Any], Fitted]
-"""Fits a model at once, by its own settings; nothing in it is random. A solution that is not finite
-is a DivergedError."""
+"""Fits a model in closed form with its own settings; deterministic. A solution that is not finite
+raises a DivergedError."""
 
 Train = Callable[..., Iterator[Epoch]]
 """Trains a model: ``train(task, settings, seed=seed)`` yields after each epoch."""
 
 
 class Repeated:
-    """Trainings that keep nothing but how far they are, for models that train in seconds.
+    """Trainings that save only their progress, for models that train in seconds.
 
-    The same task, settings, seed and device give the same epochs, so those that are done are
-    trained again.
+    The same task, settings, seed and device give the same epochs, so resuming repeats the epochs
+    already done.
 
     Args:
         train: How the model is trained.
@@ -47,7 +47,7 @@ class Repeated:
         """Train each one more epoch.
 
         Raises:
-            DivergedError: A training left the finite numbers.
+            DivergedError: A training produced NaN or infinity.
             IndexError: There is no further epoch: the model is a closed form.
         """
         try:
@@ -61,7 +61,7 @@ class Repeated:
         return [{"epochs": self._epochs} for _ in self._running]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Train as many epochs as ``state`` of equal trainings had done."""
+        """Train the number of epochs recorded by ``state`` of identical trainings."""
         for _ in range(int(states[0]["epochs"])):
             self.epoch()
 
@@ -81,5 +81,5 @@ def train_at_once(fit: Fit, task: Task, settings: Any, *, seed: int) -> Iterator
 
 
 def closed_form(fit: Fit) -> Callable[..., Repeated]:
-    """Return how trainings of a model begin that is fitted at once."""
+    """Return the function that starts trainings of a model fitted in closed form."""
     return partial(Repeated, partial(train_at_once, fit))

@@ -32,9 +32,9 @@ class SAESettings(Settings):
     beginning = "mianet.reference.least_squares:begin_sae"
 
     model: Literal["sae"] = "sae"
-    encoder_weight: float = 1.0  # λ, the weight of ``‖W x − s‖²`` beside the reconstruction
-    # where images and classes meet: among ``"attributes"``, by the encoder, or among
-    # ``"features"``, by the decoder; the publication has both
+    encoder_weight: float = 1.0  # λ, the weight of ``‖W x − s‖²`` relative to the reconstruction
+    # where images and classes are compared: as ``"attributes"``, using the encoder, or as
+    # ``"features"``, using the decoder; the publication has both
     matching: Matching = "features"
     feature_scaling: FeatureScaling = "l2"
 
@@ -48,7 +48,7 @@ class ConSESettings(Settings):
     beginning = "mianet.reference.logistic:begin_conse"
 
     model: Literal["conse"] = "conse"
-    # T, how many of the classifier's best guesses are combined; all, where it has fewer
+    # T, how many of the classifier's best guesses are combined; all, if there are fewer
     top: int = 10
     weight_decay: float = 1e-4  # the classifier's regulariser
     feature_scaling: FeatureScaling = "standard"
@@ -62,8 +62,8 @@ class DAPSettings(Settings):
     beginning = "mianet.reference.logistic:begin_dap"
 
     model: Literal["dap"] = "dap"
-    # a class has an attribute whose value is above the mean over the seen classes: of all
-    # attributes, ``"overall"``, as in the publication, or of this ``"attribute"``
+    # a class has an attribute if its value is above the seen classes' mean: over all attributes,
+    # ``"overall"``, as in the publication, or over this ``"attribute"``
     threshold: Threshold = "overall"
     weight_decay: float = 1e-4  # the classifiers' regulariser
     feature_scaling: FeatureScaling = "standard"
@@ -71,7 +71,7 @@ class DAPSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class RankingSettings(Settings):
-    """What the three have in common."""
+    """What ALE, DeViSE and SJE have in common."""
 
     positive = ("learning_rate", "batch_images")
     beginning = "mianet.reference.ranking:begin"
