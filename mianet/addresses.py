@@ -1,13 +1,13 @@
-"""Addresses as they may be printed, logged and recorded: without the credentials in them."""
+"""Removes credentials from addresses before they are printed, logged or recorded."""
 
 from __future__ import annotations
 
 import re
 
 HIDDEN = "***"
-"""Stands where a password or a token was."""
+"""Replaces a password or a token."""
 
-# Schemes and names have a bounded length, so that a text of any kind takes linear time.
+# Schemes and names have a bounded length, so that any text takes linear time.
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,40})://(?P<rest>[^/\s]\S*)")
 _SECRET_VALUE = re.compile(
     r"(?P<name>[?&;][^=?&;#\s]{0,80}(?:pass|pwd|token|secret|key|auth|cred|sig)[^=?&;#\s]{0,80}=)"
@@ -19,9 +19,9 @@ _SECRET_VALUE = re.compile(
 def without_credentials(text: str) -> str:
     """Return an address, or a text with addresses in it, with every credential hidden.
 
-    What stands before the last at sign counts as credentials, since a password may have slashes,
-    at signs or brackets that should have been escaped. A database's user name is kept; where
-    the web is concerned, a token may stand in its place.
+    Everything before the last at sign counts as credentials, since a password may have slashes,
+    at signs or brackets that should have been escaped. A database's user name is kept; that of a
+    web address is not, since it may be a token.
     """
     return _SECRET_VALUE.sub(rf"\g<name>{HIDDEN}", _ADDRESS.sub(_without_user, text))
 

@@ -1,9 +1,9 @@
 """Calibrated stacking: subtract a constant from the scores of seen classes.
 
 W.-L. Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning for Object
-Recognition in the Wild", ECCV 2016. An image whose best seen class has the score s and whose best
-unseen class has u is assigned an unseen class where the constant is at least s − u, its *gap*. So
-ts and tr change at gaps only, and everything about them is exact: no grid.
+Recognition in the Wild", ECCV 2016. An image whose best seen class scores s and whose best unseen
+class scores u is assigned an unseen class if the constant is at least s − u, its *gap*. So ts and
+tr change only at gaps, and everything about them is computed exactly, without a grid.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 Number: TypeAlias = Float64[Tensor, ""]
 
 _ROUNDING = 1e-12
-"""By how much a sum of weights may be off."""
+"""Rounding error allowed in a sum of weights."""
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """What ts and tr depend on at every constant: each held-out image's gap and weight.
+    """What determines ts and tr at every constant: each held-out image's gap and weight.
 
     The weight of an image is its share of the per-class accuracy, 1 / (images of its class ×
-    classes), where its best class on its own side (seen or unseen) is the right one, else 0. Those
-    of ``seen`` sum to tr among the seen classes alone, those of ``unseen`` to T1.
+    classes), if its best class on its own side (seen or unseen) is correct, else 0. The weights of
+    ``seen`` sum to tr among the seen classes alone, those of ``unseen`` to T1.
     """
 
     seen: Float64[Tensor, " seen_images"]
@@ -42,7 +42,7 @@ class Gaps:
         """Return AUSUC, the area under tr as a function of ts.
 
         It is the weighted share of pairs of a seen and an unseen image in which the seen one's gap
-        is the larger; equal gaps count half, as the trapezoidal rule has it.
+        is larger; equal gaps count half, as in the trapezoidal rule.
         """
         gaps, order = self.seen.sort()
         passed = torch.cat([gaps.new_zeros(1), self.seen_weights[order].cumsum(0)])
@@ -56,7 +56,7 @@ class Gaps:
         return seen, (self.unseen_weights * (self.unseen <= constant)).sum()
 
     def cpu(self) -> Gaps:
-        """Return them in main memory, without the images of weight 0."""
+        """Copy them to main memory, without the images of weight 0."""
         seen, unseen = self.seen_weights > 0, self.unseen_weights > 0
         return Gaps(
             self.seen[seen].cpu(),
@@ -69,10 +69,10 @@ class Gaps:
 def best_constant(executions: Sequence[Gaps]) -> tuple[Number, Float64[Tensor, " executions"]]:
     """Return the constant that maximises the mean H over executions, and the H's at it.
 
-    The mean changes at gaps only, so the middles between neighbouring gaps of all executions are
-    all there is to look at. Of the intervals where the mean is highest the widest is taken: there
-    the constant is as far as can be from where images change sides. It is 0 where no constant gives
-    an H above 0. Nothing here waits for the device.
+    The mean changes only at gaps, so it suffices to try the midpoints between neighbouring gaps of
+    all executions. Of the intervals with the highest mean, the widest is chosen: its midpoint is
+    farthest from where images change sides. The constant is 0 if none gives an H above 0. Nothing
+    here waits for the device.
     """
     gaps = torch.cat([side for each in executions for side in (each.seen, each.unseen)])
     weights = torch.cat(
@@ -112,11 +112,11 @@ Constants: TypeAlias = Float64[np.ndarray, " constants"]
 class SeenUnseenCurve:
     """ts and tr as functions of the constant: b breakpoints, constant on b + 1 intervals."""
 
-    # where one of the two changes, ascending and distinct
+    # where ts or tr changes, ascending and distinct
     breakpoints: Float64[np.ndarray, " breakpoints"]
-    # tr on (−∞, first), between two breakpoints, …, (last, ∞); it falls
+    # tr on (−∞, first), between two breakpoints, …, (last, ∞); falling
     seen_accuracy: Float64[np.ndarray, " intervals"]
-    unseen_accuracy: Float64[np.ndarray, " intervals"]  # ts on the same intervals; it rises from 0
+    unseen_accuracy: Float64[np.ndarray, " intervals"]  # ts on the same intervals; rising from 0
 
     @property
     def area(self) -> float:
@@ -136,7 +136,7 @@ def seen_unseen_curve(gaps: Gaps) -> SeenUnseenCurve:
     breakpoints = np.unique(np.concatenate([seen, unseen]))
 
     def after(start: float, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return ``start`` less the weights passed, left of all breakpoints and after each."""
+        """Return ``start`` minus the weights passed, before all breakpoints and after each."""
         index = np.searchsorted(breakpoints, places)
         passed = np.bincount(index, weights, minlength=len(breakpoints)).cumsum()
         return np.concatenate([[start], np.clip(start - passed, 0.0, 1.0)])

@@ -1,4 +1,4 @@
-"""How the commands ``python -m mianet.…`` begin and end: their parser, exit code, and errors."""
+"""What the commands ``python -m mianet.…`` share: their parser, exit codes and errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and the way to help; exit with code 2."""
+        """Print the message and a hint at --help; exit with code 2."""
         self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
 
 
 def run(command: Callable[[], int], interrupted: str) -> int:
-    """Run a command; return its code, 2 for the user to do something first, 130 if interrupted."""
+    """Run a command; return its exit code, 2 on an InputError, 130 if interrupted."""
     try:
         return command()
     except InputError as error:
@@ -31,7 +31,7 @@ def run(command: Callable[[], int], interrupted: str) -> int:
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return how an option's whole number is read that is not less than another."""
+    """Return a parser of an option's whole number that is at least ``least``."""
 
     def read(text: str) -> int:
         if text.isascii() and text.isdecimal() and len(text) < 11 and int(text) >= least:

@@ -1,4 +1,4 @@
-"""Settings of a model; MIANet's hyperparameters, and the paper's variants as settings of them."""
+"""Settings of models; MIANet's hyperparameters, and the paper's variants as settings."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides a training beside its data, its seed and its number of epochs.
+    """Everything that determines a training besides its data, seed and number of epochs.
 
     A model declares a subclass with its hyperparameters as fields, each with a default. Values
-    are checked when an instance is made; an InputError names one of a wrong type or range.
+    are checked on construction; an InputError names any of the wrong type or range.
     """
 
     positive: ClassVar[tuple[str, ...]] = ()  # fields that must be more than 0
     not_negative: ClassVar[tuple[str, ...]] = ()  # fields that must be 0 or more
-    # The function that begins the model's trainings, by name: it loads PyTorch, which who only
-    # checks settings need not wait for.
+    # The function that starts the model's trainings, by name, since importing it loads PyTorch:
+    # code that only checks settings need not wait for that.
     beginning: ClassVar[str]
 
-    model: str  # the model that they are of; a subclass allows its own name only
+    model: str  # the model's name; a subclass allows only its own
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -47,7 +47,7 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build from values that may be strings, as a command line or a recorded run has them."""
+        """Build from values that may be strings, as from a command line or a recorded run."""
         hints = get_type_hints(cls)
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
@@ -62,7 +62,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return name → value, in the order of the declaration."""
+        """Return name → value, in declaration order."""
         return dataclasses.asdict(self)
 
 
@@ -70,8 +70,8 @@ class Settings:
 class Hyperparameters(Settings):
     """MIANet's hyperparameters.
 
-    The defaults are the paper's (section 4.2), or the decision of docs/method.md where the paper
-    is silent.
+    The defaults are the paper's (section 4.2), or those chosen in docs/method.md where the paper
+    gives none.
     """
 
     positive = (
@@ -95,11 +95,11 @@ class Hyperparameters(Settings):
     discriminator_dim: int = 30  # width of the discriminator's hidden layer
     batch_images: int = 150  # images per step; each gives one positive and one negative pair
     feature_scaling: FeatureScaling = "global"
-    orthogonal: bool = True  # whether ``L_ors`` (eq. 2) takes part
-    discriminator: bool = True  # whether ``L_dis`` (eq. 3-4) takes part
+    orthogonal: bool = True  # whether ``L_ors`` (eq. 2) is used
+    discriminator: bool = True  # whether ``L_dis`` (eq. 3-4) is used
     # which latents each modality is rebuilt from (eq. 5), if at all
     reconstruction: Reconstruction = "cross"
-    strategy: Strategy = "iterative"  # how eq. 6 and eq. 7 take turns (figure 7)
+    strategy: Strategy = "iterative"  # how eq. 6 and eq. 7 are combined (figure 7)
     # keep unseen classes' attributes out of training (section 4.6)
     withhold_unseen_attributes: bool = False
     # what the large products of a step round their factors to: not at all, to TensorFloat-32 (on
@@ -107,7 +107,7 @@ class Hyperparameters(Settings):
     precision: Precision = "fp32"
 
     def latent_dim(self, classes: int) -> int:
-        """Return L = multiplier × classes of the world at hand, at least 1 (section 4.2)."""
+        """Return L = multiplier × classes of the task, at least 1 (section 4.2)."""
         return max(1, round(self.latent_multiplier * classes))
 
 
@@ -147,4 +147,4 @@ def _parse(name: str, value: Any, expected: Any) -> Any:
     try:
         return expected(value)
     except ValueError:
-        return value  # the check names the value as it was given
+        return value  # the check reports the original value

@@ -59,9 +59,9 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> Summary:
-    """Return the figures of executions; a device is waited for once.
+    """Return the figures of executions, waiting for the device only once.
 
-    They are calibrated by a constant, or by the one that maximises the executions' mean H.
+    They are calibrated by the given constant, or by the one that maximises the mean H.
     """
     gaps = [outcome.gaps for outcome in outcomes]
     if calibration is None:
@@ -78,7 +78,7 @@ def summarise(outcomes: Sequence[Outcome], calibration: float | None = None) -> 
 
 @dataclass(frozen=True)
 class Scored:
-    """Held-out images of seen and unseen classes, with a score for every class of their world."""
+    """Held-out images of seen and unseen classes, with a score for every class of the task."""
 
     seen_scores: Float[Tensor, "seen_images classes"]
     unseen_scores: Float[Tensor, "unseen_images classes"]
@@ -86,12 +86,12 @@ class Scored:
 
     @property
     def outcome(self) -> Outcome:
-        """Return what all figures follow from, on the device, without waiting for it."""
+        """Return what all figures are computed from, on the device, without waiting for it."""
         return Outcome(self.accuracies, self.gaps)
 
     @property
     def gaps(self) -> Gaps:
-        """Return the images whose best class on their own side is right; see ``Gaps``."""
+        """Return the gap and weight of each image; see ``Gaps``."""
         task = self.task
         seen = self._side(self.seen_scores, task.heldout_seen, task.seen_classes)
         return Gaps(
@@ -122,7 +122,7 @@ class Scored:
 
     @property
     def confusion(self) -> Int64[Tensor, "classes classes"]:
-        """Return how many images of each class (row) are taken for each (column), among all."""
+        """Return how many images of each class (row) are predicted as each (column), among all."""
         parts = (self.task.heldout_seen, self.task.heldout_unseen)
         labels = torch.cat([part.own_labels for part in parts])
         predicted = torch.cat([self.seen_scores.argmax(1), self.unseen_scores.argmax(1)])
@@ -132,7 +132,7 @@ class Scored:
 
 
 def score(epoch: Epoch, task: Task) -> Scored:
-    """Score the held-out parts of a task, validation or test alike, by what is trained so far."""
+    """Score the held-out parts of a task, validation or test, with the model trained so far."""
 
     def scored(part: Part) -> Tensor:
         features = part.features[part.rows]
@@ -142,13 +142,13 @@ def score(epoch: Epoch, task: Task) -> Scored:
 
 
 def evaluate(epoch: Epoch, task: Task) -> Metrics:
-    """Score the held-out parts of a task, and return the figures of the field, not calibrated."""
+    """Score the held-out parts of a task, and return the field's figures, uncalibrated."""
     (metrics,) = summarise([score(epoch, task).outcome], 0.0).executions
     return metrics
 
 
 def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[Tensor, ""]:
-    """Return the mean over the classes present in a part of the share predicted rightly."""
+    """Return the mean, over the classes in a part, of the share predicted correctly."""
     labels, counts = part.own_labels, part.class_counts
     hits = torch.zeros_like(counts).scatter_add_(0, labels, (predicted == labels).long())
     return (hits.double() / counts.clamp_min(1)).sum() / counts.count_nonzero()
@@ -159,13 +159,13 @@ def mean_average_precision(
 ) -> float:
     """Return the mean average precision of retrieval by classes' attributes (section 4.5, eq. 9).
 
-    Images are ranked by their cosine with the query. Equal scores are one place in the ranking: an
-    image's precision counts all images that score at least as high as it.
+    Images are ranked by their cosine with the query. Equal scores share one rank: an image's
+    precision counts all images that score at least as high.
 
     Args:
         scores: Cosine of every image with every class.
         labels: Class of each image.
-        classes: The classes whose attributes are the queries; each has an image.
+        classes: The classes whose attributes are the queries; each must have an image.
 
     Raises:
         ValueError: A class has no image.
@@ -185,14 +185,14 @@ def mean_average_precision(
 def top_images(
     scores: Scores, classes: Int64[Tensor, " queries"], count: int
 ) -> Int64[Tensor, "queries top"]:
-    """Return the rows of the best images for each query, the best first (figure 11).
+    """Return the rows of the best images for each query, best first (figure 11).
 
-    Of equal scores the earlier row comes first.
+    Ties go to the earlier row.
 
     Args:
-        scores: Of every image for every class.
-        classes: The columns to ask for.
-        count: How many images a query.
+        scores: Score of every image for every class.
+        classes: The columns to rank by.
+        count: How many images per query.
     """
     order = scores[:, classes].argsort(dim=0, descending=True, stable=True)
     return order[:count].T

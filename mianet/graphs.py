@@ -1,4 +1,4 @@
-"""Steps captured as CUDA graphs: a GPU that gets its kernels in one go does not wait for Python."""
+"""Steps captured as CUDA graphs, whose kernels a GPU runs without waiting for Python."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 
 Take = Callable[..., None]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Takes a function down without running it; returns what runs what was taken down."""
+"""Records a function without running it; returns a function that replays the recording."""
 
 
 class Captured:
-    """A function of tensors that is captured once for each of their shapes, and then replayed.
+    """A function of tensors that is captured once per set of shapes, and then replayed.
 
-    The first call of a shape runs the function as it is, which also prepares what can only be
+    The first call with some shapes runs the function directly, which also prepares what can only be
     prepared outside a capture: scratch memory, libraries, an optimiser's state. The second captures
-    it. Where that fails, the function goes on being run as it is, and a warning says so.
+    it. If that fails, the function is still run directly from then on, and a warning says so.
 
     A replay repeats what the device did, not what Python did. So the function must return nothing,
-    must leave its results in tensors that stay where they are, and must not let numbers decide that
-    change from call to call.
+    must leave its results in tensors that stay in place, and must not branch on numbers that change
+    from call to call.
     """
 
     def __init__(self, function: Take, capture: Capture) -> None:
@@ -35,7 +35,7 @@ class Captured:
         self._graphs: dict[tuple[torch.Size, ...], tuple[list[Tensor], Callable[[], None]]] = {}
 
     def __call__(self, *tensors: Tensor) -> None:
-        """Run the function, or what was captured of it at these shapes."""
+        """Run the function, or replay its capture for these shapes."""
         shapes = tuple(tensor.shape for tensor in tensors)
         if shapes not in self._prepared:
             self._prepared.add(shapes)
@@ -67,7 +67,7 @@ class Captured:
 
 @contextmanager
 def _garbage_kept() -> Iterator[None]:
-    """Collect no garbage meanwhile: to free an old graph that is among it breaks a capture."""
+    """Suspend garbage collection: freeing an old graph during a capture breaks it."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -78,10 +78,10 @@ def _garbage_kept() -> Iterator[None]:
 
 
 def captured(function: Take, device: torch.device) -> Take:
-    """Return the function, captured where the device can do that."""
+    """Return the function, captured if the device supports it."""
     if device.type != "cuda":
         return function
-    pool = torch.cuda.graph_pool_handle()  # graphs that are never replayed at once share memory
+    pool = torch.cuda.graph_pool_handle()  # graphs never replayed concurrently share memory
 
     def capture(call: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()

@@ -1,6 +1,6 @@
 """The losses of MIANet (paper, section 3), each with its derivative: pure functions of tensors.
 
-All take several executions at once, and return a loss for each. Images that fill up weigh 0.
+All take several executions at once, and return a loss for each. Padding images have weight 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from mianet.processor import product
 
 COSINE_FLOOR = 1e-2
-"""Below this probability the logarithm of eq. 1 goes on as its tangent; see docs/method.md."""
+"""Below this probability the logarithm of eq. 1 continues as its tangent; see docs/method.md."""
 
 Losses = Float[Tensor, " executions"]
 Images = Float[Tensor, "executions images"]
@@ -23,9 +23,9 @@ Values = Float[Tensor, "executions rows values"]
 def log_with_linear_tail(probability: Tensor, floor: float = COSINE_FLOOR) -> tuple[Tensor, Tensor]:
     """Return ``log(p)``, continued below ``floor`` by its tangent there, and its derivative.
 
-    The logarithm is undefined at ``p ≤ 0``, where a cosine can be; clamping it would take the
-    gradient away exactly from the worst pairs. The tangent keeps the value and the slope
-    continuous and pulls a pair with a negative cosine as hard as one at the floor.
+    The logarithm is undefined at ``p ≤ 0``, which a cosine can reach; clamping would remove the
+    gradient of exactly the worst pairs. The tangent keeps the value and the slope continuous and
+    pulls a pair with a negative cosine as hard as one at the floor.
     """
     kept = probability.clamp_min(floor)
     return kept.log().add_(probability - kept, alpha=1 / floor), kept.reciprocal()
@@ -39,12 +39,12 @@ def matching(
     ``-1/n Σ m log(vᵀs) + (1-m) log(1-vᵀs)`` over the n = 2 × images balanced pairs (eq. 1).
 
     Args:
-        positive_cosines: Of each image with its own class.
-        negative_cosines: Of each image with another class.
-        weights: 1 for an image, 0 for a row that fills up.
+        positive_cosines: Cosine of each image with its own class.
+        negative_cosines: Cosine of each image with another class.
+        weights: 1 for an image, 0 for a padding row.
 
     Returns:
-        The loss of each execution, and its derivatives by the two kinds of cosines.
+        The loss of each execution, and its derivatives by the two kinds of cosine.
     """
     share = weights / (2 * weights.sum(1, keepdim=True))
     logs, slopes = log_with_linear_tail(torch.stack([positive_cosines, 1 - negative_cosines]))
@@ -57,7 +57,7 @@ def orthogonality(
 ) -> tuple[Losses, Float[Tensor, "executions classes classes"]]:
     """Return ``L_ors``: the mean over the entries of ``(AᵀA − I)²`` (eq. 2).
 
-    A holds the unnormalised semantic latent of each of C classes. Also returns ``AᵀA − I``: the
+    A has the unnormalised semantic latent of each of C classes. Also return ``AᵀA − I``: the
     gradient by the latents is its product with them, times ``4 / C²``.
     """
     excess = product(semantic_latents, semantic_latents.mT)
@@ -77,7 +77,7 @@ def modality(
     Args:
         logits: Column 0 stands for visual, 1 for semantic.
         signs: 1 for a visual latent, -1 for a semantic one.
-        share: Which share of the 2n latents a row stands for.
+        share: The share of the 2n latents that a row stands for.
     """
     right = (logits[..., 0] - logits[..., 1]) * signs  # log-odds of the modality it is
     slope = share * signs * (-right).sigmoid()
@@ -89,11 +89,11 @@ def reconstruction(
 ) -> tuple[Losses, Values]:
     """Return one half of ``L_rec``, the mean of (rebuilt − original)² (eq. 5), and its gradient.
 
-    The mean is over the values of all originals, as ``mse_loss`` takes it. A row may stand for all
-    images of a class, since what is rebuilt of them is the same.
+    The mean is over the values of all originals, as in ``mse_loss``. A row may stand for all images
+    of a class, since their reconstructions are the same.
 
     Args:
-        rebuilt: What is rebuilt.
+        rebuilt: The reconstructions.
         weights: How many originals a row stands for.
         sums: The sum of a row's originals.
         squares: The sum of the squares of all originals.

@@ -20,8 +20,8 @@ Scores: TypeAlias = Float[Tensor, "images classes"]
 class MIANet(nn.Module):
     """The networks of MIANet.
 
-    The reconstructors own biases only: their weights *are* those of the embeddings, transposed
-    (section 3.4), so whatever trains one trains the other.
+    The reconstructors have only biases of their own: their weights *are* those of the embeddings,
+    transposed (section 3.4), so training one trains the other.
 
     Args:
         feature_dim: d, width of the visual features.
@@ -63,16 +63,16 @@ class MIANet(nn.Module):
         return self._activate(self.semantic_latent(attributes))
 
     def rebuild_features(self, latents: Latents) -> Float[Tensor, "rows features"]:
-        """Return ``R_f``: latents back to features, through the visual network's weights."""
+        """Return ``R_f``: features from latents, using the visual network's weights."""
         hidden = F.relu(F.linear(latents, self.visual_latent.weight.mT, self.rebuilt_hidden_bias))
         return F.linear(hidden, self.visual_hidden.weight.mT, self.rebuilt_features_bias)
 
     def rebuild_attributes(self, latents: Latents) -> Float[Tensor, "rows attributes"]:
-        """Return ``R_s``: latents back to attributes, through the semantic network's weights."""
+        """Return ``R_s``: attributes from latents, using the semantic network's weights."""
         return F.linear(latents, self.semantic_latent.weight.mT, self.rebuilt_attributes_bias)
 
     def scores(self, features: Features, class_attributes: Attributes) -> Scores:
-        """Return the cosine of every image with every class in the latent space (section 3.5)."""
+        """Return the cosine of every image with every class in latent space (section 3.5)."""
         prototypes = on_hypersphere(self.embed_attributes(class_attributes))
         return on_hypersphere(self.embed_features(features)) @ prototypes.mT
 
@@ -81,11 +81,11 @@ class MIANet(nn.Module):
 
 
 LATENT_EPS = 1e-8
-"""The least length that a latent is divided by."""
+"""The smallest norm that a latent is divided by."""
 
 
 def on_hypersphere(latents: Latents) -> Latents:
-    """Return the latents at unit L2 norm; an all-zero latent stays zero, and so its cosines."""
+    """Return the latents at unit L2 norm; an all-zero latent stays zero, as do its cosines."""
     return F.normalize(latents, dim=-1, eps=LATENT_EPS)
 
 
@@ -97,17 +97,17 @@ def build_model(
     classes: int,
     seed: int,
 ) -> MIANet:
-    """Return a freshly initialised model whose weights depend on its shape and the seed alone.
+    """Return a newly initialised model whose weights depend only on its shape and the seed.
 
-    The weights are drawn on the CPU, so every device starts from the same ones; the process's own
-    random state is left as it was.
+    The weights are drawn on the CPU, so every device starts from the same ones; the process's
+    random state is left unchanged.
 
     Args:
         hyperparameters: The widths and the activation.
         feature_dim: Width of the features.
         attribute_dim: Width of the class attributes.
-        classes: How many classes the latent dimension is a multiple of.
-        seed: Of the weights.
+        classes: The number of classes that the latent dimension is a multiple of.
+        seed: Seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,7 +13,7 @@ _ROWS_AT_ONCE = 4096
 class FeatureScaler(nn.Module):
     """Scales features as ``(x − shift) × factor``, or to unit L2 norm.
 
-    A module, so that it moves between devices with the model that was trained behind it.
+    It is a module, so that it moves between devices with its model.
     """
 
     shift: Tensor
@@ -56,7 +56,7 @@ class FeatureScaler(nn.Module):
     def forward(
         self, features: Float[Tensor, "images features"]
     ) -> Float[Tensor, "images features"]:
-        """Return the scaled features, a new tensor unless there is nothing to do."""
+        """Return the scaled features, as a new tensor unless there is nothing to do."""
         return scaled(self.kind, features, self.shift, self.factor)
 
 
@@ -72,7 +72,7 @@ def scaled(
         kind: One of ``FeatureScaling``.
         features: Unscaled features.
         shift: Subtracted from each feature.
-        factor: What the difference is multiplied by.
+        factor: Multiplies the difference.
     """
     if kind == "none":
         return features
@@ -82,7 +82,7 @@ def scaled(
 
 
 def _moments(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each feature, by two passes in double precision."""
+    """Return each feature's mean and standard deviation, in two passes in double precision."""
     chunks = rows.split(_ROWS_AT_ONCE)
     total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
     for part in chunks:

@@ -1,4 +1,4 @@
-"""The weights of several equal models side by side in memory, and the Adam that moves them."""
+"""The weights of several same-shaped models in one block, and the Adam that updates them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# PyTorch's wrappers of these two load its compiler, a second of work, to keep it from them.
+# PyTorch's wrappers of these two load its compiler, which takes a second, only to disable it.
 _step = inspect.unwrap(torch.optim.Adam.step)
 _add = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 setattr(_add, "__dynamo_disable", _add)
 
 _ALIGNMENT = 16
-"""Weights begin at multiples of this many numbers: of a cache line, in single precision."""
+"""Weights start at multiples of this many numbers: a cache line in single precision."""
 
 
 class Weights:
-    """Some weights of equal models, a row of one block a model, with gradients and an Adam.
+    """Weights of same-shaped models, one row of a block per model, with gradients and an Adam.
 
-    The models' parameters become views of the block: what moves one moves the other. A step of the
-    optimiser passes once over one row of memory instead of over each of a dozen tensors.
+    The models' parameters become views of the block: updating one updates the other. An optimiser
+    step makes one pass over one row of memory instead of visiting a dozen tensors.
 
     Args:
         models: Models of equal shape on one device.
-        names: Which of their parameters.
+        names: Which of their parameters to include.
         learning_rate: Adam's step size.
-        rounded: Whether products are to meet a copy of the matrices in bfloat16. The optimiser
-            moves those of single precision.
+        rounded: Whether products use a bfloat16 copy of the matrices. The optimiser updates those
+            in single precision.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Weights:
         )
 
     def values(self, models: int) -> dict[str, Tensor]:
-        """Return name → the weights of the first models, a row a model, as products meet them."""
+        """Return name → the first models' weights, one row per model, as products use them."""
         return self._of(models)[0]
 
     def gradients(self, models: int) -> dict[str, Tensor]:
-        """Return name → where the gradients of the first models belong, a row a model."""
+        """Return name → the gradient buffers of the first models, one row per model."""
         return self._of(models)[1]
 
     def step(self, models: int) -> None:
-        """Move the first models by their gradients; the others are as if they were not there."""
+        """Update the first models by their gradients; leave the others untouched."""
         for number, (row, gradient) in enumerate(zip(self._rows, self._gradient, strict=True)):
             row.grad = gradient if number < models else None
         with torch.no_grad():
@@ -74,11 +74,11 @@ class Weights:
         self._round(slice(models))
 
     def state(self, model: int) -> dict[str, Any]:
-        """Return what a model's next step depends on; the tensors are those in use."""
+        """Return what a model's next step depends on; the tensors are the live ones."""
         return {"values": self._block[model], **self.optimizer.state.get(self._rows[model], {})}
 
     def restore(self, model: int, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` of an equal model returned; it is copied."""
+        """Restore a copy of what ``state`` of an identical model returned."""
         self._block[model].copy_(state["values"])
         self._round(slice(model, model + 1))
         moments = {name: value for name, value in state.items() if name != "values"}
