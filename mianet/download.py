@@ -1,7 +1,7 @@
 """Downloads the field's package: ``python -m mianet.download [--data-dir DIR] [--url URL]``.
 
 The package (Xian et al., proposed split) is one archive of all five data sets. It is checked before
-anything of it is used; no file that is there already is replaced.
+any of it is used; existing files are never replaced.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEMBERS = tuple(
     for folder in PACKAGE_FOLDERS
     for file in (FEATURES_FILE, SPLITS_FILE)
 )
-"""The files that are used, named alike in the archive and below the data folder."""
+"""The files used; their paths in the archive and below the data folder are the same."""
 
 ARCHIVE = "xlsa17.zip"
 WORK_PREFIX = ".xlsa17-"
@@ -55,7 +55,7 @@ _NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError)
 def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]:
     """Download, check and unpack the package; return the files that were added.
 
-    An archive that lies in the data folder as ``xlsa17.zip`` is used and kept; no download then.
+    An archive ``xlsa17.zip`` in the data folder is used and kept, without any download.
     """
     root = data_root(data_dir)
     missing = [member for member in MEMBERS if not (root / member).exists()]
@@ -70,7 +70,7 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
             _fetch(url, part)
             try:
                 added = _unpack(part, root, missing)
-            except InputError:  # this archive is of no use; after any other end it still is
+            except InputError:  # the archive is useless; after any other error it can be reused
                 part.unlink()
                 raise
             part.unlink()
@@ -83,10 +83,10 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Bring a file here, going on where an earlier transfer ended.
+    """Download a file, resuming where an earlier transfer ended.
 
-    What is in the file already is taken for the beginning of an earlier transfer. If the server has
-    another version by now, the archive's checksums tell when it is unpacked.
+    Existing content is assumed to be the start of an earlier transfer. If the server has another
+    version by now, the archive's checksums reveal that when it is unpacked.
     """
     if not _is_web_address(url):
         raise InputError(
@@ -101,7 +101,7 @@ def _fetch(url: str, part: Path) -> None:
                 return
             reason = f"it ended after {_size(part):,} of {total:,} bytes"
         except (*_NO_NETWORK, ConnectionError, TimeoutError, ValueError) as error:
-            reason = str(getattr(error, "reason", None) or error)  # ValueError: an odd redirection
+            reason = str(getattr(error, "reason", None) or error)  # ValueError: an invalid redirect
         if _size(part) <= before:
             raise InputError(
                 f"{ARCHIVE} must come from {url}, but it does not ({reason}); download it elsewhere"
@@ -112,7 +112,7 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def _unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
-    """Check an archive, and put some of its members below a folder, all of them or none."""
+    """Check an archive, and unpack all the given members below a folder, or none."""
     work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=root))
     try:
         with zipfile.ZipFile(archive) as package:
@@ -157,13 +157,13 @@ def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an odd port, or an odd host in brackets
+    except ValueError:  # an invalid port, or an invalid host in brackets
         return False
     return is_web and re.fullmatch(r"[!-~]+", url) is not None
 
 
 def _transfer(url: str, part: Path) -> int:
-    """Continue or begin a transfer; returns how long the file must be when complete."""
+    """Resume or start a transfer; return the length of the complete file."""
     start = _size(part)
     headers = {"Accept-Encoding": "identity", "User-Agent": "mianet-download"}
     if start:
@@ -190,7 +190,7 @@ def _transfer(url: str, part: Path) -> int:
             part.open("ab" if start else "wb", buffering=0) as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=ARCHIVE) as bar,
         ):
-            while chunk := response.read1(CHUNK_BYTES):  # what is here, so that little is lost
+            while chunk := response.read1(CHUNK_BYTES):  # what has arrived, so that little is lost
                 if file.tell() + len(chunk) > MAX_ARCHIVE_BYTES:
                     raise InputError(
                         f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another"
@@ -235,7 +235,7 @@ def _check_members(package: zipfile.ZipFile, archive: Path) -> None:
 
 
 def _unpack_member(package: zipfile.ZipFile, member: str, target: Path) -> None:
-    """Write a member, whose CRC-32 is compared when its end is read."""
+    """Write a member; its CRC-32 is checked when its end is read."""
     target.parent.mkdir(parents=True, exist_ok=True)
     size = package.getinfo(member).file_size
     with (
@@ -256,7 +256,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the data folder alone, and sweep what a killed command left in it."""
+    """Lock the data folder, and remove what a killed command left in it."""
     try:
         with FileLock(root / ".xlsa17.lock", timeout=0):
             for leftover in root.glob(f"{WORK_PREFIX}*"):

@@ -1,7 +1,7 @@
 """Makes features of images: ``python -m mianet.extract IMAGES --backbone resnet101 --out f.npy``.
 
-IMAGES is a folder with a folder for each class, or a list of files. What is made goes to
-``python -m mianet.package build``. With --classes instead, the names of classes become vectors for
+IMAGES is a folder with a subfolder for each class, or a list of files. The output is input for
+``python -m mianet.package build``. With --classes instead, class names become vectors for
 --class-embedding.
 """
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _images(options: argparse.Namespace) -> int:
-    # Loads PyTorch, which --help need not wait for.
+    # These load PyTorch, which --help need not wait for.
     from mianet.extraction.features import extract, left_out
     from mianet.extraction.photos import find_photos
     from mianet.extraction.towers import open_tower

@@ -1,6 +1,6 @@
 """Makes and checks data sets: ``python -m mianet.package build`` and ``check``.
 
-A package is a folder with res101.mat and att_splits.mat, which commands take by --dataset.
+A package is a folder with res101.mat and att_splits.mat, which commands accept as --dataset.
 """
 
 from __future__ import annotations

