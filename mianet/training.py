@@ -1,4 +1,4 @@
-"""Training: one visible loop that yields a result per epoch, whoever consumes it.
+"""Training: one visible loop, a result per epoch, independent of its callers.
 
 Defines the interface that every model's training has, and MIANet's training.
 """
@@ -76,7 +76,7 @@ def begin_trainings(
 
 
 class InTurn:
-    """``Trainings`` of several executions, which train each epoch one after another."""
+    """``Trainings`` of several executions, which take turns within each epoch."""
 
     def __init__(self, trainings: Sequence[Trainings]) -> None:
         self._trainings = trainings
@@ -293,7 +293,7 @@ def draw_pairs(task: Task, generator: torch.Generator) -> Int64[Tensor, "3 image
 def batches(
     drawn: Sequence[Int64[Tensor, "3 _"]], batch_images: int
 ) -> Iterator[Int64[Tensor, "executions 4 images"]]:
-    """Yield the steps of an epoch of several executions, ordered by most images first.
+    """Yield the steps of an epoch of several executions, given most images first.
 
     A step covers the executions that have images left: the rows, classes, other classes and weights
     of their images. An execution's last step is smaller if its images do not divide evenly; next

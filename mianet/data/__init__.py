@@ -1,1 +1,1 @@
-"""A data set: its sources, what it must hold, how it is stored, and who may read which part."""
+"""A data set: its sources, what it must contain, how it is stored, and who may read which part."""
