@@ -21,7 +21,7 @@ NEAR_EDGE = 0.05
 WIDER = 0.25
 """Fraction of a range by which it should be extended."""
 MANY_INFEASIBLE = 0.1
-"""Fraction of diverged trials from which on they are reported."""
+"""Fraction of diverged trials at which they are reported."""
 SEPARATED = 0.85
 """A hyperparameter is named as a cause if, with at least this probability, the value of a diverged
 trial is more extreme than that of another."""

@@ -25,7 +25,7 @@ Options = argparse.ArgumentParser | argparse._ArgumentGroup
 def tracking_uri(options: argparse.Namespace) -> str:
     """Return the tracking store that was asked for.
 
-    Warn of a password on the command line, which every user of the machine can read.
+    Warn about a password on the command line, which every user of the machine can read.
     """
     given = options.tracking_uri
     if given and HIDDEN not in given and without_credentials(given) != given:

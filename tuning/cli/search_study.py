@@ -47,7 +47,7 @@ def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         check_data(opened[1], study.model)
         uri = tracking_uri(options)
         with ThreadPoolExecutor(1) as aside:
-            # A named cluster may still refuse; then no database must be created.
+            # A named cluster may still refuse; then no database may be created.
             loading = aside.submit(_load, uri if connection.starts_here() else "")
             where = connection.connect(preloaded="tuning.engine.trial")
             loading.result()

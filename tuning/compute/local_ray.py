@@ -39,7 +39,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 def start(preloaded: str = "") -> None:
     """Start Ray on this machine and connect to it; raise an InputError if it does not start.
 
-    If the machine does not have too many cores, each worker imports the module ``preloaded`` as it
+    On a machine with few enough cores, each worker imports the module ``preloaded`` as it
     starts: Ray starts a worker per core, each of which then takes 250 MB.
     """
     _check_limits()

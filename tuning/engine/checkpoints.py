@@ -36,7 +36,7 @@ class CheckpointFile:
     Args:
         folder: The study's checkpoints.
         number: The trial's number.
-        identity: All that determines the trial's curve; a checkpoint with another is not loaded.
+        identity: All that determines the trial's curve; a checkpoint of another is not loaded.
     """
 
     def __init__(self, folder: Path, number: int, identity: Mapping[str, Any]) -> None:

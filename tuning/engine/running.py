@@ -1,4 +1,4 @@
-"""Run a study on Ray: connects Ray Tune with the other parts of a search."""
+"""Run a study on Ray: connect Ray Tune with the other parts of a search."""
 
 from __future__ import annotations
 
