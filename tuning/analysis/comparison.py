@@ -11,7 +11,7 @@ from typing import TypeVar
 from scipy import special
 
 CONFIDENCE = 0.95
-"""Of the intervals that are told to a person."""
+"""Confidence level of the intervals that users are shown."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Spread:
         return cls(statistics.fmean(values), sd, len(values))
 
     def __str__(self) -> str:
-        """Return ``55.4 ± 0.3``, or the mean alone where there is no deviation."""
+        """Return ``55.4 ± 0.3``, or the mean alone if there is no deviation."""
         return f"{self.mean:.1f}" if math.isnan(self.sd) else f"{self.mean:.1f} ± {self.sd:.1f}"
 
 
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def in_points(self) -> str:
-        """Return points of percent with the interval: ``+1.2 [0.3, 2.1]``."""
+        """Return percentage points with the interval: ``+1.2 [0.3, 2.1]``."""
         if math.isnan(self.standard_error):
             return f"{100 * self.mean:+.1f}"
         return f"{100 * self.mean:+.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
@@ -64,8 +64,8 @@ class Difference:
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
     """Return how much higher ``first`` is than ``second``, by the draws or seeds that both have.
 
-    The draws are common random numbers: their own difficulty, most of the noise, cancels. Not to
-    share any is a ValueError.
+    The draws are common random numbers: how hard each one is, most of the noise, cancels out. If
+    there is none in common, raise a ValueError.
     """
     differences = [first[draw] - second[draw] for draw in sorted(first.keys() & second.keys())]
     if not differences:
@@ -73,7 +73,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     mean = statistics.fmean(differences)
     if len(differences) == 1:
         return Difference(mean, math.nan, -math.inf, math.inf, 1)
-    # Not by scipy's ttest_rel, which warns where differences are equal.
+    # Not scipy's ttest_rel, which warns if all differences are equal.
     error = standard_error(differences)
     reach = float(special.stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2)) * error
     return Difference(mean, error, mean - reach, mean + reach, len(differences))
@@ -83,7 +83,7 @@ K = TypeVar("K")
 
 
 def pareto_front(points: Mapping[K, Sequence[float]]) -> list[K]:
-    """Return the names of the points that no other dominates, by the first value, highest first.
+    """Return the names of the points that no other dominates, highest first value first.
 
     A point dominates another if it is nowhere lower and somewhere higher; equal points do not.
     """

@@ -1,4 +1,4 @@
-"""What a study cost: device time by what it went into."""
+"""What a study cost: device time by what it was spent on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOUR = 3600.0
 class Cost:
     """Device time of some runs."""
 
-    title: str  # what it went into
+    title: str  # what it was spent on
     runs: int  # how many
     unknown: int  # how many of them have no recorded time; they are not counted
     hours: float  # of their executions, added up
@@ -25,7 +25,7 @@ class Cost:
 
 
 def costs(work: Sequence[Work]) -> list[Cost]:
-    """Return the cost of a study's parts, and of all of it at the end."""
+    """Return the cost of each part of a study, then the total."""
     parts = [
         _cost(title, [one for one in work if one.kind == kind]) for kind, title in _TITLES.items()
     ]

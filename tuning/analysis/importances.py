@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 FEWEST_TRIALS = 20
-"""With fewer, a forest describes the trials that happened to be drawn rather than the space."""
+"""With fewer, a forest describes the trials that happened to be drawn, not the space."""
 
 REPEATS = 5
 _TREES = 16
@@ -31,22 +31,22 @@ def importances(
     """Return each hyperparameter's share of the variance of the score, the largest first.
 
     By fANOVA (Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter
-    Importance", ICML 2014) as Optuna has it: a random forest predicts the score, and its variance
-    over the whole space is divided among the hyperparameters, interactions left out. It is repeated
-    on trials drawn anew with replacement, which shows how far to trust it.
+    Importance", ICML 2014) as Optuna implements it: a random forest predicts the score, and its
+    variance over the whole space is divided among the hyperparameters, leaving out interactions. It
+    is repeated on trials resampled with replacement, which shows how far to trust it.
 
-    PED-ANOVA, which Optuna has too, tells what sets the best tenth apart, and wants at least five
-    trials in that tenth; most searches have fewer.
+    PED-ANOVA, also in Optuna, shows what sets the best tenth apart, but needs at least five trials
+    in that tenth; most searches have fewer.
 
     Args:
         points: Hyperparameter → value of each trial; numbers, or choices as text.
         scores: Of each trial.
         logarithmic: Those that were drawn on a logarithmic scale. Optuna weighs the space linearly,
-            where the upper tenth of a range of nine decades would be nearly all of it; so it is
-            given their logarithms.
+            so the top decade of a range of nine would be nearly all of it; it is therefore given
+            their logarithms.
 
     Returns:
-        Hyperparameter → share, one a repetition; empty where there are too few trials, or nothing
+        Hyperparameter → shares, one per repetition; empty if there are too few trials, or nothing
         differs among them.
     """
     names = sorted(points[0]) if points else []
@@ -68,12 +68,12 @@ def importances(
 
 
 def _once(trials: Sequence[FrozenTrial], seed: int) -> dict[str, float]:
-    """Return the shares of one forest: of all trials at first, then of some drawn anew."""
+    """Return the shares of one forest: of all trials for seed 0, else of a resample."""
     chosen = list(trials)
     if seed:
         rows = np.random.default_rng(seed).integers(len(trials), size=len(trials))
         chosen = [trials[row] for row in rows]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study it makes
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs every study it creates
     study = optuna.create_study(direction="maximize")
     study.add_trials(chosen)
     evaluator = FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_DEPTH, seed=seed)

@@ -21,13 +21,13 @@ NEAR_EDGE = 0.05
 WIDER = 0.25
 """Fraction of a range by which it should be extended."""
 MANY_INFEASIBLE = 0.1
-"""Fraction of diverged trials from which they are reported."""
+"""Fraction of diverged trials at which they are reported."""
 SEPARATED = 0.85
 """A hyperparameter is named as a cause if, with at least this probability, the value of a diverged
 trial is more extreme than that of another."""
 BANDS = 6
 FEWEST_TRIALS = 8
-"""With fewer, half of the trials say nothing about twice as many."""
+"""With fewer, a half of the trials is too small to judge the gain of doubling."""
 
 
 def sentences(
@@ -68,7 +68,7 @@ def edges(
 ) -> dict[str, tuple[str, float, float]]:
     """Return the hyperparameters of a trial that lie at an edge of their range.
 
-    Each with which end that is, ``lower`` or ``upper``, and bounds that leave room beyond it.
+    Each comes with the end, ``lower`` or ``upper``, and bounds that leave room beyond it.
     """
     found = {}
     for name, distribution in space.items():
@@ -108,8 +108,8 @@ def doubling_words(trials: Sequence[RecordedTrial]) -> str:
 def gain_of_doubling(scores: Sequence[float]) -> float:
     """Return the best score minus the expected best of a random half of the trials.
 
-    That is exact, by the order statistics of sampling without replacement. Trials of a sampler that
-    learns improve with time, so for them the gain is underestimated.
+    This is exact, by the order statistics of sampling without replacement. Trials of an adaptive
+    sampler improve with time, so the gain is underestimated for them.
     """
     count, half = len(scores), len(scores) // 2
     chances = [math.comb(i, half - 1) / math.comb(count, half) for i in range(count)]
@@ -117,7 +117,7 @@ def gain_of_doubling(scores: Sequence[float]) -> float:
 
 
 def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
-    """Return a sentence on diverged trials if they are many; else ""."""
+    """Return a sentence on diverged trials if there are many; else ""."""
     bad = [trial for trial in trials if trial.status == "infeasible"]
     good = _selectable(trials)
     if not bad or len(bad) < MANY_INFEASIBLE * (len(bad) + len(good)):

@@ -23,7 +23,7 @@ FIGURES = {
 def outcome_table(
     tested: Mapping[str, tuple[RecordedTrial, Mapping[str, float]]], *, seeds: int
 ) -> str:
-    """Return validation beside test figures in percent, one figure a line; ``-`` where unknown.
+    """Return validation beside test figures in percent, one figure per line; ``-`` if unknown.
 
     Args:
         tested: Role → the trial that the configuration is from, and ``test_<figure>_mean`` and

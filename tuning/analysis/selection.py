@@ -1,7 +1,7 @@
 """Choose the best configuration among recorded trials of the same data, protocol and objective.
 
-Where some were confirmed, it is among those, by the mean over searched and fresh draws; what is
-then said of it is said by the fresh draws alone, which had no part in making it a contender.
+If some were confirmed, the choice is among those, by the mean over searched and fresh draws; its
+reported figures then come from the fresh draws alone, which had no part in making it a contender.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ class Selection:
     # the newest trial of the paper's configuration among the candidates, if any
     paper: RecordedTrial | None
     confirmed: bool  # whether the choice is by fresh draws
-    # the trials that the choice is among, the best first: all candidates, or those that met the
-    # fresh draws
+    # the trials to choose from, the best first: all candidates, or those run on fresh draws
     compared: tuple[RecordedTrial, ...]
-    # their Pareto front, by the first objective, where there are several; else empty
+    # their Pareto front, sorted by the first objective, if there are several; else empty
     front: tuple[RecordedTrial, ...]
     why: str  # the choice in words
 
@@ -46,9 +45,9 @@ def candidates(
 ) -> list[RecordedTrial]:
     """Return the comparable trials that may be chosen, the highest score first.
 
-    Where trials of several protocols, objectives or versions of the data are given, those that
-    agree with the newest study in all of them are compared. Of equal scores the trial that started
-    first comes first.
+    If the trials differ in protocol, objective or version of the data, only those that agree with
+    the newest study in all three are compared. Among equal scores, the trial that started first
+    comes first.
 
     Args:
         trials: Recorded trials of one data set.
@@ -79,7 +78,7 @@ def select(
     data_digest: str | None = None,
     model: str = MIANET,
 ) -> Selection:
-    """Choose the best of the ``candidates``: by fresh draws where there are any, else by score.
+    """Choose the best of the ``candidates``: by fresh draws if there are any, else by score.
 
     Only trials confirmed on the same fresh draws are compared by them: the draws that most have.
 
@@ -145,10 +144,10 @@ def _fitting(
 
 
 def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return the trials that met fresh draws: the best of those that met most, then the others.
+    """Return the trials run on fresh draws: the best of those with most draws, then the others.
 
-    The others are ordered by how near they come to it on the draws that both met: a confirmation
-    gives more draws to what is better.
+    The others are ordered by how close they come to it on the draws that both have: a confirmation
+    gives better trials more draws.
     """
     confirmed = [trial for trial in ranked if trial.confirmation]
     if not confirmed:
@@ -216,7 +215,7 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
 
 
 def objective_values(trial: RecordedTrial, *, fresh: bool) -> tuple[float, ...]:
-    """Return the means of what a trial's study maximises, when searched or on fresh draws."""
+    """Return the means of a trial's objectives, when searched or on fresh draws."""
     figures = trial.metrics
     if fresh:
         figures = trial.confirmation.metrics if trial.confirmation else {}
@@ -224,7 +223,7 @@ def objective_values(trial: RecordedTrial, *, fresh: bool) -> tuple[float, ...]:
 
 
 def front_of(trials: Sequence[RecordedTrial], *, fresh: bool) -> list[RecordedTrial]:
-    """Return the Pareto front of comparable trials; empty where one objective decides."""
+    """Return the Pareto front of comparable trials; empty if there is a single objective."""
     if not trials or not OBJECTIVES[trials[0].objective].has_several:
         return []
     points = {place: objective_values(trial, fresh=fresh) for place, trial in enumerate(trials)}

@@ -32,7 +32,7 @@ def finish(
         outcome: How it ended.
         options: All options of the search.
         study: What was searched.
-        log: The study's; it is marked complete when everything was done.
+        log: The study's log; it is marked complete once everything is done.
         uri: The tracking store.
     """
     resume = resume_command(options.storage, study.name)
@@ -96,16 +96,16 @@ def _report(options: argparse.Namespace, study: str, uri: str, *flags: str) -> i
 
 
 def _command(module: str, options: argparse.Namespace, study: str, uri: str, *more: str) -> int:
-    """Run another command on the study, in a process of its own; return its exit code.
+    """Run another command on the study, in its own process; return its exit code.
 
     The process that searched never opens the test parts: only ``tuning.final`` does. These commands
-    read the study back from MLflow, as they would on another day.
+    read the study back from MLflow, just as if run separately.
     """
     data_dir = ("--data-dir", options.data_dir) if options.data_dir else ()
     about = ("--dataset", options.dataset, "--study", study, "--storage", options.storage)
     address = ray.get_runtime_context().gcs_address
     return subprocess.run(
-        # -P: nothing of the current folder
+        # -P: import nothing from the current folder
         [sys.executable, "-P", "-m", module, *map(str, (*about, *data_dir)), *more],
         env={**os.environ, "RAY_ADDRESS": address, URI_VARIABLE: uri},
         check=False,

@@ -1,4 +1,4 @@
-"""A file of features or a folder of images in, a file of class names out."""
+"""Classify a file of features or a folder of images; write a file of class names."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tuning.cli.options import tracking_uri
 from tuning.tracking.model_registry import load_classifier
 
 Chunk = tuple[Float32[np.ndarray, "images features"], Sequence[int] | Sequence[str]]
-"""Features, and what each image is called in the predictions."""
+"""Features, and the name or row of each image in the predictions."""
 
 SCHEMA = pa.schema(
     [("image", pa.int64()), ("rank", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
 )
 """One row for each image and rank: the image is its row in the input, from 0; ranks are from 1."""
 FILES_SCHEMA = SCHEMA.set(0, pa.field("image", pa.string()))
-"""The same where images are files: the image is its path."""
+"""The same if images are files: the image is its path."""
 
 
 class _JSONLinesWriter(contextlib.nullcontext):  # type: ignore[type-arg]
-    """Writes as pyarrow's writers of the other kinds do."""
+    """Writes JSON lines, with the interface of pyarrow's writers."""
 
     def __init__(self, file: BinaryIO, _: pa.Schema) -> None:
         super().__init__(self)
@@ -90,13 +90,13 @@ def _of_file(classifier: Classifier, options: argparse.Namespace) -> Iterator[Ch
 
 
 def _of_images(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
-    """Make the features of images as those of the model's data set were made."""
+    """Extract features from images the way those of the model's data set were made."""
     if classifier.backbone is None:
         raise InputError(
             "a model must say how its features were made to take images, but this one does not: "
             "its data set is not of `python -m mianet.extract`; give features instead"
         )
-    # Loads the networks' libraries, which features need not wait for.
+    # Loads the networks' libraries, which files of features do not need.
     from mianet.extraction.features import left_out, whole_batches
     from mianet.extraction.photos import find_photos
     from mianet.extraction.towers import as_recorded

@@ -1,6 +1,6 @@
 """How a command begins and ends: its parser, errors in one line, and its exit code.
 
-That is 0, or 1 where something failed, 2 for what the user gave, 130 for an interrupt.
+The exit code is 0, or 1 if something failed, 2 for an error in the input, 130 for an interrupt.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ INTERRUPTED = 130
 
 
 class Parser(mianet.command.Parser):
-    """A parser that also tells the version."""
+    """A parser with a ``--version`` option."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"mianet-tuning {__version__}")
 
     def command(self, main: Callable[[argparse.Namespace], int]) -> Callable[[], NoReturn]:
-        """Make a command of a function of the options; ``--help`` need not wait for its imports."""
+        """Turn a function of the options into a command; ``--help`` does not load its imports."""
         return command(lambda: main(self.parse_args()))
 
 
 def command(main: Callable[[], int]) -> Callable[[], NoReturn]:
-    """Make a command of a function: exit with its code; say what the user can fix in one line."""
+    """Turn a function into a command: exit with its code; report user errors in one line."""
 
     @functools.wraps(main)
     def run() -> NoReturn:
-        os.umask(os.umask(0) | 0o002)  # nobody else may change what is written
+        os.umask(os.umask(0) | 0o002)  # let nobody else change what is written
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
                 stream.reconfigure(errors="backslashreplace")

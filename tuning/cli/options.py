@@ -25,7 +25,7 @@ Options = argparse.ArgumentParser | argparse._ArgumentGroup
 def tracking_uri(options: argparse.Namespace) -> str:
     """Return the tracking store that was asked for.
 
-    A password on the command line, which every user of the machine can read, gives a warning.
+    Warn about a password on the command line, which every user of the machine can read.
     """
     given = options.tracking_uri
     if given and HIDDEN not in given and without_credentials(given) != given:
@@ -53,7 +53,7 @@ def seed(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    """Return a number; NaN for what is none."""
+    """Return a number; NaN if the text is not one."""
     try:
         return float(text)
     except ValueError:
@@ -110,7 +110,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
-    """Return name → value of an option that may be given again, but for another name."""
+    """Return name → value of an option that may be repeated, but not for the same name."""
     given = [name for name, _ in pairs]
     if twice := [name for name in given if given.count(name) > 1]:
         raise InputError(f"{option} must be given once for {twice[0]}, but is twice; leave one out")
@@ -132,7 +132,7 @@ def earlier_study(text: str) -> str:
 
 
 def writable_folder(path: Path, option: str = "--storage") -> Path:
-    """Make the folder that an option names; refuse it where it cannot be written to."""
+    """Create the folder that an option names; refuse it if it cannot be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -146,7 +146,7 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
 
 def absolute_path(text: str) -> Path:
     """Read a path and make it absolute, because trials run in other directories."""
-    from mianet.data import sources  # loads NumPy and HDF5, which --help need not wait for
+    from mianet.data import sources  # loads NumPy and HDF5, which --help does not need
 
     return sources.absolute_path(text, "a folder")
 
@@ -193,9 +193,9 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of several commands, as ``add_argument`` takes them."""
 
-STUDY = ("--dataset", "--data-dir", "--tracking-uri", "--study")  # what names a recorded study
+STUDY = ("--dataset", "--data-dir", "--tracking-uri", "--study")  # what identifies a recorded study
 TRAINING = (*STUDY, "--class-embedding", "--cpus-per-trial", "--gpus-per-trial")
-"""What commands that train are told besides."""
+"""Options of all commands that train."""
 
 
 def add_shared(parser: Options, *names: str, **changes: Any) -> None:
@@ -204,7 +204,7 @@ def add_shared(parser: Options, *names: str, **changes: Any) -> None:
     Args:
         parser: Where to add them.
         names: Which ones.
-        changes: What is other here.
+        changes: Settings that differ from those in ``SHARED``.
     """
     for name in names:
         parser.add_argument(name, **{**SHARED[name], **changes})

@@ -1,4 +1,4 @@
-"""What a search ends with on a terminal: a few lines for a person, then the table."""
+"""What a search prints at the end: a few lines of text, then the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
     Args:
         study: The study, with its final trainings where there are any.
         dataset: Canonical name of its data set.
-        page: Its report.
+        page: The path of its report.
         model: What was searched; a name of ``MODELS``.
     """
     chosen, trials = select(study.trials, model=model), {t.run_id: t for t in study.trials}

@@ -1,4 +1,4 @@
-"""How a study that was started is found again, and what must not have changed meanwhile."""
+"""How a started study is found again, and what must not have changed since."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def resume_command(storage: Path, study: str) -> str:
 
 
 def check_not_started(storage: Path, study: str) -> None:
-    """Refuse the name of a study that is in the storage; say how to go on with that."""
+    """Refuse the name of a study that is already in the storage; say how to resume that."""
     if (storage / study / LOG_FILE).exists():
         with new_log(storage, study):
             pass
@@ -37,7 +37,7 @@ def check_not_started(storage: Path, study: str) -> None:
 
 @contextmanager
 def new_log(storage: Path, study: str) -> Iterator[EventLog]:
-    """Hold the log of a study that nobody began; delete it if an error precedes the first trial."""
+    """Hold the log of a new study; delete it if an error precedes the first trial."""
     with hold(storage / study) as log:
         if log.state.opening:
             raise InputError(
@@ -54,7 +54,7 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
 
 @contextmanager
 def old_log(storage: Path, study: str) -> Iterator[EventLog]:
-    """Hold the log of a study that was begun; refuse one that is damaged or in use."""
+    """Hold the log of a study that was started; refuse one that is damaged or in use."""
     missing = InputError(
         f"--resume must name a study of the storage, but {study} is not in {storage}; say where "
         "it was started with --storage, or start it with --dataset and --study"
@@ -70,13 +70,13 @@ def old_log(storage: Path, study: str) -> Iterator[EventLog]:
 def kept_settings(
     options: argparse.Namespace, study: Study, data: SearchData, uri: str
 ) -> dict[str, Any]:
-    """Return what a later process needs to go on: the options, and what must not change.
+    """Return what a later process needs to resume: the options, and what must not change.
 
     Args:
         options: All options.
-        study: What they say of the study.
-        data: What it is searched on; its digest is kept.
-        uri: The tracking store, which is kept without its password.
+        study: The study that they define.
+        data: What it is searched on; its digest is saved.
+        uri: The tracking store, which is saved without its password.
     """
     kept = {
         **vars(options),
@@ -91,15 +91,15 @@ def kept_settings(
 
 
 def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
-    """Return the options that a study was started with, changed by those that are given now.
+    """Return the options that a study was started with, overridden by those given now.
 
     Args:
         log: The study's log.
         storage: The folder that it is in.
-        given: Name → value of what the command line has.
+        given: Name → value of the options on the command line.
 
     Raises:
-        InputError: Fewer trials are asked for than were begun.
+        InputError: Fewer trials are asked for than the study was started with.
     """
     options = _opened(log).settings["options"]
     anew = {name: value for name, value in given.items() if name in RESUMABLE}
@@ -113,7 +113,7 @@ def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argpar
 
 
 def nothing_left(log: EventLog, options: argparse.Namespace) -> bool:
-    """Tell whether a study is complete and no more of it is asked for."""
+    """Say whether a study is complete and nothing more is asked of it."""
     before = _opened(log).settings["options"]
     return log.state.is_complete and all(
         getattr(options, name) == before[name] for name in ("trials", "time_budget")
@@ -123,15 +123,15 @@ def nothing_left(log: EventLog, options: argparse.Namespace) -> bool:
 def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
     """Check that the study's trials so far and those to come can be compared.
 
-    Other code gives a warning: what ended keeps its result.
+    Only warn if the code has changed: trials that ended keep their results.
 
     Args:
         log: The study's log.
-        data: What it goes on with.
-        study: What would go on.
+        data: What it would continue on.
+        study: What would be resumed.
 
     Raises:
-        InputError: The data are others, or the space is.
+        InputError: The data or the space have changed.
     """
     opened, code = _opened(log), code_digest()
     digest = opened.settings["data_digest"]

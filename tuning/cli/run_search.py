@@ -45,11 +45,11 @@ def run_search(
 
     Args:
         options: All options.
-        study: What they say of the study.
+        study: The study that they define.
         opened: The data set and what a search may see of it.
         uri: The tracking store.
         where: The cluster in words.
-        log: That of the study, if it was begun before.
+        log: The log of the study, if it was started before.
     """
     source, data = opened
     if log:
@@ -57,9 +57,9 @@ def run_search(
     elif options.warm_start:
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
-    options.dataset = source.address  # the same for whoever goes on from another folder
-    kept = ray.put(data)  # one copy a node, …
-    data = ray.get(kept)  # … and here no second one, such as the pages of a mapped file
+    options.dataset = source.address  # the same when resumed from another folder
+    kept = ray.put(data)  # one copy per node, …
+    data = ray.get(kept)  # … and no second one here, such as the pages of a mapped file
     largest = largest_of(base_settings(study, data.name), study.space)
     share = cluster.share_resources(
         study.trials,
@@ -85,14 +85,14 @@ def run_search(
             outcome = run_study(study, data.name, kept, share, log, interrupt, line)
         with recorded_files(uri, recording.run_id) as folder:
             record_executions((event for event, _ in log.read()), folder)
-        # Loads what tables and reports need, which the first trial need not wait for.
+        # Loads what tables and reports need, so that the first trial need not wait for it.
         from tuning.cli.after_search import finish
 
         return finish(outcome, options, study, log, uri)
 
 
 def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> Study:
-    """Return the study with the best configurations of earlier ones, and print which those are."""
+    """Return the study with the best configurations of earlier ones added; print which they are."""
     points = warm_points(
         [read_earlier_study(uri, name, dataset) for name in dict.fromkeys(earlier)],
         study.space,

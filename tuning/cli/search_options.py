@@ -29,14 +29,14 @@ RESUMABLE: Final = {
     *("trials", "time_budget", "workers", "cpus_per_trial", "gpus_per_trial", "data_dir"),
     *("class_embedding", "tracking_uri", "fresh_draws", "no_final", "final_seeds"),
 }
-"""Options that can change when a study is resumed: no trial's curve depends on them."""
+"""Options that may change when a study is resumed: no trial's curve depends on them."""
 
 
 def parse_search_options(description: str | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Return all options of the command line, and name → value of those that were given."""
     parser = _parser(description)
     options = parser.parse_args()
-    unset = argparse.Namespace(**dict.fromkeys(vars(options)))  # a name that is set has no default
+    unset = argparse.Namespace(**dict.fromkeys(vars(options)))  # a set name gets no default
     given = {
         n: value
         for n, value in vars(parser.parse_args(namespace=unset)).items()
@@ -59,7 +59,7 @@ def _as_options(names: Collection[str]) -> str:
 
 def _parser(description: str | None) -> Parser:
     parser = Parser(description)
-    add_shared(parser, "--dataset", required=False)  # a study that is resumed has it
+    add_shared(parser, "--dataset", required=False)  # a resumed study already has one
     add_shared(parser, *TRAINING[1:], "--model")
     parser.add_argument(
         "--resume", type=study_name, metavar="STUDY", help="go on with a study as it was started"

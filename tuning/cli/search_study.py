@@ -1,4 +1,4 @@
-"""A search from its options to the connected Ray; ``run_search`` goes on from there."""
+"""A search, from its options to the connected Ray; ``run_search`` does the rest."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tuning.tracking.address import scheme_of
 
 
 def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
-    """Search a study, or go on with one; return the exit code.
+    """Search a new study, or resume one; return the exit code.
 
     Args:
         options: All options.
-        given: Name → value of those that the command line has.
+        given: Name → value of those on the command line.
     """
     with ExitStack() as stack:
         log = None
@@ -47,7 +47,7 @@ def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         check_data(opened[1], study.model)
         uri = tracking_uri(options)
         with ThreadPoolExecutor(1) as aside:
-            # A cluster that is named may still refuse: then there is to be no database.
+            # A named cluster may still refuse; then no database may be created.
             loading = aside.submit(_load, uri if connection.starts_here() else "")
             where = connection.connect(preloaded="tuning.engine.trial")
             loading.result()
@@ -71,9 +71,9 @@ def _open(options: argparse.Namespace) -> tuple[Source, SearchData]:
 
 
 def _load(uri: str) -> None:
-    """Load what takes as long as Ray to start, and make a database of this machine ready.
+    """Load what takes as long as Ray to start, and prepare a database on this machine.
 
-    Only Ray Tune has to wait until Ray has started. The current folder is another one meanwhile.
+    Only Ray Tune has to wait until Ray has started. The current folder differs meanwhile.
     """
     from tuning.tracking.store import open_store
 
@@ -110,5 +110,5 @@ def _study(options: argparse.Namespace) -> Study:
 def _new_name(dataset: str) -> str:
     name = Path(dataset).resolve().name if is_path(dataset) else dataset
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
-    # Two searches may start in the same second, or a clock may be set back.
+    # Two searches may start in the same second, or the clock may be set back.
     return f"{plain.strip('-') or 'study'}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 
-COLUMNS = 100  # lines of ours are no longer, except for addresses and paths
+COLUMNS = 100  # our lines are no longer, except for addresses and paths
 
 
 def wrapped(text: str, indent: int = 2) -> list[str]:
-    """Return a text as lines that fit a terminal, those after the first indented."""
+    """Return a text as lines that fit a terminal, all but the first indented."""
     return textwrap.wrap(
         text,
         COLUMNS,

@@ -44,8 +44,8 @@ def write_report(options: argparse.Namespace) -> int:
 
 
 def page_of(storage: Path, study: str) -> Path:
-    """Return where the page of a study is unless another place is asked for."""
-    # The command line's names stay inside the storage as they are; others may be recorded.
+    """Return the default path of a study's page."""
+    # Names given on the command line are safe as they are; recorded ones may not be.
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"
     return storage / folder / REPORT_FILE
 

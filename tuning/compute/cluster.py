@@ -1,4 +1,4 @@
-"""How trials share the cluster that is connected."""
+"""How trials share the connected cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuning.compute.gpu_check import check_usable, hidden, smallest_gpu
 from tuning.compute.gpu_share import Need, asked_for, choose
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
-"""Names the file that says which nodes the cluster may start; set on the head of such a cluster."""
+"""Names the file that says which nodes the cluster may start; set on the head node."""
 
 _ROUNDING = 1e-6
 
@@ -26,7 +26,7 @@ class Share:
     """What each trial gets, and how many run at once."""
 
     workers: int
-    cpus: float  # cores; a fraction where GPUs hold more trials than there are cores
+    cpus: float  # cores; a fraction if GPUs hold more trials than there are cores
     gpus: float  # possibly a fraction
     reason: str = ""  # why a trial gets these GPUs, in words
 
@@ -64,13 +64,13 @@ def share_resources(
     A trial trains on a GPU if the cluster has any, and shares it if the study is large enough and
     the memory allows (``gpu_share``). By default at most a quarter of the study runs at once,
     unless there are more GPUs: a sampler learns from trials that have ended. Nodes that the cluster
-    may start when trials wait for them count as if they had started.
+    would start for waiting trials count as if they had started.
 
     Args:
         trials: Trials of the study.
-        workers: Trials at once, if the user says so.
-        cpus_per_trial: CPU cores of a trial, if the user says so.
-        gpus_per_trial: GPUs of a trial, if the user says so.
+        workers: Trials at once, if the user sets it.
+        cpus_per_trial: CPU cores of a trial, if the user sets it.
+        gpus_per_trial: GPUs of a trial, if the user sets it.
         need: GPU memory that a trial needs, if it is known.
 
     Raises:
@@ -104,7 +104,7 @@ def share_resources(
 
 
 def _most_cores(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int) -> float:
-    """Return the most CPU cores of a trial with which the nodes still hold all workers."""
+    """Return the most CPU cores per trial such that the nodes still hold all workers."""
     cores = _least_cores(nodes, gpus)
     while _slots(nodes, int(cores) + 1, gpus) >= workers:
         cores = int(cores) + 1
@@ -119,14 +119,14 @@ def _slots(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> in
 
 
 def _on_gpus(node: Mapping[str, float], gpus: float) -> float:
-    """Return how many trials a node's GPUs hold; a trial's fraction is one GPU's."""
+    """Return how many trials a node's GPUs hold; a fraction is always of a single GPU."""
     if gpus >= 1:
         return node.get("GPU", 0) // gpus
     return int(node.get("GPU", 0)) * int(1 / gpus + _ROUNDING) if gpus else math.inf
 
 
 def _least_cores(nodes: Sequence[Mapping[str, float]], gpus: float) -> float:
-    """Return the fewest cores of a trial: one, or less where GPUs would otherwise stay idle."""
+    """Return the fewest cores of a trial: one, or less if GPUs would otherwise stay idle."""
     if not gpus:
         return 1.0
     shares = [node.get("CPU", 0) / fit for node in nodes if (fit := _on_gpus(node, gpus))]
@@ -139,7 +139,7 @@ def _largest(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
 
 
 def _planned_nodes() -> list[Mapping[str, float]]:
-    """Return the nodes of the cluster when all have come that may; empty where that is not known.
+    """Return the nodes of the cluster at its full size; empty if that is not known.
 
     Ray does not tell a driver what its autoscaler may start.
     """

@@ -1,6 +1,6 @@
-"""Connecting to Ray: to the cluster that was named, or to one of this process's own.
+"""Connect to Ray: to the named cluster, or to one that this process starts.
 
-Loads nothing but Ray, so that a command can start it while it loads the rest.
+This module loads nothing but Ray, so that a command can start it while it loads the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _LISTENS = "0A"  # in the tables of /proc/net
 
 
 def connect(preloaded: str = "") -> str:
-    """Connect to the Ray that ``RAY_ADDRESS`` names, or else to one of this process; say which.
+    """Connect to the Ray that ``RAY_ADDRESS`` names, else start one here; say which.
 
     A cluster that merely happens to run here is left alone: it may be another user's, who could
-    read what is sent to it, and run code in the processes that join it. The workers of a Ray on
-    this machine import the module ``preloaded`` as they start.
+    read what is sent to it, and run code in the processes that join it. The workers of a Ray
+    started here import the module ``preloaded`` as they start.
 
     Raises:
-        InputError: The cluster does not answer, or does not let us in; or Ray does not start.
+        InputError: The cluster does not answer, or refuses access; or Ray does not start.
     """
     if ray.is_initialized():
         return "the Ray of this process"
@@ -40,20 +40,20 @@ def connect(preloaded: str = "") -> str:
         _join(address)
     else:
         local_ray.start(preloaded)
-    # SIGTERM, which a spot instance gets before it goes, ends a command as Ctrl-C does. Ray has
-    # just installed a handler of its own that aborts the process.
+    # Make SIGTERM, which a spot instance gets before it is reclaimed, act like Ctrl-C. Ray has
+    # just installed its own handler, which aborts the process.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
 
 
 def starts_here() -> bool:
-    """Say whether ``connect`` starts Ray on this machine; an InputError as it has."""
+    """Say whether ``connect`` starts Ray on this machine; raise an InputError as it does."""
     return not (ray.is_initialized() or _named_cluster())
 
 
 def _named_cluster() -> str | None:
-    """Return the address that ``RAY_ADDRESS`` names, if any; refuse it if nobody answers."""
+    """Return the address that ``RAY_ADDRESS`` names, if any; refuse it if nothing answers there."""
     given = os.environ.get("RAY_ADDRESS", "")
     if given in ("", "local"):
         return None

@@ -1,4 +1,4 @@
-"""Where a person follows a computation, how times are written there, and what is left of it."""
+"""The progress display: its status line, its times, and an estimate of what is left."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Self
 from tqdm import tqdm
 
 HEARTBEAT_SECONDS = 10.0
-"""Where there is no status line, the output is never quiet for longer than this."""
+"""Without a status line, the output is never quiet for longer than this."""
 
 
 class StatusLine:
-    """Shows progress on the standard output: a bar, or a plain line now and then in a file."""
+    """Shows progress on standard output: a bar on a terminal, else a plain line now and then."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -37,7 +37,7 @@ class StatusLine:
                 desc=words,
                 bar_format="{bar:20} {desc}",
                 file=sys.stdout,
-                # These promise no control characters.
+                # These terminals do not support control characters.
                 disable=os.environ.get("TERM", "") in ("", "dumb") or None,
                 leave=False,
                 dynamic_ncols=True,
@@ -75,7 +75,7 @@ def time_words(elapsed: float, remaining: float | None) -> str:
     """Return how long something has taken, and how long it still will where that is known."""
     if remaining is None:
         return clock(elapsed)
-    # A trial that takes longer than the others did leaves nothing to tell.
+    # A trial that outlasts the expected time leaves no estimate.
     left = f"about {clock(remaining)} left" if remaining >= 1 else "nearly done"
     return f"{clock(elapsed)}, {left}"
 
@@ -97,7 +97,7 @@ class Pace:
             self._took.append(self._now() - self._since.pop(number))
 
     def remaining(self, left: int) -> float | None:
-        """Return the seconds that trials will take, including running ones; None before one ended.
+        """Return the seconds that trials will take, including running ones; None until one ends.
 
         Each is expected to take the mean of those that ended; a running one has done part of that.
         """

@@ -27,11 +27,11 @@ _ADVICE = {
     "No CUDA GPUs": f"{VISIBLE} must name GPUs that nvidia-smi -L lists",
     "invalid device": f"{VISIBLE} must name GPUs that nvidia-smi -L lists",
 }
-"""Words of CUDA's errors → what to do."""
+"""Text in CUDA's errors → what to do."""
 
 
 def check_usable(nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse ``ray.nodes()`` of which PyTorch cannot use the GPUs; busy ones count as usable."""
+    """Refuse ``ray.nodes()`` whose GPUs PyTorch cannot use; busy ones count as usable."""
     for node, reason in _answers(nodes, trouble, num_gpus=0.01, max_calls=1):
         if reason:
             raise InputError(
@@ -56,7 +56,7 @@ def smallest_gpu(nodes: Sequence[Mapping[str, Any]]) -> int | None:
 def _answers(
     nodes: Sequence[Mapping[str, Any]], function: Callable[[], Any], **options: Any
 ) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Yield each node with a GPU, and what a function returns there, if it does in a minute."""
+    """Yield each node with a GPU and what a function returns there, if within a minute."""
     task = ray.remote(num_cpus=0, max_retries=0, **options)(function)
     asked = {}
     for node in nodes:
@@ -99,8 +99,8 @@ def hidden() -> str:
 def memory_of_gpus() -> list[int]:
     """Return the bytes of each GPU of this machine, as the driver reports them.
 
-    Of GPUs that are split by MIG it reports what the instances have together: they are left out.
-    CUDA is not initialised, because that would take memory of a GPU that trials fill.
+    For GPUs split by MIG it reports the total of their instances, so they are left out. CUDA is not
+    initialised, because that would take memory on a GPU that trials fill.
     """
     asked = "--query-gpu=memory.total,mig.mode.current"
     query = ("nvidia-smi", asked, "--format=csv,noheader,nounits")

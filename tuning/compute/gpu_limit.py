@@ -6,7 +6,7 @@ import torch
 
 GIB = 2**30
 CONTEXT_BYTES = GIB * 3 // 4
-"""Memory that CUDA itself takes in every process; an assumption, since it differs by device."""
+"""Memory that CUDA itself takes in every process; assumed, since it differs by device."""
 
 
 def limit_to_share(gpus: float) -> None:
@@ -23,8 +23,8 @@ def limit_to_share(gpus: float) -> None:
 def exceeded(gpus: float) -> str:
     """Return why an allocation failed, if the process needed more than its share; else "".
 
-    If the process had not used up its share, other processes had taken the memory, and trying again
-    may help. On a whole GPU it is the same but for what CUDA takes itself, up to twice what is
+    If the process had not used up its share, other processes had taken the memory, and a retry may
+    help. The same holds on a whole GPU, except that CUDA itself may take up to twice what is
     assumed.
     """
     if not gpus:

@@ -22,13 +22,13 @@ MOST_ON_A_GPU = 4
 """The most trials that share a GPU unless more are asked for."""
 
 _FLOAT = 4
-_STATES = 4  # of a weight: itself, its gradient, Adam's two moments
+_STATES = 4  # per weight: itself, its gradient, Adam's two moments
 _SIZES = ("latent_multiplier", "hidden_dim", "batch_images", "discriminator_dim")
 
 
 @dataclass(frozen=True)
 class Need:
-    """Estimate of the GPU memory that a trial needs, in bytes; on the high side."""
+    """Estimate, on the high side, of the GPU memory that a trial needs, in bytes."""
 
     data: int  # images that it trains on and scores
     weights: int  # of all executions, with gradients and optimiser moments
@@ -63,7 +63,7 @@ def need_of(
     (value, gradient, temporary) for each layer's rows of images and classes in each execution, once
     in the common pool and once in the pool of the CUDA graph, plus one weight gradient beyond those
     that the optimiser keeps. Scoring copies the held-out images of an execution, at most half of
-    all. Of models other than MIANet no estimate is known.
+    all. There is no estimate for models other than MIANet.
 
     Args:
         candidates: The model's hyperparameters in each of them.
@@ -159,7 +159,7 @@ def choose(
 
 
 def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
-    """Return the words for a share that the user asked for, with a warning if it is too small.
+    """Describe a share that the user asked for, with a warning if it is too small.
 
     Args:
         gpus: GPUs for each trial.
@@ -175,5 +175,5 @@ def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
 
 
 def share_of(trials: int) -> float:
-    """Return the fraction of a GPU that each of so many trials gets, in Ray's units of 1/10,000."""
+    """Return the fraction of a GPU for each of this many trials, in Ray's units of 1/10,000."""
     return (10_000 // trials) / 10_000

@@ -1,6 +1,6 @@
 """Start Ray on this machine for one search: reachable from this machine and by this user only.
 
-Left to itself, Ray listens on every address, and lets everybody read its token and write its logs.
+By default, Ray listens on every address, and lets everybody read its token and write its logs.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from mianet.errors import InputError, first_line
 
 _LONGEST_FOLDER = 39
-"""Bytes that leave room for what Ray adds to reach a socket, whose path may have 107."""
+"""Most bytes in the folder's path: Ray appends that of a socket, at most 107 bytes in all."""
 
 _LIMITS: Mapping[str, tuple[int, int, int, str]] = {
     "an address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
     "open files": (resource.RLIMIT_NOFILE, 256, 1, "-n"),
 }
-"""What is limited → the limit, the least that is enough, its unit, and the option of ``ulimit``."""
+"""What is limited → the limit, the least that suffices, its unit, and its ``ulimit`` option."""
 
 _MOST_PRELOADED = 16
 _PACKAGES = Path(__file__).resolve().parents[2]
-"""The folder that the packages of this project are in."""
+"""The folder that contains this project's packages."""
 
 
 def start(preloaded: str = "") -> None:
-    """Start Ray on this machine and connect to it; an InputError where it does not start.
+    """Start Ray on this machine and connect to it; raise an InputError if it does not start.
 
-    On a machine of not too many cores, each worker imports the module ``preloaded`` as it starts:
-    Ray starts a worker a core, which holds 250 MB then.
+    On a machine with few enough cores, each worker imports the module ``preloaded`` as it
+    starts: Ray starts a worker per core, each of which then takes 250 MB.
     """
     _check_limits()
     folder = _private_folder()
     _require_token()
     _stay_on_loopback()
-    os.environ.pop(ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE, None)  # of a cluster's head
+    os.environ.pop(ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE, None)  # set on a cluster's head
     if (os.cpu_count() or 1) <= _MOST_PRELOADED:
         os.environ["RAY_preload_python_modules"] = preloaded  # noqa: SIM112
-    # Ray takes idle workers for superfluous as soon as trials that begin have reserved their cores.
+    # Ray considers idle workers superfluous once starting trials have reserved their cores.
     os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "60000"  # noqa: SIM112
     try:
         initialise(
             address="local",
             include_dashboard=False,
-            _temp_dir=str(folder / "ray"),  # Ray opens its own folder to everybody
+            _temp_dir=str(folder / "ray"),  # Ray's default folder is open to everybody
         )
-    except Exception as error:  # Ray raises whatever its parts do, down to plain Exception
+    except Exception as error:  # Ray lets any error through, even a plain Exception
         raise InputError(
             f"Ray must start on this machine, but does not ({first_line(error)}); the cause is in "
             f"{folder}/ray/session_latest/logs (raylet.err, gcs_server.out): often a limit "
@@ -66,7 +66,7 @@ def start(preloaded: str = "") -> None:
 
 
 def _check_limits() -> None:
-    """Refuse limits with which Ray cannot start, which it would find out after half a minute."""
+    """Refuse limits with which Ray cannot start; Ray itself would take half a minute to fail."""
     for name, (limit, least, unit, option) in _LIMITS.items():
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY and soft < least:
@@ -77,9 +77,9 @@ def _check_limits() -> None:
 
 
 def initialise(**options: Any) -> None:
-    """Call ``ray.init`` such that workers import our packages, and not others of the same name.
+    """Call ``ray.init`` so that workers import our packages, and not others of the same name.
 
-    Ray puts the current folder before everything on the workers' import path.
+    Ray puts the current folder first on the workers' import path.
     """
     with contextlib.chdir(_PACKAGES):
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -109,7 +109,7 @@ def _private_folder() -> Path:
 
 
 def _check_owned(folder: Path) -> None:
-    """Make sure that no other user made the folder or can put another in its place."""
+    """Make sure that no other user created the folder or can replace it."""
     found, parent = folder.lstat(), folder.parent.stat()
     replaceable = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
     if replaceable or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -120,7 +120,7 @@ def _check_owned(folder: Path) -> None:
 
 
 def _require_token() -> None:
-    """Have Ray let in only processes that know a secret, which never touches a disk.
+    """Make Ray accept only processes that know a secret, which is never written to disk.
 
     Processes inherit it in their environment, which other users cannot read.
     """
@@ -131,7 +131,7 @@ def _require_token() -> None:
 
 
 def _stay_on_loopback() -> None:
-    """Have Ray listen on 127.0.0.1 alone, here and in the processes that this one starts."""
+    """Make Ray listen on 127.0.0.1 only, in this process and those that it starts."""
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
 

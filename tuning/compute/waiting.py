@@ -1,4 +1,4 @@
-"""Run functions on the cluster and show how far they are."""
+"""Run functions on the cluster and show their progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFRESH_SECONDS = 0.5
 
 
 class Timed(NamedTuple):
-    """What a task returned, or that it diverged, and its seconds on the worker."""
+    """What a task returned, or its ``DivergedError``, and its seconds on the worker."""
 
     result: Any
     seconds: float
@@ -44,12 +44,12 @@ class Tasks:
         self._all: list[ray.ObjectRef] = []
 
     def start(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> ray.ObjectRef:
-        """Have a function called on the cluster; return what to await."""
+        """Call a function on the cluster; return a reference to await."""
         self._all.append(self._task.remote(self._share, function, *arguments, **options))
         return self._all[-1]
 
     def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
-        """Return what a task of ``start`` returned; until then show progress, and what it is of."""
+        """Return the result of a task of ``start``; until then show progress and ``what`` it is."""
         while not ray.wait([reference], timeout=_REFRESH_SECONDS)[0]:
             self._show(what)
         awaited: Timed = result_of(reference)
@@ -64,7 +64,7 @@ class Tasks:
 
 
 def result_of(reference: ray.ObjectRef) -> Any:
-    """Return what a task returned; but for an InputError, errors keep Ray's traceback."""
+    """Return what a task returned; errors other than InputError keep Ray's traceback."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
@@ -74,7 +74,7 @@ def result_of(reference: ray.ObjectRef) -> Any:
 
 
 def timed(share: Share, function: Callable[..., Any], *arguments: Any, **options: Any) -> Timed:
-    """Call a function on a worker; an InputError if it needs more than its share of a GPU."""
+    """Call a function on a worker; raise InputError if it exceeds its share of a GPU."""
     started = time.monotonic()
     use_threads(share.threads)
     limit_to_share(share.gpus)

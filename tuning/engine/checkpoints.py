@@ -1,6 +1,6 @@
-"""A running trial's last state, in one file of the study's storage, where any worker takes it up.
+"""A running trial's last state, in one file of the study's storage, from which any worker resumes.
 
-It is an insurance: a trial whose checkpoint is lost begins again and gives the same curve.
+It is only insurance: a trial whose checkpoint is lost starts over and gives the same curve.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 COST_SHARE = 0.02
-"""The most of a trial's time that is spent on checkpoints."""
+"""The largest share of a trial's time that may be spent on checkpoints."""
 
 _FIRST_GUESS_BYTES_PER_SECOND = 1e9
 
@@ -27,7 +27,7 @@ Curve: TypeAlias = list[dict[str, float]]
 """What a trial reported after each epoch so far."""
 
 State: TypeAlias = list[dict[str, Any]]
-"""What its next epoch depends on, as ``Validation.state`` returns it."""
+"""What the trial's next epoch depends on, as ``Validation.state`` returns it."""
 
 
 class CheckpointFile:
@@ -35,8 +35,8 @@ class CheckpointFile:
 
     Args:
         folder: The study's checkpoints.
-        number: The trial's.
-        identity: All that decides the trial's curve; a checkpoint of anything else is not loaded.
+        number: The trial's number.
+        identity: All that determines the trial's curve; a checkpoint of another is not loaded.
     """
 
     def __init__(self, folder: Path, number: int, identity: Mapping[str, Any]) -> None:
@@ -47,10 +47,10 @@ class CheckpointFile:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Curve, State] | None:
-        """Return what was saved; None where there is nothing that can be used."""
+        """Return what was saved; None if there is nothing usable."""
         try:
             saved = torch.load(self._path, map_location="cpu", weights_only=True)
-        except Exception:  # a damaged file raises anything; what was lost is computed again
+        except Exception:  # a damaged file can raise anything; recompute what was lost
             return None
         if not isinstance(saved, dict) or saved.get("identity") != self._identity:
             return None
@@ -59,9 +59,9 @@ class CheckpointFile:
     def save_if_due(self, curve: Curve, state: State) -> None:
         """Save after an epoch, unless that would take more than ``COST_SHARE`` of the time.
 
-        So a trial whose epochs are long loses at most one of them, and one whose epochs are
-        shorter than 50 times what a checkpoint takes loses at most that much time. After an OSError
-        the one before it is still there.
+        So a trial with long epochs loses at most one of them, and one whose epochs are shorter than
+        50 times what a checkpoint takes loses at most that much time. After an OSError, the
+        previous checkpoint is still there.
         """
         if self._cost is None:
             tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
@@ -74,7 +74,7 @@ class CheckpointFile:
         self._cost = self._last - begun
 
     def _save(self, content: Mapping[str, Any]) -> None:
-        """Write beside it, then rename: a reader finds the old one or the new one, whole."""
+        """Write a temporary file, then rename it: a reader finds the old or the new one, whole."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         written = self._path.with_suffix(f".{uuid.uuid4().hex}")
         try:
@@ -92,6 +92,6 @@ def checkpoint_path(folder: Path, number: int) -> Path:
 
 
 def remove_checkpoint(folder: Path, number: int) -> None:
-    """Remove a trial's checkpoint, and what writers that were killed left of it."""
+    """Remove a trial's checkpoint, and any temporary files that killed writers left."""
     for path in folder.glob(f"{checkpoint_path(folder, number).stem}.*"):
         path.unlink(missing_ok=True)

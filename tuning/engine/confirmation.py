@@ -1,6 +1,6 @@
 """Confirm the best few configurations of a study on draws that had no part in choosing them.
 
-For the best of many noisy means was chosen partly for its luck (docs/method.md).
+The best of many noisy means was chosen partly because it was lucky (docs/method.md).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from tuning.spec.objectives import CALIBRATION, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, FinalDescription, RecordedTrial
 
 Recorded: TypeAlias = Callable[[FinalDescription], AbstractContextManager[Appendable]]
-"""Opens the log of a confirmation, and sees to it that it is recorded."""
+"""Opens the log of a confirmation, and makes sure that it is recorded."""
 
 MOST_CONTENDERS = 6
-"""Configurations that are confirmed at most, beside the paper's."""
+"""The most configurations to confirm, besides the paper's."""
 FEWEST_DRAWS = 2
-"""Fresh draws that every contender meets."""
+"""Fresh draws that every contender is run on."""
 RISK = 0.05
-"""Of leaving out, of all others together, one that is as good as the best."""
+"""Probability, over all others together, of leaving out one that is as good as the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """The fresh draws of a confirmation: what a study's executions are, with later numbers."""
+    """The fresh draws of a confirmation: like a study's executions, with later numbers."""
 
     data: SearchData
     source: str
@@ -52,9 +52,9 @@ class Draws:
 
 
 def contenders(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return which of some trials, the best first, are worth confirming; the paper's is the last.
+    """Return which of some trials, given best first, are worth confirming; the paper's comes last.
 
-    Those are the best by score, and whichever the shared draws cannot tell apart from it.
+    Those are the best by score, and those that the shared draws cannot tell apart from it.
     """
     best, *others = trials
     near = [trial for trial in others if _within_noise(best, trial, len(others))]
@@ -66,11 +66,11 @@ def contenders(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
 def _within_noise(best: RecordedTrial, other: RecordedTrial, comparisons: int) -> bool:
     """Say whether the shared draws cannot tell two trials apart, as one of many comparisons.
 
-    One-sided by Student's t, the risk divided among the comparisons (Bonferroni): the best of many
-    is ahead by luck more often than one pair would say.
+    A one-sided Student's t-test, with the risk divided among the comparisons (Bonferroni): the best
+    of many is ahead by luck more often than a single pair suggests.
     """
     if not best.per_execution.keys() & other.per_execution.keys():
-        return True  # a record of an earlier version; nothing tells them apart
+        return True  # recorded by an earlier version; they cannot be told apart
     difference = paired_difference(best.per_execution, other.per_execution)
     if math.isnan(difference.standard_error):
         return True
@@ -86,11 +86,11 @@ def fresh_draws(
     Args:
         trials: Comparable trials.
         data: What the study searched on.
-        source: Where that came from.
+        source: Where the data came from.
         count: How many draws.
 
     Raises:
-        InputError: The study's record does not say what its draws were.
+        InputError: The study's record does not say which draws it used.
     """
     protocol = trials[0].protocol
     try:
@@ -106,18 +106,18 @@ def fresh_draws(
 def halve(
     left: list[Any], most: int, meet: Callable[[list[Any], int], list[Any]]
 ) -> Iterator[list[Any]]:
-    """Let contenders meet fresh draws, of which the better half goes on to twice as many.
+    """Run contenders on fresh draws; the better half advances to twice as many.
 
-    The paper's configuration always goes on, so that the best can be compared with it.
+    The paper's configuration always advances, so that the best can be compared with it.
 
     Args:
         left: The contenders; ``is_paper`` says which is the paper's configuration.
-        most: Fresh draws that the last of them meet.
-        meet: Has contenders meet that many draws in all, and returns those that did not diverge,
+        most: Fresh draws that the last of them are run on.
+        meet: Runs contenders on that many draws in all, and returns those that did not diverge,
             the best first.
 
     Yields:
-        After each round, those that go no further.
+        After each round, those that are eliminated or done.
     """
     count = min(FEWEST_DRAWS, most)
     while left:
@@ -141,17 +141,17 @@ def confirm(
     recorded: Recorded,
     display: StatusLine,
 ) -> None:
-    """Run the contenders among the trials on fresh draws; record each in a run of its own.
+    """Run the contenders among the trials on fresh draws; record each in its own run.
 
-    After two draws, and whenever that number has doubled, the better half goes on, by the mean over
-    searched and fresh draws. What an earlier confirmation recorded is not run again.
+    After two draws, and whenever that number has doubled, the better half advances, by the mean
+    over searched and fresh draws. What an earlier confirmation recorded is not run again.
 
     Args:
         trials: Comparable trials, the best first.
         draws: The fresh draws.
         share: How executions share the cluster.
         recorded: Opens the log of a confirmation.
-        display: Where a person follows it.
+        display: Where progress is shown.
     """
     chosen = [_Contender(trial) for trial in contenders(trials)]
     display.say(
@@ -186,7 +186,7 @@ def confirm(
 
 
 class _Contender:
-    """A trial that meets fresh draws."""
+    """A trial that is run on fresh draws."""
 
     def __init__(self, trial: RecordedTrial) -> None:
         self.trial = trial
@@ -202,7 +202,7 @@ class _Contender:
     def start(
         self, numbers: range, draws: Draws, data: ray.ObjectRef, share: Share, tasks: Tasks
     ) -> None:
-        """Start the draws that have not been met, unless all were recorded by an earlier run."""
+        """Start the draws that have not been run, unless an earlier run recorded them all."""
         if set(numbers) <= self._recorded.keys():
             return
         for number in numbers:
@@ -230,7 +230,7 @@ class _Contender:
         )
 
     def _figures(self) -> tuple[dict[int, float], list[dict[str, float]]]:
-        """Return number of the draw → the objective; and all figures of each draw."""
+        """Return a mapping of draw number → objective, and all figures of each draw."""
         objective = OBJECTIVES[self.trial.objective]
         outcomes = {n: t.result for n, t in self.timed.items() if isinstance(t.result, Outcome)}
         if not outcomes:
@@ -243,7 +243,7 @@ class _Contender:
         return dict(zip(outcomes, (f[objective.metric] for f in figures), strict=True)), figures
 
     def record(self, log: Appendable) -> str:
-        """Record what the draws gave; return it in words."""
+        """Record the results of the draws; return them in words."""
         prefix = OBJECTIVES[self.trial.objective].execution_prefix
         scores, figures = self._figures()
         for one in figures:

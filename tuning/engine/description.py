@@ -1,4 +1,4 @@
-"""What is recorded of a study, a confirmation or a final training before it begins."""
+"""What is recorded about a study, a confirmation or a final training before it begins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SETTINGS = ("model", "sampler", "scheduler", "trials", "max_epochs", "patience"
 def describe_study(
     study: Study, data: SearchData, source: str, share: Share, cluster: str
 ) -> StudyDescription:
-    """Return what is recorded of a study before its first trial.
+    """Return what is recorded about a study before its first trial.
 
     Args:
         study: The study.
         data: What it searches on.
-        source: Where that came from.
+        source: Where the data came from.
         share: What each trial gets.
         cluster: The cluster, in words.
     """
@@ -67,17 +67,17 @@ def describe_training(
     seeds: Sequence[int],
     settings: Mapping[str, Any] = {},
 ) -> FinalDescription:
-    """Return what is recorded of a final training or a confirmation of a trial's configuration.
+    """Return what is recorded about a final training or a confirmation of a trial's configuration.
 
     Args:
         trial: The recorded trial.
         data: What is trained on.
-        source: Where that came from.
+        source: Where the data came from.
         share: What each training gets.
         kind: ``final`` or ``confirmation``.
         role: Which configuration it is.
-        seeds: One training each; of a confirmation the numbers of its draws.
-        settings: What else decides the outcome.
+        seeds: One training each; for a confirmation, the numbers of its draws.
+        settings: What else affects the outcome.
     """
     return FinalDescription(
         **_of_data(data, source),
@@ -97,7 +97,7 @@ def describe_training(
 
 
 def _of_data(data: SearchData, source: str) -> dict[str, Any]:
-    """Return the fields of ``Described`` that tell of the data."""
+    """Return the fields of ``Described`` that describe the data."""
     images, feature_dim = data.features.shape
     seen, attribute_dim = data.class_attributes.shape
     return {

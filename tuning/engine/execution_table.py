@@ -1,6 +1,6 @@
-"""The figures of single executions, epoch by epoch: one table a study.
+"""The figures of single executions, epoch by epoch: one table per study.
 
-MLflow's metrics are means over a trial's executions; here is what they are the means of.
+MLflow's metrics are means over a trial's executions; this table has the individual values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OF_EXECUTION = re.compile(r"(.+)_execution_(\d+)")
 
 
 def record_executions(events: Iterable[Event], folder: Path) -> None:
-    """Write ``executions.parquet`` to a folder; a row is an execution's epoch."""
+    """Write ``executions.parquet`` to a folder, with a row for each execution and epoch."""
     keys = {name: array("i") for name in ("trial", "epoch", "execution")}
     figures: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     for event in events:

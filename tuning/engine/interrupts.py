@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM during a search: the first stops it cleanly, the second ends it at once.
 
-Ray's own handlers, which these replace, abort the process or know nothing of a study.
+Ray's own handlers, which these replace, abort the process or know nothing about a study.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _STDERR = 2  # by its number: in a signal handler, the stream may be in use
 
 
 class Interrupt(Stopper):
-    """Whether a person or the machine wants the search to end; Ray Tune asks it between events."""
+    """Whether the user or the machine wants the search to end; Ray Tune polls it between events."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stop no trial by itself."""
+        """Return False: no single trial is stopped."""
         return False
 
     def stop_all(self) -> bool:
@@ -35,9 +35,9 @@ class Interrupt(Stopper):
 
 @contextmanager
 def watching(resume_command: str) -> Iterator[Interrupt]:
-    """Take note of the first signal while the block runs; the second ends the process.
+    """Note the first signal while the block runs; the second ends the process at once.
 
-    It says how to go on. It ends it after the block as well: what is left then is to say goodbye.
+    The second also prints how to resume. It still works after the block, when little is left to do.
     """
     interrupt = Interrupt()
 

@@ -1,4 +1,4 @@
-"""What Ray Tune says of a running search, made known as events and shown to a person."""
+"""What Ray Tune reports about a running search, published as events and displayed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tuning.events.state import State, TrialState
 from tuning.spec.records import PAPER, SELECTABLE
 
 MOST_RETRIES = 2
-"""How often a trial whose worker died is tried again."""
+"""How often a trial is retried after its worker died."""
 
 
 class SearchProgress(Callback):
-    """Turns what Ray Tune says into events, and shows them: a line a trial, and the status.
+    """Turns Ray Tune's callbacks into events, and shows them: a line per trial, and the status.
 
     Args:
-        publish: Makes an event known.
-        state: How the trials stand.
+        publish: Publishes an event.
+        state: The state of the trials.
         study: What is searched.
-        searcher: Hands out trials, some of them once more.
-        display: Where a person follows the search.
+        searcher: Hands out trials, and hands out again those to be retried.
+        display: Where progress is shown.
         workers: Trials at once.
         seconds: How long the search may take; None for no limit.
     """
@@ -71,7 +71,7 @@ class SearchProgress(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Make an epoch known, unless it is repeated by a worker that took its trial up again."""
+        """Publish an epoch, unless it is a repeat from a worker that resumed its trial."""
         known = self._of(trial)
         if known.status != "running":
             return
@@ -87,12 +87,12 @@ class SearchProgress(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         known = self._of(trial)
         self._end(known, *well_ended(known, self._study.max_epochs))
-        trial.run_metadata.metric_n_steps.clear()  # 35 kB of the last values that it averaged
+        trial.run_metadata.metric_n_steps.clear()  # 35 kB of recent values, kept for averages
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Have a trial tried again whose worker died, a few times, then make known that it broke.
+        """Retry a trial whose worker died, a few times; then publish that it failed.
 
-        A node that its cloud takes back is nothing the trial could be blamed for, and counts not.
+        A node that its cloud reclaims is not the trial's fault, and does not count as a retry.
         """
         known, reason = self._of(trial), _reason(trial)
         if known.status != "running":
@@ -143,7 +143,7 @@ class SearchProgress(Callback):
         done = len(state.trials) - len(state.running)
         scored = status in SELECTABLE and known.best_epoch
         outcome = f"{study.goal.symbol} {100 * known.score:5.2f}" if scored else reason
-        width = len(str(study.trials))  # below each other, lines are read as columns
+        width = len(str(study.trials))  # so that lines below each other align as columns
         epochs = f"{known.epoch:{len(str(study.max_epochs))}} epoch{'s' * (known.epoch != 1)}"
         best = self._best_words(", best")
         self._say(
@@ -165,7 +165,7 @@ def _name(trial: TrialState, width: int = 0) -> str:
 
 
 def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
-    """Return status and reason of a trial that ran all its epochs or was stopped before."""
+    """Return the status and reason of a trial that ran all its epochs or was stopped early."""
     if trial.epoch >= max_epochs:
         return "finished", ""
     stale = trial.epoch - trial.best_epoch
@@ -173,7 +173,7 @@ def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
 
 
 def _was_preempted(trial: Any) -> bool:
-    """Say whether a trial's worker went with its node because the cloud wanted that back."""
+    """Say whether a trial's worker died because the cloud reclaimed its node."""
     try:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError, ValueError, EOFError):
@@ -182,10 +182,10 @@ def _was_preempted(trial: Any) -> bool:
 
 
 def _reason(trial: Any) -> str:
-    """Return why a trial broke in one line: the last of a traceback, else the first.
+    """Return in one line why a trial failed: the last line of a traceback, else the first line.
 
-    Ray Tune has just written the error below a heading; it copies the file to the study's storage
-    only later.
+    Ray Tune has just written the error below a heading; only later does it copy the file to the
+    study's storage.
     """
     try:
         _, *lines = Path(trial.error_file).read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Running a study on Ray: its parts, and Ray Tune among them."""
+"""Run a study on Ray: connect Ray Tune with the other parts of a search."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from tuning.events.log import EventLog
 Listener = Callable[[Event], None]
 
 PAPER_AT = 8
-"""How many trials begin before the paper's configuration, which no other trial stops: on few
-workers it would keep a search from looking around first."""
+"""How many trials start before the paper's configuration, which no other trial can stop: with few
+workers, starting it first would delay the exploration."""
 
 _TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # each result would be written three more times
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they would write each result three more times
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, only our own lines are printed
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt watches
-    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its state grows with the study, and nobody reads it
-    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # SearchProgress tells them apart
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Interrupt handles it
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its state grows with the study, and nothing reads it
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # SearchProgress distinguishes them
 }
 
 
@@ -55,7 +55,7 @@ class StudyOutcome:
     seconds: float
     interrupted: bool  # by the user or the machine
     out_of_time: bool
-    nothing_tried: bool  # all its trials had ended before
+    nothing_tried: bool  # all its trials had already ended
 
 
 def run_study(
@@ -70,19 +70,19 @@ def run_study(
 ) -> StudyOutcome:
     """Run a search, or what is left of it, on the connected Ray; log it as it goes.
 
-    All who take part are first told what the log knows. So they stand where they stood when the
-    last process ended, however that was, and go on from there.
+    First, all components replay the log. So they resume from the state in which the last process
+    left them, however it ended.
 
     Args:
         study: What to search.
         dataset: What it is searched on.
-        data: Its ``SearchData``, in Ray's object store: one copy a node.
+        data: Its ``SearchData``, in Ray's object store: one copy per node.
         share: How trials share the cluster.
         log: What happened so far, this process's opening last; it is closed at the end. Its folder
-            also keeps checkpoints and Ray Tune's own state.
+            also holds checkpoints and Ray Tune's own state.
         interrupt: Says when to stop.
-        display: Where a person follows the search.
-        listeners: Who is told of all that happens, beside those who take part.
+        display: Where progress is shown.
+        listeners: What else is called with every event, besides the search's own components.
     """
     started = time.monotonic()
     budget = study.time_budget and study.time_budget - log.state.seconds
@@ -109,7 +109,7 @@ def run_study(
 
 
 class _Search:
-    """Who takes part in a search, beside Ray Tune, and is told of each event after the log."""
+    """The components of a search, besides Ray Tune; each event reaches them after the log."""
 
     def __init__(
         self, study: Study, dataset: str, log: EventLog, listeners: Sequence[Listener]
@@ -130,7 +130,7 @@ class _Search:
         self._listeners = (self.proposer.take, self.stopping.take, self._clean_up, *listeners)
 
     def catch_up(self) -> None:
-        """Tell all of the past; end the trials that were at their end when the process ended."""
+        """Replay all past events; end the trials that were due to end when the process did."""
         for event, _ in self.log.read():
             self._tell(event)
         for trial in self.log.state.running:
@@ -143,7 +143,7 @@ class _Search:
         self._tell(event)
 
     def propose(self) -> Proposed | None:
-        """Return a new proposal, made known to all; None when the budget is used up."""
+        """Return a new proposal, after publishing it; None when the budget is used up."""
         if len(self.log.state.trials) >= self.study.trials:
             return None
         proposed = self.proposer.propose()
@@ -183,7 +183,7 @@ def _tuner(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StoppingScheduler(search.stopping),
-            num_samples=-1,  # the searcher says when it is over
+            num_samples=-1,  # the searcher decides when the search is over
             max_concurrent_trials=workers,
             time_budget_s=seconds,
             reuse_actors=True,
@@ -199,7 +199,7 @@ def _tuner(
 
 
 def _quieten() -> None:
-    """Let nobody but us print."""
+    """Silence Ray and Optuna."""
     os.environ.update(_TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -207,9 +207,9 @@ def _quieten() -> None:
 
 
 def _take_started_workers() -> None:
-    """Have trials run in the workers that Ray has started, which may have loaded what trials need.
+    """Run trials in workers that Ray has already started, which may have loaded what trials need.
 
-    Tune sets environment variables for its trials, for which Ray starts further processes: one that
+    Tune sets environment variables for its trials, which makes Ray start more processes: one that
     only PyTorch Lightning reads, and one that ``trial`` sets itself.
     """
     class_cache.DEFAULT_ENV_VARS.clear()
@@ -218,10 +218,10 @@ def _take_started_workers() -> None:
 
 @contextmanager
 def _surviving_want_of_memory() -> Iterator[None]:
-    """Have Ray Tune take a worker that is killed for want of memory for one that died.
+    """Make Ray Tune treat a worker that is killed for lack of memory as one that died.
 
-    Ray kills workers on a node whose memory is nearly full, and says so by an error that is no
-    ``RayActorError``. Ray Tune knows no other error of an actor: it ends the whole search.
+    Ray kills workers on a node whose memory is nearly full, and reports it by an error that is not
+    a ``RayActorError``. Ray Tune expects no other error of an actor: it ends the whole search.
     """
     original = RayActorManager._actor_task_failed
 

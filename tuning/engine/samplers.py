@@ -1,4 +1,4 @@
-"""Samplers of Optuna, which propose configurations."""
+"""Optuna's samplers, which propose configurations."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from optuna.samplers import (
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a sampler of Optuna is made."""
+    """How an Optuna sampler is built."""
 
     build: Callable[[int], BaseSampler]  # seed → sampler
-    categorical: bool = True  # whether it can search hyperparameters that are chosen from a list
+    categorical: bool = True  # whether it can search categorical hyperparameters
     several: bool = True  # whether it can maximise several objectives at once
 
 
 SAMPLERS: Mapping[str, Sampler] = {
     "tpe": Sampler(lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True)),
-    # Slower proposals; for few trials.
+    # Slow to propose; suits studies of few trials.
     "gp": Sampler(lambda seed: GPSampler(seed=seed, deterministic_objective=False)),
     "cmaes": Sampler(lambda seed: CmaEsSampler(seed=seed), categorical=False, several=False),
     "nsga2": Sampler(lambda seed: NSGAIISampler(seed=seed, population_size=16)),
@@ -35,4 +35,4 @@ SAMPLERS: Mapping[str, Sampler] = {
     "qmc": Sampler(lambda seed: QMCSampler(seed=seed, scramble=True)),
     "random": Sampler(lambda seed: RandomSampler(seed=seed)),
 }
-"""Samplers: name → how it is made."""
+"""Samplers: name → how it is built."""

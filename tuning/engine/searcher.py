@@ -1,6 +1,6 @@
-"""Where configurations come from: Optuna, asked and told through Ray Tune's interface.
+"""Where configurations come from: Optuna, behind Ray Tune's searcher interface.
 
-A ``Proposer`` that has seen the same events proposes the same; Ray's adapter forgets what it knew.
+A ``Proposer`` that has seen the same events proposes the same; Ray's own adapter loses its state.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _logger = logging.getLogger(__name__)
 
 
 class Proposer:
-    """Proposes configurations, given ones first, from what it has been told of the others.
+    """Proposes configurations: given ones first, then new ones based on the results so far.
 
-    A sampler's state is brought back by asking it again: every proposal and every end of the past
-    in their order, as then. Where the sampler does not say the same again (it is another version of
-    it), what was really proposed counts.
+    A sampler's state is restored by replaying every past proposal and end in their original order.
+    If the sampler does not repeat a proposal (because its version differs), the recorded one
+    counts.
 
     Args:
         space: Hyperparameter → where its values are drawn from.
         sampler: A name of ``SAMPLERS``.
-        seed: Of the sampler.
+        seed: The sampler's seed.
         paper: The paper's configuration; empty where it is not in the space.
-        paper_at: Which proposal that is; if the past had it elsewhere, it was that one.
+        paper_at: Which proposal that is, unless past events have it elsewhere.
         objective: What is maximised.
-        warm: What is proposed first, beside it.
+        warm: What else is proposed first.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Proposer:
         return Proposed(trial.number, dict(trial.params), origin)
 
     def take(self, event: Event) -> None:
-        """Learn what happened; a proposal of its own is known already."""
+        """Process an event; the proposer's own proposals are already known to it."""
         if isinstance(event, EpochDone) and event.epoch == event.best_epoch:
             several = [event.metrics[name] for name in self._objective.parts]
             self._values[event.number] = several or [event.score]
@@ -90,10 +90,10 @@ class Proposer:
                 self._accept(event)
 
     def _tell(self, event: Ended) -> None:
-        """Tell the sampler how a trial ended: the one place that decides what it learns of that.
+        """Tell the sampler how a trial ended: the one place that decides what it is told.
 
-        A trial that was stopped early counts with its best so far. A diverged one counts as the
-        worst there is, so that the sampler goes elsewhere. A broken one counts as nothing.
+        A trial that was stopped early counts with its best so far. A diverged one gets the worst
+        possible value, so that the sampler goes elsewhere. A failed one does not count.
         """
         values = self._values.get(event.number, [])
         if event.status in SELECTABLE and values and all(map(math.isfinite, values)):
@@ -104,7 +104,7 @@ class Proposer:
             self._study.tell(event.number, state=TrialState.FAIL)
 
     def _accept(self, event: Proposed) -> None:
-        """Put what was really proposed in the place of what the sampler says now."""
+        """Replace what the sampler proposes now by what was really proposed."""
         _logger.warning(
             "the sampler %s does not repeat its proposal for trial %d; the recorded one counts, "
             "and later ones may differ from those of an undisturbed search",
@@ -112,7 +112,7 @@ class Proposer:
             event.number,
         )
         past = self._study.get_trials(deepcopy=False)[: event.number]
-        # Another seed: the same one would propose what it proposed at the beginning.
+        # A new seed: the old one would repeat the first proposals.
         self._study = self._new_study(self._seed + event.number)
         self._study.add_trials(past)
         self._study.add_trial(
@@ -124,7 +124,7 @@ class Proposer:
         )
 
     def _given(self, number: int) -> WarmPoint | None:
-        """Return what a proposal is whatever the sampler says."""
+        """Return the given configuration for a proposal; None if the sampler chooses."""
         if number == self.paper_at:
             return self._paper
         place = number - (self.paper_at is not None and number > self.paper_at)
@@ -140,14 +140,14 @@ class Proposer:
 class StudySearcher(Searcher):
     """Hands out a study's configurations: first the unfinished ones, then new ones.
 
-    It, and not Ray Tune, hands out a trial once more whose worker died. Tune's own way tells of a
-    worker that dies while it is made ready for its next trial twice, and takes the second time for
-    the end of the trial.
+    It, and not Ray Tune, hands out a trial again after its worker died. If a worker dies while it
+    is being prepared for its next trial, Tune's own retry reports that twice, and takes the second
+    report for the end of the trial.
 
     Args:
-        unfinished: Trials of the past that have not ended, by number.
-        propose: Returns a new proposal, made known to all; None when the budget is used up.
-        any_running: Says whether a trial has not ended, so that it may come back.
+        unfinished: Earlier trials that have not ended, by number.
+        propose: Publishes and returns a new proposal; None when the budget is used up.
+        any_running: Says whether a trial has not ended, so that it may need a retry.
     """
 
     def __init__(
@@ -164,28 +164,28 @@ class StudySearcher(Searcher):
         self._waiting: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out who knows the study: Ray Tune pickles, and open files cannot be."""
+        """Leave out what holds open files: Ray Tune pickles the searcher."""
         return {**self.__dict__, "_propose": None, "_any_running": None}
 
     def again(self, proposed: Proposed) -> None:
-        """Hand out a trial once more, before any other."""
+        """Hand out a trial again, before any other."""
         self._unfinished.appendleft(proposed)
 
     def with_whole_gpu(self, proposed: Proposed) -> None:
-        """Hand out a trial once more, with a whole GPU from now on."""
+        """Hand out a trial again, with a whole GPU from now on."""
         self._need_whole.add(proposed.number)
         self.again(proposed)
 
     def started(self, number: int) -> None:
-        """Learn that a trial has its resources."""
+        """Note that a trial has its resources."""
         if number == self._waiting:
             self._waiting = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of a trial and its number in the study.
 
-        None is "not now", and ``Searcher.FINISHED`` is "never again". While a trial waits for a
-        whole GPU no other is handed out, since it could take a part of that.
+        None means "not now", and ``Searcher.FINISHED`` means "never again". While a trial waits for
+        a whole GPU no other is handed out, since it could take part of it.
         """
         if self._waiting is not None:
             return None
@@ -201,7 +201,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Learn nothing: ends come in as events."""
+        """Do nothing: ends arrive as events."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Save nothing: the event log holds all."""
+        """Save nothing: the event log has it all."""

@@ -1,6 +1,6 @@
 """Which trials are stopped early: plain functions over the curves of a study's trials.
 
-They see nothing else, so that a study that goes on from its events decides as an undisturbed one.
+They see nothing else, so a study resumed from its events decides as an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tuning.events.event import Ended, EpochDone, Event, Proposed
 from tuning.spec.records import PAPER
 
 History: TypeAlias = Mapping[int, Sequence[float]]
-"""Number of a trial → its best score so far after each of its epochs; the trial's own included."""
+"""Trial number → best score so far after each epoch; includes the trial being judged."""
 
 Rule: TypeAlias = Callable[[History, EpochDone], bool]
 """Says whether a trial is stopped after an epoch, which is not yet in the history."""
 
 FEWEST_OTHERS = 3
-"""Median: how many others must have come as far before a trial is compared with them."""
+"""Median: how many others must have come this far before a trial is compared with them."""
 
 
 def asha(history: History, event: EpochDone, *, rungs: Sequence[int], reduction: int) -> bool:
@@ -36,7 +36,7 @@ def asha(history: History, event: EpochDone, *, rungs: Sequence[int], reduction:
         history: The curves so far.
         event: The trial's epoch.
         rungs: The epochs after which trials are compared.
-        reduction: One in how many goes on.
+        reduction: One in how many continues.
     """
     if event.epoch not in rungs:
         return False
@@ -71,7 +71,7 @@ def successive_halving(max_epochs: int, first: int, reduction: int) -> Rule:
     Args:
         max_epochs: Most epochs of a trial.
         first: The first rung, in epochs.
-        reduction: One in how many goes on, and the factor between two rungs.
+        reduction: One in how many continues, and the factor between two rungs.
     """
     count = int(np.log(max_epochs / first) / np.log(reduction) + 1)
     rungs = tuple(first * reduction**k for k in range(count))
@@ -85,11 +85,11 @@ SCHEDULERS: Mapping[str, Callable[[int], Rule]] = {
     "median": lambda max_epochs: partial(median, grace=max(1, max_epochs // 4)),
     "none": lambda max_epochs: never,
 }
-"""Schedulers: name → the stopping rule for the most epochs of a trial."""
+"""Schedulers: name → function that returns the stopping rule for a maximum number of epochs."""
 
 
 class Stopping:
-    """Says which trials are stopped, by a rule and by patience; follows from a study's events.
+    """Decides which trials to stop, by a rule and by patience, from a study's events alone.
 
     The paper's configuration is spared: a search is compared with it, so only patience stops it.
     Other trials are compared with it up to where the rule would have stopped it.
@@ -97,13 +97,13 @@ class Stopping:
     Args:
         rule: Compares a trial with the others.
         patience: Epochs without a new best after which any trial is stopped.
-        spared: Number of the trial that only patience stops, until a proposal of the paper's
-            configuration says another; None for none.
+        spared: Number of the trial that only patience stops, unless the paper's configuration is
+            proposed under another; None for none.
     """
 
     def __init__(self, rule: Rule, patience: int, spared: int | None = None) -> None:
         self.spared = spared
-        self.stopped: set[int] = set()  # that have not ended but are to be stopped
+        self.stopped: set[int] = set()  # not ended yet, but to be stopped
         self._rule = rule
         self._patience = patience
         self._history: dict[int, array[float]] = {}
@@ -111,7 +111,7 @@ class Stopping:
         self._epochs: dict[int, int] = {}
 
     def should_stop(self, event: EpochDone) -> bool:
-        """Say whether a trial is stopped after an epoch; after one that is known, it is not."""
+        """Say whether to stop a trial after an epoch; never after one that is already known."""
         if event.epoch <= self._epochs.get(event.number, 0):
             return False
         stale = event.epoch - event.best_epoch >= self._patience  # its curve rose, then fell
@@ -138,7 +138,7 @@ class Stopping:
 
 
 def _others(history: History, event: EpochDone) -> Iterator[Sequence[float]]:
-    """Yield the curves of the other trials that came as far."""
+    """Yield the curves of the other trials that came this far."""
     for number, curve in history.items():
         if number != event.number and len(curve) >= event.epoch:
             yield curve

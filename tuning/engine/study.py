@@ -1,4 +1,4 @@
-"""A study: everything that decides a search, and its checks."""
+"""A study: everything that determines a search, and its checks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MOST_EXECUTIONS = 100
 MOST_EPOCHS = 10_000
 FEWEST_CLASSES = 3
 MOST_CLASSES = 20_000
-"""Seen classes that MIANet is searched with: eq. 2 has a number for each pair of them, 1.6 GB."""
+"""The most seen classes for MIANet: eq. 2 has a number for each pair of them, 1.6 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Everything that decides a search beside its data and its machines; checked as it is made."""
+    """Everything that determines a search besides data and machines; checked on construction."""
 
     name: str
     space: Mapping[str, BaseDistribution]
@@ -40,7 +40,7 @@ class Study:
     seed: int  # of the draws, of the trainings and of the sampler
     sampler: str
     scheduler: str
-    time_budget: float | None = None  # seconds after which no more is computed
+    time_budget: float | None = None  # seconds after which the search stops
     model: str = MIANET
     objective: str = DEFAULT_OBJECTIVE
     warm: Sequence[WarmPoint] = ()  # tried first, after the paper's configuration
@@ -82,7 +82,7 @@ def base_settings(study: Study, dataset: str) -> Settings:
 
 
 def paper_point(study: Study, dataset: str) -> dict[str, Any]:
-    """Return the paper's values of the searched hyperparameters; empty where out of their range."""
+    """Return the paper's values of the searched hyperparameters; empty if any is out of range."""
     paper = MODELS[study.model].published(dataset).as_dict()
     point = {name: paper[name] for name in study.space}
     return point if contains(study.space, point) else {}

@@ -27,7 +27,7 @@ from tuning.spec.objectives import CALIBRATION
 
 _logger = logging.getLogger(__name__)
 
-os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths mean what they mean to the user
+os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # keep relative paths as the user meant them
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Plan:
     """What all trials of a study share."""
 
     study: Study
-    settings: Settings  # of every trial, but for what is searched
+    settings: Settings  # of every trial, except for what is searched
     share: Share
     checkpoints: Path  # folder of the running trials' states
 
@@ -43,14 +43,14 @@ class Plan:
 def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
     """Validate one configuration: a Ray Tune trainable that reports after each epoch.
 
-    Where there is a checkpoint, it begins with the epochs that this holds; who listens passes over
-    what it has heard. A configuration that diverges reports the lowest score there is and ends. An
-    error of the code reports its reason, since it would come again; so does a trial that needs more
-    of a GPU than its share, for a whole one. What kills the process, or finds memory taken by
-    others, is worth another try as it is.
+    With a checkpoint, it first reports the epochs in it; the receiver ignores those it already has.
+    A configuration that diverges reports the lowest possible score and ends. An error in the code
+    reports its reason, since it would recur; so does a trial that needs more of a GPU than its
+    share, to get a whole one. If the process is killed, or other processes have taken the memory,
+    the trial is retried unchanged.
 
     Args:
-        config: The configuration and the trial's number, as Ray Tune hands them on.
+        config: The configuration and the trial's number, as Ray Tune passes them.
         data: What a search may see.
         plan: What all trials of the study share.
     """
@@ -71,7 +71,7 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         if reason := exceeded(gpus):
             kind = results.TOO_LARGE if gpus < 1 else results.BROKEN
             _report(number + 1, 0.0, 0, kind, reason)
-        raise  # with it goes the process, whose device may be in any state
+        raise  # end the process, since its device may be in any state
     except Exception as error:
         reason = " ".join("".join(traceback.format_exception_only(error)).split())
         _report(number + 1, 0.0, 0, results.BROKEN, reason)
@@ -84,7 +84,7 @@ def _report(epoch: int, score: float, best_epoch: int, kind: str, what: Any) -> 
 
 
 def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
-    """Yield what is reported of each epoch: those of the checkpoint, then new ones.
+    """Yield what is reported for each epoch: those of the checkpoint, then new ones.
 
     Args:
         config: The configuration and the trial's number.
@@ -92,7 +92,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         plan: What all trials of the study share.
 
     Raises:
-        DivergedError: An execution left the finite numbers, or its latents are all zero.
+        DivergedError: An execution produced NaN or infinity, or its latents are all zero.
     """
     study, device = plan.study, plan.share.device
     settings = plan.settings.replace(**config[results.CONFIGURATION])
@@ -102,7 +102,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         "seed": study.seed,
         "data": data.digest,
         "objective": study.objective,
-        "device": device,  # whose random numbers another kind does not know
+        "device": device,  # each kind has random numbers of its own
     }
     file = CheckpointFile(plan.checkpoints, config[results.NUMBER], identity)
     validation = Validation(
@@ -127,7 +127,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
 
 
 def reported(epoch: ValidationEpoch) -> dict[str, float]:
-    """Return the figures of an epoch under the names that are recorded."""
+    """Return the figures of an epoch under their recorded names."""
     metrics = epoch.mean.as_dict("val_") | {CALIBRATION: epoch.calibration}
     for execution, of_execution in enumerate(epoch.executions):
         for name, value in of_execution.as_dict("val_").items():

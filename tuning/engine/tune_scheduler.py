@@ -1,4 +1,4 @@
-"""A study's stopping rules behind the scheduler interface of Ray Tune."""
+"""A study's stopping rules behind Ray Tune's scheduler interface."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tuning.engine.stopping import Stopping
 
 
 class StoppingScheduler(FIFOScheduler):
-    """Stops trials as ``Stopping`` says, which learns from published events, not from here."""
+    """Stops trials as ``Stopping`` says, which follows published events, not these results."""
 
     def __init__(self, stopping: Stopping) -> None:
         super().__init__()
         self._stopping = stopping
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if BROKEN in result:  # the error that follows ends it
+        if BROKEN in result:  # the error that follows ends the trial
             return str(TrialScheduler.CONTINUE)
         stop = INFEASIBLE in result or self._stopping.should_stop(as_event(trial, result))
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

@@ -10,7 +10,7 @@ from typing import Any
 from tuning.spec.records import FinalDescription, StudyDescription
 from tuning.spec.space import space_from_json, space_to_json
 
-FORMAT = 1  # version of the lines that are written; the line that opens a log has it
+FORMAT = 1  # version of the lines' format; recorded in the line that opens a log
 
 
 def now_ms() -> int:
@@ -21,28 +21,28 @@ def now_ms() -> int:
 class Event:
     """Something that happened."""
 
-    # Milliseconds since 1970; two events that differ in it only are equal.
+    # Milliseconds since 1970; not compared, so events that differ only in it are equal.
     time_ms: int = field(default_factory=lambda: now_ms(), kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened(Event):
-    """A process begins with what a log is about, or goes on with it."""
+    """A process starts or resumes the work that a log is about."""
 
-    key: str  # the same in all openings of a log, and in no other log
+    key: str  # the same in all openings of a log, and unique to that log
     description: StudyDescription | FinalDescription
     tracking_uri: str = ""  # without a password
     experiment: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)  # tags: which code on which machine
     settings: Mapping[str, Any] = field(default_factory=dict)  # what ``--resume`` needs
-    # Those that all trials share, and the searched ones' defaults.
+    # Those that all trials share, and the defaults of the searched ones.
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
 
 
 @dataclass(frozen=True)
 class Proposed(Event):
-    """A configuration was proposed: the trial's number from 0, and who did (the sampler's name)."""
+    """A configuration was proposed: the trial's number, from 0, and origin (the sampler's name)."""
 
     number: int
     configuration: Mapping[str, Any]
@@ -62,7 +62,7 @@ class EpochDone(Event):
 
 @dataclass(frozen=True)
 class Ended(Event):
-    """A trial ended for good: any of ``records.STATUSES`` but ``interrupted``; it could go on."""
+    """A trial ended for good: any of ``records.STATUSES`` but ``interrupted``, which can resume."""
 
     number: int
     status: str
@@ -71,14 +71,14 @@ class Ended(Event):
 
 @dataclass(frozen=True)
 class SeedDone(Event):
-    """A seed of a final training ended, or a draw of a confirmation."""
+    """A seed of a final training, or a draw of a confirmation, ended."""
 
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class TextAdded(Event):
-    """A file of this text belongs to a final training."""
+    """A file with this text belongs to a final training."""
 
     path: str
     text: str
@@ -86,7 +86,7 @@ class TextAdded(Event):
 
 @dataclass(frozen=True)
 class Closed(Event):
-    """The process stops working on what the log is about."""
+    """The process stopped working on what the log is about."""
 
     status: str  # ``finished``, ``failed`` or ``interrupted``
     note: str = ""
@@ -95,7 +95,7 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class Completed(Event):
-    """Nothing is left to do of a study, the final training included."""
+    """Nothing is left to do for a study, including the final training."""
 
 
 _KINDS: Mapping[str, type[Event]] = {
@@ -112,7 +112,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def encoded(event: Event) -> dict[str, Any]:
-    """Return an event as JSON can hold it."""
+    """Return an event as a JSON-serialisable dictionary."""
     line = {"event": _NAMES[type(event)], **vars(event)}
     if isinstance(event, Opened):
         described = dict(vars(event.description))
@@ -123,7 +123,7 @@ def encoded(event: Event) -> dict[str, Any]:
 
 
 def decoded(line: Mapping[str, Any]) -> Event:
-    """Return what ``encoded`` was given; else a ``KeyError``, ``TypeError`` or ``ValueError``."""
+    """Invert ``encoded``; raise a ``KeyError``, ``TypeError`` or ``ValueError`` if impossible."""
     values = dict(line)
     kind = _KINDS[values.pop("event")]
     if kind is Opened:

@@ -1,7 +1,7 @@
 """The event log of a study, a final training or a confirmation: what happened, in order, on disk.
 
-It is written before anybody acts on an event, so whoever comes after a process that was killed
-knows what that one knew.
+Each event is written before anything acts on it, so the successor of a killed process knows what
+that one knew.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tuning.events.event import Completed, EpochDone, Event, Opened, decoded, en
 from tuning.events.state import State
 
 LOG_FILE = "events.jsonl"
-CURSOR_FILE = "mlflow.cursor"  # up to where MLflow has the log: a number of bytes, as text
+CURSOR_FILE = "mlflow.cursor"  # how much of the log MLflow has: a number of bytes, as text
 _LOCK_FILE = "lock"
 
-RETRY_SECONDS = 1.0  # how often a disk that is full is tried again
+RETRY_SECONDS = 1.0  # pause before a full disk is tried again
 
 _logger = logging.getLogger(__name__)
 
@@ -40,46 +40,46 @@ class Appendable(Protocol):
 
 
 class LogBusyError(InputError):
-    """Another process has the log."""
+    """Another process holds the log."""
 
 
 class EventLog:
-    """A log that this process has for itself; use ``hold``.
+    """A log that only this process uses; open it with ``hold``.
 
-    Proposals, ends and all else that is rare are on the disk when ``append`` returns; epochs are
-    after the next of those, or the next ``sync``. While the disk takes nothing, events wait in
-    memory and are written as soon as there is room.
+    Proposals, ends and other rare events are on disk when ``append`` returns; epochs are after the
+    next of those, or the next ``sync``. While the disk cannot be written, events wait in memory,
+    and are written as soon as there is room.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / LOG_FILE
         self.state = State()
-        self.problem = ""  # why the disk takes nothing now
+        self.problem = ""  # why the disk cannot be written now
         self._lock, self._syncing = threading.Lock(), threading.Lock()
-        self._lines: list[bytes] = []  # those that may not be on the disk yet, …
-        self._written = 0  # … of which so many are in the file
+        self._lines: list[bytes] = []  # those that may not be on disk yet, …
+        self._written = 0  # … of which this many are in the file
         self._file = -1
         self._retry_at = 0.0
-        # Bytes: when it was opened, in the file now, on the disk for good.
+        # Bytes: when it was opened, in the file now, safely on disk.
         self.found = self._size = self.end = self._fold()
-        if cursor_in(folder) > self.found:  # an older copy of the log was put back
+        if cursor_in(folder) > self.found:  # an older copy of the log was restored
             mark_cursor(folder, self.found)
 
     @property
     def unkept(self) -> list[Event]:
-        """Return the events that the disk has not taken."""
+        """Return the events that are not on disk."""
         with self._lock:
             return [decoded(json.loads(line)) for line in self._lines]
 
     def begin(self, opening: Opened) -> None:
-        """Append what this process does with the log; an ``InputError`` if the disk is full."""
+        """Append this process's opening; raise an ``InputError`` if the disk is full."""
         self.append(opening)
         if self.problem:
             raise _unwritable(self.folder, self.problem)
 
     def append(self, event: Event) -> None:
-        """Append an event; one that cannot follow is a ``ValueError`` and changes nothing."""
+        """Append an event; one that cannot follow raises a ``ValueError`` and changes nothing."""
         text = json.dumps(encoded(event), separators=(",", ":"))
         with self._lock:
             self.state.apply(event)  # first, so that no line is written that cannot be read again
@@ -90,7 +90,7 @@ class EventLog:
             self.sync()
 
     def sync(self) -> None:
-        """Wait until the disk has everything, if it takes it."""
+        """Wait until everything is on disk, if it can be written."""
         with self._syncing:
             with self._lock:
                 self._write()
@@ -110,7 +110,7 @@ class EventLog:
                 self._written -= count
 
     def read(self, start: int = 0) -> Iterator[tuple[Event, int]]:
-        """Yield events on the disk from a place on, each with the place where it ends."""
+        """Yield the events on disk from an offset on, each with the offset where it ends."""
         if start < self.end:
             for event, end in read_events(self.path, start):
                 if end > self.end:
@@ -118,7 +118,7 @@ class EventLog:
                 yield event, end
 
     def discard(self) -> None:
-        """Delete the log; the folder too, where nothing else is in it."""
+        """Delete the log, and its folder if nothing else is in it."""
         self._lines, self._written, self._size, self.end = [], 0, 0, 0
         self.close()
         for name in (LOG_FILE, CURSOR_FILE, _LOCK_FILE):
@@ -127,7 +127,7 @@ class EventLog:
             self.folder.rmdir()
 
     def close(self) -> None:
-        """Close the file; say so where the disk has not taken everything."""
+        """Close the file; warn if not everything could be written."""
         self.sync()
         if self._lines:
             _logger.warning(
@@ -164,13 +164,13 @@ class EventLog:
         self.problem = ""
 
     def _is_in_place(self) -> bool:
-        """Say whether the file that is written to is still the one of the folder."""
+        """Say whether the open file is still the one in the folder."""
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(self.path.stat(), os.fstat(self._file))
         return False
 
     def _put_back(self) -> None:
-        """Write the file again that somebody deleted or replaced while it was open."""
+        """Restore the file after it was deleted or replaced while open."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".new").open("w+b", buffering=0) as new:
             while (place := new.tell()) < self._size:
@@ -185,7 +185,7 @@ class EventLog:
         )
 
     def _note(self, error: OSError) -> None:
-        """Take away what may be half a line, and say once that events wait."""
+        """Cut off what may be half a line, and warn once that events are waiting."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
         if not self.problem and self.end > self.found:  # else nothing has begun yet
@@ -199,7 +199,7 @@ class EventLog:
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
     def _fold(self) -> int:
-        """Apply what is in the file, cut off a last line that a crash tore; return the size."""
+        """Apply the file's events, cutting off a last line that a crash tore; return its size."""
         whole = 0
         if not self.path.exists():
             return whole
@@ -217,12 +217,12 @@ class EventLog:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[EventLog]:
-    """Open the log of a folder, which is made if need be; no other process may have it.
+    """Open the log of a folder, creating the folder if needed, for this process only.
 
-    The lock goes with the process, however that ends.
+    The lock is released when the process ends, however it ends.
 
     Raises:
-        LogBusyError: Another process has it.
+        LogBusyError: Another process holds the log.
         InputError: It is damaged, or the folder cannot be written.
     """
     try:
@@ -241,12 +241,12 @@ def hold(folder: Path) -> Iterator[EventLog]:
 
 
 def read_events(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
-    """Yield the events of a log, each with the place in the file where it ends.
+    """Yield the events of a log, each with the offset in the file where it ends.
 
     A last line that a crash cut short is left out.
 
     Raises:
-        InputError: A line that is not the last one is damaged, or of another version.
+        InputError: A line other than the last is damaged, or of another version.
     """
     with path.open("rb") as file:
         file.seek(start)
@@ -273,24 +273,24 @@ def waiting_in(folder: Path) -> int:
     except OSError:
         return 0
     except InputError:
-        return 1  # or more: whoever opens it is told what is wrong
+        return 1  # or more: opening it will say what is wrong
 
 
 def cursor_in(folder: Path) -> int:
-    """Return up to where MLflow has the log of a folder; it is sent again where that is lost."""
+    """Return the offset up to which MLflow has a folder's log; 0, to send it again, if lost."""
     with contextlib.suppress(OSError, ValueError):
         return int((folder / CURSOR_FILE).read_text())
     return 0
 
 
 def mark_cursor(folder: Path, end: int) -> None:
-    """Note up to where MLflow has the log of a folder; losing the note does no harm."""
+    """Note the offset up to which MLflow has a folder's log; losing the note does no harm."""
     with contextlib.suppress(OSError):
         (folder / CURSOR_FILE).write_text(f"{end}\n")
 
 
 def _lock(file: IO[str], folder: Path) -> None:
-    """Lock a file, and write into it whose lock it is."""
+    """Lock a file, and write into it who holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Keep something else up to date with a log: what follows from its events is sent as they come.
+"""Keep a receiver up to date with a log: send what follows from its events as they arrive.
 
-Nothing is sent that is not on the disk, so whoever goes on with the log knows of everything that
-the receiver may have.
+Nothing is sent before it is on disk, so a process that resumes the log knows of everything that the
+receiver may have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Self
 from tuning.events.event import Event
 from tuning.events.log import EventLog
 
-INTERVAL_SECONDS = 1.0  # time between two looks at the log: what comes meanwhile travels together
+INTERVAL_SECONDS = 1.0  # time between reads of the log: what arrives meanwhile is sent together
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
@@ -27,21 +27,21 @@ LONGEST_CLOSING_PAUSE_SECONDS = 1.0
 
 CLOSE_SECONDS = 60.0
 
-MOST_AT_ONCE = 100  # events that are read and sent together: so many are sent again after a kill
+MOST_AT_ONCE = 100  # events read and sent together: at most this many are resent after a kill
 
 _logger = logging.getLogger(__name__)
 
 
 class UnreachableError(Exception):
-    """A receiver did not take something now, and may do so later."""
+    """A receiver did not accept something now, but may do so later."""
 
 
 def insisted(step: Callable[[], bool], seconds: float) -> str:
-    """Repeat a step until nothing is left; return why it failed to the last, or nothing.
+    """Repeat a step until nothing is left; return why it kept failing, or an empty string.
 
     Args:
-        step: Returns whether nothing is left; raises ``UnreachableError``, to be tried again.
-        seconds: How long it may fail at a stretch.
+        step: Returns whether nothing is left; raises ``UnreachableError`` to be retried.
+        seconds: How long it may fail without a success.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -56,36 +56,36 @@ def insisted(step: Callable[[], bool], seconds: float) -> str:
 
 
 class Projection(ABC):
-    """What follows from a log and is kept elsewhere."""
+    """What follows from a log and is stored elsewhere."""
 
-    receiver: str  # what messages call the place where it is kept
+    receiver: str  # what messages call the place where it is stored
 
     @property
     @abstractmethod
     def cursor(self) -> int:
-        """Return up to where in the log the receiver has everything."""
+        """Return the offset in the log up to which the receiver has everything."""
 
     @abstractmethod
     def mark(self, end: int) -> None:
-        """Note up to where the receiver has everything."""
+        """Note the offset up to which the receiver has everything."""
 
     @abstractmethod
     def learn(self, event: Event) -> None:
-        """Take note of an event that the receiver has."""
+        """Take note of an event that the receiver already has."""
 
     @abstractmethod
     def take(self, event: Event) -> None:
-        """Work out what the receiver must be sent of the next event."""
+        """Work out what to send to the receiver for the next event."""
 
     @abstractmethod
     def end(self, error: Exception) -> None:
-        """Say that nothing more is sent, because of an error that will not pass."""
+        """Say that nothing more is sent, because of a permanent error."""
 
     def flush(self) -> None:  # noqa: B027
-        """Send what ``take`` worked out; an ``UnreachableError`` where not all was taken."""
+        """Send what ``take`` worked out; raise ``UnreachableError`` if not all was accepted."""
 
     def take_unkept(self, events: Sequence[Event]) -> None:  # noqa: B027
-        """Work out what is sent of events that the disk did not take to the last: nothing."""
+        """Work out what to send for events that never reached the disk: by default, nothing."""
 
     def abandon(self) -> None:  # noqa: B027
         """Send no more: time is up."""
@@ -96,8 +96,8 @@ class Projector:
 
     def __init__(self, log: EventLog, projection: Projection) -> None:
         self.reason = ""  # why the last attempt failed
-        self.end = 0  # up to where the receiver has the log
-        self.has_all = False  # when the projector was closed
+        self.end = 0  # the offset up to which the receiver has the log
+        self.has_all = False  # whether, after closing, the receiver has everything
         self._log = log
         self._projection = projection
         self._read = 0
@@ -122,8 +122,8 @@ class Projector:
         """Send what is left and end the thread.
 
         Args:
-            seconds: How long to wait, and again as long as the receiver gets on.
-            once: Wait no more than once.
+            seconds: How long to wait, repeated while the receiver makes progress.
+            once: Wait only once.
         """
         self._closing.set()
         while True:
@@ -154,7 +154,7 @@ class Projector:
 
     @cached_property
     def _cursor(self) -> int:
-        """Return up to where the receiver had everything when this began."""
+        """Return the offset up to which the receiver had everything at the start."""
         return self._projection.cursor
 
     def _send(self) -> None:
@@ -164,7 +164,7 @@ class Projector:
         self.end = self._read
 
     def _send_unkept(self) -> None:
-        """Send what the disk did not take to the last: better sent than lost."""
+        """Send what never reached the disk: better sent than lost."""
         unkept = [] if self._beyond else self._log.unkept
         if unkept:
             self._beyond = True
@@ -180,8 +180,8 @@ class Projector:
             self._projection.end(error)
 
     def _attempt(self) -> None:
-        """Make a step, and a pause where nothing is left or the receiver is away."""
-        is_last = self._closing.is_set()  # read first: what was before is in time
+        """Make a step, then pause if nothing is left or the receiver is unreachable."""
+        is_last = self._closing.is_set()  # read first: earlier events are then included
         try:
             done = self.step()
             if done and is_last:
@@ -199,7 +199,7 @@ class Projector:
     def _fail(self, reason: str) -> None:
         self.reason = reason
         self._failures += 1
-        if self._failures == 2:  # once is no news: a database that another one writes to
+        if self._failures == 2:  # once is normal: another process may be writing
             _logger.warning(
                 "the %s does not accept what is recorded (%s); it waits and is sent again",
                 self._projection.receiver,

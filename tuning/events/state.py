@@ -21,14 +21,14 @@ from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_execution
 
 MOST_NONFINITE = 50
-"""Of a trial's figures that are not finite so many are remembered, and those of that epoch."""
+"""How many of a trial's non-finite figures are remembered; the last epoch's may exceed it."""
 
 _NO_OPENING = "a log must begin with its opening"
 
 
 @dataclass(slots=True)
 class WorkTime:
-    """How long something was worked on, pauses between two processes left out."""
+    """How long something was worked on, without the pauses between processes."""
 
     total_ms: int = 0  # until it was last seen at work
     seen_ms: int = 0  # when that was
@@ -76,26 +76,26 @@ class TrialState:
 
 
 def nonfinite(event: EpochDone) -> list[str]:
-    """Return which figures of an epoch are not finite, each in words."""
+    """Return a description of each figure of an epoch that is not finite."""
     figures = event.metrics.items()
     return [f"{n} = {v} at epoch {event.epoch}" for n, v in figures if not math.isfinite(v)]
 
 
 class State:
-    """What a log amounts to.
+    """What follows from a log.
 
-    What is asked after each event costs the same however many trials there are.
+    What is queried after each event takes constant time, however many trials there are.
     """
 
     def __init__(self) -> None:
         self.opening: Opened | None = None
         self.work = WorkTime()  # of all processes together
         self.trials: dict[int, TrialState] = {}
-        self.best: TrialState | None = None  # so far, of those that did not diverge or break
+        self.best: TrialState | None = None  # so far, of those that did not diverge or fail
         self.chosen: TrialState | None = None  # the best that may be chosen
         self.seeds: list[Mapping[str, float]] = []  # each seed's, or draw's, figures
         self.closed: Closed | None = None  # by the newest process
-        self.is_complete = False  # nothing has happened since all was done
+        self.is_complete = False  # nothing has happened since everything was done
         self._running: dict[int, TrialState] = {}
         self._counts: Counter[str] = Counter()
 
@@ -107,7 +107,7 @@ class State:
 
     @property
     def study(self) -> StudyDescription:
-        """Return what is known of the study that the log is of."""
+        """Return what is known about the log's study."""
         description = self.opened.description
         if not isinstance(description, StudyDescription):
             raise ValueError("the log must be of a study")  # noqa: TRY004
@@ -119,7 +119,7 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Return how long it has been worked on until the last event."""
+        """Return how long it had been worked on at the last event."""
         return self.work.total_ms / 1000
 
     @property
@@ -136,7 +136,7 @@ class State:
         return [trial for trial in self.trials.values() if self._may_be_chosen(trial)]
 
     def apply(self, event: Event) -> None:
-        """Learn what happened; what cannot have is a ``ValueError`` and changes nothing."""
+        """Apply an event; an impossible one raises a ``ValueError`` and changes nothing."""
         match event:
             case Opened():
                 self._open(event)
@@ -189,7 +189,7 @@ class State:
         before = self.chosen
         if self._may_be_chosen(trial):
             self.chosen = _better(before, trial)
-        for one in (before, trial):  # the figures of the best only: there may be thousands
+        for one in (before, trial):  # keep figures of the best only: there may be thousands
             if one and one is not self.chosen:
                 one.best = {}
 
@@ -210,6 +210,6 @@ def _has_score(trial: TrialState) -> bool:
 
 
 def _better(*trials: TrialState | None) -> TrialState | None:
-    """Return the trial with the highest score; of several the one that was proposed first."""
+    """Return the trial with the highest score; among equals, the one proposed first."""
     scored = [trial for trial in trials if trial and _has_score(trial)]
     return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)

@@ -1,6 +1,7 @@
-"""The names that command lines offer, apart from the registries that give them a meaning.
+"""The names that command lines offer, separate from the registries that give them a meaning.
 
-Those load PyTorch, Ray and Optuna, which ``--help`` need not wait for. A test compares the two.
+The registries load PyTorch, Ray and Optuna, which ``--help`` should not wait for. A test compares
+the two.
 """
 
 from __future__ import annotations

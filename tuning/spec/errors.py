@@ -1,4 +1,4 @@
-"""Errors of a study that a command line reports in one line; the user's own are ``InputError``."""
+"""Errors of a study that a command reports in one line; those of the user are ``InputError``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two CSV files that a final training keeps of its test, beside figures."""
+"""Two CSV files that a final training saves from its test, besides its figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
 
 CONFUSION_FILE = "confusion.csv"
-"""A line for each class and each class that images of it were taken for, over all seeds."""
+"""A line for each class and each class predicted for its images, over all seeds."""
 CURVE_FILE = "seen_unseen.csv"
-"""Each seed's curve of calibrated stacking: tr and ts from a constant on, up to the next."""
+"""Each seed's curve of calibrated stacking: tr and ts from one constant up to the next."""
 
 _CONFUSION = {"class": str, "unseen": int, "taken_for": str, "taken_for_unseen": int, "images": int}
 _CURVE = {"seed": int, "constant": float, "seen_accuracy": float, "unseen_accuracy": float}
@@ -24,10 +24,10 @@ _CURVE = {"seed": int, "constant": float, "seen_accuracy": float, "unseen_accura
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which classes are taken for which."""
+    """Which classes are predicted as which."""
 
-    names: tuple[str, ...]  # of the classes, seen ones first
-    unseen: tuple[bool, ...]  # which of them are
+    names: tuple[str, ...]  # the classes, seen ones first
+    unseen: tuple[bool, ...]  # for each class, whether it is unseen
     counts: np.ndarray  # images of a class (row) taken for each (column), over all seeds
 
     @property
@@ -38,15 +38,15 @@ class Confusion:
 
 
 def confusion_text(counts: np.ndarray, names: Sequence[str], unseen: Sequence[bool]) -> str:
-    """Return the file of a confusion, seen classes first; zeros are left out.
+    """Return the text of the file of a confusion, seen classes first; zeros are left out.
 
     Args:
         counts: Images of each class (row) taken for each (column).
-        names: Of the classes.
-        unseen: Which of them are.
+        names: The classes.
+        unseen: For each class, whether it is unseen.
     """
     order = np.argsort(unseen, kind="stable")
-    # The diagonal names every class in its place.
+    # Keep the diagonal, so that every class is listed in its place.
     kept = counts[np.ix_(order, order)].astype(bool) | np.eye(len(order), dtype=bool)
     pairs = [(order[c], order[d]) for c, d in np.argwhere(kept)]
     rows = [(names[c], int(unseen[c]), names[d], int(unseen[d]), counts[c, d]) for c, d in pairs]
@@ -54,7 +54,7 @@ def confusion_text(counts: np.ndarray, names: Sequence[str], unseen: Sequence[bo
 
 
 def read_confusion(text: str) -> Confusion:
-    """Return what ``confusion_text`` wrote; anything else is an InputError."""
+    """Return what ``confusion_text`` wrote; raise an InputError for anything else."""
     table = _read(CONFUSION_FILE, text, _CONFUSION)
     unseen = dict(zip(table["class"], table["unseen"] == 1, strict=True))
     names = list(unseen)
@@ -67,7 +67,7 @@ def read_confusion(text: str) -> Confusion:
 
 
 def curves_text(curves: Mapping[int, SeenUnseenCurve]) -> str:
-    """Return the file of the curves of seeds."""
+    """Return the text of the file of the seeds' curves."""
     rows = [
         (seed, constant, tr, ts)
         for seed, curve in curves.items()
@@ -82,7 +82,7 @@ def curves_text(curves: Mapping[int, SeenUnseenCurve]) -> str:
 
 
 def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
-    """Return seed → curve, as ``curves_text`` wrote it; anything else is an InputError."""
+    """Return seed → curve as ``curves_text`` wrote it; raise an InputError for anything else."""
     table = _read(CURVE_FILE, text, _CURVE)
     return {
         int(seed): SeenUnseenCurve(
@@ -97,11 +97,11 @@ def read_curves(text: str) -> dict[int, SeenUnseenCurve]:
 def csv_text(
     rows: Sequence[Sequence[object]], columns: Sequence[str], float_format: str | None = None
 ) -> str:
-    """Return rows as CSV below the names of their columns.
+    """Return rows as CSV, with a header of column names.
 
     Args:
         rows: The cells.
-        columns: A name a column.
+        columns: One name per column.
         float_format: As pandas takes it.
     """
     table = pd.DataFrame(rows, columns=list(columns))
@@ -110,17 +110,17 @@ def csv_text(
 
 
 def _read(name: str, text: str, columns: Mapping[str, type]) -> pd.DataFrame:
-    """Return a file's table, checked to have the columns, and no line shorter or longer."""
+    """Return a file's table, checked to have these columns, and as many fields on each line."""
     try:
-        # Python's csv reader: only it keeps any character that a class's name may have.
+        # Only Python's csv reader keeps every character that a class's name may have.
         table = pd.read_csv(
             io.StringIO(text, newline=""), dtype=str, na_filter=False, engine="python"
         )
-        is_whole = isinstance(table.index, pd.RangeIndex)  # else a line has a field too many
+        is_whole = isinstance(table.index, pd.RangeIndex)  # else a line has too many fields
         if list(table.columns) != list(columns) or not is_whole:
             raise _damaged(name)
         return table.astype(columns)
-    except ValueError as error:  # pandas's ParserError is one
+    except ValueError as error:  # such as pandas's ParserError
         raise _damaged(name) from error
 
 

@@ -41,7 +41,7 @@ def _reference(
     space: Mapping[str, Searched],
     published: Mapping[str, Mapping[str, Any]] = {},
 ) -> Model:
-    """Return a model to compare with; ``published`` has what a data set's settings change."""
+    """Return a model to compare with; ``published`` is data set → settings that differ."""
     return Model(
         title=title,
         settings=settings,
@@ -116,7 +116,7 @@ MODELS: Mapping[str, Model] = {
 
 
 def read_settings(recorded: Mapping[str, Any]) -> Settings:
-    """Return the settings of a recorded configuration; an InputError where a name is unknown."""
+    """Return the settings of a recorded configuration; raise InputError for an unknown name."""
     name = recorded.get("model", MIANET)
     if name not in MODELS:
         raise InputError(f"the recorded model must be one of {', '.join(MODELS)}, but is {name!r}")

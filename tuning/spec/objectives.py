@@ -11,7 +11,7 @@ _H, _T1, _BOTH = "val_harmonic_mean", "val_zsl_accuracy", "val_both"
 _AUSUC, _CALIBRATED_H = "val_ausuc", "val_calibrated_harmonic_mean"
 
 CALIBRATION = "val_calibration"
-"""The constant behind an epoch's calibrated H, as it is recorded."""
+"""The metric that records the constant behind an epoch's calibrated H."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Objective:
 
     A trial's value at an epoch is the mean of ``metric`` over its executions, averaged over the
     last ``window`` epochs. Its score is the best of that curve, and that epoch is the
-    configuration's number of epochs. Patience, scheduler, confirmation and selection go by it; the
-    sampler is told ``values``.
+    configuration's number of epochs. Patience, scheduler, confirmation and selection use it; the
+    sampler is given ``values``.
     """
 
     name: str
-    metric: str  # the metric, as it is recorded by epoch
+    metric: str  # the name under which it is recorded for each epoch
     symbol: str  # what tables and lines call it
     summary: str
     # the metrics that ``metric`` is the mean of, where a sampler maximises each of them
     parts: tuple[str, ...] = ()
-    window: int = 3  # how many epochs are averaged, so that the best is less often a lucky one
+    window: int = 3  # how many epochs are averaged, so that the best is less often just lucky
 
     @property
     def value(self) -> str:
@@ -48,14 +48,14 @@ class Objective:
 
     @property
     def execution_prefix(self) -> str:
-        """Return what the metric of one execution is called, before the execution's number."""
+        """Return the name of the metric of one execution, up to the execution's number."""
         return f"{self.metric}_execution_"
 
     def with_metric(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Return recorded figures with ``metric`` among them, of the mean and of each execution.
+        """Return recorded figures including ``metric``, for the mean and for each execution.
 
-        Only that of ``both`` has to be made: (H + T1) / 2. It is linear, so the mean over
-        executions of theirs is that of the means.
+        Only that of ``both`` must be computed: (H + T1) / 2. It is linear, so its mean over the
+        executions equals its value for the means.
         """
         if not self.has_several:
             return dict(figures)
@@ -69,9 +69,9 @@ class Objective:
     def with_value(
         self, figures: Mapping[str, float], earlier: Sequence[Mapping[str, float]]
     ) -> dict[str, float]:
-        """Return an epoch's figures with ``metric`` and ``value`` among them.
+        """Return an epoch's figures including ``metric`` and ``value``.
 
-        ``earlier`` is what this returned of the trial's earlier epochs, in order.
+        ``earlier`` is what this method returned for the trial's earlier epochs, in order.
         """
         whole = self.with_metric(figures)
         window = [*earlier, whole][-self.window :]

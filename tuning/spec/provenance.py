@@ -44,7 +44,7 @@ def git_revision() -> tuple[str, bool]:
 
 @cache
 def code_digest() -> str:
-    """Return a digest (16 hex digits) of the package ``mianet``, which decides a trial's curve."""
+    """Return a digest (16 hex digits) of the package ``mianet``, which determines a curve."""
     digest = hashlib.sha256()
     folder = Path(mianet.__file__).parent
     for path in sorted(folder.rglob("*.py")):
@@ -81,5 +81,5 @@ def provenance_tags() -> dict[str, str]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # no entry for this user id, as in some containers
+    except (OSError, KeyError):  # the user id has no entry, as in some containers
         return "unknown"

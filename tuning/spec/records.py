@@ -1,4 +1,4 @@
-"""What a study is, and what is read back of its trials: plain records without MLflow."""
+"""What a study is, and what is read back about its trials: plain records without MLflow."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ STATUSES = ("finished", "stopped_early", "infeasible", "failed", "interrupted")
 """How a trial can end. A trial that has not ended has the status ``running``."""
 
 SELECTABLE = frozenset({"finished", "stopped_early"})
-"""The ends after which a trial's score counts."""
+"""The statuses with which a trial's score counts."""
 
 BEST_PREFIX = "best_"
-"""What a validation accuracy at the best epoch is called, before the accuracy's name."""
+"""Prefix of the name of a validation accuracy at the best epoch."""
 
 LOG10_PREFIX = "log10."
-"""The metric of a hyperparameter that is searched on a log scale, before the hyperparameter's name:
-MLflow's charts have linear axes."""
+"""Prefix of the metric of a hyperparameter that is searched on a log scale: MLflow's charts have
+linear axes."""
 
 # Tags of runs.
 SPACE_TAG = "space"  # of a study: its search space, see ``space_to_json``
-OBJECTIVE_TAG = "objective"  # what a run's score is of
+OBJECTIVE_TAG = "objective"  # what a run's score measures
 EXECUTIONS_TAG = "executions"  # of a trial: JSON, the objective of each execution at its best epoch
 FRONT_TAG = "pareto_front"  # of a study of several objectives: the trials of its Pareto front
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows on a run's page
@@ -41,15 +41,15 @@ CONFIRMATION = "confirmation"
 """The kind of run that records a configuration on fresh draws."""
 
 COMPUTE_SECONDS = "compute_seconds"
-"""Seconds that all executions, or all seeds, of a run were at work, added up."""
+"""Metric: seconds that a run's executions, or seeds, were at work, added up."""
 
 MAX_LISTED = 12
-"""Names that an error message lists before it only counts the rest."""
+"""How many names an error message lists before it only counts the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What is known of a study, a final training or a confirmation before anything is computed."""
+    """What is known about a study, final training or confirmation before anything is computed."""
 
     dataset: str  # canonical name of the data set, such as ``awa1`` or ``synthetic:apy``
     dataset_title: str  # the name as it is printed, such as ``AWA1``
@@ -60,7 +60,7 @@ class Described:
     # what must agree for the scores of two trials to be comparable. ``executions`` is the number of
     # executions that make a trial complete.
     protocol: Mapping[str, Any]
-    # what else decides the outcome: sampler, scheduler, budget, resources
+    # what else affects the outcome: sampler, scheduler, budget, resources
     settings: Mapping[str, Any]
     objective: str = DEFAULT_OBJECTIVE  # a name of ``OBJECTIVES``
 
@@ -81,9 +81,9 @@ class FinalDescription(Described):
     kind: str = "final"  # ``final``, or ``confirmation``
     hyperparameters: Mapping[str, Any]
     epochs: int  # how long each seed is trained
-    seeds: Sequence[int]  # one training each; of a confirmation the numbers of its draws
+    seeds: Sequence[int]  # one training each; for a confirmation, the numbers of its draws
     study: str = ""  # name of the study that the configuration is from
-    study_run_id: str = ""  # that study's run, which this is nested in; empty for none
+    study_run_id: str = ""  # that study's run, in which this is nested; empty for none
     source_run_id: str = ""  # the trial's run that the configuration is from; empty for none
     device: str = ""
 
@@ -96,9 +96,9 @@ class FinalDescription(Described):
 class Confirmation:
     """A trial's configuration on draws that had no part in its selection."""
 
-    # number of the execution → the objective at the trial's best epoch
+    # execution number → the objective at the trial's best epoch
     per_draw: Mapping[int, float]
-    # mean of every validation accuracy over the draws, by the trial's names
+    # mean of every validation accuracy over the draws, named as in the trial
     metrics: Mapping[str, float]
 
     @property
@@ -124,8 +124,8 @@ class RecordedTrial:
     status: str  # one of ``STATUSES``, or ``running``
     origin: str
     hyperparameters: Mapping[str, str]  # all of them, as strings (a tracking store keeps no types)
-    score: float  # best mean of the objective over its epochs; NaN where it has none
-    best_epoch: int  # the epoch (from 1) of that best mean; 0 where it has none
+    score: float  # best mean of the objective over its epochs; NaN if it has none
+    best_epoch: int  # the epoch (from 1) of that best mean; 0 if it has none
     executions: int
     planned_executions: int  # executions that make it complete
     protocol: Mapping[str, Any]
@@ -133,9 +133,9 @@ class RecordedTrial:
     started: int  # when it started, in milliseconds since 1970
     # validation accuracies at the best epoch, by name
     metrics: Mapping[str, float] = field(default_factory=dict)
-    # number of the execution → the objective at the best epoch
+    # execution number → the objective at the best epoch
     per_execution: Mapping[int, float] = field(default_factory=dict)
-    # what fresh draws said of it, the newest that is recorded; None for nothing
+    # its newest recorded results on fresh draws; None if there are none
     confirmation: Confirmation | None = None
     reason: str = ""
     epochs: int = 0
@@ -148,14 +148,14 @@ class RecordedTrial:
 
     @property
     def model(self) -> str:
-        """Return the model that it is of; MIANet's trials were once recorded without a name."""
+        """Return the name of its model; MIANet's trials were once recorded without one."""
         return self.hyperparameters.get("model", "mianet")
 
     @property
     def calibration(self) -> float:
         """Return the constant to subtract from seen classes' scores, chosen on validation draws.
 
-        Of a confirmed trial it is that of the fresh draws, which are more.
+        For a confirmed trial it comes from the fresh draws, of which there are more.
         """
         if self.confirmation:
             return self.confirmation.calibration
@@ -163,12 +163,12 @@ class RecordedTrial:
 
     @property
     def fresh_draws(self) -> Mapping[int, float]:
-        """Return number of the draw → the objective, of those that it was confirmed on."""
+        """Return draw number → the objective, for the draws that it was confirmed on."""
         return self.confirmation.per_draw if self.confirmation else {}
 
     @property
     def all_draws(self) -> Mapping[int, float]:
-        """Return number of the execution → the objective, of searched and fresh draws alike."""
+        """Return execution number → the objective, for searched and fresh draws alike."""
         return {**self.per_execution, **self.fresh_draws}
 
     @property
@@ -178,7 +178,7 @@ class RecordedTrial:
 
     @property
     def symbol(self) -> str:
-        """Return what tables and lines call its score: ``H``, for instance."""
+        """Return the symbol of its score in tables and text: ``H``, for instance."""
         return OBJECTIVES[self.objective].symbol
 
     @property
@@ -188,16 +188,16 @@ class RecordedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What was computed in one run, to know its cost."""
+    """What one run computed, to find its cost."""
 
     kind: str  # ``trial``, ``confirmation`` or ``final``
-    seconds: float  # all its executions or seeds added up; NaN where it is not recorded
-    cpus: float  # cores that it had meanwhile
+    seconds: float  # all its executions or seeds added up; NaN if not recorded
+    cpus: float  # cores that it had during that time
     gpus: float  # maybe a fraction of one
 
 
 def per_execution(metrics: Mapping[str, float], objective: str) -> dict[int, float]:
-    """Return number of the execution → the objective, where it is a number."""
+    """Return execution number → the objective, if it is finite."""
     start = OBJECTIVES[objective].execution_prefix
     return {
         int(name.removeprefix(start)): value
@@ -207,12 +207,12 @@ def per_execution(metrics: Mapping[str, float], objective: str) -> dict[int, flo
 
 
 def means(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return those of an epoch's figures that are no single execution's."""
+    """Return an epoch's figures without those of single executions."""
     return {name: value for name, value in metrics.items() if "_execution_" not in name}
 
 
 def best_figures(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return what is recorded of a trial's best epoch: the means of all validation accuracies."""
+    """Return what is recorded for a trial's best epoch: the means of all validation accuracies."""
     return {
         f"{BEST_PREFIX}{name}": value
         for name, value in means(metrics).items()
@@ -225,7 +225,7 @@ def is_candidate(status: str, score: float, executions: int, planned_executions:
 
     Args:
         status: One of ``STATUSES``, or ``running``.
-        score: Its best mean; NaN where it has none.
+        score: Its best mean; NaN if it has none.
         executions: Executions that have a recorded objective.
         planned_executions: Executions that make it complete.
     """
@@ -238,7 +238,7 @@ def protocol_key(protocol: Mapping[str, Any]) -> str:
 
 
 def canonical_json(values: Mapping[str, Any]) -> str:
-    """Return JSON that is equal for equal mappings; what JSON lacks becomes its string."""
+    """Return JSON that is equal for equal mappings; other types are written as strings."""
     return json.dumps(dict(values), sort_keys=True, default=str)
 
 
@@ -257,7 +257,7 @@ def mean_and_sd(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for an error message, the first few of them where there are many."""
+    """Return names for an error message; only the first few if there are many."""
     shown = ", ".join(names[:MAX_LISTED])
     more = len(names) - MAX_LISTED
     return f"{shown} and {more} more" if more > 0 else shown

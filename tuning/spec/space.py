@@ -1,4 +1,4 @@
-"""What a search searches: one entry a hyperparameter."""
+"""What a search searches: one entry per hyperparameter."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def search_space(
         names: Which of the table to search; None for those that are searched by default.
         ranges: Narrower or wider bounds for some of the names.
         table: What can be searched; MIANet's unless another model's is given.
-        settings: The model's hyperparameters, which know their limits.
+        settings: The model's hyperparameters, which check their own limits.
 
     Raises:
-        InputError: A name is not in the table, or a range cannot be one.
+        InputError: A name is not in the table, or a range is not valid.
     """
     if names is None:
         names = [name for name, entry in table.items() if entry.by_default]
@@ -78,7 +78,7 @@ def search_space(
 
 
 def contains(space: Mapping[str, BaseDistribution], values: Mapping[str, Any]) -> bool:
-    """Tell whether every value of the space's names lies inside its range."""
+    """Say whether the value of every name in the space lies inside its range."""
     return all(
         distribution._contains(distribution.to_internal_repr(values[name]))
         for name, distribution in space.items()
@@ -86,7 +86,7 @@ def contains(space: Mapping[str, BaseDistribution], values: Mapping[str, Any]) -
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """Return a range as a person writes it, e.g. ``1e-05 … 10000 (log)``."""
+    """Return a range in readable form, e.g. ``1e-05 … 10000 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
         return " | ".join(str(choice) for choice in distribution.choices)
     if isinstance(distribution, NumberDistribution):

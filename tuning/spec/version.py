@@ -1,3 +1,3 @@
-"""The version of this project; ``pyproject.toml`` says the same."""
+"""The version of this project; must match ``pyproject.toml``."""
 
 __version__ = "0.2.0"

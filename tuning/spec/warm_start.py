@@ -22,7 +22,7 @@ from tuning.spec.records import RecordedTrial, listed
 from tuning.spec.space import contains
 
 MOST_POINTS = 5
-"""Most configurations to take over, of all earlier studies together."""
+"""The most configurations to take over from all earlier studies together."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EarlierStudy:
 
 @dataclass(frozen=True)
 class WarmPoint:
-    """A configuration that is proposed first, and the data set, study and trial that it is of."""
+    """A configuration that is proposed first, and the data set, study and trial it is from."""
 
     configuration: Mapping[str, Any]
     origin: str
@@ -50,7 +50,7 @@ class WarmPoint:
 def warm_seed(seed: int, points: Sequence[WarmPoint]) -> int:
     """Return the sampler's seed for a warm-started search.
 
-    With the seed of the earlier study, a sampler that does not learn would propose the same
+    With the earlier study's seed, a sampler that does not learn from results would propose the same
     configurations again.
     """
     if not points:
