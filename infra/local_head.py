@@ -1,6 +1,6 @@
 """Make Ray's second autoscaler count the hosts of `provider: local` correctly; run on the head.
 
-It mistakes the head for a worker, and would leave one out. So the head is registered where the
+It mistakes the head for a worker, and would leave out a real one. So the head is noted where the
 provider counts its hosts, as Ray's first autoscaler did by itself, and one more host is requested,
 in a copy of the cluster's file that the autoscaler is started with.
 """

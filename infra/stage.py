@@ -78,10 +78,10 @@ def fetch(source: str, folder: str, names: Sequence[str] = (FEATURES_FILE, SPLIT
     Args:
         source: Where from.
         folder: The folder in it, and in this node's data folder.
-        names: The files; any notes beside them on how they were made come along.
+        names: The files; descriptions beside them of how they were made are copied, too.
 
     Raises:
-        InputError: The source has no such file, or what came does not match its SHA256SUMS.
+        InputError: The source has no such file, or what arrived does not match its SHA256SUMS.
     """
     try:
         files, root = fs.FileSystem.from_uri(

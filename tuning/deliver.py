@@ -1,4 +1,4 @@
-"""Deliver what was recorded while the tracking store was down: ``python tuning/deliver.py``.
+"""Deliver what was recorded while the tracking store was offline: ``python tuning/deliver.py``.
 
 A search or a final training with the same ``--storage`` and store also does so when it starts.
 """

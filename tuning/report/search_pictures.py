@@ -1,4 +1,4 @@
-"""Pictures of a search: what was tried, in which order, and what came of it."""
+"""Pictures of a search: what was tried, in which order, and with what result."""
 
 from __future__ import annotations
 

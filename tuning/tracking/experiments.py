@@ -111,7 +111,7 @@ def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
 
 
 def _key(study: str) -> str:
-    return hashlib.sha256(study.encode()).hexdigest()[:6]  # its address fits a line
+    return hashlib.sha256(study.encode()).hexdigest()[:6]  # keeps its address on one line
 
 
 def _state(study: StudyDescription) -> dict[str, Any]:

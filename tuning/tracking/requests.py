@@ -70,7 +70,7 @@ _FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST",
 
 
 class Runs:
-    """The runs of one experiment that this process writes, and what is still to be sent of them.
+    """The runs of one experiment that this process writes, and what is still to be sent.
 
     Requests are sent in order, each repeated until it is accepted or refused.
     """
