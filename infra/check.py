@@ -2,7 +2,7 @@
 
     python infra/check.py --workers 2
 
-waits until so many workers have joined, and prints a line for each node.
+waits until that many workers have joined, and prints a line for each node.
 """
 
 from __future__ import annotations

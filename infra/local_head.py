@@ -1,8 +1,8 @@
-"""Make Ray's second autoscaler count the hosts of `provider: local` right; run on the head.
+"""Make Ray's second autoscaler count the hosts of `provider: local` correctly; run on the head.
 
-It takes the head for one of the workers, and would leave out another. So the head is noted where
-the provider counts its hosts, as Ray's first autoscaler did by itself, and one host more is asked
-for, in a copy of the cluster's file that the autoscaler is started with.
+It mistakes the head for a worker, and would leave out a real one. So the head is noted where the
+provider counts its hosts, as Ray's first autoscaler did by itself, and one more host is requested,
+in a copy of the cluster's file that the autoscaler is started with.
 """
 
 import json
@@ -24,4 +24,4 @@ record_local_head_state_if_needed(LocalNodeProvider(cluster["provider"], cluster
 COPY.parent.mkdir(exist_ok=True)
 written = COPY.with_suffix(".part")
 written.write_text(json.dumps(cluster))
-written.replace(COPY)  # an autoscaler that runs reads it again and again
+written.replace(COPY)  # a running autoscaler keeps rereading it

@@ -2,9 +2,9 @@
 
     python infra/stage.py s3://my-bucket/xlsa17/data aPY AWA1
 
-A data set is fetched when its files are not here or their sizes differ, compared with a SHA256SUMS
-beside them where there is one, and converted into the node's store, which all processes map.
-Searching needs this on the node of the driver alone: the others get the search's part from there.
+A data set is fetched if its files are not here or their sizes differ, checked against a SHA256SUMS
+beside them if there is one, and converted into the node's store, which all processes map.
+A search needs this on the driver's node only: the others get the search's part from there.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def fetch(source: str, folder: str, names: Sequence[str] = (FEATURES_FILE, SPLIT
     Args:
         source: Where from.
         folder: The folder in it, and in this node's data folder.
-        names: The files; with what stands beside them about how they were made.
+        names: The files; descriptions beside them of how they were made are copied, too.
 
     Raises:
-        InputError: The source has no such file, or what came is not what its SHA256SUMS says.
+        InputError: The source has no such file, or what arrived does not match its SHA256SUMS.
     """
     try:
         files, root = fs.FileSystem.from_uri(

@@ -1,7 +1,7 @@
 """Confirm the best trials of a study on fresh draws: ``python tuning/confirm.py --dataset apy``.
 
-A search does so at its end; this does it for a study that has ended already, or adds the trials
-that have come since. Nothing that has been confirmed on these draws is run again.
+A search does so at its end; this does it for a study that has already ended, or adds the trials
+run since. Nothing that has already been confirmed on these draws is run again.
 """
 
 from __future__ import annotations

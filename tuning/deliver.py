@@ -1,6 +1,6 @@
-"""Deliver what was recorded while the tracking store was away: ``python tuning/deliver.py``.
+"""Deliver what was recorded while the tracking store was offline: ``python tuning/deliver.py``.
 
-A search or a final training with the same ``--storage`` and store does so, too, when it starts.
+A search or a final training with the same ``--storage`` and store also does so when it starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARSER.add_argument(
 
 @PARSER.command
 def main(options: Namespace) -> int:
-    """Deliver what waits; return the exit code: 1 where something still waits."""
+    """Deliver what is waiting; return the exit code: 1 if something still is."""
     from tuning.tracking.address import default_tracking_uri
     from tuning.tracking.backlog import deliver_waiting
 

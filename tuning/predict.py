@@ -1,8 +1,8 @@
 """Name the classes of many images: ``python tuning/predict.py --model … features.npy out.csv``.
 
 The model is one that a final training registered, or a folder or file of such a model. The
-features may be more than fit into memory. No code that comes with a model is run. With --images
-instead of features, those are made first, as they were for the model's data set.
+features may exceed memory. No code that comes with a model is run. With --images instead of
+features, the features are made first, as they were for the model's data set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reproduce the paper's tables and figures: ``python tuning/reproduce.py --dataset awa1``.
 
 Every table and figure is written to a folder and recorded in MLflow. This is final evaluation: it
-opens the test parts, and nothing that it measures may choose a configuration.
+opens the test parts, and nothing that it measures may be used to choose a configuration.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Tested:
 def need_of_trainings(
     trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
 ) -> Need | None:
-    """Return what a final training needs of a GPU's memory at most; None where that is unknown.
+    """Return the most GPU memory that any of the final trainings needs; None if unknown.
 
     Args:
         trials: The recorded trials whose configurations are trained.
@@ -78,14 +78,14 @@ def train_finally(
     storage: Path,
     display: StatusLine,
 ) -> dict[str, Tested]:
-    """Start all at once as far as the cluster goes; record the seeds of each role as they end.
+    """Start all at once, as far as the cluster allows; record each role's seeds as they end.
 
     Args:
         chosen: Role, ``selected`` or ``paper`` → the recorded trial whose configuration is trained.
         setup: What they share.
         uri: The tracking store.
-        storage: Folder that keeps what the store has not taken yet.
-        display: Where progress is shown, and what came of each seed.
+        storage: Folder that keeps what the store has not accepted yet.
+        display: Shows progress, and the result of each seed.
 
     Raises:
         InputError, RecordingError: As ``recorded_final``.

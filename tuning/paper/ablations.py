@@ -77,7 +77,7 @@ def _claim(name: str, dataset: str, arm: str, differences: Mapping[str, Differen
 
 
 def _printed(name: str, dataset: str, arm: str) -> list[float | None]:
-    """Return the paper's numbers of the complete and of an ablated model, in percent."""
+    """Return the paper's numbers for the complete and for an ablated model, in percent."""
     arms = published()["bars"][name]["arms"]
     return [arms.get(one, {}).get(dataset) for one in ("full", arm)]
 

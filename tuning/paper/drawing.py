@@ -51,7 +51,7 @@ def panels(
 
 
 def save_figure(draw: Callable[[], Figure], path: Path, heading: str) -> None:
-    """Draw, and write ``<path>.png`` and ``<path>.svg`` below a heading of title and caption.
+    """Draw a figure below a heading of title and caption; write ``<path>.png`` and ``.svg``.
 
     Args:
         draw: Returns the figure.
@@ -73,7 +73,7 @@ def readable(class_name: str) -> str:
 
 
 def curve(axes: Axes, data: pd.DataFrame, x: str, y: str, color: str, **options: Any) -> None:
-    """Draw a mean over seeds as a line, and a band of a standard deviation around it.
+    """Draw a mean over seeds as a line, and a band of one standard deviation around it.
 
     Args:
         axes: Where.
@@ -97,7 +97,7 @@ def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 1, title: str | None = None) -> None:
-    """Explain below a figure what one of its panels draws.
+    """Put a legend below a figure for what one of its panels draws.
 
     Args:
         figure: The figure.

@@ -1,4 +1,4 @@
-"""What the experiments train, and what they are given to look at."""
+"""What the experiments train, and the results that they are given."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class NothingToShowError(Exception):
 
 @dataclass(frozen=True)
 class Training:
-    """One training; equal ones are run once, whichever experiments ask for them."""
+    """One training; equal ones are run once, however many experiments need them."""
 
     settings: Hyperparameters
     epochs: int
@@ -113,7 +113,7 @@ class Evidence:
     image_folder: Path | None = None
 
     def of(self, arm: str) -> dict[int, Measured]:
-        """Return what was measured of each seed that ended well; ``NothingToShowError`` if none."""
+        """Return the measurements of each seed that finished; ``NothingToShowError`` if none."""
         outcomes = {s: self.outcomes[self.setup.training(arm, s)] for s in self.setup.seeds}
         finished = {s: o for s, o in outcomes.items() if isinstance(o, Measured)}
         if not finished:
@@ -135,7 +135,7 @@ class Evidence:
         Args:
             first: An arm.
             second: Another.
-            figure: A name of ``FIGURES``, or what gives another figure of a seed.
+            figure: A name in ``FIGURES``, or a function that computes another figure of a seed.
 
         Raises:
             NothingToShowError: No seed finished in both.
@@ -147,7 +147,7 @@ class Evidence:
         return paired_difference(*values)
 
     def per_seed(self, arms: Iterable[str], figures: Sequence[str]) -> pd.DataFrame:
-        """Return a row for each arm and seed, with the figures in percent by the paper's names."""
+        """Return a row for each arm and seed: the figures in percent under the paper's names."""
         rows = [
             (arm, seed, *(100 * one.figures[figure] for figure in figures))
             for arm in arms

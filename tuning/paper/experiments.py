@@ -1,4 +1,4 @@
-"""The paper's tables and figures; a new one is an entry here."""
+"""The paper's tables and figures; add an entry here for a new one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in _ALL}
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:
-    """Return the experiments of these names, in the order of the table; all where none is named."""
+    """Return the experiments of these names, in the order of the table; all if none is named."""
     for name in names:
         if name not in EXPERIMENTS:
             raise InputError(

@@ -15,7 +15,7 @@ from tuning.paper.evidence import Evidence
 
 AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
 VERDICTS: Mapping[int, str] = {1: AGREES, 0: UNDECIDED, -1: CONTRADICTS}
-"""Sign of an interval that the paper says is above zero → whether the paper is right."""
+"""Sign of an interval that the paper says is above zero → the verdict on that claim."""
 
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%_#$"} | {"±": r"$\pm$", "–": "--", "†": r"\dag{}", "‡": r"\ddag{}"}
@@ -106,7 +106,7 @@ class Findings:
 class Experiment:
     """One table or figure of the paper."""
 
-    name: str  # such as ``figure4``; its files are called so
+    name: str  # such as ``figure4``; also the name of its files
     shows: str
     arms: tuple[str, ...]  # what it trains, names of ``ARMS``
     find: Callable[[Evidence], Findings]
@@ -119,13 +119,13 @@ class Experiment:
 
 
 def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder: Path) -> None:
-    """Write everything into a folder: data, table or picture, and a page that says it all.
+    """Write everything into a folder: data, table or picture, and a page with all of it.
 
     Args:
         experiment: The table or figure.
         evidence: What was trained for it.
-        findings: What came of it.
-        folder: Where the files go; it is made.
+        findings: What was found.
+        folder: Where the files go; created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name, title, caption = experiment.name, experiment.title, evidence.setup.caption

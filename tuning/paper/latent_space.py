@@ -38,7 +38,7 @@ CONSTRAINED: Mapping[str, str] = {
 
 
 def find_similarities(evidence: Evidence) -> Findings:
-    """Return the cosine of every two classes in the attribute and in the latent space (fig. 9)."""
+    """Return the cosine of each pair of classes in the attribute and the latent space (fig. 9)."""
     test = evidence.test
     names = np.array(test.class_names)
     unseen = np.isin(np.arange(len(names)), test.unseen_classes)
@@ -82,7 +82,7 @@ def find_similarities(evidence: Evidence) -> Findings:
 
 
 def _of_pair(pair: Any) -> Claim:
-    """Compare a pair that the paper names with what is found of it."""
+    """Compare what the paper says of a pair with what is found."""
     attribute, latent = pair.attribute_cosine, pair.latent_cosine
     return Claim(
         f"{_called(pair)} are similar, with a cosine above {PAPER_SIMILARITY} in attributes, and "
@@ -170,7 +170,7 @@ def find_map(evidence: Evidence) -> Findings:
 
 
 def draw_map(evidence: Evidence, findings: Findings) -> Figure:
-    """Draw both maps: a colour a pair, a marker for each of its classes."""
+    """Draw both maps: a colour for each pair, a marker for each of its classes."""
     figure, axes = panels(1, 2, width=4.4, height=4.2)
     colors = (BLUE, ORANGE, GREEN, PURPLE, SKY)
     for panel, (arm, title) in zip(axes[0], CONSTRAINED.items(), strict=True):
@@ -189,7 +189,7 @@ def draw_map(evidence: Evidence, findings: Findings) -> Figure:
 
 
 def paper_pairs(figure: str, class_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the pairs that a figure of the paper names, as far as a data set has the classes."""
+    """Return the pairs that a figure of the paper names, if the data set has both classes."""
     ids = {name: c for c, name in enumerate(class_names)}
     pairs = published()["similar_pairs"][figure]
     return tuple((ids[a], ids[b]) for a, b in pairs if {a, b} <= ids.keys())
@@ -239,7 +239,7 @@ def _tsne(arm: str, latents: np.ndarray) -> np.ndarray:
     if np.ptp(latents, axis=0).max() == 0:
         raise NothingToShowError(f"all latents of {arm} are equal")
     perplexity = min(30.0, (len(latents) - 1) / 3)
-    with threadpool_limits(1):  # its threads wait for each other where other work has the cores
+    with threadpool_limits(1):  # its threads stall where other work has the cores
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
         return np.asarray(tsne.fit_transform(latents))
 

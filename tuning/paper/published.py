@@ -10,19 +10,19 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).parent / "published"
-AVERAGE = "average"  # stands for a data set where a table has the average over its data sets
+AVERAGE = "average"  # in place of a data set: a table's average over its data sets
 PAPERS = "MIANet"  # the paper's own method
 
 
 @cache
 def published() -> dict[str, Any]:
-    """Return what the two files hold; nothing is corrected.
+    """Return the contents of the two files, uncorrected.
 
     ``sources`` has the publications in words, ``tables`` the rows of the paper's tables in its
     order, ``other_rows`` those of other publications (data set → figure → percent, null where none
     is printed), ``misprints`` what contradicts itself. ``bars`` has the numbers of figures 4 and 5
     by arm and data set, ``similar_pairs`` the classes that figures 9 and 10 name, and ``queries``
-    those that figure 11 asks for.
+    those that figure 11 queries.
     """
     files = [FOLDER / "results.json", FOLDER / "figures.json"]
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -34,8 +34,8 @@ def printed(table: str) -> pd.DataFrame:
     """Return a row for each cell of a table: baselines, other publications', the paper's own.
 
     Columns: method, dataset, figure, mean (percent; NaN where nothing is printed) and published_in
-    (a key of ``sources``); source and copied_from where the publication that the paper copied has
-    another figure; misprint, what is wrong with it; empty elsewhere.
+    (a key of ``sources``); source and copied_from where the publication that the paper copied from
+    has another figure; misprint, what is wrong with the cell. These are empty elsewhere.
     """
     *baselines, own = rows = published()["tables"][table]
     copied = {row["method"].casefold(): row for row in published()["other_rows"]}

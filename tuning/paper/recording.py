@@ -23,7 +23,7 @@ from tuning.tracking.store import open_store
 
 @dataclass(frozen=True)
 class LogFolder(Request):
-    """All files of a folder become artifacts of a run; sent again, they replace themselves."""
+    """All files of a folder become artifacts of a run; sending them again replaces them."""
 
     folder: Path
 
@@ -32,7 +32,7 @@ class LogFolder(Request):
 
 
 class UnloggedRuns(Runs):
-    """A run, created at once, and those nested in it; what cannot be sent is sent with the next."""
+    """A run, created at once, and those nested in it; what cannot be sent goes with the next."""
 
     def __init__(self, tracking_uri: str, dataset: str, start: StartRun) -> None:
         store = open_store(tracking_uri)

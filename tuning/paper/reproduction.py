@@ -33,12 +33,12 @@ def reproduce(
 
     Args:
         experiments: The tables and figures.
-        evidence: What they share; without outcomes.
+        evidence: What they share; still without outcomes.
         data: All of trainval.
-        share: What each training gets of the connected cluster.
+        share: Each training's share of the connected cluster.
         folder: The folder to write to.
         recorder: Records them in MLflow.
-        display: Where progress is shown, and what is found.
+        display: Shows progress, and what is found.
     """
     waiting = list(experiments)
     found: dict[str, Findings | None] = dict.fromkeys(one.name for one in experiments)
@@ -81,7 +81,7 @@ def _publish(
     recorder: PaperRecorder,
     display: StatusLine,
 ) -> Findings | None:
-    """Compute, write and record an experiment; return None where it has nothing to show."""
+    """Compute, write and record an experiment; return None if it has nothing to show."""
     try:
         findings = experiment.find(evidence)
     except NothingToShowError as error:

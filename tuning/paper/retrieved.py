@@ -26,7 +26,7 @@ PIXELS: Mapping[str, tuple[int, int, int]] = {"numbers": (2, 8, 8)}
 
 
 def find(evidence: Evidence) -> Findings:
-    """Return the five unseen test images nearest to each of the paper's queries, or each class."""
+    """Return the five unseen test images nearest to each query of the paper, or unseen class."""
     test, names = evidence.test, evidence.test.class_names
     unseen = [names[c] for c in test.unseen_classes]
     queries = published()["queries"].get(evidence.setup.dataset, unseen)

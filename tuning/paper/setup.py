@@ -1,4 +1,4 @@
-"""Whose configuration the experiments use: the one that a search selected, or the paper's."""
+"""Which configuration the experiments use: the one that a search selected, or the paper's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def resolve(
         options: Those of ``reproduce.py``.
         uri: Where the search was recorded.
         data: The trainval images.
-        data_source: Where they were read.
+        data_source: Where they were read from.
         unseen_classes: How many classes have no training images.
 
     Raises:
-        InputError: Nothing is recorded that could be selected, or a change is none that can be
-            made.
+        InputError: Nothing is recorded that could be selected, or a change is invalid.
     """
     trial, origin = _recorded(options, uri, data)
     found, epochs, run_id = paper_hyperparameters(data.name).as_dict(), options.epochs, ""
@@ -65,7 +64,7 @@ def resolve(
 def _recorded(
     options: argparse.Namespace, uri: str, data: SearchData
 ) -> tuple[RecordedTrial | None, str]:
-    """Return the trial whose configuration is used, if a search has to say it, and its origin."""
+    """Return the trial whose configuration is used, if one is needed, and the origin in words."""
     if options.config == "selected":
         return _selection(options, uri, data).trial, "configuration selected by the search"
     if options.epochs is not None:

@@ -28,7 +28,7 @@ STRATEGIES: Mapping[str, tuple[str, str, str]] = {
 
 NEW = ("full", *NEW_SHARES)  # the arms of figure 8
 
-_FEW_POINTS = 20  # of a curve, which have room for a mark each
+_FEW_POINTS = 20  # a curve of no more than this has room for markers
 
 
 def find_multipliers(evidence: Evidence) -> Findings:

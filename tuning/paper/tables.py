@@ -20,7 +20,7 @@ DIFFERS, MISPRINTED = "†", "‡"
 
 
 class Layout(NamedTuple):
-    """What a table of the paper shows of each data set: names of ``FIGURES``, and a caption."""
+    """What a table of the paper shows for each data set: names in ``FIGURES``, and a caption."""
 
     metrics: tuple[str, ...]
     caption: str
@@ -100,7 +100,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
     """Return a table of the paper over all data sets that were reproduced, our rows last.
 
     Args:
-        name: Of ``LAYOUTS``.
+        name: A name in ``LAYOUTS``.
         ours: Rows with method, dataset, figure, mean, sd and feature_dim.
     """
     layout, shown = LAYOUTS[name], printed(name)
@@ -195,7 +195,7 @@ def _title(dataset: str, figure: str = "") -> str:
 
 
 def _other_features(ours: pd.DataFrame) -> list[str]:
-    """Say for which data sets the published figures are of other features than ours."""
+    """Note for which data sets the published figures are for other features than ours."""
     return [
         f"{_title(one.dataset)}: the features here have {int(one.feature_dim)} columns instead of "
         f"{DATASETS[one.dataset].feature_dim}, so the published figures are of other features and "

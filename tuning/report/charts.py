@@ -1,4 +1,4 @@
-"""SVG pictures that the page's style colours, and the scales of their axes."""
+"""SVG pictures, coloured by the page's style sheet, and the scales of their axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie between the two ends of an axis, 0 and 1."""
+    """Where values lie on an axis whose ends are 0 and 1."""
 
     low: float = 0.0
     high: float = 1.0
@@ -28,7 +28,7 @@ class Scale:
         return (scaled - low) / (high - low or 1.0)
 
     def ticks(self, count: int) -> list[tuple[float, str]]:
-        """Return about so many places with their names."""
+        """Return about ``count`` places with their labels."""
         if self.choices:
             return [(self.at(name), name) for name in self.choices]
         steps = MaxNLocator(max(count, 1), steps=[1, 2, 5, 10])
@@ -47,7 +47,7 @@ class Scale:
 
 
 def around(values: Sequence[float]) -> Scale:
-    """Return a linear scale with a little room around values, none below 0."""
+    """Return a linear scale with a small margin around values, not reaching below 0."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = 0.06 * (high - low) or max(abs(high) * 0.1, 0.5)
     return Scale(max(low - room, 0.0), high + room)
@@ -55,9 +55,9 @@ def around(values: Sequence[float]) -> Scale:
 
 @dataclass
 class Picture:
-    """An SVG picture; places on it are in its own units, from the upper left."""
+    """An SVG picture; coordinates are in its own units, from the upper left."""
 
-    label: str  # for who cannot see it
+    label: str  # for readers who cannot see it
     width: float
     height: float
     left: float = 0.0
@@ -82,13 +82,13 @@ class Picture:
 
 
 class Chart(Picture):
-    """A picture with two axes; its origin is the upper left corner of what lies between them.
+    """A picture with two axes; its origin is the upper left corner of the plot area.
 
     Args:
-        label: What it shows, for who cannot see it.
+        label: What it shows, for readers who cannot see it.
         x: The horizontal axis.
         y: The vertical axis.
-        titles: What lies on each of them.
+        titles: The titles of the axes.
         width: Of the whole picture.
         height: Of the whole picture.
     """

@@ -1,4 +1,4 @@
-"""The data of the report's pictures, as tables for whoever draws their own."""
+"""The data behind the report's pictures, as tables for readers who draw their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tuning.spec.final_files import csv_text
 
 
 def picture_data(subject: Subject) -> dict[str, str]:
-    """Return name of a file → its text, CSV."""
+    """Return file name → its text, as CSV."""
     names = [searched.name for searched in subject.searched]
     of_trial = ("status", "origin", "score", "best_epoch", "epochs", "seconds")
     trials = [

@@ -1,4 +1,4 @@
-"""Pictures of the final training: which classes are taken for which, and the bias for seen ones."""
+"""Pictures of the final training: which classes are confused, and the bias for seen ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLUE = (47, 125, 189)
 
 
 def confusion(classes: Confusion) -> Picture:
-    """Draw which share of a class's images (row) is taken for each class (column)."""
+    """Draw the share of each class's images (row) that is taken for each class (column)."""
     count = len(classes.names)
     is_named = count <= _MOST_NAMED
     longest = min(_MOST_LETTERS, max(map(len, classes.names)))
@@ -49,7 +49,7 @@ def confusion(classes: Confusion) -> Picture:
 
 
 def worst_confusions(classes: Confusion, most: int = 10) -> list[tuple[str, str, float, int]]:
-    """Return class, what it is most often taken for wrongly, that share, and the images."""
+    """Return the worst: class, class it is mistaken for, that share, and the number of images."""
     names, wrong = classes.names, classes.shares.copy()
     np.fill_diagonal(wrong, 0)
     worst = np.argsort(wrong, axis=None, kind="stable")[::-1][:most]
@@ -95,7 +95,7 @@ def _mark(chart: Chart, final: FinalTraining, constant: float, look: str) -> Non
 
 
 def _thinned(corners: np.ndarray) -> np.ndarray:
-    """Return corners evenly along a curve, the ends among them, where there are very many."""
+    """Thin out very many corners evenly along a curve, keeping both ends."""
     if len(corners) <= _MOST_POINTS:
         return corners
     along = np.abs(np.diff(corners, axis=0)).sum(axis=1).cumsum()
@@ -108,7 +108,7 @@ def _draw_cells(picture: Picture, classes: Confusion, side: float) -> None:
     names, shares = classes.names, classes.shares
     for c, d in np.argwhere(shares):
         share, x, y = float(shares[c, d]), float(d * side), float(c * side)
-        opacity = max(0.03, math.sqrt(share))  # a tenth of the images is seen beside all of them
+        opacity = max(0.03, math.sqrt(share))  # a tenth of the images stays visible beside all
         tip = f"{names[c]}, {'named rightly' if c == d else f'taken for {names[d]}'}\n"
         tip += f"{percent(share)} % ({classes.counts[c, d]:,} predictions)"
         look = {"class_": "cell", "fill_opacity": f"{opacity:.2g}", "data_tip": tip}
@@ -130,7 +130,7 @@ def _name_classes(picture: Picture, classes: Confusion, side: float) -> None:
 
 
 def _draw_image(picture: Picture, shares: np.ndarray, size: float) -> None:
-    """Draw the shares as an image of a pixel a cell: as elements they would be too many."""
+    """Draw the shares as an image, one pixel per cell: there are too many for elements."""
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = _BLUE
     pixels[..., 3] = np.rint(255 * np.sqrt(shares))

@@ -1,4 +1,4 @@
-"""The page as a whole: one HTML file that needs nothing beside it."""
+"""The page as a whole: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def _environment() -> Environment:
 
 
 def _tested(subject: Subject) -> tuple[str, str]:
-    """Return the test figure that a reader wants first, and its symbol: of what was maximised."""
+    """Return the test figure that matters most, that of what was maximised, and its symbol."""
     name = subject.objective.metric.removeprefix("val_")
     name = name if name in FIGURES else "harmonic_mean"
     return f"test_{name}", FIGURES[name]
 
 
 def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
-    """Return rows of the selected configuration beside the paper's: searched or not as there."""
+    """Return rows of the selected and paper's configurations: searched or changed, and others."""
     if subject.selected is None:
         return {}
     own = subject.selected.hyperparameters
@@ -109,7 +109,7 @@ def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
-    """Return a row for each stage that a configuration came to."""
+    """Return a row for each stage that a configuration reached."""
 
     def validated(metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: percent(metrics.get(f"val_{name}", math.nan)) for name in FIGURES}

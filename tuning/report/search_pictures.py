@@ -1,4 +1,4 @@
-"""Pictures of a search: what was tried, in which order, and what came of it."""
+"""Pictures of a search: what was tried, in which order, and with what result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def history(subject: Subject) -> Picture:
 
 
 def front(subject: Subject, selection: Selection) -> Picture:
-    """Draw H against T1 of the trials that the choice is among, and their Pareto front."""
+    """Draw H against T1 of the trials that the choice was made from, and their Pareto front."""
 
     def point(trial: RecordedTrial) -> Point:
         h, t1 = objective_values(trial, fresh=selection.confirmed)
@@ -56,7 +56,7 @@ def front(subject: Subject, selection: Selection) -> Picture:
 
 
 def curves(subject: Subject) -> Picture:
-    """Draw what is maximised by epoch, of all trials; where one was stopped early is a ring."""
+    """Draw the objective by epoch for all trials; a ring marks where one was stopped early."""
     by_number = subject.study.curves
     trials = [trial for trial in subject.study.trials if by_number.get(trial.number)]
     values = [100 * value for trial in trials for value in by_number[trial.number].values()]
@@ -142,7 +142,7 @@ def by_band(subject: Subject, searched: Searched, bands: Sequence[Band]) -> Pict
 
 
 def importance(subject: Subject) -> Picture:
-    """Draw each hyperparameter's share as a bar, with the extent of its repetitions."""
+    """Draw each hyperparameter's share as a bar, with the range over its repetitions."""
     shares = subject.importances
     step, width, room = 28.0, 760.0, 550.0
     most = max(map(max, shares.values())) or 1.0
@@ -163,7 +163,7 @@ def _scores(trials: Sequence[RecordedTrial]) -> Scale:
 
 
 def _best_so_far(scored: Sequence[RecordedTrial], end: float) -> list[Point]:
-    """Return the corners of the steps that the best score rises by."""
+    """Return the corners of the steps in which the best score rises."""
     points: list[Point] = []
     for trial in (trial for trial in scored if trial.is_candidate):
         score = 100 * trial.score
@@ -174,11 +174,11 @@ def _best_so_far(scored: Sequence[RecordedTrial], end: float) -> list[Point]:
 
 
 def _special_last(subject: Subject, trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
-    """Return the trials so that the paper's and the selected one are drawn above the others."""
+    """Sort the trials so that the paper's and the selected one are drawn above the others."""
     return sorted(trials, key=lambda trial: (subject.is_selected(trial), trial.is_paper))
 
 
 def _dot(chart: Chart, subject: Subject, trial: RecordedTrial, x: float | str, y: float) -> None:
-    """Add a trial's dot, larger if it is a special one."""
+    """Add a trial's dot, larger for the paper's and the selected one."""
     radius = 5.0 if trial.is_paper or subject.is_selected(trial) else 3.2
     chart.dot(x, y, radius, f"dot {subject.look(trial)}", data_t=trial.number)

@@ -58,7 +58,7 @@ class Subject:
         self.executions = max((t.planned_executions for t in study.trials), default=0)
         # The paper's trial, however it ended.
         self.paper = next((trial for trial in study.trials if trial.is_paper), None)
-        self.selection: Selection | None = None  # None where nothing can be chosen, …
+        self.selection: Selection | None = None  # None if nothing can be chosen, …
         self.nothing = ""  # … and why not
         try:
             self.selection = select(study.trials, model=study.settings.get("model", MIANET))
@@ -68,7 +68,7 @@ class Subject:
 
     @property
     def warnings(self) -> list[str]:
-        """Return what was warned of when the features were made, each once."""
+        """Return the warnings given when the features were made, each once."""
         settings = self.study.settings.items()
         return list(dict.fromkeys(text for name, text in settings if name.endswith(".warning")))
 
@@ -76,13 +76,13 @@ class Subject:
         return self.selected is not None and trial.run_id == self.selected.run_id
 
     def look(self, trial: RecordedTrial) -> str:
-        """Return the style classes of a trial: how it ended, and whether it is a special one."""
+        """Return the style classes of a trial: how it ended, and whether it is special."""
         special = "selected" if self.is_selected(trial) else "paper" if trial.is_paper else ""
         return f"{trial.status} {special}".strip()
 
     @cached_property
     def searched(self) -> tuple[Searched, ...]:
-        """Return the searched hyperparameters that trials have a value of."""
+        """Return the searched hyperparameters that trials have a value for."""
         trials = [trial.hyperparameters for trial in self.study.trials]
         return tuple(
             Searched(name, distribution, tried)
@@ -113,7 +113,7 @@ class Subject:
 
     @property
     def shown(self) -> dict[str, RecordedTrial]:
-        """Return the trials that results are shown of, the paper's and the selected one."""
+        """Return the trials whose results are shown, the paper's and the selected one."""
         shown = {} if self.selected and self.selected.is_paper else {"paper": self.paper}
         shown["selected"] = self.selected
         return {role: trial for role, trial in shown.items() if trial}
@@ -142,7 +142,7 @@ def figure_words(figures: Mapping[str, float], name: str) -> str:
 
 
 def number_words(value: float | str) -> str:
-    """Return a hyperparameter's value as a person reads it."""
+    """Return a hyperparameter's value in readable form."""
     try:
         return f"{float(value):.4g}"
     except ValueError:
@@ -150,5 +150,5 @@ def number_words(value: float | str) -> str:
 
 
 def hours(value: float) -> str:
-    """Return hours with as many digits as mean something."""
+    """Return hours with as many digits as are meaningful."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:,.0f}"

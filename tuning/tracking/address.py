@@ -14,7 +14,7 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE_FILE = "mlflow.db"
 _RESERVED = re.compile(r"[/?#\[\]@:\s\\]")
-"""Letters that must be escaped in a password."""
+"""Characters that must be escaped in a password."""
 
 
 def default_tracking_uri() -> str:
@@ -23,12 +23,13 @@ def default_tracking_uri() -> str:
 
 
 def absolute_tracking_uri(uri: str) -> str:
-    """Return the URI with a database's path made absolute, and with the password that it needs.
+    """Return the URI with a database's path made absolute and any hidden password filled in.
 
-    A recorded address has none; then ``$MLFLOW_TRACKING_URI`` must be the same address with it.
+    A recorded address hides its password; ``$MLFLOW_TRACKING_URI`` must then be the same address
+    with it.
 
     Raises:
-        InputError: The scheme is none that a study can be recorded to, the path is missing, or the
+        InputError: A study cannot be recorded to this scheme, the path is missing, or the
             password is missing or not escaped.
     """
     scheme = scheme_of(uri)
@@ -59,12 +60,12 @@ def absolute_tracking_uri(uri: str) -> str:
             "folder, or give another --tracking-uri"
         ) from None
     path = path.replace("%", "%25").replace("?", "%3F")
-    # MLflow, which decodes no path, would make an empty folder of the encoded name for "sqlite".
+    # MLflow decodes no path: for "sqlite" it would create an empty folder of the encoded name.
     return f"{'sqlite+pysqlite' if '%' in path else prefix}:///{path}{mark}{query}"
 
 
 def _with_credentials(uri: str) -> str:
-    """Return the URI with its password; refuse one that messages would take for a host's name."""
+    """Return the URI with its password; refuse one that messages would mistake for a host name."""
     if HIDDEN in uri:
         given = os.environ.get(URI_VARIABLE, "")
         if HIDDEN in given or without_credentials(given) != uri:
@@ -82,7 +83,7 @@ def _with_credentials(uri: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
-    """Return the scheme of an address without its driver, in small letters."""
+    """Return the scheme of an address without its driver, in lower case."""
     prefix, separator, _ = uri.partition("://")
     return prefix.split("+")[0].lower() if separator else ""
 

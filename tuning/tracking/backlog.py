@@ -1,7 +1,7 @@
-"""Deliver what earlier processes recorded and could not deliver: the logs of a storage folder.
+"""Deliver what earlier processes recorded but could not deliver: the logs in a storage folder.
 
-Everything in a log can be sent again without being recorded twice, so a delivery that is cut off is
-simply done again. A study's log is kept, since the study may go on; that of a final training is
+Everything in a log can be sent again without being recorded twice, so an interrupted delivery is
+simply repeated. A study's log is kept, since the study may be resumed; that of a final training is
 deleted once it is delivered.
 """
 
@@ -34,7 +34,7 @@ from tuning.tracking.store import open_store
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of one log: a line for a person; ``reason`` is empty where all is well."""
+    """The outcome for one log, as a line to print; ``reason`` is empty if all went well."""
 
     line: str
     reason: str = ""
@@ -46,7 +46,7 @@ class Delivered:
 def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[Delivered]:
     """Deliver every log under a storage folder that has something to deliver.
 
-    A log that a running process has is left to it.
+    A log that a running process holds is skipped.
 
     Args:
         storage: Folder of studies.
@@ -69,7 +69,7 @@ def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[De
 
 
 def deliver_waiting_for(storage: Path, tracking_uri: str) -> None:
-    """Deliver what waits under a storage folder for this store; say in a line what that was."""
+    """Deliver what is waiting under a storage folder for this store; print a line for each log."""
     uri = absolute_tracking_uri(tracking_uri)
     for delivered in deliver_waiting(
         storage, lambda to: uri if to == without_credentials(uri) else ""
@@ -79,7 +79,7 @@ def deliver_waiting_for(storage: Path, tracking_uri: str) -> None:
 
 def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
     is_final = isinstance(opening.description, FinalDescription)
-    if is_final and log.state.closed is None:  # nothing goes on with it
+    if is_final and log.state.closed is None:  # nothing will resume it
         seen_ms = log.state.work.seen_ms
         log.append(Closed("interrupted", "Its process ended before it.", time_ms=seen_ms))
     before = waiting_in(log.folder)
@@ -98,7 +98,7 @@ def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
 
 
 def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
-    """Return what a log's store is told; check that it is the one that has the beginning."""
+    """Return a log's projection to a store; check that the store has the beginning of it."""
     store, cursor = open_store(uri, must_exist=True), cursor_in(log.folder)
     with store.asked("a search for runs"):
         experiment = store.client.get_experiment_by_name(opening.experiment)

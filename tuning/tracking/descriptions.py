@@ -1,4 +1,4 @@
-"""What a person reads on a study's, a trial's and a final training's page: Markdown."""
+"""The Markdown shown on the pages of studies, trials and final trainings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGEST_SHOWN = 12
 
 
 def study_note(study: StudyDescription, result: str = "") -> str:
-    """Describe a study, its result early: MLflow folds away all but the first lines."""
+    """Describe a study, its result near the top: MLflow collapses all but the first lines."""
     data = {
         "name": study.dataset,
         **{name.replace("_", " "): f"{size:,}" for name, size in study.data_shape.items()},
@@ -68,7 +68,7 @@ def study_params(study: StudyDescription) -> dict[str, Any]:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with dotted names."""
+    """Flatten nested mappings into one with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -88,8 +88,8 @@ def _section(title: str, text: str) -> str:
 
 
 def items(values: Mapping[str, Any]) -> str:
-    """Return values as a list."""
-    # Not a table: MLflow shows its columns without any space between them.
+    """Return values as a Markdown list."""
+    # Not a table: MLflow puts no space between its columns.
     texts = {n: f"{v:.6g}" if isinstance(v, float) else str(v) for n, v in values.items()}
     quoted = {name: text.replace("`", "'").replace("\n", " ") for name, text in texts.items()}
     return "\n".join(f"- {name}: `{text}`" for name, text in quoted.items())

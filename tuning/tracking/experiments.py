@@ -1,7 +1,7 @@
-"""Experiments of the tracking store, one a data set, and what MLflow's page shows of them first.
+"""The tracking store's experiments, one per data set, and what MLflow's page first shows of them.
 
 A saved view is a tag of the experiment, as MLflow's "Save view" makes it. Opened by a link, it sets
-filter, order, columns and charts. What is in one is not documented; it was read off MLflow 3.17.
+filter, order, columns and charts. Its format is undocumented; it was taken from MLflow 3.17.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _BY_HAND = {"deleted": False, "isGenerated": False}
 
 @dataclass(frozen=True)
 class Links:
-    """Where a person finds a study."""
+    """Where to find a study."""
 
-    command: str  # what serves a database at the addresses; empty where a server does
+    command: str  # serves a database at these addresses; empty where a server does
     trials: str  # the best first
     comparison: str  # charts
 
@@ -45,7 +45,7 @@ def experiment_name(dataset: str) -> str:
 
 
 def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
-    """Return the experiment of a data set, created where there is none; refuse a deleted one."""
+    """Return the experiment of a data set, created if there is none; refuse a deleted one."""
     name = experiment_name(dataset)
     with store.asked(f"the experiment {name}"):
         experiment = store.client.get_experiment_by_name(name)
@@ -60,7 +60,7 @@ def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
 
 
 def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescription) -> None:
-    """Save the view of a study; saved again, it replaces itself.
+    """Save the view of a study; saving it again replaces it.
 
     Args:
         store: Where it is recorded.
@@ -75,7 +75,7 @@ def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescript
 
 
 def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
-    """Return where a person finds a study.
+    """Return where to find a study.
 
     Args:
         store: Where it is recorded.
@@ -95,7 +95,7 @@ def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
 
 def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
     location = store.artifact_root and f"{store.artifact_root}/{name}"
-    # Without its kind MLflow shows the experiment as one of language models.
+    # Without a kind, MLflow shows the experiment as one for language models.
     tags = {
         "mlflow.experimentKind": "custom_model_development",
         NOTE_TAG: f"Hyperparameter searches of MIANet on {dataset}: a run a study, its trials and "
@@ -111,11 +111,11 @@ def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
 
 
 def _key(study: str) -> str:
-    return hashlib.sha256(study.encode()).hexdigest()[:6]  # its address fits a line
+    return hashlib.sha256(study.encode()).hexdigest()[:6]  # keeps its address on one line
 
 
 def _state(study: StudyDescription) -> dict[str, Any]:
-    """Return what MLflow's page remembers of how a person looks at an experiment."""
+    """Return the state that MLflow's page saves for a view of an experiment."""
     return {
         "searchFilter": f"tags.study = '{study.name}' AND tags.kind = 'trial'",
         "orderByKey": "metrics.`score`",

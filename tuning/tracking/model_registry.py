@@ -1,4 +1,4 @@
-"""Keep a trained classifier in MLflow's model registry, so that it loads anywhere; load it."""
+"""Store a trained classifier in MLflow's model registry, so that it loads anywhere; load it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tuning.tracking.address import URI_VARIABLE
 from tuning.tracking.experiments import EXPERIMENT_PREFIX
 from tuning.tracking.store import TrackingStore, open_store, reason_of, set_environment
 
-# It tells that the example is checked; what is wrong with it is raised.
+# It logs that the example is being checked; if something is wrong with it, it raises.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 
 ALIAS = "champion"
@@ -39,10 +39,10 @@ EXAMPLE_ROWS = 2
 SERVING_PACKAGES = ("mlflow", "torch", "numpy", "pandas", "jaxtyping")
 """What must be installed where the model is loaded.
 
-Given explicitly: to find them out, MLflow starts processes that load the model.
+Given explicitly: to infer them, MLflow would start processes that load the model.
 """
 
-WEIGHTS = "artifacts/classifier.pt"  # where the classifier lies in a saved model
+WEIGHTS = "artifacts/classifier.pt"  # path of the classifier in a saved model
 
 _PROJECT = "mianet-tuning"
 _PACKAGE = Path(mianet.__file__).parent
@@ -51,7 +51,7 @@ _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A version of a model in the registry; the alias moves on, this version does not."""
+    """A version of a model in the registry; the alias moves to newer ones, this does not."""
 
     name: str
     version: int
@@ -97,12 +97,12 @@ def register_model(
 
 
 def load_classifier(reference: str, tracking_uri: str) -> Classifier:
-    """Load the classifier of a saved model; unlike with MLflow's own loading, no code of it runs.
+    """Load the classifier of a saved model; unlike MLflow's own loading, run none of its code.
 
     Args:
         reference: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>`` of a
             final training, the folder of a saved model, or a file that ``Classifier.save`` wrote.
-        tracking_uri: The store that models and runs are in; not asked for folders and files.
+        tracking_uri: The store that models and runs are in; not used for folders and files.
 
     Raises:
         InputError: There is no such model, or the store does not answer.
@@ -129,7 +129,7 @@ def load_classifier(reference: str, tracking_uri: str) -> Classifier:
 
 
 def _model_uri(store: TrackingStore, reference: str) -> str:
-    """Return the ``models:/`` address of a reference; that of a run is the model it logged."""
+    """Return the ``models:/`` address of a reference; for a run, that of its model."""
     if reference.startswith("models:/"):
         return reference.rstrip("/")
     run_id = reference.removeprefix("runs:/").partition("/")[0]
@@ -144,7 +144,7 @@ def _model_uri(store: TrackingStore, reference: str) -> str:
 
 @contextlib.contextmanager
 def _everywhere(uri: str) -> Iterator[None]:
-    """Make a store MLflow's own, too: its SQL registry looks models up there, not where it is."""
+    """Make a store MLflow's global one: a SQL registry looks models up there, not in itself."""
     before = {URI_VARIABLE: os.environ.get(URI_VARIABLE)}
     mlflow.set_tracking_uri(uri)  # sets the variable, too
     try:
@@ -161,8 +161,8 @@ def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
             Path(temporary, name) for name in (Path(WEIGHTS).name, "constraints.txt", "model")
         )
         classifier.save(weights)
-        # All that is installed, as constraints, which decide versions only: packages of the search
-        # alone do no harm.
+        # Everything installed, as constraints, which only fix versions: packages that only the
+        # search needs do no harm.
         found = {_pin(d.name) for d in metadata.distributions() if d.name != _PROJECT}
         constraints.write_text("\n".join(sorted(found, key=str.lower)) + "\n")
         mlflow.pyfunc.save_model(
@@ -219,5 +219,5 @@ def _signature(features: int) -> ModelSignature:
 
 
 def _pin(package: str) -> str:
-    """Return ``torch==2.13.0`` where 2.13.0+cpu is installed: indexes have the public version."""
+    """Return ``torch==2.13.0`` where 2.13.0+cpu is installed: indexes have public versions only."""
     return f"{package}=={metadata.version(package).partition('+')[0]}"

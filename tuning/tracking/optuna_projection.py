@@ -1,8 +1,8 @@
 """A study as an Optuna study in a file, for optuna-dashboard and for Optuna's own plots.
 
-It follows from the study's log and nothing of ours reads it. Names and values are those that MLflow
-has. The file itself says how far it has come; what is in it already is passed over, so each trial
-is in it once, and a file that was deleted or damaged is made anew.
+It is derived from the study's log, and none of our code reads it. Names and values are those in
+MLflow. The file itself says how much of the log it has; that part is skipped, so each trial is in
+it once, and a file that was deleted or damaged is rebuilt.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ OPTUNA_FILE = "optuna.log"  # in a study's folder
 CURSOR_ATTRIBUTE = "event_log_bytes"
 """The attribute of the file's study that says how much of the log it has."""
 
-_LOCK_SECONDS = 3  # how long a lock counts that a killed process left
+_LOCK_SECONDS = 3  # how long a killed process's lock stays valid
 RUN_SECONDS = 5.0
-"""How long after its end a trial waits for MLflow to have its run, so that the two can be tied."""
+"""How long after its end a trial waits for its run in MLflow, so that the two can be linked."""
 
 
 class OptunaProjection(Projection):
-    """A study's Optuna file. Where it cannot be written, one warning says so.
+    """A study's Optuna file. If it cannot be written, a single warning says so.
 
     Args:
         log: The study's log; the file is in its folder.
         patience: Epochs without a new best after which a trial counts as complete.
         run_id: MLflow's run of the study.
-        run_of: Number of a trial → MLflow's run of it; empty as long as there is none.
+        run_of: Number of a trial → its MLflow run; empty while there is none.
     """
 
     receiver = "Optuna file"
@@ -68,7 +68,7 @@ class OptunaProjection(Projection):
     @property
     def cursor(self) -> int:
         attributes = self._storage.get_study_system_attrs(self._study)
-        # No more than the log had at first: an older copy of it may have been put back.
+        # At most what the log had at first: an older copy of it may have been restored.
         return min(int(attributes.get(CURSOR_ATTRIBUTE, 0)), self._found)
 
     def mark(self, end: int) -> None:
@@ -103,7 +103,7 @@ class OptunaProjection(Projection):
     def _storage(self) -> JournalStorage:
         try:
             storage, self._study = self._find()
-        except (ValueError, KeyError, AssertionError):  # damaged, and easily made anew
+        except (ValueError, KeyError, AssertionError):  # damaged, but easily rebuilt
             self._path.unlink()
             storage, self._study = self._find()
         self._there = len(storage.get_all_trials(self._study, deepcopy=False))
@@ -123,7 +123,7 @@ class OptunaProjection(Projection):
         return storage, study._study_id
 
     def _describe(self, storage: JournalStorage) -> None:
-        """Write the study's parameters in MLflow, and how to find it there."""
+        """Write the parameters that the study has in MLflow, and how to find it there."""
         names = [f"{BEST_PREFIX}{name}" for name in self._objective.values]
         storage.set_study_system_attr(self._study, "study:metric_names", names)
         known = storage.get_study_user_attrs(self._study)
@@ -143,7 +143,7 @@ class OptunaProjection(Projection):
 
     def _propose(self, event: Proposed) -> None:
         configuration = dict(event.configuration)
-        if event.number == self._there:  # not counted anew: Optuna would list all trials for that
+        if event.number == self._there:  # not recounted: Optuna would list all trials for that
             template = create_trial(
                 state=TrialState.RUNNING,
                 params=configuration,
@@ -162,7 +162,7 @@ class OptunaProjection(Projection):
             self._storage.set_trial_intermediate_value(trial._trial_id, event.epoch, value)
 
     def _end(self, event: Ended) -> None:
-        """End a trial with all that MLflow has of its end; the state last, which is final."""
+        """End a trial with all that MLflow has of its end; the state comes last, being final."""
         found = self._trial(event.number)
         if found.state.is_finished():
             return
@@ -184,7 +184,7 @@ class OptunaProjection(Projection):
         self._storage.set_trial_state_values(found._trial_id, state, values)
 
     def _final_state(self, status: str, trial: Trial) -> TrialState:
-        """Return Optuna's word for an end; docs/recording.md has the reasons."""
+        """Return Optuna's state for an end; docs/recording.md has the reasons."""
         if not trial.epoch or status in ("infeasible", "failed"):
             return TrialState.FAIL
         is_past_its_best = trial.epoch - trial.best_epoch >= self._patience
@@ -192,7 +192,7 @@ class OptunaProjection(Projection):
         return TrialState.COMPLETE if is_whole else TrialState.PRUNED
 
     def _say_of_running(self, status: str) -> None:
-        """Say of the trials that have not ended that they go on, or that the study did before."""
+        """Mark the trials that have not ended as running, or as interrupted with the study."""
         for known in self._state.running:
             trial = self._trial(known.number)
             if not trial.state.is_finished() and trial.user_attrs.get("status") != status:
@@ -206,6 +206,6 @@ class OptunaProjection(Projection):
 
 
 def _end_with_a_whole_line(path: Path) -> None:
-    """Take away a last line that a crash cut short: Optuna would write on in the midst of it."""
+    """Remove a last line that a crash cut short: Optuna would append to it."""
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)

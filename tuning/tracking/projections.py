@@ -1,4 +1,4 @@
-"""What MLflow is told of a log: requests as a function of the state and the next event.
+"""What MLflow is sent from a log: requests as a function of the state and the next event.
 
 A study has a run, and a run nested in it for each trial; final trainings have one each.
 """
@@ -46,22 +46,22 @@ from tuning.tracking.store import PARENT_TAG, TrackingStore
 
 NONFINITE_TAG = "nonfinite_metrics"
 UNLOGGED_TAG = "beyond_the_log"
-"""The tag of a study whose end was sent although a full disk did not take it into the log: a search
-that goes on does that part again."""
+"""The tag of a study whose end was sent although a full disk kept it out of the log: a resumed
+search repeats that part."""
 _CONTEXTS = {"study": "search", "final": "final training", records.CONFIRMATION: "confirmation"}
-"""Kind of run → what MLflow shows that its data set was used for."""
+"""Kind of run → what MLflow says its data set was used for."""
 
 _logger = logging.getLogger(__name__)
 
 
 class RunProjection(Projection):
-    """A run of MLflow, and those nested in it, as they follow from a log."""
+    """An MLflow run, and those nested in it, as derived from a log."""
 
     receiver = "tracking store"
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
         self._folder, self._store, self._known = log.folder, store, log.state
-        self.state = State()  # what the log amounts to as far as this has come
+        self.state = State()  # of the log, up to the last event taken
         self.runs = Runs(store.client, experiment_id)
         if opening := log.state.opening:
             trials = [trial_key(opening.key, number) for number in log.state.trials]
@@ -76,7 +76,7 @@ class RunProjection(Projection):
 
     def learn(self, event: Event) -> None:
         if not isinstance(event, EpochDone):
-            list(self.requests(event))  # which remembers what was told
+            list(self.requests(event))  # which notes what was sent
         self.state.apply(event)
 
     def take(self, event: Event) -> None:
@@ -99,7 +99,7 @@ class RunProjection(Projection):
         )
 
     def start(self, opening: Opened) -> str:
-        """Create the run of an opening, or find it again; return MLflow's id of it."""
+        """Create the run of an opening, or find it again; return its MLflow id."""
         with self._store.asked("a new run"):
             if not self.cursor:
                 next(self.requests(opening)).send(self.runs)  # its creation comes first
@@ -120,16 +120,16 @@ class RunProjection(Projection):
 
     @abstractmethod
     def requests(self, event: Event) -> Iterator[Request]:
-        """Yield what the store must be sent of the next event; the state is that before it."""
+        """Yield what to send the store for the next event; the state is the one before it."""
 
 
 class StudyProjection(RunProjection):
-    """A study's run and its trials' runs, as they follow from the study's log."""
+    """A study's run and its trials' runs, as derived from the study's log."""
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
         super().__init__(log, store, experiment_id)
         self._told: dict[str, dict[str, float]] = defaultdict(dict)
-        """Figures of a whole run that were sent: of the study, and of interrupted trials."""
+        """The whole-run figures already sent, of the study and of interrupted trials."""
 
     def requests(self, event: Event) -> Iterator[Request]:
         if isinstance(event, Opened):
@@ -149,13 +149,13 @@ class StudyProjection(RunProjection):
             yield from self._end_study(event)
 
     def take_unkept(self, events: Sequence[Event]) -> None:
-        """Work out what the store is sent of events that the log does not have; mark the study."""
+        """Prepare what to send for events that the log does not have; mark the study."""
         mark = {UNLOGGED_TAG: "true"}
         self.runs.put(values(self.state.opened.key, events[0].time_ms, tags=mark))
         super().take_unkept(events)
 
     def start(self, opening: Opened) -> str:
-        """Create the study's run, or find it again; forget what the log does not know of it."""
+        """Create the study's run, or find it again; drop from it what the log does not have."""
         run_id, client = super().start(opening), self.runs.client
         if self._known.trials and UNLOGGED_TAG in client.get_run(run_id).data.tags:
             for run in self.runs.nested_in(run_id):
@@ -182,7 +182,7 @@ class StudyProjection(RunProjection):
         yield values(event.key, event.time_ms, params=descriptions.study_params(about))
 
     def _go_on(self, event: Opened) -> Iterator[Request]:
-        """Show what goes on as running: the study, and the trials that have not ended."""
+        """Show as running what is resumed: the study, and the trials that have not ended."""
         yield ResumeRun(event.key)
         yield values(event.key, event.time_ms, tags=_study_tags(event))
         for trial in self.state.running:
@@ -254,7 +254,7 @@ class StudyProjection(RunProjection):
             metrics |= {"best_score": best.score, "best_epoch": best.best_epoch}
             metrics |= records.best_figures(best.best)
             tags["best_trial"] = trial_name(best.proposed)
-            # Tags, since a study that goes on may find a better one and MLflow's params are final.
+            # Tags, since a resumed study may find a better one and MLflow's params are final.
             hyperparameters = self._hyperparameters(best.proposed)
             tags |= {f"best.{name}": str(value) for name, value in hyperparameters.items()}
             if self.state.objective.has_several:
@@ -274,7 +274,7 @@ class StudyProjection(RunProjection):
         return f"{descriptions.study_note(self.state.study, result)}\n\n{event.note}".strip()
 
     def _news(self, key: str, figures: dict[str, float]) -> dict[str, float]:
-        """Return the figures of a run that were not told like this before."""
+        """Return the figures of a run that are new or have changed since they were sent."""
         told = self._told[key]
         new = {name: value for name, value in figures.items() if told.get(name) != value}
         told |= new
@@ -346,7 +346,7 @@ class FinalProjection(RunProjection):
 
 
 def _tags_of(opening: Opened) -> dict[str, str]:
-    """Return the tags of all runs of a log: what they are of, and where they come from."""
+    """Return the tags common to all runs of a log: what they are about, and their provenance."""
     about = opening.description
     return {
         "study": about.study if isinstance(about, FinalDescription) else about.name,

@@ -1,6 +1,6 @@
 """Read back from MLflow what was recorded of trials and studies.
 
-Where the store does not answer, or does not have what is asked for, all of this raises an
+If the store does not answer, or does not have what is asked for, all of these functions raise an
 ``InputError`` that says what there is.
 """
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _SEARCH = "a search for runs"  # what reading asks of the store
 _AT_ONCE = 8
-"""Requests at once: a server answers each in tens of milliseconds, and there is one a trial."""
+"""Concurrent requests: a server takes tens of milliseconds for each, and there is one per trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class FinalTraining:
     source_run_id: str
     seeds: int
     figures: Mapping[str, float]  # ``test_<figure>_mean`` and ``_sd`` over the seeds
-    constant: float  # taken off seen classes' scores when calibrated; NaN for nothing
+    constant: float  # subtracted from seen classes' scores when calibrated; NaN for none
     confusion: Confusion | None  # None where it is not recorded
     curves: Mapping[int, SeenUnseenCurve]  # by seed; empty where they are not recorded
     per_seed: Mapping[str, Mapping[int, float]]  # figure → position of the seed → value
@@ -95,12 +95,12 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
 
 
 def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierStudy:
-    """Return a study of any data set to begin another one with.
+    """Return a study, of any data set, to warm-start another one from.
 
     Args:
         tracking_uri: The store that it was recorded to.
         asked: Its name, or ``<data set>/<name>``.
-        dataset: The data set at hand, where a name is looked for first.
+        dataset: The data set at hand, where a name is looked up first.
     """
     where, _, name = asked.rpartition("/")
     store = open_store(tracking_uri, must_exist=True)
@@ -130,7 +130,7 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
 
 
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
-    """Check that no study of the name is recorded: two would be taken for one when read back.
+    """Check that no study of this name is recorded: two would be read back as one.
 
     Args:
         tracking_uri: The store.
@@ -149,7 +149,7 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
 
 
 def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> RecordedStudy:
-    """Return what is recorded of a study.
+    """Return what is recorded about a study.
 
     Args:
         tracking_uri: The store that it was recorded to.
@@ -203,7 +203,7 @@ def _experiment(store: TrackingStore, dataset: str) -> Experiment:
 
 
 def _studies_named(store: TrackingStore, experiment: Experiment, name: str | None) -> list[Run]:
-    """Return the runs of the studies of a name; of all studies for None."""
+    """Return the runs of the studies with this name, or of all studies for None."""
     studies = _studies(store, experiment)
     names = sorted({run.data.tags["study"] for run in studies})
     if name is not None and name not in names:
@@ -241,7 +241,7 @@ def _trials(study: Run, nested: Sequence[Run]) -> list[RecordedTrial]:
 
 
 def _objective(run: Run) -> str:
-    """Return what a run's score is of, if this version of the code knows it."""
+    """Return the objective that a run's score is of, if this version of the code knows it."""
     objective = run.data.tags.get(records.OBJECTIVE_TAG, "")
     if objective not in OBJECTIVES:
         known = records.listed(list(OBJECTIVES))
@@ -332,7 +332,7 @@ def _final(client: MlflowClient, run: Run) -> FinalTraining:
 
 
 def _file(client: MlflowClient, run: Run, name: str, read: Callable[[str], T]) -> T | None:
-    """Return what a run's artifact says; None where there is none, as of one that diverged."""
+    """Return the parsed artifact of a run; None if there is none, as when a run diverged."""
     if name not in {file.path for file in client.list_artifacts(run.info.run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:

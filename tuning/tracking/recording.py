@@ -1,9 +1,9 @@
 """Record a log in MLflow while it grows.
 
 A study is one parent run in the experiment of its data set; each trial, confirmation and final
-training is a run nested in it. The process that drives the work records, the workers never do. What
-happens goes to the log; a thread tells MLflow about once a second, so a slow or absent server holds
-nobody up.
+training is a run nested in it. Only the process that drives the work records, never the workers.
+Events go to the log; a thread updates MLflow about once a second, so a slow or absent server delays
+nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROJECTIONS: Mapping[type[Described], type[RunProjection]] = {
     StudyDescription: StudyProjection,
     FinalDescription: FinalProjection,
 }
-"""What a log is of → what MLflow is told of it."""
+"""What a log is about → how it is projected to MLflow."""
 
 _logger = logging.getLogger(__name__)
 
@@ -48,10 +48,10 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self, status: str = "finished", *, note: str = "") -> Any:
-        """End what is recorded by ``finished``, ``failed`` or ``interrupted``, and a note why."""
+        """End the record as ``finished``, ``failed`` or ``interrupted``, with a note saying why."""
 
     def close_quietly(self, status: str, note: str) -> None:
-        """Close; where that fails only say so, since what ends the work matters more."""
+        """Close; if that fails, only log it, since what ended the work matters more."""
         try:
             self.close(status, note=note)
         except RecordingError as loss:
@@ -69,9 +69,9 @@ class Closing(ABC):
 
 
 class Recording(Closing):
-    """A log that is recorded: its run, and what is nested in it.
+    """A log being recorded: its run, and what is nested in it.
 
-    A log with something in it goes on in the same runs.
+    A log that is not empty continues in the same runs.
 
     Args:
         tracking_uri: The store.
@@ -80,8 +80,8 @@ class Recording(Closing):
         more: Further fields of ``Opened``.
 
     Raises:
-        InputError: The store does not answer or cannot be written to; found in seconds. Or the log
-            cannot be written, or what it is about is not in the store. A new log is deleted.
+        InputError: The store does not answer or cannot be written to, which is found in seconds; or
+            the log cannot be written, or its run is not in the store. A new log is deleted.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Recording(Closing):
         self._log, self._key, self._uri = log, opening.key, store.shown
         kind = PROJECTIONS[type(description)]
         self._projection = kind(log, store, experiment.experiment_id)
-        self.run_id = self._begin(opening)  # MLflow's run of what the log is about
+        self.run_id = self._begin(opening)  # the log's run in MLflow
         self.links = links_to(store, experiment, description.name)
         self._projector = Projector(log, self._projection)
         self._projector.start()
@@ -114,16 +114,16 @@ class Recording(Closing):
         atexit.register(self._close_at_exit)
 
     def run_of(self, number: int) -> str:
-        """Return MLflow's run of a trial; empty as long as the store has not been told of it."""
+        """Return MLflow's run of a trial; empty until the store has been told of it."""
         return self._projection.runs.ids.get(trial_key(self._key, number), "")
 
     def append(self, event: Event) -> None:
         self._log.append(event)
 
     def close(self, status: str = "finished", *, note: str = "") -> None:
-        """End what is recorded, unless its log says that it has ended, and deliver everything.
+        """End the record, unless its log says that it has ended, and deliver everything.
 
-        A store that takes nothing is waited for a minute, or a few seconds after an interrupt.
+        Wait a minute for a store that accepts nothing, or a few seconds after an interrupt.
         A second call does nothing. A ``RecordingError`` says what did not reach the store, and why.
         """
         if self._closed:
@@ -140,7 +140,7 @@ class Recording(Closing):
             raise RecordingError(loss)
 
     def _begin(self, opening: Opened) -> str:
-        """Open the log and find the run, neither without the other; return MLflow's id of it."""
+        """Open the log and find the run, both or neither; return the run's MLflow id."""
         if self._log.found:
             run_id = self._projection.start(opening)
             self._log.begin(opening)
@@ -172,7 +172,7 @@ class Recording(Closing):
         return "; ".join(lines)
 
     def _undelivered(self) -> Iterator[str]:
-        """Yield our keys of the runs of which something did not reach the store."""
+        """Yield our keys of the runs that did not reach the store in full."""
         start = max(self._projector.end, self._projection.cursor)
         for event in [*(event for event, _ in self._log.read(start)), *self._log.unkept]:
             number = getattr(event, "number", None)
@@ -196,7 +196,7 @@ def recorded_final(
     Args:
         tracking_uri: The store.
         description: What it is.
-        storage: Folder of studies, in whose folders logs are.
+        storage: Folder of studies, whose own folders contain the logs.
 
     Raises:
         InputError, RecordingError: As of ``Recording`` and its ``close``.
@@ -221,7 +221,7 @@ def discard_final(log: EventLog) -> None:
 
 @contextmanager
 def recorded_files(uri: str, run_id: str, folder: str | None = None) -> Iterator[Path]:
-    """Yield a temporary folder; what is written there becomes artifacts of a run.
+    """Yield a temporary folder; the files written there become artifacts of a run.
 
     Args:
         uri: The tracking store.

@@ -1,9 +1,9 @@
 """Requests to MLflow, each of which can be sent again without being recorded twice.
 
-A request carries its own time, so that sending it again says the same: a SQL store keeps a metric
-of equal key, step, time and value once, accepts an equal parameter, overwrites a tag and recognises
-a data set input by name and digest. Only creating a run is not repeatable, so a run carries a key
-of ours by which a creation whose answer was lost is found again, also by a later process.
+A request carries its own time, so that a repeat is identical: a SQL store keeps a metric of equal
+key, step, time and value once, accepts an equal parameter, overwrites a tag and recognises a data
+set input by name and digest. Only creating a run is not repeatable, so each run carries a key of
+ours by which it is found if the answer to its creation was lost, even by a later process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _DIGEST = 12
 MLFLOW_STATUS: Mapping[str, str] = {
     "finished": "FINISHED",
     "stopped_early": "FINISHED",
-    "infeasible": "FINISHED",  # a verdict on the configuration: nothing is there to mend
+    "infeasible": "FINISHED",  # a verdict on the configuration: there is nothing to fix
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
@@ -64,15 +64,15 @@ MLFLOW_STATUS: Mapping[str, str] = {
 _logger = logging.getLogger(__name__)
 
 _TOO_LARGE = 413
-_SMALL_TEXT = 1000  # a proxy that does not take this takes nothing for now
-_SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's words, in which it is left
+_SMALL_TEXT = 1000  # a proxy that rejects this rejects everything for now
+_SAYS_TOO_LARGE = f"failed with error code {_TOO_LARGE}"  # MLflow's message, which keeps the code
 _FINAL_ERRORS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 
 
 class Runs:
-    """The runs of one experiment that this process writes, and what they are still to be told.
+    """The runs of one experiment that this process writes, and what is still to be sent.
 
-    Requests are sent in order, each again until it has arrived or was refused.
+    Requests are sent in order, each repeated until it is accepted or refused.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
@@ -81,18 +81,18 @@ class Runs:
         self.refused: list[tuple[Request, str]] = []  # with the reason
         self.abandoned = False
         self._experiment_id = experiment_id
-        self.ids: dict[str, str] = {}  # our key of a run → MLflow's id of it
+        self.ids: dict[str, str] = {}  # our key of a run → its MLflow id
         self._attempts: Counter[str] = Counter()
 
     def expect(self, keys: Iterable[str]) -> None:
-        """Learn of runs that an earlier process created, or tried to."""
+        """Note the runs that an earlier process created, or tried to."""
         self._attempts.update(keys)
 
     def put(self, *requests: Request) -> None:
         self.waiting += requests
 
     def flush(self) -> None:
-        """Send what waits; an ``UnreachableError`` says why the store does not take it now."""
+        """Send what is waiting; an ``UnreachableError`` says why the store cannot take it now."""
         self.waiting = compact(self.waiting)
         while self.waiting:
             if self.abandoned:
@@ -101,13 +101,13 @@ class Runs:
             del self.waiting[0]
 
     def find(self, key: str) -> str:
-        """Return MLflow's id of the run of a key; empty where there is none."""
+        """Return the MLflow id of the run with this key; empty if there is none."""
         if key not in self.ids and self._attempts[key] and (found := self._with_key(key)):
             self.ids[key] = found[0].info.run_id
         return self.ids.get(key, "")
 
     def id_of(self, key: str) -> str:
-        """Return MLflow's id of the run of a key; a ``LookupError`` where there is none."""
+        """Return the MLflow id of the run with this key; a ``LookupError`` if there is none."""
         if run_id := self.find(key):
             return run_id
         raise LookupError(f"its run was not created: {self.problem_of(key) or 'not yet'}")
@@ -130,7 +130,7 @@ class Runs:
         return next((reason for request, reason in self.refused if request.run == key), "")
 
     def delete_strays(self, key: str) -> None:
-        """Delete what a creation left that arrived after it had been given up for lost."""
+        """Delete duplicates, from creation requests that arrived after being presumed lost."""
         for run in self._with_key(key) if self._attempts[key] > 1 else []:
             if run.info.run_id != self.ids[key]:
                 self.client.delete_run(run.info.run_id)
@@ -163,7 +163,7 @@ class Runs:
             _logger.warning("the tracking store refused a request: %s", reason)
 
     def _check_experiment(self) -> None:
-        """Take the refusal of a deleted experiment for one that passes: it can be restored."""
+        """Treat the refusal of a deleted experiment as temporary: it can be restored."""
         experiment = self.client.get_experiment(self._experiment_id)
         if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
             raise UnreachableError(
@@ -177,7 +177,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Request:
-    """Something that is told of one run, which is given by our key of it."""
+    """Something to send about one run, which is identified by our key."""
 
     run: str
 
@@ -186,7 +186,7 @@ class Request:
         return 0
 
     def send(self, runs: Runs) -> None:
-        """Tell it to MLflow."""
+        """Send it to MLflow."""
         raise NotImplementedError
 
 
@@ -205,7 +205,7 @@ class StartRun(Request):
 
 @dataclass(frozen=True)
 class ResumeRun(Request):
-    """A run that has ended, or whose process has, goes on."""
+    """A run that has ended, or whose process has, resumes."""
 
     def send(self, runs: Runs) -> None:
         runs.client.update_run(runs.id_of(self.run), "RUNNING")
@@ -223,7 +223,7 @@ class LogValues(Request):
         return max(map(len, texts), default=0)
 
     def send(self, runs: Runs) -> None:
-        """Log them, in as many requests as the limits, or a proxy's, ask for."""
+        """Log them, in as many requests as MLflow's limits, or a proxy's, require."""
         try:
             self._send(runs)
         except MlflowException as error:
@@ -247,7 +247,7 @@ class LogValues(Request):
 
 @dataclass(frozen=True)
 class LogDataset(Request):
-    """The data that a run learns from, and what for; nothing of it is read here."""
+    """The data that a run uses, and what for; none of it is read here."""
 
     description: Any  # of whatever describes its data
     context: str
@@ -271,7 +271,7 @@ class LogDataset(Request):
 
 @dataclass(frozen=True)
 class LogText(Request):
-    """A text becomes an artifact of a run; sent again, it replaces itself."""
+    """A text becomes an artifact of a run; sending it again replaces it."""
 
     path: str
     text: str
@@ -292,7 +292,7 @@ class EndRun(Request):
     time_ms: int
 
     def send(self, runs: Runs) -> None:
-        """End the run; as FAILED where something of it was refused."""
+        """End the run, as FAILED if any request for it was refused."""
         run_id, status = runs.id_of(self.run), MLFLOW_STATUS[self.status]
         if problem := runs.problem_of(self.run):
             runs.client.set_tag(run_id, PROBLEM_TAG, problem)
@@ -314,11 +314,11 @@ def values(
 
     Args:
         run: Our key of the run.
-        time_ms: When they were so, in milliseconds since 1970.
+        time_ms: Their time, in milliseconds since 1970.
         metrics: By name.
         params: By name.
-        tags: By name; those without a text are left out.
-        step: The step of the metrics; 0 is that of figures of a whole run.
+        tags: By name; empty ones are left out.
+        step: The step of the metrics; 0 for figures of a whole run.
     """
     return LogValues(
         run,
@@ -331,9 +331,9 @@ def values(
 
 
 def compact(requests: Sequence[Request]) -> list[Request]:
-    """Join the values of each run that can travel together; each run's order stays.
+    """Merge the values of each run that can be sent together; each run's order is kept.
 
-    Values move ahead of other runs' requests only: a run's start, input and end part its values.
+    Values move ahead only of other runs' requests: a run's start, input and end separate its own.
     """
     joined: list[Request] = []
     joining: dict[str, list[Metric | Param | RunTag]] = {}
@@ -350,14 +350,14 @@ def compact(requests: Sequence[Request]) -> list[Request]:
 
 
 def is_passing(error: Exception) -> bool:
-    """Say whether a failure may be gone the next time."""
+    """Return whether a failure may be temporary."""
     if isinstance(error, MlflowException):
         return error.error_code not in _FINAL_ERRORS
     return isinstance(error, OSError)
 
 
 def is_too_large(error: Exception) -> bool:
-    """Say whether a server, or a proxy before it, takes no request of this size."""
+    """Return whether a server, or a proxy in front of it, rejects a request of this size."""
     response = getattr(error, "response", None)  # of an upload
     return getattr(response, "status_code", 0) == _TOO_LARGE or _SAYS_TOO_LARGE in str(error)
 
@@ -368,5 +368,5 @@ def _tags(values: Mapping[str, str]) -> dict[str, str]:
 
 def _clipped(value: Any, longest: int) -> str:
     """Return a value as a string no longer than MLflow keeps."""
-    text = str(value).replace("\0", "\ufffd")  # PostgreSQL keeps no zero character
+    text = str(value).replace("\0", "\ufffd")  # PostgreSQL cannot store NUL
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

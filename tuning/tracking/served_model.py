@@ -1,7 +1,7 @@
 """The classifier as MLflow serves it.
 
 MLflow keeps this file with the model and runs it when the model is loaded (models from code), so
-that nothing of it is pickled. It needs the ``mianet`` package, which travels with the model, and
+that none of it is pickled. It needs the ``mianet`` package, which travels with the model, and
 nothing else of this project.
 """
 
@@ -35,14 +35,14 @@ class ServedClassifier(PythonModel):
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return ``top_k`` rows an image, the best class first.
+        """Return ``top_k`` rows per image, the best class first.
 
         The columns are ``image`` (its row, from 0), ``rank`` (from 1), ``class`` and ``score``.
 
         Args:
             context: Not used.
-            model_input: Features, (images, features), float32; MLflow takes data frames, too.
-            params: ``mode``, ``top_k`` and ``calibration`` as ``Classifier.classify`` has them;
+            model_input: Features, (images, features), float32; MLflow accepts data frames, too.
+            params: ``mode``, ``top_k`` and ``calibration`` as ``Classifier.classify`` takes them;
                 ``new_classes``, the JSON of classes that the model does not know.
 
         Raises:

@@ -20,9 +20,9 @@ from mianet.addresses import without_credentials
 from mianet.errors import InputError
 from tuning.tracking.address import absolute_tracking_uri, scheme_of, sqlite_path
 
-# A search on a closed network must not wait for a usage report; who wants it sets it to false.
-# Of each artifact, however small, a bar would be drawn.
-# MLflow reads the variable when it is imported.
+# A search on a closed network must not wait for usage reports; set it to false to allow them.
+# A progress bar would be drawn for every artifact, however small.
+# MLflow reads these variables when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -60,7 +60,7 @@ class TrackingStore:
         return without_credentials(self.uri)
 
     def location_of(self, experiment: Experiment, run_id: str) -> str:
-        """Return where a person finds a run: an address, or the command that shows it."""
+        """Return where to find a run: an address, or the command that shows it."""
         uri = self.shown.rstrip("/")
         if self.artifact_root is not None:
             return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
@@ -69,7 +69,7 @@ class TrackingStore:
 
     @contextmanager
     def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
-        """Turn what the store does not accept (None: with MLflow's patience) into InputErrors."""
+        """Turn the store's failures into InputErrors; None seconds for MLflow's own patience."""
         try:
             with short_requests(seconds) if seconds else nullcontext():
                 yield
@@ -81,14 +81,14 @@ class TrackingStore:
 
 
 def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
-    """Connect to a tracking store and have it answer once.
+    """Connect to a tracking store and check that it answers.
 
     Args:
         uri: As ``--tracking-uri`` has it; see ``absolute_tracking_uri``.
         must_exist: Refuse to create a SQLite database.
 
     Raises:
-        InputError: The store cannot be used; found within about 10 seconds, nothing is left.
+        InputError: The store cannot be used; found within about 10 seconds, leaving nothing behind.
     """
     uri = absolute_tracking_uri(uri)
     scheme, path = scheme_of(uri), sqlite_path(uri)
@@ -124,10 +124,10 @@ def runs_of(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -
 
 @contextmanager
 def short_requests(timeout_seconds: int) -> Iterator[None]:
-    """Make MLflow's HTTP requests fail soon and not repeat themselves, while inside.
+    """Make MLflow's HTTP requests fail fast, without retries, inside this context.
 
-    MLflow can be told so only by environment variables. Whoever uses this repeats a failed
-    request itself, and can then tell a request that was refused from one that was not heard.
+    MLflow takes these settings only from environment variables. The caller retries by itself, so
+    it can tell a request that was refused from one that never arrived.
     """
     with _settings_lock:
         if not _timeouts:
@@ -166,7 +166,7 @@ def _artifacts_in(folder: Path) -> str:
 
 @contextmanager
 def _creation_lock(path: Path) -> Iterator[None]:
-    """Keep other processes away: several that create one database at once damage it."""
+    """Keep other processes out: several creating one database at once would damage it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
