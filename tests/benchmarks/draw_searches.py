@@ -5,7 +5,7 @@ import json
 import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
-from compare_searches import EXECUTIONS, MOMENTS, Result, grouped, interval, relative
+from compare_searches import EXECUTIONS, MOMENTS, Result, compared, grouped, interval
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ def draw(results, docs):
 
 def _page(stem, about, found):
     of = grouped(found)
-    against = relative(of)
+    against = compared(of)
     seeds = len({result.seed for result in found})
     top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
     picture = [f"![regret]({stem}.png)", ""] if about["suite"].startswith("samplers") else []
@@ -43,12 +43,12 @@ def _page(stem, about, found):
             f"## {TITLES[about['table']]}: {about['suite']}",
             "",
             f"{about['configurations']} recorded configurations, {about['draws']} draws, "
-            f"{seeds} seeds, {about['budget']} epochs of single executions. True mean H of the "
-            f"selected configuration in percent; the table's best has {top:.1f}, the paper's "
+            f"{seeds} seeds, {about['budget']} epochs of single executions. The true objective of "
+            f"the selected configuration in percent; the table's best has {top:.1f}, the paper's "
             f"{paper:.1f}.",
             "",
             *picture,
-            "| search | H | against all | 95% | at half the budget | 95% | tried | best of those |",
+            "| search | true | less the first's | 95% | at half the budget | 95% | tried | best |",
             "|---|---|---|---|---|---|---|---|",
             *(_row(name, results, against[name]) for name, results in of.items()),
         ]
