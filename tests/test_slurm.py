@@ -12,8 +12,8 @@ from rehearse import until
 
 NODES = {"head": 10, "one": 11, "two": 12}
 SEARCH = (
-    *("--dataset", "numbers", "--study", "s", "--trials", "5", "--max-epochs", "60"),
-    *("--patience", "60", "--executions", "2", "--set", "hidden_dim=32", "--scheduler", "none"),
+    *("--dataset", "numbers", "--study", "s", "--trials", "5", "--max-epochs", "300"),
+    *("--patience", "300", "--executions", "2", "--set", "hidden_dim=32", "--scheduler", "none"),
     *("--cpus-per-trial", "1", "--workers", "3", "--fresh-draws", "0", "--no-final"),
 )
 

@@ -106,7 +106,7 @@ class Result:
         seed: Of the draws and of the sampler.
         by_compute: The true objective of the best so far, at equal parts of the budget of epochs.
         by_time: The same at equal parts of the simulated time that one worker needs for it.
-        lowest: True mean objective that the best trial of all tried would have had at its own best epoch.
+        lowest: The same of the best trial of all that were tried, at its own best epoch.
         top: The highest true mean objective of the table.
         paper: The true mean objective of the paper's configuration.
         trials: How many configurations were tried.
