@@ -186,13 +186,13 @@ class Rehearsal:
 
     def search_goes_on(self) -> None:
         """The study goes on with more trials, on the new worker too; it is stopped."""
-        more = "--submission-id more -- python tuning/search.py --resume apy --trials 8"
+        more = "--submission-id more -- python tuning/search.py --resume apy --trials 12"
         resume = ("-- python tuning/search.py --resume apy", more)
         self.does("ray job submit --no-wait -- python tuning/search.py --resume", resume)
         until(lambda: self.trains("one"), 90, lambda: self.log("more"))
         self.does("ray job stop apy", ("apy", "more"))
         until(lambda: self.job_status("more") == "STOPPED", 60, lambda: self.log("more"))
-        assert self.ended() < 8
+        assert self.ended() < 12
 
     def search_ends(self) -> None:
         """It goes on once more, is followed, and ends with all its trials."""
@@ -201,7 +201,7 @@ class Rehearsal:
         self.does("ray job submit --no-wait -- python tuning/search.py --resume", resume)
         said = self.does("ray job logs --follow apy", ("apy", "rest"), timeout=240)
         assert self.job_status("rest") == "SUCCEEDED", said
-        assert self.ended() == 8
+        assert self.ended() == 12
 
     def best_is_trained(self) -> None:
         """The final training runs on the workers, and registers its model."""
@@ -215,7 +215,7 @@ class Rehearsal:
         runs = json.loads(self.on_laptop("python", script, TRACKING))
         (study,) = [run for run in runs if run["kind"] == "study"]
         trials = [run for run in runs if run["kind"] == "trial"]
-        assert sorted(int(trial["number"]) for trial in trials) == list(range(8)), trials
+        assert sorted(int(trial["number"]) for trial in trials) == list(range(12)), trials
         assert {trial["mlflow.parentRunId"] for trial in trials} == {study["id"]}
         assert {run["ended"] for run in runs} == {"FINISHED"}, runs
         assert {trial["status"] for trial in trials} == {"finished"}, trials
