@@ -120,7 +120,7 @@ def reported(empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture
 def forked_readers(monkeypatch: pytest.MonkeyPatch):
-    """Let Matlab files be read by forks of this process, which start at once."""
+    """Let Matlab files be read by forks of a small process, which start at once."""
     import forks
 
     from mianet.data import matfiles

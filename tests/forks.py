@@ -1,14 +1,14 @@
 """Python scripts that start at once: forks of a small process that has their imports behind it.
 
-``python tests/forks.py SERVER MODULE...`` is that process; it ends with the one that started it.
-``SERVER`` is its socket. A request names a script with its arguments and brings three files; the
-answer is the pid, and the exit status in the end. A script ends with the process that asked for it.
+``python tests/forks.py --serve SERVER MODULE...`` is that process; it ends with the one that
+started it. ``SERVER`` is its socket. A request names a script with its arguments and brings three
+files; the answer is the pid, and the exit status in the end. A script ends with the process that
+asked for it.
 
 Ray's workers are such scripts after ``fork_workers``: importing PyTorch is most of what the worker
 of a small search does. Ray starts this file with the worker's command, which asks for the fork.
 """
 
-import array
 import contextlib
 import functools
 import importlib
@@ -62,9 +62,7 @@ class Fork:
         request = {"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(server)
-        self._connection.sendmsg(
-            [b"\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
-        )
+        socket.send_fds(self._connection, [b"\n"], files)
         self._connection.sendall(json.dumps(request).encode() + b"\n")
         self.returncode = None
         self.pid = self._number()
