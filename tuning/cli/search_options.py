@@ -97,7 +97,7 @@ def _add_method(group: Options) -> None:
     objectives = "; ".join(f"{name}: {one.summary}" for name, one in OBJECTIVES.items())
     for name, default, words, choices in (
         ("--objective", DEFAULT_OBJECTIVE, f"what to maximise: {objectives}", OBJECTIVES),
-        ("--sampler", "qmc", "what proposes configurations", SAMPLER_NAMES),
+        ("--sampler", "tpe", "what proposes configurations", SAMPLER_NAMES),
         ("--scheduler", "asha", "what stops hopeless trials early", SCHEDULER_NAMES),
     ):
         _add(group, name, default, words, choices=choices)

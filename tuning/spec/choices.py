@@ -13,7 +13,7 @@ MIANET: Final = "mianet"
 MODEL_NAMES: Final = (MIANET, "eszsl", "sae", "conse", "dap", "ale", "devise", "sje")
 """The keys of ``tuning.spec.models.MODELS``."""
 
-SAMPLER_NAMES: Final = ("qmc", "tpe", "gp", "cmaes", "nsga2", "random")
+SAMPLER_NAMES: Final = ("tpe", "qmc", "gp", "cmaes", "nsga2", "random")
 """The keys of ``tuning.engine.samplers.SAMPLERS``."""
 
 SCHEDULER_NAMES: Final = ("asha", "median", "none")
