@@ -2,10 +2,10 @@
 
     python tests/benchmarks/compare_patience.py awa1 --seeds 300 --budget 1000
 
-For each seed the search of the defaults (Sobol points, ASHA) is replayed with every patience on the
-same draws. Told are, at parts of the budget, two mean H of the best trial so far, in points more
-than with a patience of 10: over the draws that the search itself saw, which is what it is after,
-and over the others, which says what that is worth. 95% intervals by bootstrap over the seeds.
+For each seed the search of the defaults (TPE, ASHA) is replayed with every patience on the same
+draws. At parts of the budget two mean scores of the best trial so far are compared, in points more
+than with a patience of 10: over the draws that the search met, and over the others, which say what
+that is worth. 95% intervals by bootstrap over the seeds.
 """
 
 import argparse
@@ -25,12 +25,12 @@ BEFORE = PATIENCES.index(10)
 
 
 def searched(curves, seed, arguments):
-    """Return (patiences, seen or true, parts) of mean H, and how many trials each tried."""
+    """Return (patiences, seen or true, parts) of the mean score, and how many trials each tried."""
     world = World.of(curves, seed)
     means, trials = [], []
     for patience in PATIENCES:
         search = Search(
-            sampler="qmc",
+            sampler="tpe",
             scheduler=SCHEDULERS["asha"],
             trials=len(curves.values),
             budget=arguments.budget,
@@ -64,7 +64,7 @@ def main():
           f"{', '.join(f'{part:.0%}' for part in PARTS)} of it")  # fmt: skip
     for kind, name in enumerate(("seen", "true")):
         base = means[:, BEFORE, kind]
-        print(f"{name} H with patience 10: {', '.join(f'{h:.1f}' for h in base.mean(0))}")
+        print(f"{name} score with patience 10: {', '.join(f'{h:.1f}' for h in base.mean(0))}")
         by_patience = means[:, :, kind].swapaxes(0, 1)
         for patience, tried, of in zip(PATIENCES, trials, by_patience, strict=True):
             low, high = interval(of - base)

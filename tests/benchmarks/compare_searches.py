@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from curve_table import FOLDER
-from replay import EXECUTIONS, Replay, Search, World, incumbents, load_curves, regret_at
+from replay import Replay, Search, World, incumbents, load_curves, regret_at
 from telling import TELLINGS
 
 from tuning.engine.stopping import SCHEDULERS, successive_halving
@@ -39,59 +39,41 @@ def asha(grace, reduction):
     return lambda max_epochs: successive_halving(max_epochs, grace, reduction)
 
 
-def _samplers(samplers, workers, schedulers):
+def _samplers(samplers, workers):
     return {
-        f"{sampler} · {scheduler} · {w}": Search(
-            sampler=sampler, scheduler=SCHEDULERS[scheduler], trials=MOST, workers=w, patience=5
+        f"{sampler} · {w}": Search(
+            sampler=sampler, scheduler=SCHEDULERS["asha"], trials=MOST, workers=w
         )
-        for sampler in samplers
-        for scheduler in schedulers
         for w in workers
+        for sampler in samplers
     }
 
 
 MOST = 10_000
 SUITES = {
-    "samplers": lambda: _samplers(
-        ("qmc", "random", "tpe", "cmaes", "nsga2"), (1, 8, 16), ("asha",)
-    ),
-    "samplers-others": lambda: _samplers(
-        ("qmc", "random", "tpe", "cmaes"), (1, 16), ("median", "none")
-    ),
-    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 16), ("asha",)),
+    "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes", "nsga2"), (1, 2, 8, 16)),
+    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 8)),
     "telling": lambda: {
-        f"{sampler} · {telling} · {w}": Search(
-            sampler=sampler,
+        f"{telling} · {w}": Search(
+            sampler="tpe",
             scheduler=SCHEDULERS["asha"],
             trials=MOST,
             workers=w,
             proposer=proposer,
         )
-        for sampler, workers in (("tpe", (1, 8, 16)), ("cmaes", (1,)))
         for telling, proposer in TELLINGS.items()
-        for w in workers
-    },
-    "gp-telling": lambda: {
-        f"gp · {telling} · 1": Search(
-            sampler="gp", scheduler=SCHEDULERS["asha"], trials=MOST, proposer=proposer
-        )
-        for telling, proposer in TELLINGS.items()
+        for w in (1, 8)
     },
     "schedulers": lambda: {
-        **{
-            f"asha, grace {g}, reduction {r}": Search(
-                sampler="random", scheduler=asha(g, r), trials=MOST
-            )
-            for g in (1, 2, 3, 5, 8)
-            for r in (2, 3, 4)
-        },
-        **{
-            f"{name}, patience {p}": Search(
-                sampler="random", scheduler=SCHEDULERS[name], trials=MOST, patience=p
-            )
-            for name in ("asha", "median", "none")
-            for p in (3, 5, 10, 30)
-        },
+        name: Search(sampler="random", scheduler=scheduler, trials=MOST, patience=patience)
+        for name, scheduler, patience in (
+            ("asha", SCHEDULERS["asha"], 5),
+            *((f"asha, grace {g}", asha(g, 3), 5) for g in (1, 2, 3, 8)),
+            *((f"asha, reduction {r}", asha(5, r), 5) for r in (2, 4)),
+            ("median", SCHEDULERS["median"], 5),
+            ("none", SCHEDULERS["none"], 5),
+            ("none, no patience", SCHEDULERS["none"], MOST),
+        )
     },
 }
 """Suite → how each of its searches is called, and what it is."""
@@ -105,7 +87,6 @@ class Result:
         name: What the search is called.
         seed: Of the draws and of the sampler.
         by_compute: The true objective of the best so far, at equal parts of the budget of epochs.
-        by_time: The same at equal parts of the simulated time that one worker needs for it.
         lowest: The same of the best trial of all that were tried, at its own best epoch.
         top: The highest true mean objective of the table.
         paper: The true mean objective of the paper's configuration.
@@ -115,7 +96,6 @@ class Result:
     name: str
     seed: int
     by_compute: list
-    by_time: list
     lowest: float
     top: float
     paper: float
@@ -124,10 +104,8 @@ class Result:
 
 def one(world, name, search, seed):
     """Replay a search once."""
-    curves = world.curves
     history = Replay(world, search, seed).run()
     found = incumbents(world, history)
-    second = EXECUTIONS * np.median(curves.seconds)
     parts = np.linspace(1 / MOMENTS, 1, MOMENTS)
     rows = list(history.rows.values())
     at_best = world.truth[rows, np.nanargmax(np.nan_to_num(world.mean[rows], nan=-1), axis=1)]
@@ -136,12 +114,6 @@ def one(world, name, search, seed):
         name,
         seed,
         (world.best - regret_at(world, found, parts * search.budget, 1)).tolist(),
-        (
-            world.best
-            - regret_at(
-                world, found, parts * search.budget / EXECUTIONS * second / search.workers, 0
-            )
-        ).tolist(),
         float(at_best.max()),
         float(world.best),
         float(world.truth[0, paper_epoch]),
@@ -193,7 +165,6 @@ def _compare(arguments):
         "budget": arguments.budget,
         "configurations": len(curves.values),
         "draws": curves.draws,
-        "second": EXECUTIONS * float(np.median(curves.seconds)),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     table = table.replace_schema_metadata({b"about": json.dumps(about).encode()})
@@ -240,19 +211,28 @@ def compared(by_name):
 
 
 def lines(results):
-    """Return a line a search: the true objective of what it selects, and against the first's."""
+    """Return a table in Markdown: the true objective of what is selected, and less the first's."""
     by_name = grouped(results)
     against = compared(by_name)
-    told = [f"{'search':34}{'true':>7}{'against 1st':>13}{'95%':>15}{'tried':>8}{'best tried':>12}"]
-    for name, of in by_name.items():
-        low, high = 100 * interval(against[name])[:, -1]
-        told.append(
-            f"{name:34}{100 * np.mean([r.by_compute[-1] for r in of]):7.2f}"
-            f"{100 * against[name][:, -1].mean():13.2f}{low:8.2f} …{high:5.2f}"
-            f"{np.mean([r.trials for r in of]):8.1f}{100 * np.mean([r.lowest for r in of]):12.2f}"
-        )
-    top, paper = (100 * np.mean([getattr(r, n) for r in results]) for n in ("top", "paper"))
-    return [*told, f"best of the table {top:.2f}, the paper's configuration {paper:.2f}"]
+    return [
+        "| search | true | less the first's | 95% | at half the budget | 95% | tried | best |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(name, of, against[name]) for name, of in by_name.items()),
+    ]
+
+
+def _row(name, results, against):
+    mean = np.mean([result.by_compute[-1] for result in results])
+    low, high = 100 * interval(against)
+    middle = 100 * np.nanmean(against, axis=0)
+    half = MOMENTS // 2 - 1
+    tried = np.mean([result.trials for result in results])
+    lowest = 100 * np.mean([result.lowest for result in results])
+    return (
+        f"| {name} | {100 * mean:.1f} | {middle[-1]:+.1f} | {low[-1]:+.1f} … {high[-1]:+.1f} "
+        f"| {middle[half]:+.1f} | {low[half]:+.1f} … {high[half]:+.1f} | {tried:.0f} "
+        f"| {lowest:.1f} |"
+    )
 
 
 def grouped(results):

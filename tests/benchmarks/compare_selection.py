@@ -186,7 +186,7 @@ def selected(curves, division, budget, seed, sampler):
     }
 
 
-def compare(curves, budget, seeds, sampler="qmc"):
+def compare(curves, budget, seeds, sampler="tpe"):
     """Return way → what it selected for each seed, in the same order, and the seeds left out."""
     found, left_out = {}, 0
     for seed in range(seeds):
@@ -234,7 +234,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--budgets", type=int, nargs="+", default=[3000, 9000])
     parser.add_argument("--objective", default=DEFAULT_OBJECTIVE)
-    parser.add_argument("--sampler", default="qmc")
+    parser.add_argument("--sampler", default="tpe")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

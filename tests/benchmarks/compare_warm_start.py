@@ -4,7 +4,7 @@
 
 For each seed the first table is searched, from cold; the best of that study, chosen as
 ``--warm-start`` chooses, begin a search of the second table. Beside it runs the same search from
-cold, on the same draws and with the same seed. What is told is the true mean H of the incumbent,
+cold, on the same draws and with the same seed. What is told is the true objective of the incumbent,
 warm less cold, at parts of the budget, with a bootstrap interval over the seeds.
 """
 
@@ -40,7 +40,7 @@ PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 def searched(world, search, seed):
-    """Return what happened in a replayed search, and the incumbent's true mean H by part."""
+    """Return what happened in a replayed search, and the incumbent's true objective by part."""
     history = Replay(world, search, seed).run()
     found = incumbents(world, history)
     when = np.array(PARTS) * search.budget
@@ -85,7 +85,7 @@ def _trial(world, row, ended, last):
 
 
 def compare(source, target, search, seed):
-    """Return the true mean H of the incumbent by part: from cold, and after a warm start."""
+    """Return the true objective of the incumbent by part: from cold, and after a warm start."""
     before, _ = searched(World.of(source, seed), search, seed)
     names = target.about.names
     points = warm_points(
@@ -120,7 +120,7 @@ def main():
         load_curves(FOLDER / f"{name}.parquet", draws)
         for name, draws in zip((arguments.source, arguments.target), arguments.draws, strict=True)
     ]
-    print(f"{'points of H, warm less cold':30}" + "".join(f"{part:>18.0%}" for part in PARTS))
+    print(f"{'points, warm less cold':30}" + "".join(f"{part:>18.0%}" for part in PARTS))
     for sampler in arguments.samplers:
         search = Search(
             sampler=sampler,

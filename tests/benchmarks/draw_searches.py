@@ -5,7 +5,7 @@ import json
 import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
-from compare_searches import EXECUTIONS, MOMENTS, Result, compared, grouped, interval
+from compare_searches import MOMENTS, Result, grouped, interval, lines
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -32,8 +32,6 @@ def draw(results, docs):
 
 
 def _page(stem, about, found):
-    of = grouped(found)
-    against = compared(of)
     seeds = len({result.seed for result in found})
     top, paper = (100 * np.mean([getattr(r, n) for r in found]) for n in ("top", "paper"))
     picture = [f"![regret]({stem}.png)", ""] if about["suite"].startswith("samplers") else []
@@ -48,54 +46,33 @@ def _page(stem, about, found):
             f"{paper:.1f}.",
             "",
             *picture,
-            "| search | true | less the first's | 95% | at half the budget | 95% | tried | best |",
-            "|---|---|---|---|---|---|---|---|",
-            *(_row(name, results, against[name]) for name, results in of.items()),
+            *lines(found),
         ]
     )
 
 
-def _row(name, results, against):
-    mean = np.mean([result.by_compute[-1] for result in results])
-    low, high = 100 * interval(against)
-    middle = 100 * np.nanmean(against, axis=0)
-    half = MOMENTS // 2 - 1
-    tried = np.mean([result.trials for result in results])
-    lowest = 100 * np.mean([result.lowest for result in results])
-    return (
-        f"| {name} | {100 * mean:.1f} | {middle[-1]:+.1f} | {low[-1]:+.1f} … {high[-1]:+.1f} "
-        f"| {middle[half]:+.1f} | {low[half]:+.1f} … {high[half]:+.1f} | {tried:.0f} "
-        f"| {lowest:.1f} |"
-    )
-
-
 def _plot(path, about, by_name):
-    """Regret of samplers: a row for each number of workers; against compute, and against time."""
-    keys = [name.split(" · ") for name in by_name]
-    schedulers = list(dict.fromkeys(scheduler for _, scheduler, _ in keys))
-    workers = list(dict.fromkeys(w for *_, w in keys))
+    """Draw the samplers' regret against compute, a panel for each number of workers."""
+    workers = list(dict.fromkeys(name.split(" · ")[1] for name in by_name))
     figure, axes = plt.subplots(
-        len(workers), 2 * len(schedulers), figsize=(8 * len(schedulers), 2.7 * len(workers)),
-        sharey=True, squeeze=False, layout="constrained",
+        1, len(workers), figsize=(3.4 * len(workers), 3), sharey=True, squeeze=False,
+        layout="constrained",
     )  # fmt: skip
-    for (sampler, scheduler, w), results in zip(keys, by_name.values(), strict=True):
-        column = 2 * schedulers.index(scheduler)
-        epochs = about["budget"] * np.linspace(1 / MOMENTS, 1, MOMENTS)
-        seconds = epochs / EXECUTIONS * about["second"] / int(w)
-        by = (("by_compute", epochs), ("by_time", seconds))
-        for axis, (figures, x) in zip(axes[workers.index(w)][column:], by, strict=False):
-            regret = 100 * np.array([r.top - np.array(getattr(r, figures)) for r in results])
-            begun = ~np.isnan(regret).all(0)  # before that, no search has finished an epoch
-            regret, x = regret[:, begun], x[begun]
-            low, high = interval(regret)
-            axis.plot(x, np.nanmean(regret, axis=0), color=COLOURS[sampler], label=sampler, lw=1.6)
-            axis.fill_between(x, low, high, color=COLOURS[sampler], alpha=0.12, lw=0)
-            axis.set_title(f"{scheduler}, {w} worker{'s' * (w != '1')}", fontsize=10)
-            axis.grid(alpha=0.3)
-    for column, axis in enumerate(axes[-1]):
-        axis.set_xlabel("seconds, simulated" if column % 2 else "epochs of single executions")
-    for row in axes:
-        row[0].set_ylabel("regret, points of H")
+    epochs = about["budget"] * np.linspace(1 / MOMENTS, 1, MOMENTS)
+    for name, results in by_name.items():
+        sampler, w = name.split(" · ")
+        axis = axes[0][workers.index(w)]
+        regret = 100 * np.array([r.top - np.array(r.by_compute) for r in results])
+        begun = ~np.isnan(regret).all(0)  # before that, no search has finished an epoch
+        regret = regret[:, begun]
+        low, high = interval(regret)
+        mean = np.nanmean(regret, axis=0)
+        axis.plot(epochs[begun], mean, color=COLOURS[sampler], label=sampler, lw=1.6)
+        axis.fill_between(epochs[begun], low, high, color=COLOURS[sampler], alpha=0.12, lw=0)
+        axis.set_title(f"{w} worker{'s' * (w != '1')}", fontsize=10)
+        axis.set_xlabel("epochs of single executions")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("regret, points of AUSUC")
     axes[0][-1].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)

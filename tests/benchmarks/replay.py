@@ -237,7 +237,7 @@ class Search:
     trials: int
     budget: float = math.inf
     workers: int = 1
-    patience: int = 10
+    patience: int = 5
     proposer: type[TableProposer] = TableProposer
 
 

@@ -11,7 +11,7 @@ from replay import TableProposer
 
 from tuning.events.event import EpochDone
 
-PATIENCE = 10
+PATIENCE = 5
 FEWEST = 5
 
 
