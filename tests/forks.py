@@ -9,6 +9,7 @@ Ray's workers are such scripts after ``fork_workers``: importing PyTorch is most
 of a small search does. Ray starts this file with the worker's command, which asks for the fork.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -24,6 +25,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 WORKERS = "FORKS_OF_RAY_WORKERS"
 """The environment variable that says who forks Ray's workers; empty or absent for nobody."""
@@ -31,6 +33,8 @@ WORKER_IMPORTS = (
     *("mianet.validation", "optuna.distributions", "pandas", "pyarrow", "pydantic", "requests"),
 )
 """What a worker imports beside Ray, which learns at its import which job it works for."""
+RECORDING = ("mlflow.pyfunc", "optuna", "sqlalchemy", "torch")
+"""What recording takes long to import; nothing of the project is among it."""
 _NUMBER = struct.Struct("i")
 
 
@@ -67,8 +71,10 @@ class Fork:
         self.returncode = None
         self.pid = self._number()
 
-    def wait(self):
+    def wait(self, timeout=None):
+        """Return the exit status; ``TimeoutError`` where the script has not ended by then."""
         if self.returncode is None:
+            self._connection.settimeout(timeout)
             self.returncode = self._number()
             self._connection.close()
         return self.returncode
@@ -79,6 +85,29 @@ class Fork:
 
     def _number(self):
         return _NUMBER.unpack(self._connection.recv(_NUMBER.size, socket.MSG_WAITALL))[0]
+
+
+def run_code(code, *arguments, imports=RECORDING, timeout=120):
+    """Run Python code to its end in a fork that has these modules imported.
+
+    Return what ``subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True,
+    text=True)`` would; imports are most of the time of such a process.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
+        paths = [os.path.join(folder, name) for name in ("script.py", "out", "err")]
+        with open(paths[0], "w") as script:
+            script.write(code)
+        streams = [files.enter_context(open(path, "a+")) for path in paths]
+        fork = Fork(
+            server(*imports), [paths[0], *map(str, arguments)], [f.fileno() for f in streams]
+        )
+        try:
+            status = fork.wait(timeout)
+        except TimeoutError:
+            fork.kill()
+            raise
+        out, err = (Path(path).read_text() for path in paths[1:])
+    return subprocess.CompletedProcess(arguments, status, out, err)
 
 
 def fork_workers(patch):
@@ -186,6 +215,7 @@ def _run(request, files):
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
+    atexit._run_exitfuncs()  # which a fork leaves out
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 1)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 from commands import ROOT
 from hypothesis import given, settings
@@ -254,11 +255,7 @@ with hold(Path(sys.argv[1])) as log:
 
 
 def test_a_killed_process_leaves_what_it_appended_and_the_lock_open(tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(ROOT / "tests")],
-        timeout=120,
-        check=False,
-    )
+    forks.run_code(KILLED, tmp_path, ROOT / "tests")
     assert read(tmp_path) == [Proposed(0, {}, "qmc"), EpochDone(0, 1, 0.5, 1, {})]
 
 

@@ -20,6 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 import requests
@@ -172,12 +173,7 @@ def test_no_run_is_left_running_by_a_process_that_forgets_to_close(uri):
         "recorder.trial_started('t', 0, {'alpha': 1.0}, origin='tpe')\n"
         "sys.exit(3)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, uri, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = forks.run_code(script, uri, Path(__file__).parent)
     assert done.returncode == 3, done.stderr
     assert {run.info.status for run in runs_of(uri).values()} == {"KILLED"}
 
@@ -473,12 +469,7 @@ print([os.wait()[1] for _ in range(4)])
 
 
 def test_processes_that_create_one_database_at_once_do_not_collide(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", CREATE_AT_ONCE, f"sqlite:///{tmp_path}/new.db"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forks.run_code(CREATE_AT_ONCE, f"sqlite:///{tmp_path}/new.db")
     assert done.stdout.strip() == "[0, 0, 0, 0]", done.stderr[-2000:]
     assert done.stderr == ""
 
@@ -721,16 +712,8 @@ def test_a_registered_model_loads_where_the_project_is_not_installed(server, tmp
     requirements = next(path for path in files if path.name == "requirements.txt").read_text()
     assert f"torch=={provenance.package_version('torch').partition('+')[0]}" in requirements
 
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     model = "models:/mianet-synthetic-apy@champion"
-    done = subprocess.run(
-        [sys.executable, "-c", USE_IT, server.uri, model, str(tmp_path / "features.npy")],
-        cwd=tmp_path / "..",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forks.run_code(USE_IT, server.uri, model, tmp_path / "features.npy")
     assert done.returncode == 0, done.stderr[-3000:]
     both, unseen, refusal, origin = done.stdout.splitlines()[-4:]
     scores = classifier.predict(features)
@@ -768,14 +751,7 @@ def test_a_trained_classifier_predicts_the_same_wherever_it_is_loaded(
     assert capfd.readouterr() == ("", ""), "MLflow's chatter is no news to a user"
     assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:///other.db"
     assert not list(elsewhere.iterdir()), "nothing goes to another store"
-    done = subprocess.run(
-        [sys.executable, "-c", PREDICT, uri, str(tmp_path / "features.npy")],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forks.run_code(PREDICT, uri, tmp_path / "features.npy")
     assert done.returncode == 0, done.stderr[-3000:]
     scores = classifier.predict(features)
     assert done.stdout.splitlines()[-2:] == [

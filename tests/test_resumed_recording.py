@@ -7,12 +7,12 @@ import dataclasses
 import json
 import math
 import shutil
-import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import forks
 import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
@@ -285,12 +285,7 @@ for life in range(KILLS + 1):
 @pytest.mark.parametrize("retold", ["all again", "the rest"])
 def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, folder, tmp_path, retold):
     arguments = [Path(__file__).parent, uri, folder, tmp_path / "notes", retold, 1]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    done = forks.run_code(KILLED, *arguments, timeout=280)
     assert done.stdout.split() == ["9"] * 6 + ["0"], done.stdout + done.stderr[-3000:]
     assert statuses(uri) == {
         "a study": "FINISHED",
@@ -401,20 +396,19 @@ with StudyRecorder(sys.argv[2], study, Path(sys.argv[3]) / name) as recorder:
 
 def record_together(uri: str, storage: Path, trials: int) -> None:
     """Have two processes record at once into one database that neither finds there."""
-    command = [sys.executable, "-c", TOGETHER, str(Path(__file__).parent), uri, str(storage)]
-    start = str(time.time() + 5)
-    processes = [
-        subprocess.Popen(
-            [*command, name, str(trials), start],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("one", "two")
-    ]
-    outputs = [process.communicate(timeout=550) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert outputs == [("", "")] * 2, "no word of a lock reaches the user"
+    forks.server(*forks.RECORDING)
+    start = time.time() + 2
+    with ThreadPoolExecutor() as pool:
+        processes = [
+            pool.submit(
+                forks.run_code,
+                *(TOGETHER, Path(__file__).parent, uri, storage, name, trials, start),
+                timeout=550,
+            )
+            for name in ("one", "two")
+        ]
+    outputs = [(p.returncode, p.stdout, p.stderr) for p in (f.result() for f in processes)]
+    assert outputs == [(0, "", "")] * 2, "no word of a lock reaches the user"
     for name in ("one", "two"):
         recorded = read_trials(uri, name)
         assert [trial.number for trial in recorded] == list(range(trials))
