@@ -116,6 +116,8 @@ def _be(script, options, folder, variables, out, err, before, database):
     os.chdir(folder)
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.stdout = os.fdopen(1, "w", closefd=False)  # line by line to a terminal
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     after_search.subprocess = SimpleNamespace(run=_forker())
     _main(script, options, variables, before)
 

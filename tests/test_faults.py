@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import forks
 import pytest
-from commands import SMALL, fork, run, start
+from commands import SMALL, fork, run
 from processes import workers_of
 from ray.cluster_utils import Cluster
 from recorded import OPENED
@@ -240,21 +240,16 @@ def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
 def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, signals):
     options = (*TINY[:-4], "--max-epochs", "80", "--patience", "80", "--scheduler", "none")
-    process = start("search", *ONE_BY_ONE, *options, "--trials", "1", "--study", "s", cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while len(events_of(tmp_path, "s")) < 4:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = search(tmp_path, *ONE_BY_ONE, *options, "--trials", "1", "--study", "s")
+    wait_for(lambda: len(events_of(tmp_path, "s")) >= 4, process, seconds=120)
     for number in signals:
         os.kill(process.pid, number)
         time.sleep(0.1)
     signalled = time.monotonic()
-    out, err = process.communicate(timeout=90)
-    assert process.returncode == 130, err
+    assert ended(process, 90) == 130, told(tmp_path)
     assert time.monotonic() - signalled < (5 if len(signals) == 2 else 45)
-    assert "Traceback" not in out + err
-    assert "to go on: python tuning/search.py --resume s\n" in err
+    assert "Traceback" not in told(tmp_path)
+    assert "to go on: python tuning/search.py --resume s\n" in told(tmp_path)
     if len(signals) == 1:
         assert running_in(tmp_path) == 0
     before = curves_of(tmp_path, "s")[0]
@@ -265,11 +260,6 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, sig
     after = curves_of(tmp_path, "s")[0]
     assert after[1][: len(before[1])] == before[1]
     assert len(after[1]) == 80
-    nothing = run("search", "--resume", "s", cwd=tmp_path)
-    assert (nothing.returncode, nothing.stdout) == (
-        0,
-        "study s is complete; nothing is left to do\n",
-    )
 
 
 def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():

@@ -1,18 +1,16 @@
 """What a person watches: a status line in a real terminal, plain lines everywhere else."""
 
-import contextlib
 import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import termios
 import time
 
 import pytest
-from commands import ROOT, SMALL, environment
+from commands import SMALL, environment, fork
 
 from tuning.compute import display
 from tuning.compute.display import Pace, StatusLine, clock, time_words
@@ -28,30 +26,40 @@ print("after")
 """
 
 
-def in_a_terminal(*command, columns=60, **changes):
-    """Run Python with its output in a terminal; return all that was written to it."""
+def shown(**changes):
+    """Return what SHOW writes to a terminal."""
+
+    def start(terminal):
+        with open(terminal, "w") as file:
+            return subprocess.Popen(
+                [sys.executable, "-c", SHOW],
+                stdout=file,
+                stderr=file,
+                env=environment(**{"TERM": "xterm", **changes}),
+                start_new_session=True,
+            ).poll
+
+    return written_to_a_terminal(start, columns=60)
+
+
+def written_to_a_terminal(start, columns):
+    """Return all that a process writes to a terminal.
+
+    Args:
+        start: Starts it, given the terminal's path; returns what returns its exit code, if any.
+        columns: The terminal's width.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(**{"TERM": "xterm", **changes}),
-        start_new_session=True,
-    )
-    os.close(theirs)
+    exit_code = start(os.ttyname(theirs))
     written, deadline = b"", time.monotonic() + 240
-    with contextlib.suppress(OSError):  # the other end is closed when the process ends
-        while time.monotonic() < deadline:
-            if select.select([ours], [], [], 1)[0]:
-                part = os.read(ours, 65536)
-                if not part:
-                    break
-                written += part
+    while select.select([ours], [], [], 0.1)[0] or exit_code() is None:
+        assert time.monotonic() < deadline, written[-2000:].decode(errors="replace")
+        if select.select([ours], [], [], 0)[0]:
+            written += os.read(ours, 65536)
     os.close(ours)
-    if process.poll() is None and time.monotonic() >= deadline:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=30) == 0, written[-2000:].decode(errors="replace")
+    os.close(theirs)
+    assert exit_code() == 0, written[-2000:].decode(errors="replace")
     return written.decode()
 
 
@@ -71,23 +79,23 @@ def screen(written):
 
 
 def test_a_terminal_keeps_the_lines_and_nothing_of_the_status():
-    written = in_a_terminal("-c", SHOW)
+    written = shown()
     assert screen(written) == ["first", "second", "third", "after", ""]
 
 
 def test_the_status_lies_below_the_lines_and_never_wraps():
-    written = in_a_terminal("-c", SHOW)
+    written = shown()
     before_the_end = screen(written[: written.rindex("a long status") + 30])
     assert before_the_end[:3] == ["first", "second", "third"]
     assert re.match("[█▌ #]{20} a long status a long", before_the_end[3])
-    shown = re.findall(r"\r([^\r\n]*a long[^\r\n]*)", written)
-    assert len(shown) >= 3
-    assert all(len(text) <= 60 for text in shown)
+    statuses = re.findall(r"\r([^\r\n]*a long[^\r\n]*)", written)
+    assert len(statuses) >= 3
+    assert all(len(text) <= 60 for text in statuses)
 
 
 @pytest.mark.parametrize("changes", [{"TERM": "dumb"}, {"TERM": ""}])
 def test_a_terminal_that_cannot_gets_plain_lines(changes):
-    written = in_a_terminal("-c", SHOW, **changes)
+    written = shown(**changes)
     assert written.split("\r\n") == ["first", "second", "third", "after", ""]
 
 
@@ -116,11 +124,16 @@ def test_without_a_terminal_the_status_is_a_line_now_and_then(monkeypatch, capsy
 
 
 @pytest.mark.timeout(420)
-def test_a_search_in_a_terminal_shows_how_it_stands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_search_in_a_terminal_shows_how_it_stands(tmp_path):
     options = ("--dataset", "numbers", "--trials", "4", "--workers", "1", "--no-final", *SMALL)
-    command = [str(ROOT / "tuning" / "search.py"), *options, "--fresh-draws", "2"]
-    written = in_a_terminal(*command, columns=150)
+
+    def start(terminal):
+        files = {"out": terminal, "err": terminal}
+        more = ("--fresh-draws", "2")
+        process = fork("search", *options, *more, cwd=tmp_path, TERM="xterm", **files)
+        return lambda: process.exitcode
+
+    written = written_to_a_terminal(start, columns=150)
     standing = re.findall(r"\r.{20} (\d/4 · \d running[^\r\n]*)", written)
     assert any(re.search(r"best AUSUC \d+\.\d\d \(trial \d\)", s) for s in standing)
     done = [s.rstrip() for s in standing if s[0] in "123"]
