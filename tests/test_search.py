@@ -157,6 +157,7 @@ def test_the_registered_model_loads_and_names_numbers(searched):
     assert set(answers["class"]) <= {f"{number:02}" for number in range(100)}
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_final_alone_works_later_elsewhere_with_the_constant_of_the_search(searched, tmp_path):
     folder, _ = searched
     uri = store_of(folder)
@@ -194,6 +195,7 @@ def test_final_alone_works_later_elsewhere_with_the_constant_of_the_search(searc
     assert 0 <= final.metrics["test_ausuc_mean"] <= 1
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_it_begins_with_what_an_earlier_study_found(searched, tmp_path):
     uri = store_of(searched[0])
     options = ("--tracking-uri", uri, "--study", "warm", "--warm-start", "numbers/first")
@@ -213,6 +215,7 @@ def test_it_begins_with_what_an_earlier_study_found(searched, tmp_path):
     assert all(trial.origin in recorded for trial in trials[:2])
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
     options = ("--trials", "4", "--workers", "1", "--cpus-per-trial", "1", "--seed", "5")
     options += ("--no-final", *SMALL)
@@ -230,6 +233,7 @@ def test_one_worker_and_a_seed_repeat_a_search(tmp_path):
     assert len(outcomes[0]) == 4
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_path):
     options = ("--range", "learning_rate=1e15:1e30", "--search", "learning_rate", "--trials", "3")
     ended = run("search", "--dataset", "numbers", *options, *SMALL, cwd=tmp_path)
@@ -239,8 +243,9 @@ def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_p
     assert [t.status for t in trials] == ["infeasible"] * 3
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
-    options = ("--trials", "5000", "--time-budget", "12s", "--final-seeds", "1", *SMALL)
+    options = ("--trials", "5000", "--time-budget", "6s", "--final-seeds", "1", *SMALL)
     begun = time.monotonic()
     ended = run("search", "--dataset", "numbers", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
