@@ -99,13 +99,13 @@ def fetch(source: str, folder: str, names: Sequence[str] = (FEATURES_FILE, SPLIT
                     _copy(files, info.path, path, sums.get(name))
             elif name in names:  # what says how features were made may be missing
                 raise InputError(
-                    f"the source must have {folder}/{name}, but {source} has not; give the folder "
-                    "that holds the data sets' folders"
+                    f"the source must contain {folder}/{name}, but {source} does not; give the "
+                    "folder that holds the data sets' folders"
                 )
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"the source must be readable from this node, but {source} is not ({error}); check its "
-            "address and the node's rights"
+            "address and the node's permissions"
         ) from error
 
 

@@ -29,7 +29,7 @@ def counted():
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch can use GPUs")
 def test_a_pytorch_for_cpus_is_one_line(counted):
-    with pytest.raises(InputError, match=r"on [\d.]+ PyTorch .* is a build for CPUs.*per-trial 0$"):
+    with pytest.raises(InputError, match=r"on [\d.]+ PyTorch .* is a CPU build.*per-trial 0$"):
         cluster.share_resources(4)
     assert cluster.share_resources(4, gpus_per_trial=0).gpus == 0
 
@@ -46,7 +46,7 @@ DRIVER = (
         (RuntimeError(DRIVER), "update the driver, or install a PyTorch that was built for an old"),
         (RuntimeError("No CUDA GPUs are available"), "with CUDA_VISIBLE_DEVICES=7; CUDA_VISIBLE_"),
         (RuntimeError("CUDA error: invalid device ordinal"), "must name GPUs that nvidia-smi -L"),
-        (RuntimeError("CUDA error: unknown"), "nvidia-smi there says more"),
+        (RuntimeError("CUDA error: unknown"), "run nvidia-smi there to find out why"),
         (AssertionError("Torch not compiled"), "Torch not compiled"),
     ],
 )
@@ -126,4 +126,4 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
     assert ends[1].reason == "it is too large"
     assert scores == {0: 1.0}
     told = capsys.readouterr().out
-    assert told.count("is tried again with a whole GPU: it is too large") == 2
+    assert told.count("is retried with a whole GPU: it is too large") == 2

@@ -207,7 +207,7 @@ def test_a_sampler_of_one_objective_is_refused_for_two(sampler):
         assert study(sampler=sampler, objective="both").goal.has_several
         return
     with pytest.raises(
-        InputError, match=f"sampler of several objectives .* got --sampler {sampler}"
+        InputError, match=f"needs a multi-objective sampler .* got --sampler {sampler}"
     ):
         study(sampler=sampler, objective="both")
 

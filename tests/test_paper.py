@@ -199,7 +199,7 @@ def test_an_equal_training_is_run_once():
 def test_experiments_are_chosen_by_name_and_an_unknown_one_is_refused():
     assert [one.name for one in chosen(["figure4", "table2"])] == ["table2", "figure4"]
     assert len(chosen([])) == len(EXPERIMENTS) == 11
-    with pytest.raises(InputError, match=r"must be one of table2, .*but got 'figure3'"):
+    with pytest.raises(InputError, match=r"must name some of table2, .*but got 'figure3'"):
         chosen(["table2", "figure3"])
 
 
@@ -358,5 +358,5 @@ def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(re
 
 def test_the_paper_without_epochs_and_without_a_search_is_refused(recorded, monkeypatch):
     monkeypatch.setattr(setups, "read_trials", lambda *_: [])
-    with pytest.raises(InputError, match="must come with --epochs or from a search"):
+    with pytest.raises(InputError, match="must have --epochs or a recorded"):
         resolved(recorded, "paper")

@@ -100,7 +100,7 @@ def test_what_was_really_proposed_counts_where_the_sampler_says_another_thing(sa
         for e in events
     ]
     again = resumed(sampler, changed)
-    assert "does not repeat its proposal for trial 9" in caplog.text
+    assert "does not reproduce its proposal for trial 9" in caplog.text
     trials = again._study.get_trials()
     assert len(trials) == TRIALS
     assert trials[9].params["alpha"] == 7.0

@@ -39,11 +39,11 @@ def finish(
     counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in outcome.counts.items())
     print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
     if outcome.out_of_time:
-        print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
+        print(f"the time budget is used up; to continue: {resume} --time-budget MORE", flush=True)
     if outcome.interrupted:
         about = ["--dataset", options.dataset, *_embedding(options), "--model", study.model]
         print(
-            f"interrupted; to go on: {resume}\n"
+            f"interrupted; to continue: {resume}\n"
             "to train the best trial so far: "
             f"{shlex.join(['python', 'tuning/final.py', *about, '--study', study.name])}",
             file=sys.stderr,
@@ -51,19 +51,22 @@ def finish(
         return INTERRUPTED
     if not outcome.counts.get("finished", 0) + outcome.counts.get("stopped_early", 0):
         print(
-            "error: no trial ended well; the reasons are recorded with the trials, and a search "
-            "that ran out of time needs a larger --time-budget",
+            "error: no trial completed successfully; the reasons are recorded with the trials; if "
+            "the search ran out of time, increase --time-budget",
             file=sys.stderr,
         )
         _report(options, study.name, uri)
         return FAILED
     if outcome.nothing_tried:
-        print(f"study {study.name} was searched before; what follows is left", flush=True)
+        print(
+            f"all trials of study {study.name} have ended; continuing with the remaining steps",
+            flush=True,
+        )
     try:
         code = _confirm_and_train(options, study.name, uri)
         report = _report(options, study.name, uri, "--brief")
     except KeyboardInterrupt:
-        print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
+        print(f"interrupted after the search; to continue: {resume}", file=sys.stderr)
         return INTERRUPTED
     dataset = recorded_name(options.dataset, options.data_dir)
     recorded, page = read_study(uri, dataset, study.name), page_of(options.storage, study.name)

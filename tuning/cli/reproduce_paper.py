@@ -45,7 +45,7 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     )
     evidence = Evidence(setup, test, {}, image_names, options.images)
     with PaperRecorder(uri, setup, share.device) as recorder, StatusLine() as line:
-        print(f"to look at it: {recorder.location}", flush=True)
+        print(f"to view it: {recorder.location}", flush=True)
         failed = reproduce(experiments, evidence, data, share, folder, recorder, line)
     tables = [f"tables of all data sets: {path}" for path in write_combined(options.output)]
     print(f"written to {folder}", *tables, sep="\n")

@@ -100,7 +100,7 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
         objective=study.goal,
         paper=paper_point(study, dataset),
     )
-    taken = ", ".join(point.origin for point in points) or "nothing that is not the paper's"
+    taken = ", ".join(point.origin for point in points) or "only the paper's configuration"
     print(f"warm start: {taken}", flush=True)
     return dataclasses.replace(study, warm=tuple(points))
 
@@ -139,6 +139,6 @@ def _print_start(study: Study, about: StudyDescription, shared: str, links: Link
         f"executions on {about.dataset_title}; the highest {study.goal.symbol} by "
         f"{study.sampler} and {study.scheduler}; {shared}"
     )
-    look = f"to look at it, start: {links.command}\nthen open:"
+    look = f"to view it, run: {links.command}\nthen open:"
     print(*wrapped(words), sep="\n")
-    print(look if links.command else "to look at it, open:", links.trials, sep="\n", flush=True)
+    print(look if links.command else "to view it, open:", links.trials, sep="\n", flush=True)

@@ -39,7 +39,9 @@ def write_report(options: argparse.Namespace) -> int:
             for name, text in {REPORT_FILE: page, **picture_data(subject)}.items():
                 (folder / name).write_text(text, encoding="utf-8", errors="replace")
     except RecordingError as error:
-        raise RecordingError(f"the report is written, but {error}; report again") from error
+        raise RecordingError(
+            f"the report is in {path}, but {error}; run the command again"
+        ) from error
     return 0
 
 
@@ -57,6 +59,6 @@ def _write(page: str, path: Path) -> None:
             new.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(
-            f"the report must be a file that can be written, but {path} is not ({error}); give "
+            f"the report must be a writable file, but {path} is not ({error}); give "
             "another --output"
         ) from error

@@ -94,9 +94,9 @@ def share_resources(
     slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(
-            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
-            f"GPU where nodes have at most {_largest(nodes, 'CPU'):g} and "
-            f"{_largest(nodes, 'GPU'):g}; lower --cpus-per-trial or --gpus-per-trial"
+            f"a trial must fit on a node, but asks for {cpus_per_trial or 1} cores and {gpus:g} "
+            f"GPUs, and nodes have at most {_largest(nodes, 'CPU'):g} cores and "
+            f"{_largest(nodes, 'GPU'):g} GPUs; lower --cpus-per-trial or --gpus-per-trial"
         )
     at_once = slots if gpus else min(slots, max(1, trials // 4))
     workers = min(workers or at_once, slots, trials)
@@ -158,7 +158,7 @@ def _planned_nodes() -> list[Mapping[str, float]]:
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(
             f"{AUTOSCALING_VARIABLE} must name the cluster's file, but {path} cannot be read "
-            f"({first_line(error)}); unset it to use the nodes that are there"
+            f"({first_line(error)}); correct it, or unset it to use only the running nodes"
         ) from None
     workers.sort(key=lambda node: node.get("GPU", 0), reverse=True)
     return workers[: plan["max_workers"]] if all(workers) else []

@@ -76,7 +76,7 @@ def _answers(
 def trouble() -> str:
     """Return why PyTorch cannot use this process's GPU, and what to do; empty if it can."""
     if torch.version.cuda is None and torch.version.hip is None:
-        return f"PyTorch {torch.__version__} is a build for CPUs; install one for GPUs"
+        return f"PyTorch {torch.__version__} is a CPU build; install a GPU build"
     try:
         torch.cuda.init()
         torch.zeros(1, device="cuda")
@@ -84,7 +84,7 @@ def trouble() -> str:
         said = first_line(error)
         advice = [do for words, do in _ADVICE.items() if words in said]
         seen = f" with {VISIBLE}={os.environ.get(VISIBLE, '')}"
-        return f"it says: {said}{seen}; {(advice or ['nvidia-smi there says more'])[0]}"
+        return f"it fails: {said}{seen}; {(advice or ['run nvidia-smi there to find out why'])[0]}"
     return ""
 
 

@@ -43,7 +43,7 @@ class Need:
         parts = (self.data, self.weights, self.work, CONTEXT_BYTES)
         data, weights, work, context = (f"{part / GIB:.2f}" for part in parts)
         return (
-            f"about {self.total / GIB:.1f} GiB (data {data}, weights and their optimiser "
+            f"about {self.total / GIB:.1f} GiB (data {data}, weights and optimiser state "
             f"{weights}, a step {work}, CUDA {context})"
         )
 
@@ -138,24 +138,24 @@ def choose(
     if wanted <= gpus:
         return 1.0, f"{gpus} GPUs are enough for {wanted} trials at once"
     if need is None:
-        return 1.0, "no estimate exists of the GPU memory that this model needs"
+        return 1.0, "the GPU memory that this model needs cannot be estimated"
     if device_bytes is None:
         return 1.0, (
             "the memory of the GPUs is unknown (none has started yet, or MIG splits them), and the "
-            f"cluster's file does not give {MEMORY_RESOURCE}"
+            f"cluster's configuration does not give {MEMORY_RESOURCE}"
         )
-    needed = f"a trial needs {need} of the {device_bytes / GIB:.1f} GiB of the smallest GPU"
+    needed = f"a trial needs {need}, and the smallest GPU has {device_bytes / GIB:.1f} GiB"
     bounds = {
-        "its memory": device_bytes // need.total,
-        "the cores beside a GPU": int(min(n.get("CPU", 0) // int(n["GPU"]) for n in with_gpu)),
-        "the trials that should run at once": -(-wanted // gpus),
+        "GPU memory": device_bytes // need.total,
+        "the CPU cores per GPU": int(min(n.get("CPU", 0) // int(n["GPU"]) for n in with_gpu)),
+        "the number of trials at once": -(-wanted // gpus),
         "the default maximum": MOST_ON_A_GPU,
     }
-    if bounds["its memory"] < 1:
+    if bounds["GPU memory"] < 1:
         return 1.0, f"{needed}: it may not fit"
     reason = min(bounds, key=lambda name: bounds[name])
     trials = max(1, bounds[reason])
-    return share_of(trials), f"{needed}; {trials} on a GPU, limited by {reason}"
+    return share_of(trials), f"{needed}; {trials} per GPU, limited by {reason}"
 
 
 def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
@@ -167,9 +167,9 @@ def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
         device_bytes: Memory of the smallest GPU in bytes; None if unknown.
     """
     if gpus >= 1 or need is None or device_bytes is None or need.total <= gpus * device_bytes:
-        return "as asked for"
+        return "as requested"
     return (
-        f"as asked for, but a trial needs {need} and {gpus:g} of the smallest GPU is "
+        f"as requested, but a trial needs {need} and {gpus:g} of the smallest GPU is "
         f"{gpus * device_bytes / GIB:.1f} GiB: it may not fit"
     )
 

@@ -97,8 +97,8 @@ def fresh_draws(
         first, seed = int(protocol["executions"]), int(protocol["seed"])
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"the record of study {trials[0].study} must say its executions and seed, but has "
-            f"{dict(protocol)}; confirm a study of this version, or run a new one"
+            f"the record of study {trials[0].study} must contain its executions and seed, but "
+            f"has {dict(protocol)}; confirm a study of this version, or run a new one"
         ) from error
     return Draws(data=data, source=source, numbers=range(first, first + count), seed=seed)
 
@@ -182,7 +182,7 @@ def confirm(
                 with recorded(description) as log:
                     display.say(f"trial {trial.number}: {contender.record(log)}")
     if not any(contender.timed for contender in chosen):
-        display.say("nothing to do: they have been confirmed already")
+        display.say("nothing to do: they are all confirmed already")
 
 
 class _Contender:
@@ -255,8 +255,8 @@ class _Contender:
         status = "failed" if self.diverged else "finished"
         log.append(Closed(status, note="; ".join(self.diverged), summary=summary))
         if self.diverged:
-            return f"diverged on {len(self.diverged)} of its fresh draws, {self.diverged[0]}"
+            return f"diverged on {len(self.diverged)} of its fresh draws: {self.diverged[0]}"
         return (
-            f"{self.trial.symbol} {100 * self.trial.score:.2f} when searched, "
+            f"{self.trial.symbol} {100 * self.trial.score:.2f} in the search, "
             f"{100 * statistics.fmean(scores.values()):.2f} on {len(scores)} fresh draws"
         )

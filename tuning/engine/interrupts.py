@@ -43,10 +43,12 @@ def watching(resume_command: str) -> Iterator[Interrupt]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupt.asked:
-            os.write(_STDERR, f"\nended at once; to go on: {resume_command}\n".encode())
+            os.write(_STDERR, f"\nstopped immediately; to continue: {resume_command}\n".encode())
             os._exit(_INTERRUPTED)
         interrupt.asked = True
-        os.write(_STDERR, b"\nstopping cleanly, a few seconds; once more ends at once\n")
+        os.write(
+            _STDERR, b"\nstopping, which takes a few seconds; interrupt again to stop immediately\n"
+        )
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

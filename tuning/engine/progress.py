@@ -99,7 +99,7 @@ class SearchProgress(Callback):
             return
         if too_large := self._too_large.pop(known.number, ""):
             self._searcher.with_whole_gpu(known.proposed)
-            self._say(f"{_name(known)} is tried again with a whole GPU: {too_large}")
+            self._say(f"{_name(known)} is retried with a whole GPU: {too_large}")
             return
         tried = self._retries[known.number] + (not _was_preempted(trial))
         if tried > MOST_RETRIES:
@@ -108,7 +108,7 @@ class SearchProgress(Callback):
         self._retries[known.number] = tried
         self._searcher.again(known.proposed)
         self._say(
-            f"{_name(known)} goes on from its checkpoint, retry {tried} of {MOST_RETRIES}: {reason}"
+            f"{_name(known)} resumes from its checkpoint, retry {tried} of {MOST_RETRIES}: {reason}"
         )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

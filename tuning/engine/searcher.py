@@ -106,8 +106,8 @@ class Proposer:
     def _accept(self, event: Proposed) -> None:
         """Replace what the sampler proposes now by what was really proposed."""
         _logger.warning(
-            "the sampler %s does not repeat its proposal for trial %d; the recorded one counts, "
-            "and later ones may differ from those of an undisturbed search",
+            "the sampler %s does not reproduce its proposal for trial %d; the recorded one is "
+            "used, and later ones may differ from those of an uninterrupted search",
             self._name,
             event.number,
         )

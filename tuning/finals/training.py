@@ -155,7 +155,7 @@ def _record(
 
 def _words(outcome: Outcome) -> str:
     if isinstance(outcome, DivergedError):
-        return f"diverged, {outcome}"
+        return f"diverged: {outcome}"
     figures = outcome.metrics
     return (
         f"test T1 {100 * figures.zsl_accuracy:.2f}, H {100 * figures.harmonic_mean:.2f}, "

@@ -143,7 +143,7 @@ class Evidence:
         value = figure if callable(figure) else lambda one: one.figures[figure]
         values = [{seed: value(one) for seed, one in self.of(a).items()} for a in (first, second)]
         if not values[0].keys() & values[1].keys():
-            raise NothingToShowError(f"every seed of {first} or {second} diverged")
+            raise NothingToShowError(f"no seed finished for both {first} and {second}")
         return paired_difference(*values)
 
     def per_seed(self, arms: Iterable[str], figures: Sequence[str]) -> pd.DataFrame:

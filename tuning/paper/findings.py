@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tuning.paper.drawing import save_figure
 from tuning.paper.evidence import Evidence
 
-AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
+AGREES, UNDECIDED, CONTRADICTS = "agrees", "inconclusive", "contradicts"
 VERDICTS: Mapping[int, str] = {1: AGREES, 0: UNDECIDED, -1: CONTRADICTS}
 """Sign of an interval that the paper says is above zero → the verdict on that claim."""
 

@@ -61,7 +61,7 @@ def find_similarities(evidence: Evidence) -> Findings:
     pairs = data[data["in_paper"] | (data.index < NAMED_PAIRS)]
     shown = {"mean absolute cosine": means, f"the {NAMED_PAIRS} most similar pairs": similar}
     found = [
-        f"{label} {attribute:.2f} in attributes and {latent:.2f} in the latent space"
+        f"{label} {attribute:.2f} in the attribute and {latent:.2f} in the latent space"
         for label, (attribute, latent) in shown.items()
     ]
     less = all(of.latent_cosine < of.attribute_cosine for of in (means, similar))
@@ -72,7 +72,7 @@ def find_similarities(evidence: Evidence) -> Findings:
         claims=(
             *(_of_pair(pair) for pair in pairs[pairs["in_paper"]].itertuples()),
             Claim(
-                "classes are less similar in the latent space than in attributes",
+                "classes are less similar in the latent than in the attribute space",
                 ", ".join(found),
                 AGREES if less else CONTRADICTS,
             ),
@@ -85,9 +85,9 @@ def _of_pair(pair: Any) -> Claim:
     """Compare what the paper says of a pair with what is found."""
     attribute, latent = pair.attribute_cosine, pair.latent_cosine
     return Claim(
-        f"{_called(pair)} are similar, with a cosine above {PAPER_SIMILARITY} in attributes, and "
-        "less so in the latent space",
-        f"{attribute:.2f} in attributes, {latent:.2f} in the latent space",
+        f"{_called(pair)} are similar, with a cosine above {PAPER_SIMILARITY} in the attribute "
+        "space, and less so in the latent space",
+        f"{attribute:.2f} in the attribute space, {latent:.2f} in the latent space",
         AGREES if attribute > max(PAPER_SIMILARITY, latent) else CONTRADICTS,
     )
 

@@ -58,10 +58,10 @@ class UnloggedRuns(Runs):
         problems = []
         if reason := insisted(flushed, CLOSE_SECONDS):
             problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
-        problems += [f"it refused a part: {reason}" for _, reason in self.refused]
+        problems += [f"it refused a request: {reason}" for _, reason in self.refused]
         if problems:
             raise RecordingError(
-                f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
+                f"{self._uri} must accept what is recorded, but does not ({'; '.join(problems)})"
             )
 
 

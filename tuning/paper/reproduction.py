@@ -69,7 +69,7 @@ def reproduce(
 
 def _words(outcome: Outcome) -> str:
     if isinstance(outcome, DivergedError):
-        return f"diverged, {outcome}"
+        return f"diverged: {outcome}"
     h, t1 = (100 * outcome.figures[figure] for figure in ("harmonic_mean", "zsl_accuracy"))
     return f"H {h:.1f}, T1 {t1:.1f}, {outcome.seconds:.0f} s"
 
@@ -85,7 +85,7 @@ def _publish(
     try:
         findings = experiment.find(evidence)
     except NothingToShowError as error:
-        print(f"{experiment.name}: nothing to show, {error}", file=sys.stderr, flush=True)
+        print(f"{experiment.name}: nothing to show: {error}", file=sys.stderr, flush=True)
         recorder.failed(experiment, str(error))
         return None
     own = folder / experiment.name

@@ -69,15 +69,16 @@ def _recorded(
         return _selection(options, uri, data).trial, "configuration selected by the search"
     if options.epochs is not None:
         return None, "the paper's configuration"
-    why = "no study recorded it"
+    why = "no recorded study tried it"
     try:
         trial = _selection(options, uri, data).paper
     except InputError as error:
         trial, why = None, str(error)
     if trial is None:
         raise InputError(
-            "the paper gives no number of epochs, so its configuration must come with --epochs or "
-            f"from a search, whose first trial it is, but there is none ({why})"
+            "the paper gives no number of epochs, so --config paper must have --epochs or a "
+            f"recorded search that tried the paper's configuration, but has neither ({why}); "
+            "give --epochs"
         )
     return trial, "the paper's configuration, epochs chosen by validation"
 

@@ -72,7 +72,7 @@ def draw_multipliers(evidence: Evidence, findings: Findings) -> Figure:
         drawing.curve(
             panel, findings.data, "multiplier", name, drawing.BLUE, marker="o", label="mean ± sd"
         )
-        panel.scatter("multiplier", name, data=findings.data, label="a seed", **drawing.DOTS)
+        panel.scatter("multiplier", name, data=findings.data, label="one seed", **drawing.DOTS)
         panel.axvline(PAPER_PEAK, color="#999999", lw=1, ls="--", label="the paper's choice")
         panel.set(title=title, xlabel="latent dimension / number of classes")
         drawing.percent_axis(panel)
@@ -143,7 +143,7 @@ def find_new_classes(evidence: Evidence) -> Findings:
     measured = {arm: evidence.of(arm) for arm in NEW}
     seeds = set.intersection(*(set(of) for of in measured.values()))
     if not seeds:
-        raise NothingToShowError("every seed diverged for some number of new classes")
+        raise NothingToShowError("no seed finished for all numbers of new classes")
     rows = []
     for arm, seed in ((arm, seed) for arm in NEW for seed in sorted(seeds)):
         classes = measured[arm][seed].new_classes or measured[arm][seed].class_accuracy

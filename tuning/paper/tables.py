@@ -87,12 +87,12 @@ def find(name: str, evidence: Evidence) -> Findings:
 
 def _claim(evidence: Evidence, seeds: Mapping[int, float], figure: str, value: float) -> Claim:
     setup, difference = evidence.setup, paired_difference(seeds, dict.fromkeys(seeds, value))
-    verdict = {1: "higher", 0: "cannot be told apart", -1: "lower"}[difference.sign]
+    verdict = {1: "higher", 0: "no significant difference", -1: "lower"}[difference.sign]
     width = evidence.test.test_unseen_features.shape[1]
     if width != DATASETS[setup.dataset].feature_dim:
-        verdict = "not comparable (other features)"
+        verdict = "not comparable (different features)"
     elif setup.class_embedding:
-        verdict = "not comparable (another class embedding)"
+        verdict = "not comparable (different class embedding)"
     return Claim(f"{figure} of MIANet is {value:.1f}%", f"{Spread.of(seeds.values())}%", verdict)
 
 
@@ -126,7 +126,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         rows=tuple(texts),
         caption=layout.caption,
         notes=(
-            *([f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []),
+            *([f"{UNKNOWN}: not reported."] if any(UNKNOWN in row for row in texts) else []),
             *_other_features(ours),
             *_marks(shown),
             *_sources(name),
@@ -164,7 +164,7 @@ def _marks(shown: pd.DataFrame) -> list[str]:
             for one in rows.itertuples()
         ]
         notes.append(
-            f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
+            f"{DIFFERS} The paper's figure differs from its source, which gives {', '.join(texts)} "
             f"({published()['sources'][key]})."
         )
     misprints = " ".join(filter(None, shown["misprint"]))
@@ -198,8 +198,8 @@ def _other_features(ours: pd.DataFrame) -> list[str]:
     """Note for which data sets the published figures are for other features than ours."""
     return [
         f"{_title(one.dataset)}: the features here have {int(one.feature_dim)} columns instead of "
-        f"{DATASETS[one.dataset].feature_dim}, so the published figures are of other features and "
-        "their level cannot be compared."
+        f"{DATASETS[one.dataset].feature_dim}, so the published figures, which are for other "
+        "features, are not directly comparable."
         for one in ours.drop_duplicates("dataset").itertuples()
         if one.dataset in DATASETS and one.feature_dim != DATASETS[one.dataset].feature_dim
     ]
