@@ -34,11 +34,11 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")
     print(connection.connect())
-    nodes = _awaited(arguments.workers, arguments.timeout)
+    nodes = _wait_for_nodes(arguments.workers, arguments.timeout)
     found = set()
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        software = ray.get(_software.options(scheduling_strategy=there).remote(), timeout=120)
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        software = ray.get(_software.options(scheduling_strategy=on_node).remote(), timeout=120)
         found.add(software)
         address, resources = node["NodeManagerAddress"], node["Resources"]
         print(
@@ -53,7 +53,7 @@ def main() -> int:
     return 0
 
 
-def _awaited(workers: int, timeout: float) -> list[dict[str, Any]]:
+def _wait_for_nodes(workers: int, timeout: float) -> list[dict[str, Any]]:
     deadline = time.monotonic() + timeout
     while True:
         nodes = [node for node in ray.nodes() if node["Alive"]]

@@ -5,7 +5,7 @@ import yaml
 
 from mianet.errors import InputError
 from tuning.compute import cluster
-from tuning.compute.gpu_share import Need
+from tuning.compute.gpu_share import MemoryNeed
 
 TWO_CORES = [{"CPU": 2}]
 WORKSTATION = [{"CPU": 16, "GPU": 2}]
@@ -47,7 +47,7 @@ def test_shares(share, nodes, trials, options, expected):
 
 
 UNEQUAL = [{"CPU": 0}, {"CPU": 64, "GPU": 8}, {"CPU": 4, "GPU": 1}, {"CPU": 2, "GPU": 4}]
-NEED = Need(data=2**30, weights=2**30, work=2**30)
+NEED = MemoryNeed(data=2**30, weights=2**30, work=2**30)
 
 
 @pytest.mark.parametrize(

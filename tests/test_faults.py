@@ -278,7 +278,7 @@ def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
         "from tuning.engine import interrupts\n"
         "with interrupts.watching('COMMAND') as interrupt:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "assert interrupt.asked\n"
+        "assert interrupt.requested\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
     )
     done = subprocess.run(

@@ -10,7 +10,7 @@ from mianet.errors import InputError
 from tuning.compute import cluster, gpu_check
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
-from tuning.compute.gpu_check import trouble
+from tuning.compute.gpu_check import cuda_problem
 from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.study import Study
@@ -57,7 +57,7 @@ def test_what_cuda_says_is_one_line_that_says_what_to_do(monkeypatch, error, wor
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", init)
-    reason = trouble()
+    reason = cuda_problem()
     assert words in reason
     assert "\n" not in reason
 

@@ -142,12 +142,12 @@ class TestATask:
     def test_one_that_exceeds_its_share_is_one_line(self, device):
         device.reserved = 5 * GIB
         with pytest.raises(InputError, match="must fit in its share of the GPU"):
-            waiting.timed(Share(1, 1, 0.25), self.too_large)
+            waiting.run_timed(Share(1, 1, 0.25), self.too_large)
 
     def test_other_failures_stay_what_they_are(self, device):
         device.free = 0
         with pytest.raises(torch.OutOfMemoryError):
-            waiting.timed(Share(1, 1, 0.25), self.too_large)
+            waiting.run_timed(Share(1, 1, 0.25), self.too_large)
 
     def too_large(self):
         raise torch.OutOfMemoryError("CUDA out of memory")

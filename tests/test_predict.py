@@ -148,7 +148,7 @@ BAD = [
     ("nothing.npy o.csv", "nothing.npy"),
     ("f.txt o.csv", "must end in .mat, .npy, .parquet"),
     ("f.npy o.txt", "the output must end in .csv, .parquet, .jsonl"),
-    ("f.npy none/o.csv", "cannot be (No such file or directory)"),
+    ("f.npy none/o.csv", "is not (No such file or directory)"),
     ("f.parquet f.parquet", "the output must differ from the input"),
     ("f.npy o.csv --top-k 0", "--top-k: must be a whole number"),
     ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to the 2 classes of zsl"),

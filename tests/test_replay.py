@@ -210,7 +210,7 @@ def test_the_sampler_learns_the_configuration_that_answered():
         assert tuple(proposed.configuration.values()) == CURVES.values[row]
         known = proposer._study.get_trials(deepcopy=False)[proposed.number]
         assert {n: known.params[n] for n in CURVES.about.names} == dict(proposed.configuration)
-        proposer.take(proposed)
+        proposer.handle(proposed)
     assert proposer.rows[0] == 0
 
 

@@ -148,7 +148,7 @@ def test_what_the_trials_tell_is_said(reported):
     page = page_of(reported)
     trials = read_study(reported[0], DATASET).trials
     told = sentences(trials, SPACE, trials[reported[3]])
-    assert told[0].startswith("22 successful ")
+    assert told[0].startswith("22 trials ")
     for words in told:
         assert words in page.sections["insights"]
     assert page.count("insights", "li") == len(told)

@@ -45,12 +45,12 @@ class Race(Replay):
         self._squares, self._count = 0.0, 0
 
     def _tell(self, event):
-        spared = self.stopping.spared
+        exempt = self.stopping.exempt
         if isinstance(event, EpochDone) and event.epoch in self._at_rung:
             row = self.proposer.rows[event.number]
             after = self._executions_needed(event, row)
             super()._tell(event)
-            if after < EXECUTIONS and event.number != spared:
+            if after < EXECUTIONS and event.number != exempt:
                 self.saved += (EXECUTIONS - after) * (event.epoch - self._previous[event.epoch])
                 stopped = event.number in self.stopping.stopped
                 self.given_up += stopped

@@ -62,18 +62,18 @@ def classify_file(options: argparse.Namespace) -> int:
         classifier = classifier.add_classes(added.names, added.attributes)
     candidates = classifier.candidates(options.mode, options.top_k)
     names, top, images = np.asarray(classifier.class_names), options.top_k, 0
-    chunks = _of_images(classifier, options) if options.images else _of_file(classifier, options)
+    chunks_of = _extract_chunks if options.images else _read_chunks
     schema = FILES_SCHEMA if options.images else SCHEMA
     with _open_predictions(options.output, schema) as write:
-        for features, called in chunks:
-            found = classifier.classify(
+        for features, image_ids in chunks_of(classifier, options):
+            predictions = classifier.classify(
                 features, mode=options.mode, top_k=top, calibration=options.calibration
             )
             columns = (
-                [one for one in called for _ in range(top)],
+                [one for one in image_ids for _ in range(top)],
                 np.tile(np.arange(1, top + 1), len(features)),
-                names[found.classes.ravel()],
-                found.scores.ravel(),
+                names[predictions.classes.ravel()],
+                predictions.scores.ravel(),
             )
             arrays = map(pa.array, columns, schema.types)
             write(pa.record_batch(list(arrays), schema=schema))
@@ -82,14 +82,14 @@ def classify_file(options: argparse.Namespace) -> int:
     return 0
 
 
-def _of_file(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
+def _read_chunks(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
     first = 0
     for chunk in read_features(options.features, classifier.feature_dim, key=options.key):
         yield chunk, range(first, first + len(chunk))
         first += len(chunk)
 
 
-def _of_images(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
+def _extract_chunks(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
     """Extract features from images the way those of the model's data set were made."""
     if classifier.backbone is None:
         raise InputError(

@@ -104,17 +104,19 @@ def value_range(text: str) -> tuple[str, tuple[float, float]]:
 def names(text: str) -> tuple[str, ...]:
     """Read names that are separated by commas; each may occur once."""
     given = tuple(name.strip() for name in text.split(",") if name.strip())
-    if twice := [name for name in given if given.count(name) > 1]:
-        raise argparse.ArgumentTypeError(f"must have each name only once, but repeats {twice[0]!r}")
+    if repeated := [name for name in given if given.count(name) > 1]:
+        raise argparse.ArgumentTypeError(
+            f"must have each name only once, but repeats {repeated[0]!r}"
+        )
     return given
 
 
-def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+def without_repeats(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
     """Return name → value of an option that may be repeated, but not for the same name."""
     given = [name for name, _ in pairs]
-    if twice := [name for name in given if given.count(name) > 1]:
+    if repeated := [name for name in given if given.count(name) > 1]:
         raise InputError(
-            f"{option} must be given only once for {twice[0]}, but is repeated; remove one"
+            f"{option} must be given only once for {repeated[0]}, but is repeated; remove one"
         )
     return dict(pairs)
 

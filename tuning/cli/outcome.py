@@ -71,8 +71,8 @@ def _against(finals: Mapping[str, FinalTraining]) -> str:
     if not all(selected[figure].keys() & paper[figure].keys() for figure in FIGURES):
         return "the paper's configuration: no seed finished for both"
     differences = {s: paired_difference(selected[f], paper[f]) for f, s in FIGURES.items()}
-    said = [f"{s} {one.in_points} points, {_VERDICTS[one.sign]}" for s, one in differences.items()]
+    parts = [f"{s} {one.in_points} points, {_VERDICTS[one.sign]}" for s, one in differences.items()]
     return (
-        f"the paper's configuration, on test images: {'; '.join(said)} "
+        f"the paper's configuration, on test images: {'; '.join(parts)} "
         f"({CONFIDENCE:.0%} intervals, {differences['calibrated H'].draws} seeds)"
     )

@@ -53,7 +53,7 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
 
 
 @contextmanager
-def old_log(storage: Path, study: str) -> Iterator[EventLog]:
+def existing_log(storage: Path, study: str) -> Iterator[EventLog]:
     """Hold the log of a study that was started; refuse one that is damaged or in use."""
     missing = InputError(
         f"--resume must name a study in the storage folder, but {study} is not in {storage}; give "
@@ -67,7 +67,7 @@ def old_log(storage: Path, study: str) -> Iterator[EventLog]:
         yield log
 
 
-def kept_settings(
+def resume_settings(
     options: argparse.Namespace, study: Study, data: SearchData, uri: str
 ) -> dict[str, Any]:
     """Return what a later process needs to resume: the options, and what must not change.
@@ -85,12 +85,12 @@ def kept_settings(
         "warm_points": [dataclasses.asdict(point) for point in study.warm],
         "tracking_uri": without_credentials(uri),
     }
-    of_this_process = ("storage", "resume")
-    kept = {name: value for name, value in kept.items() if name not in of_this_process}
+    per_process = ("storage", "resume")
+    kept = {name: value for name, value in kept.items() if name not in per_process}
     return {"options": kept, "data_digest": data.digest, "code_digest": code_digest()}
 
 
-def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
+def resumed_options(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
     """Return the options that a study was started with, overridden by those given now.
 
     Args:
@@ -102,14 +102,14 @@ def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argpar
         InputError: Fewer trials are asked for than the study was started with.
     """
     options = _opened(log).settings["options"]
-    anew = {name: value for name, value in given.items() if name in RESUMABLE}
-    if anew.get("trials", options["trials"]) < options["trials"]:
+    overrides = {name: value for name, value in given.items() if name in RESUMABLE}
+    if overrides.get("trials", options["trials"]) < options["trials"]:
         raise InputError(
             f"--trials must be at least {options['trials']}, which the study was started with, but "
-            f"got {anew['trials']}"
+            f"got {overrides['trials']}"
         )
     paths = {"data_dir": options["data_dir"] and Path(options["data_dir"]), "storage": storage}
-    return argparse.Namespace(**{**options, "resume": options["study"], **paths, **anew})
+    return argparse.Namespace(**{**options, "resume": options["study"], **paths, **overrides})
 
 
 def nothing_left(log: EventLog, options: argparse.Namespace) -> bool:

@@ -30,7 +30,7 @@ def write_report(options: argparse.Namespace) -> int:
     study = read_study(uri, dataset.name, options.study)
     subject = Subject(study, dataset.title)
     page = document(subject)
-    path = options.output or page_of(options.storage, study.name)
+    path = options.output or report_path(options.storage, study.name)
     _write(page, path)
     if not options.brief:
         print(f"report: {path}", flush=True)
@@ -45,7 +45,7 @@ def write_report(options: argparse.Namespace) -> int:
     return 0
 
 
-def page_of(storage: Path, study: str) -> Path:
+def report_path(storage: Path, study: str) -> Path:
     """Return the default path of a study's page."""
     # Names given on the command line are safe as they are; recorded ones may not be.
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"

@@ -12,8 +12,8 @@ import ray
 import yaml
 
 from mianet.errors import InputError, first_line
-from tuning.compute.gpu_check import check_usable, hidden, smallest_gpu
-from tuning.compute.gpu_share import Need, asked_for, choose
+from tuning.compute.gpu_check import check_usable, hidden_gpus, smallest_gpu
+from tuning.compute.gpu_share import MemoryNeed, choose_share, describe_request
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
 """Names the file that says which nodes the cluster may start; set on the head node."""
@@ -57,7 +57,7 @@ def share_resources(
     workers: int | None = None,
     cpus_per_trial: int | None = None,
     gpus_per_trial: float | None = None,
-    need: Need | None = None,
+    need: MemoryNeed | None = None,
 ) -> Share:
     """Divide the connected cluster among the trials.
 
@@ -82,15 +82,15 @@ def share_resources(
     gpus, reason = gpus_per_trial or 0.0, ""
     if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
         smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
-        in_all = sum(int(node.get("GPU", 0)) for node in nodes)
-        wanted = min(workers or max(in_all, trials // 4), trials)
+        gpu_count = sum(int(node.get("GPU", 0)) for node in nodes)
+        wanted = min(workers or max(gpu_count, trials // 4), trials)
         if gpus:
-            reason = asked_for(gpus, need, smallest)
+            reason = describe_request(gpus, need, smallest)
         else:
-            gpus, reason = choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
+            gpus, reason = choose_share(nodes, wanted=wanted, need=need, device_bytes=smallest)
         check_usable(alive)
     elif gpus_per_trial is None:
-        reason = hidden()
+        reason = hidden_gpus()
     slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(

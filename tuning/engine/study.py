@@ -53,17 +53,19 @@ class Study:
                 f"a hyperparameter must be searched or set, but {', '.join(both)} is both; "
                 "remove it from --set or --search"
             )
-        if self.goal.has_several and not SAMPLERS[self.sampler].several:
-            able = listed([name for name, sampler in SAMPLERS.items() if sampler.several])
-            raise InputError(
-                f"--objective {self.objective} needs a multi-objective sampler ({able}), but got "
-                f"--sampler {self.sampler}; change one of the two"
+        if self.goal.has_several and not SAMPLERS[self.sampler].multi_objective:
+            suitable = listed(
+                [name for name, sampler in SAMPLERS.items() if sampler.multi_objective]
             )
-        lists = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
-        if lists and not SAMPLERS[self.sampler].categorical:
             raise InputError(
-                f"the sampler {self.sampler} searches only numbers, but {', '.join(lists)} is "
-                "categorical; remove it from --search, or use another --sampler"
+                f"--objective {self.objective} needs a multi-objective sampler ({suitable}), but "
+                f"got --sampler {self.sampler}; change one of the two"
+            )
+        categorical = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
+        if categorical and not SAMPLERS[self.sampler].categorical:
+            raise InputError(
+                f"the sampler {self.sampler} searches only numbers, but {', '.join(categorical)} "
+                "is categorical; remove it from --search, or use another --sampler"
             )
         for name, most in (("executions", MOST_EXECUTIONS), ("max_epochs", MOST_EPOCHS)):
             if not 1 <= (value := getattr(self, name)) <= most:

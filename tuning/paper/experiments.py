@@ -63,7 +63,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in _ALL}
 """Name → what to train for it, how to compute, draw and describe it."""
 
 
-def chosen(names: Sequence[str]) -> list[Experiment]:
+def select_experiments(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of these names, in the order of the table; all if none is named."""
     for name in names:
         if name not in EXPERIMENTS:
