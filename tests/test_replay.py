@@ -148,7 +148,7 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
 def test_trials_run_in_workers_that_ray_has_started(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    running._take_started_workers()
+    running._reuse_started_workers()
     actor = class_cache._ActorClassCache().get(Trainable)
     assert actor._default_options["runtime_env"] == {}  # as theirs; else Ray starts others
 

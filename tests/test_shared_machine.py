@@ -272,7 +272,7 @@ FOLDERS = {
     "another user's": (others_folder, "must be in a folder that only you control"),
     "a link": (link, "must be in a folder that only you control"),
     "open to replacement": (lambda f: f.chmod(0o777), "must be in a folder that only you control"),
-    "a file": (lambda f: (f / f"mianet-{os.getuid()}").touch(), "cannot be written to"),
+    "a file": (lambda f: (f / f"mianet-{os.getuid()}").touch(), "must be writable"),
 }
 
 
