@@ -132,7 +132,7 @@ def _recorded(
 
 
 def _print_start(study: Study, about: StudyDescription, shared: str, links: Links) -> None:
-    """Print what is searched and where, and how to look at it in MLflow."""
+    """Print what is searched and where, and how to view it in MLflow."""
     words = (
         f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
         f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
