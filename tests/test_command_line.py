@@ -40,7 +40,7 @@ BAD = [
     (SEARCH, "--dataset numbers --set hidden_dim=many", "hidden_dim must be a whole number"),
     (SEARCH, "--dataset numbers --set width=3", "'width' is no hyperparameter"),
     (SEARCH, "--dataset numbers --set alpha=1", "alpha is both"),
-    (SEARCH, "--dataset numbers --sampler cmaes --search latent_activation", "searches only numbers"),
+    (SEARCH, "--dataset numbers --sampler cmaes --search latent_activation", "only numbers"),
     (SEARCH, "--dataset numbers --warm-start a b/", "--warm-start: must be up to 100 letters"),
     (SEARCH, "--dataset numbers --warm-start /a", "must be STUDY or DATASET/STUDY, but got '/a'"),
     (SEARCH, "--resume s --warm-start a", "--resume keeps the settings that the study was started"),
