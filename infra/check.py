@@ -27,16 +27,18 @@ POLL_SECONDS = 1
 @command
 def main() -> int:
     parser = Parser("Check a cluster, on its head.")
-    parser.add_argument("--workers", type=count, default=0, help="how many to wait for")
-    parser.add_argument("--timeout", type=duration, default=600.0, help="how long: 90s, 10m")
+    parser.add_argument("--workers", type=count, default=0, help="workers to wait for")
+    parser.add_argument(
+        "--timeout", type=duration, default=600.0, help="how long to wait: 90s, 10m"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_ADDRESS", "auto")
     print(connection.connect())
-    nodes = _awaited(arguments.workers, arguments.timeout)
+    nodes = _wait_for_nodes(arguments.workers, arguments.timeout)
     found = set()
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        software = ray.get(_software.options(scheduling_strategy=there).remote(), timeout=120)
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        software = ray.get(_software.options(scheduling_strategy=on_node).remote(), timeout=120)
         found.add(software)
         address, resources = node["NodeManagerAddress"], node["Resources"]
         print(
@@ -46,12 +48,12 @@ def main() -> int:
     if len(found) > 1:
         raise InputError(
             "all nodes must have the same software, but the ones above differ; run ray up again, "
-            "and replace a node that stays different"
+            "and replace any node that still differs"
         )
     return 0
 
 
-def _awaited(workers: int, timeout: float) -> list[dict[str, Any]]:
+def _wait_for_nodes(workers: int, timeout: float) -> list[dict[str, Any]]:
     deadline = time.monotonic() + timeout
     while True:
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -59,8 +61,8 @@ def _awaited(workers: int, timeout: float) -> list[dict[str, Any]]:
             return nodes
         if time.monotonic() > deadline:
             raise InputError(
-                f"{workers} workers must join, but after {timeout:g} s there are {len(nodes) - 1}; "
-                "the head's logs/monitor.* in Ray's session say what the others wait for"
+                f"{workers} workers must join within {timeout:g} s, but {len(nodes) - 1} did; see "
+                "logs/monitor.* in Ray's session folder on the head to find out why"
             )
         time.sleep(POLL_SECONDS)
 

@@ -22,7 +22,7 @@ bash infra/venv.sh cluster
 
 token=$HOME/.ray/auth_token
 [ -s "$token" ] || fail "a node must have Ray's token, but there is no $token; run infra/token.sh" \
-    "where you run ray up, and ray up again"
+    "where you run ray up, then run ray up again"
 chmod 700 "$HOME/.ray"
 chmod 600 "$token"
 

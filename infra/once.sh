@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p "$state"
 wanted=$({ echo "$@"; cat "$HOME/.ray/auth_token" .venv/.installed-cluster; } | sha256sum)
 if pgrep -u "$(id -u)" -x raylet >/dev/null && [ "$(cat "$state/ray" 2>/dev/null)" = "$wanted" ]; then
-    echo "Ray is running as it should; nothing is changed"
+    echo "Ray is already running with these settings; nothing changed"
     exit 0
 fi
 ray stop --force >/dev/null

@@ -87,25 +87,25 @@ def fetch(source: str, folder: str, names: Sequence[str] = (FEATURES_FILE, SPLIT
         files, root = fs.FileSystem.from_uri(
             source if "://" in source else str(Path(source).absolute())
         )
-        home = str(PurePosixPath(root, folder))
-        sums = _sums(files, f"{home}/{SUMS_FILE}")
+        remote_folder = str(PurePosixPath(root, folder))
+        sums = _sums(files, f"{remote_folder}/{SUMS_FILE}")
         target = data_root() / folder
         target.mkdir(parents=True, exist_ok=True)
         for name in (*names, *(f"{file}.json" for file in names), BACKBONE_FILE):
-            info, path = files.get_file_info(f"{home}/{name}"), target / name
+            info, path = files.get_file_info(f"{remote_folder}/{name}"), target / name
             if info.type == fs.FileType.File:
                 if not (path.is_file() and path.stat().st_size == info.size):
                     print(f"fetching {folder}/{name}, {info.size / 1e6:.0f} MB", flush=True)
                     _copy(files, info.path, path, sums.get(name))
             elif name in names:  # what says how features were made may be missing
                 raise InputError(
-                    f"the source must have {folder}/{name}, but {source} has not; give the folder "
-                    "that holds the data sets' folders"
+                    f"the source must contain {folder}/{name}, but {source} does not; give the "
+                    "folder that holds the data sets' folders"
                 )
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"the source must be readable from this node, but {source} is not ({error}); check its "
-            "address and the node's rights"
+            "address and the node's permissions"
         ) from error
 
 

@@ -16,7 +16,7 @@ for worker in $workers; do
     ssh -i ~/ray_bootstrap_key.pem -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
         -o LogLevel=ERROR -o ConnectTimeout=20 "$user@$worker" \
         '. ~/.bashrc; ray stop >/dev/null; rm -rf ~/.mianet/ray /tmp/ray; ! pgrep -x raylet' ||
-        { echo "error: Ray may still run on $worker; look there" >&2; failed=1; }
+        { echo "error: Ray may still be running on $worker; stop it there" >&2; failed=1; }
 done
 bash infra/tracking.sh stop
 rm -rf "$state/ray" /tmp/ray

@@ -18,7 +18,7 @@ want pg_createcluster postgresql
 want chromium chromium
 [ ${#packages[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "not installed, since that takes root and apt-get: ${packages[*]}; what needs them skips" >&2
+    echo "not installed, since root and apt-get are needed: ${packages[*]}; tests that need them are skipped" >&2
     exit 0
 fi
 echo "installing ${packages[*]}" >&2
@@ -26,6 +26,6 @@ log=$(mktemp)
 if ! { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
     install "${packages[@]}"; } > "$log" 2>&1; then
     tail -5 "$log" >&2
-    echo "could not be installed: ${packages[*]}; what needs them skips" >&2
+    echo "could not be installed: ${packages[*]}; tests that need them are skipped" >&2
 fi
 rm -f "$log"

@@ -47,19 +47,19 @@ serve() {
 }
 
 start() {
-    [ $# = 1 ] || fail "infra/tracking.sh start must be given where artifacts go: a bucket or a folder"
+    [ $# = 1 ] || fail "infra/tracking.sh start must be given a bucket or folder for artifacts"
     start_postgres
     if alive; then
-        echo "the tracking server is running; nothing is changed"
+        echo "the tracking server is already running; nothing changed"
         return
     fi
     serve "$1"
     for _ in $(seq 90); do
-        healthy && echo "the tracking server answers at port $MIANET_TRACKING_PORT" && return
+        healthy && echo "the tracking server answers on port $MIANET_TRACKING_PORT" && return
         sleep 1
     done
     tail -20 "$state/tracking.log" >&2
-    fail "the tracking server must answer within 90 s, but does not; $state/tracking.log says more"
+    fail "the tracking server must answer within 90 s, but does not; see $state/tracking.log"
 }
 
 stop() {

@@ -17,7 +17,7 @@ if [ "$(cat "$done_file" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv || {
-    echo "error: $python cannot make virtual environments; install its venv package (python3-venv)" >&2
+    echo "error: $python cannot create virtual environments; install its venv package (python3-venv)" >&2
     exit 2
 }
 echo "installing into .venv, once; this takes a minute or more" >&2

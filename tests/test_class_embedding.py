@@ -181,7 +181,7 @@ def test_it_goes_on_with_the_same_embedding_alone(studied):
     finally:
         (folder / "words.json").write_text(before)
     assert ended.returncode == 2
-    assert "must go on with the data it was started with" in ended.stderr
+    assert "must be resumed with the data it was started with" in ended.stderr
 
 
 def test_a_trial_with_the_attributes_is_not_compared(studied):

@@ -5,7 +5,7 @@ import yaml
 
 from mianet.errors import InputError
 from tuning.compute import cluster
-from tuning.compute.gpu_share import Need
+from tuning.compute.gpu_share import MemoryNeed
 
 TWO_CORES = [{"CPU": 2}]
 WORKSTATION = [{"CPU": 16, "GPU": 2}]
@@ -47,7 +47,7 @@ def test_shares(share, nodes, trials, options, expected):
 
 
 UNEQUAL = [{"CPU": 0}, {"CPU": 64, "GPU": 8}, {"CPU": 4, "GPU": 1}, {"CPU": 2, "GPU": 4}]
-NEED = Need(data=2**30, weights=2**30, work=2**30)
+NEED = MemoryNeed(data=2**30, weights=2**30, work=2**30)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_a_large_study_shares_gpus_by_default_and_says_why(share, monkeypatch):
 def test_a_share_that_is_too_small_is_doubted_before_the_work_begins(share, monkeypatch):
     monkeypatch.setattr(cluster, "smallest_gpu", lambda nodes: 12 * 2**30)
     assert "it may not fit" in share(CLUSTER, 200, gpus_per_trial=0.25, need=NEED).each
-    assert share(CLUSTER, 200, gpus_per_trial=0.5, need=NEED).reason == "as asked for"
+    assert share(CLUSTER, 200, gpus_per_trial=0.5, need=NEED).reason == "as requested"
 
 
 @pytest.mark.parametrize("options", [{"cpus_per_trial": 3}, {"gpus_per_trial": 1}])
 def test_what_can_never_run_is_refused(share, options):
-    with pytest.raises(InputError, match="a trial must fit a node"):
+    with pytest.raises(InputError, match="a trial must fit on a node"):
         share(TWO_CORES, 10, **options)
 
 

@@ -89,13 +89,13 @@ def halved(scores, most, paper=None, diverges=()):
 
     met = {}
 
-    def meet(left, count):
+    def evaluate(left, count):
         met.update((one.number, count) for one in left)
         able = [one for one in left if one.number not in diverges]
         return sorted(able, key=lambda one: -scores[one.number])
 
     contenders = [One(n, n == paper) for n in range(len(scores))]
-    outs = list(halve(contenders, most, meet))
+    outs = list(halve(contenders, most, evaluate))
     assert sorted(one.number for out in outs for one in out) == list(range(len(scores)))
     return met
 

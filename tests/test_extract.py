@@ -326,7 +326,7 @@ def test_images_are_classified_as_their_features_are(here, tower, model, monkeyp
     assert predicted(monkeypatch, capsys, *shared, "f.npy", "a.csv")[0] == 0
     code, out, _ = predicted(monkeypatch, capsys, *shared, "--images", "my photos", "b.csv")
     assert code == 0
-    assert out.startswith("4 images, each among")
+    assert out.startswith("4 images classified among")
     by_features, by_images = (
         list(csv.DictReader((here / name).read_text("utf-8").splitlines()))
         for name in ("a.csv", "b.csv")
@@ -339,7 +339,7 @@ def test_images_are_classified_as_their_features_are(here, tower, model, monkeyp
 
 def test_images_that_cannot_be_classified_are_one_line(here, model, monkeypatch, capsys):
     for options, words in (
-        (("--model", "plain.pt", "--images", "my photos"), "does not: its data set is not of"),
+        (("--model", "plain.pt", "--images", "my photos"), "not: its data set was not made by"),
         (("--model", model, "--images", "nowhere"), "must be a folder, or a list"),
         (("--model", model), "features --images is required"),
     ):

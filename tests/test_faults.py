@@ -117,7 +117,7 @@ def test_a_killed_worker_costs_an_epoch_and_not_the_trial(cluster, tmp_path):
     assert ended(process) == 0
     check_whole(tmp_path, "s", 1)
     assert curves_of(tmp_path, "s")[0][2] == ("finished", "")
-    assert "goes on from its checkpoint, retry 1 of 2" in told(tmp_path)
+    assert "resumes from its checkpoint, retry 1 of 2" in told(tmp_path)
 
 
 def test_a_worker_killed_between_two_trials_costs_neither(cluster, tmp_path):
@@ -197,7 +197,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
     assert ended(process) == 0, told(tmp_path)
     check_whole(tmp_path, "s", 1)
     assert curves_of(tmp_path, "s")[0][2] == ("finished", "")
-    assert "goes on from its checkpoint, retry 1 of 2" in told(tmp_path)
+    assert "resumes from its checkpoint, retry 1 of 2" in told(tmp_path)
     assert "memory" in told(tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_a_lost_node_costs_its_trials_an_epoch(tmp_path):
         assert ended(process, 300) == 0, told(tmp_path)
         check_whole(tmp_path, "s", 2)
         assert {end for _, _, end in curves_of(tmp_path, "s").values()} == {("finished", "")}
-        assert "goes on from its checkpoint" in told(tmp_path)
+        assert "resumes from its checkpoint" in told(tmp_path)
     finally:
         cluster.shutdown()
 
@@ -249,7 +249,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(cluster, tmp_path, sig
     assert ended(process, 90) == 130, told(tmp_path)
     assert time.monotonic() - signalled < (5 if len(signals) == 2 else 45)
     assert "Traceback" not in told(tmp_path)
-    assert "to go on: python tuning/search.py --resume s\n" in told(tmp_path)
+    assert "to continue: python tuning/search.py --resume s\n" in told(tmp_path)
     if len(signals) == 1:
         assert running_in(tmp_path) == 0
     before = curves_of(tmp_path, "s")[0]
@@ -268,14 +268,14 @@ def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
         "from tuning.engine import interrupts\n"
         "with interrupts.watching('COMMAND') as interrupt:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "assert interrupt.asked\n"
+        "assert interrupt.requested\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 130, done.stderr
-    assert done.stderr.endswith("ended at once; to go on: COMMAND\n")
+    assert done.stderr.endswith("stopped immediately; to continue: COMMAND\n")
 
 
 def test_a_second_driver_of_a_study_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from mianet.errors import InputError
 from tuning.compute import cluster, gpu_check
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
-from tuning.compute.gpu_check import trouble
+from tuning.compute.gpu_check import cuda_problem
 from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.study import Study
@@ -29,7 +29,7 @@ def counted():
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch can use GPUs")
 def test_a_pytorch_for_cpus_is_one_line(counted):
-    with pytest.raises(InputError, match=r"on [\d.]+ PyTorch .* is a build for CPUs.*per-trial 0$"):
+    with pytest.raises(InputError, match=r"on [\d.]+ PyTorch .* is a CPU build.*per-trial 0$"):
         cluster.share_resources(4)
     assert cluster.share_resources(4, gpus_per_trial=0).gpus == 0
 
@@ -46,7 +46,7 @@ DRIVER = (
         (RuntimeError(DRIVER), "update the driver, or install a PyTorch that was built for an old"),
         (RuntimeError("No CUDA GPUs are available"), "with CUDA_VISIBLE_DEVICES=7; CUDA_VISIBLE_"),
         (RuntimeError("CUDA error: invalid device ordinal"), "must name GPUs that nvidia-smi -L"),
-        (RuntimeError("CUDA error: unknown"), "nvidia-smi there says more"),
+        (RuntimeError("CUDA error: unknown"), "run nvidia-smi there to find out why"),
         (AssertionError("Torch not compiled"), "Torch not compiled"),
     ],
 )
@@ -57,7 +57,7 @@ def test_what_cuda_says_is_one_line_that_says_what_to_do(monkeypatch, error, wor
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", init)
-    reason = trouble()
+    reason = cuda_problem()
     assert words in reason
     assert "\n" not in reason
 
@@ -126,4 +126,4 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
     assert ends[1].reason == "it is too large"
     assert scores == {0: 1.0}
     told = capsys.readouterr().out
-    assert told.count("is tried again with a whole GPU: it is too large") == 2
+    assert told.count("is retried with a whole GPU: it is too large") == 2

@@ -86,7 +86,7 @@ def test_an_exceeded_share_is_told_from_a_device_that_others_fill(
     assert bool(reason) == is_exceeded
     if reason:
         needed, advice = {
-            0.25: ("0.25 of 24.0 GiB", "give a larger --gpus-per-trial"),
+            0.25: ("0.25 of 24.0 GiB", "increase --gpus-per-trial"),
             1.0: ("its 24.0 GiB", "search a smaller model"),
         }[gpus]
         assert f"needs more than {needed}" in reason
@@ -122,14 +122,14 @@ class TestATrial:
     def test_one_that_exceeds_it_is_reported_as_too_large(self, reports, tmp_path):
         self.run(tmp_path)
         assert reports[-1]["epoch"] == 2
-        assert reports[-1]["too_large"].startswith("a training must fit its share of the GPU")
+        assert reports[-1]["too_large"].startswith("a training must fit in its share of the GPU")
         assert "broken" not in reports[-1]
 
     def test_one_that_exceeds_a_whole_gpu_is_broken(self, reports, tmp_path, too_large):
         too_large.free, too_large.reserved = GIB, 22 * GIB
         self.run(tmp_path, whole_gpu=True)
         assert too_large.fraction == 1.0
-        assert reports[-1]["broken"].startswith("a training must fit a GPU")
+        assert reports[-1]["broken"].startswith("a training must fit on a GPU")
 
     def test_one_that_found_the_memory_taken_may_try_again(self, reports, tmp_path, too_large):
         too_large.free = GIB // 2
@@ -141,13 +141,13 @@ class TestATrial:
 class TestATask:
     def test_one_that_exceeds_its_share_is_one_line(self, device):
         device.reserved = 5 * GIB
-        with pytest.raises(InputError, match="must fit its share of the GPU"):
-            waiting.timed(Share(1, 1, 0.25), self.too_large)
+        with pytest.raises(InputError, match="must fit in its share of the GPU"):
+            waiting.run_timed(Share(1, 1, 0.25), self.too_large)
 
     def test_other_failures_stay_what_they_are(self, device):
         device.free = 0
         with pytest.raises(torch.OutOfMemoryError):
-            waiting.timed(Share(1, 1, 0.25), self.too_large)
+            waiting.run_timed(Share(1, 1, 0.25), self.too_large)
 
     def too_large(self):
         raise torch.OutOfMemoryError("CUDA out of memory")

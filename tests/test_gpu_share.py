@@ -14,13 +14,13 @@ from tuning.compute import gpu_check
 from tuning.compute.gpu_check import memory_of_gpus, smallest_gpu
 from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB
 from tuning.compute.gpu_share import (
-    Need,
-    asked_for,
-    choose,
-    largest_of,
-    need_of,
-    need_on,
-    share_of,
+    MemoryNeed,
+    choose_share,
+    describe_request,
+    estimate_need,
+    gpu_fraction,
+    largest_settings,
+    search_need,
 )
 from tuning.spec.models import MODELS
 
@@ -53,13 +53,13 @@ def test_a_need_covers_what_a_trial_really_takes_and_little_more(executions, cha
     def work():
         Validation(data, settings, executions=executions).epoch()
 
-    need = need_on(data, [settings], executions)
+    need = search_need(data, [settings], executions)
     really = data.features.nbytes + peak_of(work)  # the device would hold a copy of the data
     assert really <= need.total - CONTEXT_BYTES <= 3 * really
 
 
 def test_weights_are_counted():
-    need = need_of([Hyperparameters()], **AWA1, executions=5)
+    need = estimate_need([Hyperparameters()], **AWA1, executions=5)
     latent = 2 * 40
     biases = 2048 + latent + latent + 2048 + 2048 + 85
     discriminator = latent * 30 + 30 + 30 * 2 + 2
@@ -71,8 +71,8 @@ def test_weights_are_counted():
 def test_a_model_that_nobody_estimated_has_no_need():
     (name,) = [name for name in MODELS if name == "eszsl"]
     settings = MODELS[name].settings()
-    assert need_of([settings], **AWA1) is None
-    assert need_on(small_search_data(), [Hyperparameters(), settings]) is None
+    assert estimate_need([settings], **AWA1) is None
+    assert search_need(small_search_data(), [Hyperparameters(), settings]) is None
 
 
 def test_searched_sizes_count_as_the_largest():
@@ -82,13 +82,13 @@ def test_searched_sizes_count_as_the_largest():
         "batch_images": CategoricalDistribution([32, 300, 64]),
         "alpha": FloatDistribution(1e-5, 1e4, log=True),
     }
-    largest = largest_of(Hyperparameters(), space)
+    largest = largest_settings(Hyperparameters(), space)
     sizes = (largest.latent_multiplier, largest.hidden_dim, largest.batch_images, largest.alpha)
     assert sizes == (4.0, 4096, 300, 1000.0)
 
 
 def need(gib):
-    return Need(int(gib * GIB) - CONTEXT_BYTES, 0, 0)
+    return MemoryNeed(int(gib * GIB) - CONTEXT_BYTES, 0, 0)
 
 
 ONE = [{"CPU": 16, "GPU": 1}]
@@ -98,29 +98,29 @@ UNEQUAL = [{"CPU": 0}, {"CPU": 64, "GPU": 8}, {"CPU": 3, "GPU": 1}]
 @pytest.mark.parametrize(
     ("nodes", "wanted", "needs", "device", "gpus", "why"),
     [
-        (ONE, 12, need(2), 24 * GIB, 0.25, "4 on a GPU, limited by the default maximum"),
-        (ONE, 12, need(7), 24 * GIB, 0.3333, "3 on a GPU, limited by its memory"),
-        (ONE, 12, need(12), 24 * GIB, 0.5, "2 on a GPU, limited by its memory"),
-        (ONE, 12, need(13), 24 * GIB, 1.0, "1 on a GPU, limited by its memory"),
-        (ONE, 12, need(25), 24 * GIB, 1.0, "25.0 GiB .* of the 24.0 GiB .* it may not fit"),
-        (ONE, 2, need(2), 24 * GIB, 0.5, "2 on a GPU, limited by the trials that should run"),
+        (ONE, 12, need(2), 24 * GIB, 0.25, "4 per GPU, limited by the default maximum"),
+        (ONE, 12, need(7), 24 * GIB, 0.3333, "3 per GPU, limited by GPU memory"),
+        (ONE, 12, need(12), 24 * GIB, 0.5, "2 per GPU, limited by GPU memory"),
+        (ONE, 12, need(13), 24 * GIB, 1.0, "1 per GPU, limited by GPU memory"),
+        (ONE, 12, need(25), 24 * GIB, 1.0, "25.0 GiB .* has 24.0 GiB: it may not fit"),
+        (ONE, 2, need(2), 24 * GIB, 0.5, "2 per GPU, limited by the number of trials at once"),
         (ONE, 1, need(2), 24 * GIB, 1.0, "1 GPUs are enough for 1 trials at once"),
         (UNEQUAL, 9, need(2), 24 * GIB, 1.0, "9 GPUs are enough for 9 trials"),
-        (UNEQUAL, 10, need(2), 24 * GIB, 0.5, "2 on a GPU, limited by the trials that should run"),
-        (UNEQUAL, 99, need(2), 24 * GIB, 0.3333, "3 on a GPU, limited by the cores beside a GPU"),
-        (ONE, 12, None, 24 * GIB, 1.0, "no estimate exists"),
+        (UNEQUAL, 10, need(2), 24 * GIB, 0.5, "2 per GPU, limited by the number of trials at once"),
+        (UNEQUAL, 99, need(2), 24 * GIB, 0.3333, "3 per GPU, limited by the CPU cores per GPU"),
+        (ONE, 12, None, 24 * GIB, 1.0, "cannot be estimated"),
         (ONE, 12, need(2), None, 1.0, "memory of the GPUs is unknown"),
     ],
 )
 def test_the_default_is_chosen_and_says_why(nodes, wanted, needs, device, gpus, why):
-    got, reason = choose(nodes, wanted=wanted, need=needs, device_bytes=device)
+    got, reason = choose_share(nodes, wanted=wanted, need=needs, device_bytes=device)
     assert got == gpus
     assert re.search(why, reason), reason
 
 
 @pytest.mark.parametrize("trials", range(1, 9))
 def test_so_many_shares_fit_a_gpu_as_ray_counts(trials):
-    in_ray = round(share_of(trials) * 10_000)
+    in_ray = round(gpu_fraction(trials) * 10_000)
     assert in_ray * trials <= 10_000 < in_ray * (trials + 1)
 
 
@@ -137,7 +137,7 @@ def test_so_many_shares_fit_a_gpu_as_ray_counts(trials):
 def test_a_share_that_was_asked_for_is_doubted_where_it_is_known_to_be_small(
     gpus, needs, device, doubt
 ):
-    assert ("it may not fit" in asked_for(gpus, needs, device)) == doubt
+    assert ("it may not fit" in describe_request(gpus, needs, device)) == doubt
 
 
 class TestTheDevices:
@@ -203,7 +203,7 @@ class TestTheDevices:
 def test_settings_of_a_space_are_those_of_the_largest_model():
     shape = {"images": 10, "feature_dim": 8, "attribute_dim": 4, "classes": 6}
     small, large = (
-        need_of([Hyperparameters(latent_multiplier=m, hidden_dim=h)], **shape)
+        estimate_need([Hyperparameters(latent_multiplier=m, hidden_dim=h)], **shape)
         for m, h in ((1.0, 16), (4.0, 64))
     )
     assert large.total > small.total

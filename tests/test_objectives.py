@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SPACE = search_space(("alpha", "learning_rate"))
-ABLE = [name for name, sampler in SAMPLERS.items() if sampler.several]
+ABLE = [name for name, sampler in SAMPLERS.items() if sampler.multi_objective]
 CURVES = {  # number → by epoch: H and T1
     0: [(0.30, 0.10), (0.10, 0.20), (0.20, 0.40)],
     1: [(0.10, 0.60), (0.05, 0.55)],
@@ -207,7 +207,7 @@ def test_a_sampler_of_one_objective_is_refused_for_two(sampler):
         assert study(sampler=sampler, objective="both").goal.has_several
         return
     with pytest.raises(
-        InputError, match=f"sampler of several objectives .* got --sampler {sampler}"
+        InputError, match=f"needs a multi-objective sampler .* got --sampler {sampler}"
     ):
         study(sampler=sampler, objective="both")
 
@@ -223,7 +223,7 @@ def history(source, trials):
         number = proposed.number
         done = [proposed, EpochDone(number, 1, score, 1, metrics), Ended(number, "finished", "")]
         for event in done:
-            source.take(event)
+            source.handle(event)
         events += done
     return events
 
@@ -239,7 +239,7 @@ def test_for_both_a_resumed_sampler_proposes_the_same_and_knows_both_values(samp
     again = proposer(sampler)
     place = [i for i, event in enumerate(events) if isinstance(event, Proposed)][-1]
     for event in events[:place]:
-        again.take(event)
+        again.handle(event)
     assert again.propose() == events[place]
     told = [t.values for t in again._study.get_trials()[:-1]]
     done = [list(e.metrics.values()) for e in events[:place] if isinstance(e, EpochDone)]
@@ -248,8 +248,8 @@ def test_for_both_a_resumed_sampler_proposes_the_same_and_knows_both_values(samp
 
 def test_the_worst_of_both_is_told_of_a_divergence():
     source = proposer("random")
-    source.take(source.propose())
-    source.take(Ended(0, "infeasible", ""))
+    source.handle(source.propose())
+    source.handle(Ended(0, "infeasible", ""))
     assert source._study.get_trials()[0].values == [0.0, 0.0]
 
 

@@ -28,7 +28,7 @@ def test_it_says_what_was_found_how_much_better_it_is_and_where_all_is(uri):
     assert said["found"].startswith(f"trial {best} of 24, ")
     selected, paper = (study.finals[r].per_seed["zsl_accuracy"] for r in ("selected", "paper"))
     assert paired_difference(selected, paper).in_points in " ".join(said["against"].split())
-    assert "calibrated H +0.0 [0.0, 0.0] points, not told apart" in " ".join(
+    assert "calibrated H +0.0 [0.0, 0.0] points, no significant difference" in " ".join(
         said["against"].split()
     )
     assert said["report"] == str(PAGE)

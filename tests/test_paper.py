@@ -22,15 +22,15 @@ from mianet.errors import DivergedError, InputError
 from mianet.final_training import measure
 from tuning.paper import setup as setups
 from tuning.paper.drawing import readable
-from tuning.paper.evidence import ARMS, FULL, Evidence, NothingToShowError, Setup
-from tuning.paper.experiments import EXPERIMENTS, chosen
+from tuning.paper.evidence import ARMS, FULL, Evidence, NothingToShowError, PaperSetup
+from tuning.paper.experiments import EXPERIMENTS, select_experiments
 from tuning.paper.findings import Table, write
 from tuning.paper.latent_space import DRAWN_PAIRS, paper_pairs, similar_pairs
 from tuning.paper.published import FOLDER, published
 from tuning.paper.tables import write_combined
 from tuning.spec.records import RecordedTrial
 
-SETUP = Setup(
+SETUP = PaperSetup(
     dataset="numbers",
     title="numbers",
     unseen_classes=20,
@@ -137,7 +137,7 @@ def test_a_lost_seed_is_left_out_and_said(name, evidence, tmp_path):
 
 def test_a_table_has_the_mean_and_the_sample_deviation_of_the_seeds(evidence):
     findings = EXPERIMENTS["table2"].find(evidence)
-    seeds = findings.more["seeds"]
+    seeds = findings.extra["seeds"]
     for figure in ("ts", "tr", "H"):
         row = findings.data[findings.data["figure"] == figure].iloc[-1]
         assert row["mean"] == pytest.approx(seeds[figure].mean())
@@ -168,7 +168,7 @@ def test_names_in_place_of_pictures_take_less_room(evidence):
 
 
 def test_an_ablation_is_paired_by_seed(evidence):
-    differences = EXPERIMENTS["figure4"].find(evidence).more["differences"]
+    differences = EXPERIMENTS["figure4"].find(evidence).extra["differences"]
     row = differences.set_index(["arm", "figure"]).loc[("self_reconstruction", "tr")]
     full, ablated = (
         [evidence.outcomes[SETUP.training(arm, s)].curve[-1].seen_accuracy for s in (0, 1)]
@@ -197,10 +197,10 @@ def test_an_equal_training_is_run_once():
 
 
 def test_experiments_are_chosen_by_name_and_an_unknown_one_is_refused():
-    assert [one.name for one in chosen(["figure4", "table2"])] == ["table2", "figure4"]
-    assert len(chosen([])) == len(EXPERIMENTS) == 11
-    with pytest.raises(InputError, match=r"must be one of table2, .*but got 'figure3'"):
-        chosen(["table2", "figure3"])
+    assert [one.name for one in select_experiments(["figure4", "table2"])] == ["table2", "figure4"]
+    assert len(select_experiments([])) == len(EXPERIMENTS) == 11
+    with pytest.raises(InputError, match=r"must name some of table2, .*but got 'figure3'"):
+        select_experiments(["table2", "figure3"])
 
 
 def test_similar_pairs_are_disjoint_and_the_most_similar_come_first():
@@ -337,7 +337,9 @@ def recorded(monkeypatch):
 
 def resolved(data, role, **changes):
     asked = {"study": None, "epochs": None, "set": [], "seeds": 3, "config": role, **changes}
-    return setups.resolve(argparse.Namespace(**asked), "sqlite:///nowhere.db", data, "here", 2)
+    return setups.resolve_setup(
+        argparse.Namespace(**asked), "sqlite:///nowhere.db", data, "here", 2
+    )
 
 
 def test_the_selected_configuration_is_read_back_and_the_complete_model_is_trained(recorded):
@@ -358,5 +360,5 @@ def test_the_papers_epochs_are_those_that_validation_found_or_those_asked_for(re
 
 def test_the_paper_without_epochs_and_without_a_search_is_refused(recorded, monkeypatch):
     monkeypatch.setattr(setups, "read_trials", lambda *_: [])
-    with pytest.raises(InputError, match="must come with --epochs or from a search"):
+    with pytest.raises(InputError, match="must have --epochs or a recorded"):
         resolved(recorded, "paper")

@@ -11,14 +11,14 @@ from mianet.config import Hyperparameters
 from mianet.data.test_parts import TestParts
 from mianet.evaluation import Metrics
 from mianet.final_training import Measured, draw_new_classes
-from tuning.paper.evidence import ARMS, Evidence, Setup
+from tuning.paper.evidence import ARMS, Evidence, PaperSetup
 from tuning.paper.experiments import EXPERIMENTS
 from tuning.paper.findings import AGREES, CONTRADICTS, UNDECIDED, claims_page, write
 
 GOLDEN = Path(__file__).parent / "golden_paper_page.md"
 PAGES = [f"table{k}" for k in (2, 3, 4)] + [f"figure{k}" for k in (4, 5, 6, 7, 8)]
 UNSEEN = np.array([4, 5])
-SETUP = Setup(
+SETUP = PaperSetup(
     dataset="apy",
     title="aPY",
     unseen_classes=len(UNSEEN),

@@ -96,7 +96,7 @@ def test_every_kind_of_output_says_what_the_classifier_does(files, ending, monke
     output = files / f"out.{ending}"
     options = ("--model", files / "model.pt", "--top-k", "3")
     assert command(monkeypatch, files / "f.npy", output, *options) == 0
-    assert "23 images, each among 6 classes" in capsys.readouterr().out
+    assert "23 images classified among 6 classes" in capsys.readouterr().out
     check_answers(output, small_classifier(calibration=0.05), some_features(IMAGES), top_k=3)
 
 
@@ -115,7 +115,7 @@ def test_new_classes_and_zsl(files, ending, monkeypatch, capsys):
     assert (
         command(monkeypatch, files / "f.mat", output, "--model", files / "model.pt", *options) == 0
     )
-    assert "each among 4 classes" in capsys.readouterr().out
+    assert "classified among 4 classes" in capsys.readouterr().out
     larger = small_classifier().add_classes(["g", 'h, "the 2nd"'], vectors)
     check_answers(output, larger, some_features(IMAGES), mode="zsl", top_k=4)
 
@@ -147,9 +147,9 @@ def test_a_large_file_is_never_in_memory_whole(tmp_path, name):
 BAD = [
     ("nothing.npy o.csv", "nothing.npy"),
     ("f.txt o.csv", "must end in .mat, .npy, .parquet"),
-    ("f.npy o.txt", "predictions must go to .csv, .parquet, .jsonl"),
-    ("f.npy none/o.csv", "cannot be (No such file or directory)"),
-    ("f.parquet f.parquet", "must go to another file"),
+    ("f.npy o.txt", "the output must end in .csv, .parquet, .jsonl"),
+    ("f.npy none/o.csv", "is not (No such file or directory)"),
+    ("f.parquet f.parquet", "the output must differ from the input"),
     ("f.npy o.csv --top-k 0", "--top-k: must be a whole number"),
     ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to the 2 classes of zsl"),
     ("f.npy o.csv --mode all", "--mode: invalid choice"),

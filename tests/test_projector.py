@@ -36,7 +36,7 @@ class Receiver(Projection):
     def learn(self, event):
         self.learned.append(event)
 
-    def take(self, event):
+    def handle(self, event):
         self.waiting.append(event)
 
     def take_unkept(self, events):

@@ -615,7 +615,7 @@ def test_runs_without_a_log_are_sent_again_and_what_is_refused_is_said(uri, monk
     assert runs.waiting, "it is sent with what follows"
     runs.put(EndRun("b", "finished", 5), values("a", 4, metrics={"no/t*good": 1.0}))
     runs.put(EndRun("a", "finished", 6))
-    with pytest.raises(RecordingError, match=r"refused a part: .*name"):
+    with pytest.raises(RecordingError, match=r"refused a request: .*name"):
         runs.close()
     found = runs_of(uri)
     assert sorted(found) == ["paper", "table"]

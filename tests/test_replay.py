@@ -149,7 +149,7 @@ def test_the_decisions_are_those_of_a_real_search(scheduler, local_ray, tmp_path
 def test_trials_run_in_workers_that_ray_has_started(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    running._take_started_workers()
+    running._reuse_started_workers()
     actor = class_cache._ActorClassCache().get(Trainable)
     assert actor._default_options["runtime_env"] == {}  # as theirs; else Ray starts others
 
@@ -211,7 +211,7 @@ def test_the_sampler_learns_the_configuration_that_answered():
         assert tuple(proposed.configuration.values()) == CURVES.values[row]
         known = proposer._study.get_trials(deepcopy=False)[proposed.number]
         assert {n: known.params[n] for n in CURVES.about.names} == dict(proposed.configuration)
-        proposer.take(proposed)
+        proposer.handle(proposed)
     assert proposer.rows[0] == 0
 
 

@@ -53,15 +53,15 @@ def test_tables_and_figures_are_written_and_recorded(tmp_path):
 
 BAD = [
     ("", "the following arguments are required: --dataset"),
-    ("--dataset numbers --only figure3", "an experiment must be one of table2"),
+    ("--dataset numbers --only figure3", "--only must name some of table2"),
     ("--dataset numbers --config best", "--config: invalid choice: 'best'"),
     ("--dataset numbers --seeds 0", "--seeds: must be a whole number of at least 1"),
     ("--dataset numbers", "run a search first"),
-    ("--dataset numbers --config paper", "must come with --epochs or from a search"),
+    ("--dataset numbers --config paper", "must have --epochs or a recorded"),
     ("--dataset numbers --config paper --epochs 1 --set width=3", "'width' is no hyperparameter"),
     (
         "--dataset numbers --config paper --epochs 1 --output /proc/none",
-        "--output must be a folder",
+        "--output must be a writable folder",
     ),
 ]
 

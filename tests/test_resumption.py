@@ -14,14 +14,14 @@ from mianet.errors import InputError
 from tuning.cli import resumption
 from tuning.cli.options import tracking_uri
 from tuning.cli.resumption import (
-    as_started,
     check_not_started,
     check_unchanged,
-    kept_settings,
+    existing_log,
     new_log,
     nothing_left,
-    old_log,
     resume_command,
+    resume_settings,
+    resumed_options,
 )
 from tuning.engine.study import Study
 from tuning.events.event import Completed, Ended, Proposed
@@ -61,7 +61,7 @@ def options(**changes):
 
 def started(storage, uri="sqlite:////x.db", **changes):
     with new_log(storage, "s") as log:
-        settings = kept_settings(options(**changes), STUDY, DATA, uri)
+        settings = resume_settings(options(**changes), STUDY, DATA, uri)
         about = dataclasses.replace(OPENED.description, space=STUDY.space)
         log.begin(dataclasses.replace(OPENED, description=about, settings=settings))
         for event in HAPPENED:
@@ -70,8 +70,8 @@ def started(storage, uri="sqlite:////x.db", **changes):
 
 def test_the_settings_of_the_start_come_back_changed_by_what_is_given(tmp_path):
     started(tmp_path)
-    with old_log(tmp_path, "s") as log:
-        again = as_started(log, tmp_path, {"trials": 9, "resume": "s", "workers": 2})
+    with existing_log(tmp_path, "s") as log:
+        again = resumed_options(log, tmp_path, {"trials": 9, "resume": "s", "workers": 2})
     assert again.data_dir == Path("/data")
     assert (again.dataset, again.sampler, again.trials, again.workers) == ("small", "tpe", 9, 2)
     assert dict(again.range)["alpha"] == [1.0, 2.0]
@@ -81,16 +81,16 @@ def test_the_settings_of_the_start_come_back_changed_by_what_is_given(tmp_path):
 
 def test_fewer_trials_than_were_asked_for_are_refused(tmp_path):
     started(tmp_path)
-    with old_log(tmp_path, "s") as log, pytest.raises(InputError, match=r"at least .* 5"):
-        as_started(log, tmp_path, {"trials": 4})
+    with existing_log(tmp_path, "s") as log, pytest.raises(InputError, match=r"at least 5.* got 4"):
+        resumed_options(log, tmp_path, {"trials": 4})
 
 
 def test_a_password_is_not_kept_but_asked_for(tmp_path, monkeypatch):
     address = "postgresql://me:secret@host/db"
     started(tmp_path, uri=address)
     assert "secret" not in (tmp_path / "s" / LOG_FILE).read_text()
-    with old_log(tmp_path, "s") as log:
-        arguments = as_started(log, tmp_path, {})
+    with existing_log(tmp_path, "s") as log:
+        arguments = resumed_options(log, tmp_path, {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("host", "other"))
     with pytest.raises(InputError, match=r"password of postgresql://me:\*\*\*@host/db is not kept"):
         tracking_uri(arguments)
@@ -117,7 +117,7 @@ def test_a_study_that_was_never_begun_cannot_go_on_and_can_begin(tmp_path, left)
     if left != "nothing":
         (tmp_path / "s").mkdir()
         (tmp_path / "s" / LOG_FILE).write_text("{" if left == "half a line" else "")
-    with pytest.raises(InputError, match="s is not in"), old_log(tmp_path, "s"):
+    with pytest.raises(InputError, match="s is not in"), existing_log(tmp_path, "s"):
         pass
     check_not_started(tmp_path, "s")
 
@@ -137,13 +137,13 @@ def test_a_failure_later_keeps_what_happened(tmp_path):
         log.begin(OPENED)
         log.append(HAPPENED[0])
         raise KeyboardInterrupt
-    with old_log(tmp_path, "s") as log:
+    with existing_log(tmp_path, "s") as log:
         assert [event for event, _ in log.read()] == [OPENED, HAPPENED[0]]
 
 
 def test_other_data_are_an_error_and_other_code_is_a_warning(tmp_path, monkeypatch, capsys):
     started(tmp_path)
-    with old_log(tmp_path, "s") as log:
+    with existing_log(tmp_path, "s") as log:
         check_unchanged(log, DATA, STUDY)
         assert capsys.readouterr().err == ""
         with pytest.raises(InputError, match=r"data it was started with \(000000000000…\)"):
@@ -165,13 +165,16 @@ def test_another_search_space_is_an_error(tmp_path, changes, names):
     """What the sampler was told would not fit it."""
     started(tmp_path)
     space = {n: d for n, d in {**STUDY.space, **changes}.items() if d}
-    with old_log(tmp_path, "s") as log, pytest.raises(InputError, match=f"one for {names}; go"):
+    with (
+        existing_log(tmp_path, "s") as log,
+        pytest.raises(InputError, match=f"range for {names}; go"),
+    ):
         check_unchanged(log, DATA, replace(STUDY, space=space))
 
 
 def test_a_complete_study_has_something_left_once_more_is_asked_for(tmp_path):
     started(tmp_path)
-    with old_log(tmp_path, "s") as log:
+    with existing_log(tmp_path, "s") as log:
         assert not nothing_left(log, options())
         log.append(Completed())
         assert nothing_left(log, options())

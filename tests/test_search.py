@@ -238,7 +238,7 @@ def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_p
     options = ("--range", "learning_rate=1e15:1e30", "--search", "learning_rate", "--trials", "3")
     ended = run("search", "--dataset", "numbers", *options, *SMALL, cwd=tmp_path)
     assert ended.returncode == 1
-    assert "error: no trial ended well" in ended.stderr
+    assert "error: no trial completed successfully" in ended.stderr
     trials = read_trials(store_of(tmp_path), "numbers")
     assert [t.status for t in trials] == ["infeasible"] * 3
 

@@ -35,7 +35,7 @@ def history(sampler, workers, paper_at=0):
 
     def happens(event):
         events.append(event)
-        source.take(event)
+        source.handle(event)
 
     for number in range(TRIALS):
         proposed = source.propose()
@@ -52,7 +52,7 @@ def history(sampler, workers, paper_at=0):
 def resumed(sampler, past, paper_at=0):
     again = proposer(sampler, paper_at=paper_at)
     for event in past:
-        again.take(event)
+        again.handle(event)
     return again
 
 
@@ -86,7 +86,7 @@ def test_a_study_that_had_the_papers_elsewhere_goes_on_as_it_would_have(sampler,
         assert again.propose() == proposed
         place = events.index(proposed)
         for event in events[place + 1 : place + 3]:
-            again.take(event)
+            again.handle(event)
     assert not caplog.text
 
 
@@ -100,7 +100,7 @@ def test_what_was_really_proposed_counts_where_the_sampler_says_another_thing(sa
         for e in events
     ]
     again = resumed(sampler, changed)
-    assert "does not repeat its proposal for trial 9" in caplog.text
+    assert "does not reproduce its proposal for trial 9" in caplog.text
     trials = again._study.get_trials()
     assert len(trials) == TRIALS
     assert trials[9].params["alpha"] == 7.0
@@ -114,9 +114,9 @@ def test_what_a_sampler_learns_of_each_end():
     source = proposer("random")
     for status in ("finished", "stopped_early", "infeasible", "failed"):
         proposed = source.propose()
-        source.take(proposed)
-        source.take(EpochDone(proposed.number, 1, 0.5, 1, {}))
-        source.take(Ended(proposed.number, status, ""))
+        source.handle(proposed)
+        source.handle(EpochDone(proposed.number, 1, 0.5, 1, {}))
+        source.handle(Ended(proposed.number, status, ""))
     source.propose()
     states = [(t.state.name, t.value) for t in source._study.get_trials()]
     told = [("COMPLETE", 0.5), ("COMPLETE", 0.5), ("COMPLETE", 0.0), ("FAIL", None)]
@@ -136,7 +136,7 @@ def test_a_search_is_not_over_while_a_trial_may_come_back():
     searcher = StudySearcher([], lambda: next(new), lambda: running[0])
     assert searcher.suggest("a")["number"] == 0
     assert searcher.suggest("b") is None
-    searcher.again(only)
+    searcher.retry(only)
     assert searcher.suggest("c")["number"] == 0
     assert searcher.suggest("d") is None
     running[0] = False
@@ -147,7 +147,7 @@ def test_none_is_handed_out_while_one_waits_for_a_whole_gpu():
     first, second = (Proposed(number, {"alpha": 1.0}, "tpe") for number in range(2))
     new = iter([second])
     searcher = StudySearcher([], lambda: next(new), lambda: True)
-    searcher.with_whole_gpu(first)
+    searcher.retry_with_whole_gpu(first)
     handed = {"number": 0, "hyperparameters": {"alpha": 1.0}, "whole_gpu": True}
     assert searcher.suggest("a") == handed
     assert searcher.suggest("b") is None
@@ -160,8 +160,8 @@ def test_sixteen_parallel_proposals_do_not_pile_up(sampler):
     source = proposer(sampler)
     for _ in range(12):
         proposed = source.propose()
-        source.take(EpochDone(proposed.number, 1, score(proposed), 1, {}))
-        source.take(Ended(proposed.number, "finished", ""))
+        source.handle(EpochDone(proposed.number, 1, score(proposed), 1, {}))
+        source.handle(Ended(proposed.number, "finished", ""))
     pending = np.array([place(source.propose()) for _ in range(16)])
     distance = np.linalg.norm(pending[:, None] - pending[None], axis=-1)
     nearest = (distance + 9 * np.eye(16)).min(1)

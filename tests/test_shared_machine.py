@@ -217,7 +217,7 @@ def plant(folder, port, monkeypatch):
 def test_a_cluster_that_happens_to_run_is_left_alone(asked, tmp_path, monkeypatch):
     plant(tmp_path, listen(), monkeypatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert connection.connect() == "a local Ray on this machine"
+    assert connection.connect() == "a local Ray instance"
     assert asked == ["a Ray of its own"]
 
 
@@ -237,7 +237,7 @@ def test_auto_joins_no_cluster_of_another_user(asked, monkeypatch):
         address = f"127.0.0.1:{port}"
         monkeypatch.setattr(connection, "canonicalize_bootstrap_address", lambda _: address)
         monkeypatch.setenv("RAY_ADDRESS", "auto")
-        with pytest.raises(InputError, match="finds only clusters of yours"):
+        with pytest.raises(InputError, match="must find a cluster of yours"):
             connection.connect()
     assert asked == []
 
@@ -251,7 +251,7 @@ def test_a_token_that_others_can_read_is_refused(asked, tmp_path, monkeypatch, m
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    with pytest.raises(InputError, match="must be readable by you alone"):
+    with pytest.raises(InputError, match="must be readable only by you"):
         connection.connect()
     path.chmod(0o600)
     connection.connect()
@@ -269,10 +269,10 @@ def link(folder):
 
 
 FOLDERS = {
-    "another user's": (others_folder, "must be in a folder that is yours alone"),
-    "a link": (link, "must be in a folder that is yours alone"),
-    "open to replacement": (lambda f: f.chmod(0o777), "must be in a folder that is yours alone"),
-    "a file": (lambda f: (f / f"mianet-{os.getuid()}").touch(), "cannot be written to"),
+    "another user's": (others_folder, "must be in a folder that only you control"),
+    "a link": (link, "must be in a folder that only you control"),
+    "open to replacement": (lambda f: f.chmod(0o777), "must be in a folder that only you control"),
+    "a file": (lambda f: (f / f"mianet-{os.getuid()}").touch(), "must be writable"),
 }
 
 

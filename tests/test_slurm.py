@@ -99,7 +99,7 @@ def network(project, tmp_path_factory):
 def test_a_search_runs_in_an_allocation_stops_in_time_and_goes_on_in_the_next(network, project):
     job = Job(network, project, 1, *SEARCH)
     until(lambda: all(map(trains, network.hosts.values())), 240, job.said)
-    assert "to look at it: ssh -L" in job.said()
+    assert "to view it: ssh -L" in job.said()
     port = 20000 + 2 * job.number + 1
     assert answers(network.hosts["head"], f"127.0.0.1:{port}")
     assert not answers(network.hosts["one"], f"{network.hosts['head'].address}:{port}")
@@ -107,7 +107,7 @@ def test_a_search_runs_in_an_allocation_stops_in_time_and_goes_on_in_the_next(ne
     assert not any("RAY_AUTH_TOKEN=" in args for args in lines if "ssh" not in args)
     job.terminate()
     assert job.ended() == 130, job.said()
-    assert "to go on: python tuning/search.py --resume s" in job.said()
+    assert "to continue: python tuning/search.py --resume s" in job.said()
     for host in network.hosts.values():
         until(lambda host=host: left(host) == ({}, ""), 120, lambda host=host: left(host))
 

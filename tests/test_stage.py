@@ -72,7 +72,7 @@ def test_a_file_that_changed_is_fetched_again(source, monkeypatch, tmp_path, cap
 
 
 def test_a_source_without_it_is_one_line(source, monkeypatch):
-    with pytest.raises(InputError, match=r"must have TINY/res101\.mat"):
+    with pytest.raises(InputError, match=r"must contain TINY/res101\.mat"):
         bring(monkeypatch, source / "TINY", "tiny")
 
 
@@ -98,5 +98,5 @@ def test_class_embeddings_come_with_it(source, monkeypatch, tmp_path, capsys):
     assert data.backbone == record
     assert data.embedding_backbones == (record,)
     for wrong in ("../words.json", "/words.json", "none.npy"):
-        with pytest.raises(InputError, match=r"must be a path in the source|must have"):
+        with pytest.raises(InputError, match=r"must be a path in the source|must contain"):
             bring(monkeypatch, source, "tiny", "--class-embedding", wrong)

@@ -37,16 +37,16 @@ def drive(stopping, curves, first=0):
     lasted = []
     for number, curve in list(enumerate(curves))[first:]:
         for epoch in range(1, len(curve) + 1):
-            stopping.take(epoch_of(number, curve, epoch))
+            stopping.handle(epoch_of(number, curve, epoch))
             if number in stopping.stopped:
                 break
-        stopping.take(Ended(number, "finished", ""))
+        stopping.handle(Ended(number, "finished", ""))
         lasted.append(epoch)
     return lasted
 
 
-def stopping(scheduler, patience=100, spared=None, epochs=20):
-    return Stopping(SCHEDULERS[scheduler](epochs), patience, spared)
+def stopping(scheduler, patience=100, exempt=None, epochs=20):
+    return Stopping(SCHEDULERS[scheduler](epochs), patience, exempt)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -67,7 +67,7 @@ def test_every_budget_of_epochs_can_be_scheduled(scheduler, max_epochs):
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_no_other_trial_stops_the_spared_one_and_it_is_still_compared_with(scheduler):
     curves = [GOOD] * 6 + [BAD, BAD]
-    with_sparing, without = drive(stopping(scheduler, spared=6), curves), drive(
+    with_sparing, without = drive(stopping(scheduler, exempt=6), curves), drive(
         stopping(scheduler), curves
     )  # fmt: skip
     assert with_sparing[6] == 20
@@ -79,8 +79,8 @@ def test_no_other_trial_stops_the_spared_one_and_it_is_still_compared_with(sched
 def test_a_trial_whose_best_is_old_is_stopped_even_if_it_is_spared(scheduler):
     """Whether the rule would have it go on, or would have stopped it before."""
     good, poor = [0.1, 0.9] + [0.2] * 18, [0.1, 0.2] + [0.1] * 18
-    assert drive(stopping(scheduler, 4, spared=1), [good, good]) == [6, 6]
-    assert drive(stopping(scheduler, 4, spared=6), [GOOD] * 6 + [poor]) == [20] * 6 + [6]
+    assert drive(stopping(scheduler, 4, exempt=1), [good, good]) == [6, 6]
+    assert drive(stopping(scheduler, 4, exempt=6), [GOOD] * 6 + [poor]) == [20] * 6 + [6]
 
 
 def test_a_study_without_a_spared_configuration_spares_none():
@@ -111,7 +111,7 @@ def events_of(curves, lasted, until=None, paper=None):
 
 def told(stopping, events):
     for event in events:
-        stopping.take(event)
+        stopping.handle(event)
     return stopping
 
 
@@ -119,22 +119,22 @@ def told(stopping, events):
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_rule_that_is_told_of_the_past_decides_as_if_it_had_been_there(scheduler, cut):
     curves = random_curves(seed=1)
-    lasted = drive(stopping(scheduler, 6, spared=0), curves)
+    lasted = drive(stopping(scheduler, 6, exempt=0), curves)
     assert len(set(lasted)) > 2
-    again = told(stopping(scheduler, 6, spared=0), events_of(curves[:cut], lasted[:cut]))
+    again = told(stopping(scheduler, 6, exempt=0), events_of(curves[:cut], lasted[:cut]))
     assert drive(again, curves, first=cut) == lasted[cut:]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_papers_configuration_is_spared_where_the_past_had_it(scheduler):
     curves = [GOOD] * 5 + [BAD] + [GOOD] * 3
-    lasted = drive(stopping(scheduler, spared=5), curves)
+    lasted = drive(stopping(scheduler, exempt=5), curves)
     past = events_of(curves[:6], [*lasted[:5], 19], until=5, paper=5)
-    again = told(stopping(scheduler, spared=8), past)
-    assert again.spared == 5
+    again = told(stopping(scheduler, exempt=8), past)
+    assert again.exempt == 5
     assert 5 not in again.stopped
-    again.take(epoch_of(5, BAD, 20))
-    again.take(Ended(5, "finished", ""))
+    again.handle(epoch_of(5, BAD, 20))
+    again.handle(Ended(5, "finished", ""))
     assert drive(again, curves, first=6) == lasted[6:]
 
 
@@ -146,9 +146,9 @@ def test_a_trial_that_goes_on_is_judged_as_if_it_had_never_paused(scheduler):
     half = [*lasted[:cut], lasted[cut] - 1]
     again = told(stopping(scheduler, 6), events_of(curves[: cut + 1], half, until=cut))
     assert cut not in again.stopped
-    again.take(epoch_of(cut, curves[cut], lasted[cut]))
+    again.handle(epoch_of(cut, curves[cut], lasted[cut]))
     assert (cut in again.stopped) == (lasted[cut] < 20)
-    again.take(Ended(cut, "finished", ""))
+    again.handle(Ended(cut, "finished", ""))
     assert drive(again, curves, first=cut + 1) == lasted[cut + 1 :]
 
 
@@ -200,7 +200,7 @@ def test_every_decision_is_that_of_ray_tunes_own_scheduler(scheduler, history):
         result = {EPOCH: event.epoch, SCORE: event.score}
         theirs = oracle.on_trial_result(controller, trials[number], result)
         assert ours.should_stop(event) == (theirs == TrialScheduler.STOP)
-        ours.take(event)
+        ours.handle(event)
         if theirs == TrialScheduler.STOP:
             epochs[number] = EPOCHS
 
@@ -218,7 +218,7 @@ def test_a_scheduler_asks_and_does_not_learn():
 
     assert asked(3) == TrialScheduler.CONTINUE
     assert [asked(4), asked(4)] == [TrialScheduler.STOP] * 2
-    rule.take(EpochDone(4, 4, 0.1, 2, {}))
+    rule.handle(EpochDone(4, 4, 0.1, 2, {}))
     assert asked(4) == TrialScheduler.CONTINUE, "repeated by a worker that took the trial up again"
     assert asked(5, **{INFEASIBLE: "not finite"}) == TrialScheduler.STOP
     assert asked(5, **{BROKEN: "an error"}) == TrialScheduler.CONTINUE, "to the error that follows"

@@ -139,7 +139,7 @@ def test_each_trial_is_in_every_picture_and_in_the_table(reported):
 def test_importances_say_what_mattered_and_how_it_was_found(reported):
     section = page_of(reported).sections["importances"]
     assert "fANOVA" in section
-    assert "22 trials" in section
+    assert "22 successful" in section
     assert re.search(r"alpha|beta|latent_activation", section)[0] == "alpha"
 
 
@@ -171,7 +171,7 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     assert rows[-1][1:] == ["0", "–", "–"]
     assert "H by latent_multiplier of 20 trials, with means of its parts" in section
     assert page.count("insights", "circle", "dot") - 4 == 20  # the legend names every kind of dot
-    for kind in ("ran to its end", "stopped early", "the paper’s", "selected"):
+    for kind in ("ran all its epochs", "stopped early", "the paper’s", "selected"):
         assert kind in section
 
 
@@ -314,7 +314,7 @@ def test_what_cannot_be_reported_is_one_clear_error(uri, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="the study must be one of those recorded"):
         written(uri, tmp_path, monkeypatch, "--study", "nosuch")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="--output must be a folder that can be written to"):
+    with pytest.raises(InputError, match="--output must be a writable folder"):
         written(uri, tmp_path, monkeypatch, "--output", str(tmp_path / "file" / "page.html"))
 
 

@@ -198,8 +198,8 @@ def test_a_ray_that_does_not_start_is_one_line_that_names_its_logs(starting, err
 @pytest.mark.parametrize(
     ("name", "soft", "message"),
     [
-        ("RLIMIT_AS", 3_000_000 * 1024, r"8,388,608, but the limit is 3,000,000; .* ulimit -v"),
-        ("RLIMIT_NOFILE", 64, r"open files of at least 256, but the limit is 64; .* ulimit -n"),
+        ("RLIMIT_AS", 3_000_000 * 1024, r"8,388,608 for Ray, but is 3,000,000; .* ulimit -v"),
+        ("RLIMIT_NOFILE", 64, r"open files must be at least 256 for Ray, but is 64; .* ulimit -n"),
     ],
 )
 def test_a_limit_that_is_too_low_is_found_at_once(starting, monkeypatch, name, soft, message):

@@ -233,7 +233,10 @@ def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
     assert f"events delivered to {server.uri}" in done.stdout
     check_whole(server.uri, name)
     again = commands.run("deliver", "--storage", storage, cwd=tmp_path)
-    assert (again.returncode, again.stdout) == (0, f"nothing waits in {storage}\n")
+    assert (again.returncode, again.stdout) == (
+        0,
+        f"nothing is waiting to be delivered in {storage}\n",
+    )
 
 
 def test_what_is_delivered_twice_through_a_server_is_there_once(server, name, tmp_path):

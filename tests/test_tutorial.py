@@ -57,10 +57,10 @@ def test_every_command_does_what_the_page_says(tmp_path):
     assert "features.npy: 250 images of 10 classes, 1,280 features each" in out
     assert "classes:    8 seen, 2 unseen" in out
     assert "backbone:   efficientnet-lite0" in out
-    assert "50 images, each among 10 classes" in out
+    assert "50 images classified among 10 classes" in out
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
     assert len(rows) == 50
     assert {row["class"] for row in rows} <= DIGITS
     page = (tmp_path / "ray_results/first/report.html").read_text(encoding="utf-8")
-    assert "Features are by efficientnet-lite0" in page
-    assert "Beware: efficientnet-lite0 was trained on ImageNet-1k" in page
+    assert "Features were extracted by efficientnet-lite0" in page
+    assert "Warning: efficientnet-lite0 was trained on ImageNet-1k" in page

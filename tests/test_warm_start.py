@@ -127,7 +127,7 @@ def history(sampler, warm=WARM):
         proposed = source.propose()
         done = EpochDone(proposed.number, 1, score(proposed), 1, {})
         for event in (proposed, done, Ended(proposed.number, "finished", "")):
-            source.take(event)
+            source.handle(event)
             events.append(event)
     return events
 
@@ -169,7 +169,7 @@ def test_the_same_seed_does_not_propose_the_earlier_study_again(sampler):
 def test_what_is_left_of_it_comes_also_after_a_proposal_that_was_another():
     changed = Proposed(0, {**PAPER, "alpha": 7.0}, "paper")
     source = proposer("random")
-    source.take(changed)
+    source.handle(changed)
     assert [source.propose().origin for _ in range(3)] == [*(p.origin for p in WARM), "random"]
 
 

@@ -1,7 +1,7 @@
 """Confirm the best trials of a study on fresh draws: ``python tuning/confirm.py --dataset apy``.
 
-A search does so at its end; this does it for a study that has already ended, or adds the trials
-run since. Nothing that has already been confirmed on these draws is run again.
+A search does this at its end. Use this command for a study that has already ended, or to include
+trials that were run since. Trials that are already confirmed on these draws are not run again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PARSER.add_argument(
     "--draws", type=positive_int, default=DEFAULT_FRESH_DRAWS, help="fresh draws for each trial"
 )
 PARSER.add_argument(
-    "--brief", action="store_true", help="do not print which trial is chosen, and why"
+    "--brief", action="store_true", help="do not print which trial is selected and why"
 )
 
 

@@ -15,7 +15,7 @@ from tuning.cli.options import add_shared
 PARSER = Parser(__doc__)
 add_shared(PARSER, "--storage")
 PARSER.add_argument(
-    "--tracking-uri", help="the store, where it has moved (default: the one that was recorded to)"
+    "--tracking-uri", help="address of the store, if it has moved (default: as recorded)"
 )
 
 
@@ -35,7 +35,7 @@ def main(options: Namespace) -> int:
     for log in logs:
         print(log, file=sys.stderr if log.reason else sys.stdout, flush=True)
     if not logs:
-        print(f"nothing waits in {options.storage}")
+        print(f"nothing is waiting to be delivered in {options.storage}")
     return FAILED if any(log.reason for log in logs) else 0
 
 

@@ -1,6 +1,6 @@
 """Train the best recorded configuration and test it: ``python tuning/final.py --dataset apy``.
 
-The configuration is read back from MLflow, so this works on another day and on another machine.
+The configuration is read back from MLflow, so this also works later and on another machine.
 Apart from ``reproduce.py`` it is the only command that opens the test parts.
 """
 
@@ -15,7 +15,7 @@ PARSER = Parser(__doc__)
 add_shared(PARSER, *TRAINING, "--model", "--storage")
 PARSER.add_argument("--seeds", type=positive_int, default=5, help="trainings to average over")
 PARSER.add_argument(
-    "--brief", action="store_true", help="do not print which trial is chosen, nor the table"
+    "--brief", action="store_true", help="do not print the selected trial or the results"
 )
 
 

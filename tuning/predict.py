@@ -1,8 +1,8 @@
 """Name the classes of many images: ``python tuning/predict.py --model … features.npy out.csv``.
 
 The model is one that a final training registered, or a folder or file of such a model. The
-features may exceed memory. No code that comes with a model is run. With --images instead of
-features, the features are made first, as they were for the model's data set.
+file may be larger than memory. No code that comes with a model is run. With --images instead of a
+file, features are first extracted from the images, as they were for the model's data set.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ what.add_argument(
     "--images",
     type=absolute_path,
     metavar="FOLDER",
-    help="folder of images, or a list of them, for a model whose package says how its features "
-    "were made",
+    help="folder of images, or a file that lists them; the model must record how its features were "
+    "extracted",
 )
 images = PARSER.add_argument_group("with --images")
 images.add_argument("--weights", type=absolute_path, help="file of the network's weights")
 images.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
 images.add_argument(
-    "--batch", type=positive_int, default=32, help="images at once (default: %(default)s)"
+    "--batch", type=positive_int, default=32, help="images per batch (default: %(default)s)"
 )
 images.add_argument(
-    "--skip-broken", action="store_true", help="leave out files that are no whole images"
+    "--skip-broken", action="store_true", help="skip files that are not complete images"
 )
 PARSER.add_argument("output", type=absolute_path, help=".csv, .parquet or .jsonl")
 PARSER.add_argument(
@@ -48,9 +48,9 @@ PARSER.add_argument(
     "--mode",
     choices=PREDICTION_MODES,
     default="gzsl",
-    help="among all classes, or the unseen ones (zsl)",
+    help="classify among all classes (gzsl) or only the unseen ones (zsl)",
 )
-PARSER.add_argument("--top-k", type=positive_int, default=1, help="classes for each image")
+PARSER.add_argument("--top-k", type=positive_int, default=1, help="classes to list for each image")
 PARSER.add_argument(
     "--add-classes",
     type=absolute_path,

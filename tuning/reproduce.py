@@ -18,7 +18,7 @@ PARSER.add_argument(
     "--only",
     type=names,
     default=(),
-    help="tables and figures, with commas between them: table2 to table4, figure4 to figure11",
+    help="tables and figures, separated by commas: table2 to table4, figure4 to figure11",
 )
 PARSER.add_argument(
     "--config",
@@ -26,13 +26,21 @@ PARSER.add_argument(
     default="selected",
     help="the configuration that a recorded search selected, or the paper's",
 )
-PARSER.add_argument("--epochs", type=positive_int, help="default: those that the search found")
-PARSER.add_argument("--seeds", type=positive_int, default=5, help="trainings of each kind")
 PARSER.add_argument(
-    "--set", type=assignment, action="append", default=[], help="name=value of a hyperparameter"
+    "--epochs", type=positive_int, help="epochs per training (default: chosen by the search)"
+)
+PARSER.add_argument("--seeds", type=positive_int, default=5, help="trainings of each variant")
+PARSER.add_argument(
+    "--set",
+    type=assignment,
+    action="append",
+    default=[],
+    help="name=value of a hyperparameter to change",
 )
 PARSER.add_argument("--output", type=absolute_path, default="paper", help="default: ./paper")
-PARSER.add_argument("--images", type=absolute_path, help="folder with the image files, fig. 11")
+PARSER.add_argument(
+    "--images", type=absolute_path, help="folder with the image files for figure 11"
+)
 
 
 @PARSER.command

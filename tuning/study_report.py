@@ -1,7 +1,7 @@
 """Write the report of a study as one page: ``python tuning/study_report.py --dataset apy``.
 
-Everything on it is read back from MLflow, so this works on another day and on another machine, and
-for a study that is still running. The page and its data also become artifacts of the study's run.
+Everything on it is read back from MLflow, so this also works later, on another machine, and for a
+study that is still running. The page and its data also become artifacts of the study's run.
 """
 
 from __future__ import annotations

@@ -133,16 +133,16 @@ class Studied:
         """Return the best contender, and the epochs of single executions that finding it took."""
         met, ranked = {}, []
 
-        def meet(left, count):
+        def evaluate(left, count):
             met.update((t.number, count * t.best_epoch) for t in left)
             means = {t.number: self._mean(t, count, searched_too) for t in left}
             ranked[:] = sorted(left, key=lambda t: -means[t.number])
             return ranked
 
         if all_at_once:
-            meet(chosen, FRESH)
+            evaluate(chosen, FRESH)
         else:
-            list(halve(chosen, FRESH, meet))
+            list(halve(chosen, FRESH, evaluate))
         return ranked[0], sum(met.values())
 
     def _mean(self, trial, draws, searched_too):

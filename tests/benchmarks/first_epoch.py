@@ -59,7 +59,7 @@ def timeline(dataset: str, folder: Path) -> dict[str, tuple[float, float]]:
             marks[mark] = (time.time() - started, processors(process.pid))
         log = folder / "ray_results" / "timed" / "events.jsonl"
         for mark, event in zip(MARKS[2:], ("proposed", "epoch"), strict=True):
-            when = awaited(log, event)
+            when = wait_for(log, event)
             marks[mark] = (when - started, processors(process.pid))
         return marks
     finally:
@@ -69,7 +69,7 @@ def timeline(dataset: str, folder: Path) -> dict[str, tuple[float, float]]:
         process.wait()
 
 
-def awaited(log: Path, event: str) -> float:
+def wait_for(log: Path, event: str) -> float:
     """Return when the first event of a kind was written."""
     while True:
         for line in log.read_text().splitlines() if log.exists() else ():

@@ -297,7 +297,7 @@ class Replay:
         self.search = search
         self.proposer = search.proposer(world.curves, sampler=search.sampler, seed=seed)
         rule = search.scheduler(world.curves.epochs)
-        self.stopping = Stopping(rule, search.patience, spared=0)
+        self.stopping = Stopping(rule, search.patience, exempt=0)
         self.history = History(rows=self.proposer.rows, asked=self.proposer.asked)
         self._queue = []
         self._tie = itertools.count()
@@ -341,7 +341,7 @@ class Replay:
 
     def _tell(self, event):
         for listener in (self.proposer, self.stopping):
-            listener.take(event)
+            listener.handle(event)
         self.history.events.append(event)
         self.history.seconds.append(self._now)
         self.history.executions.append(self._computed)

@@ -24,11 +24,11 @@ class _Remembers(TableProposer):
         self.last = {}
         self.whole = []
 
-    def take(self, event):
+    def handle(self, event):
         if isinstance(event, EpochDone):
             self.so_far.setdefault(event.number, []).append(event.score)
             self.last[event.number] = event
-        super().take(event)
+        super().handle(event)
 
     def _tell(self, event):
         last = self.last.get(event.number)

@@ -14,7 +14,7 @@ from mianet.data.search_data import recorded_name
 from tuning.cli.command_line import FAILED, INTERRUPTED
 from tuning.cli.outcome import outcome as ending
 from tuning.cli.resumption import resume_command
-from tuning.cli.write_report import page_of
+from tuning.cli.write_report import report_path
 from tuning.engine.running import StudyOutcome
 from tuning.engine.study import Study
 from tuning.events.event import Completed
@@ -39,11 +39,11 @@ def finish(
     counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in outcome.counts.items())
     print(f"{sum(outcome.counts.values())} trials in {outcome.seconds:.0f} s: {counts}", flush=True)
     if outcome.out_of_time:
-        print(f"the time budget is used up; to go on: {resume} --time-budget MORE", flush=True)
+        print(f"the time budget is used up; to continue: {resume} --time-budget MORE", flush=True)
     if outcome.interrupted:
-        about = ["--dataset", options.dataset, *_embedding(options), "--model", study.model]
+        about = ["--dataset", options.dataset, *_embedding_flags(options), "--model", study.model]
         print(
-            f"interrupted; to go on: {resume}\n"
+            f"interrupted; to continue: {resume}\n"
             "to train the best trial so far: "
             f"{shlex.join(['python', 'tuning/final.py', *about, '--study', study.name])}",
             file=sys.stderr,
@@ -51,22 +51,25 @@ def finish(
         return INTERRUPTED
     if not outcome.counts.get("finished", 0) + outcome.counts.get("stopped_early", 0):
         print(
-            "error: no trial ended well; the reasons are recorded with the trials, and a search "
-            "that ran out of time needs a larger --time-budget",
+            "error: no trial completed successfully; the reasons are recorded with the trials; if "
+            "the search ran out of time, increase --time-budget",
             file=sys.stderr,
         )
         _report(options, study.name, uri)
         return FAILED
     if outcome.nothing_tried:
-        print(f"study {study.name} was searched before; what follows is left", flush=True)
+        print(
+            f"all trials of study {study.name} have ended; continuing with the remaining steps",
+            flush=True,
+        )
     try:
         code = _confirm_and_train(options, study.name, uri)
         report = _report(options, study.name, uri, "--brief")
     except KeyboardInterrupt:
-        print(f"interrupted after the search; to go on: {resume}", file=sys.stderr)
+        print(f"interrupted after the search; to continue: {resume}", file=sys.stderr)
         return INTERRUPTED
     dataset = recorded_name(options.dataset, options.data_dir)
-    recorded, page = read_study(uri, dataset, study.name), page_of(options.storage, study.name)
+    recorded, page = read_study(uri, dataset, study.name), report_path(options.storage, study.name)
     print(f"\n{ending(recorded, dataset, page, study.model)}", flush=True)
     if code == 0:
         log.append(Completed())
@@ -74,28 +77,28 @@ def finish(
 
 
 def _confirm_and_train(options: argparse.Namespace, study: str, uri: str) -> int:
-    code, shared = 0, [*_embedding(options), "--model", options.model, "--brief"]
+    code, shared = 0, [*_embedding_flags(options), "--model", options.model, "--brief"]
     for name in ("cpus_per_trial", "gpus_per_trial"):
         if (value := getattr(options, name)) is not None:
             shared += [f"--{name.replace('_', '-')}", str(value)]
     if options.fresh_draws:
         draws = ("--draws", str(options.fresh_draws))
-        code = _command("tuning.confirm", options, study, uri, *shared, *draws)
+        code = _run_command("tuning.confirm", options, study, uri, *shared, *draws)
     if code == 0 and not options.no_final:
         seeds = ("--seeds", str(options.final_seeds))
-        code = _command("tuning.final", options, study, uri, *shared, *seeds)
+        code = _run_command("tuning.final", options, study, uri, *shared, *seeds)
     return code
 
 
-def _embedding(options: argparse.Namespace) -> list[str]:
+def _embedding_flags(options: argparse.Namespace) -> list[str]:
     return [text for file in options.class_embedding for text in ("--class-embedding", file)]
 
 
 def _report(options: argparse.Namespace, study: str, uri: str, *flags: str) -> int:
-    return _command("tuning.study_report", options, study, uri, *flags)
+    return _run_command("tuning.study_report", options, study, uri, *flags)
 
 
-def _command(module: str, options: argparse.Namespace, study: str, uri: str, *more: str) -> int:
+def _run_command(module: str, options: argparse.Namespace, study: str, uri: str, *more: str) -> int:
     """Run another command on the study, in its own process; return its exit code.
 
     The process that searched never opens the test parts: only ``tuning.final`` does. These commands

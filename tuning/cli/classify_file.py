@@ -53,48 +53,49 @@ _WRITERS = {".csv": pa.csv.CSVWriter, ".parquet": pq.ParquetWriter, ".jsonl": _J
 def classify_file(options: argparse.Namespace) -> int:
     """Classify images chunk by chunk; return the exit code."""
     if options.output.suffix.lower() not in _WRITERS:
-        raise InputError(f"predictions must go to {', '.join(_WRITERS)}, but got {options.output}")
+        raise InputError(f"the output must end in {', '.join(_WRITERS)}, but got {options.output}")
     if options.features and options.output.resolve() == options.features.resolve():
-        raise InputError(f"predictions must go to another file, but got {options.output} twice")
+        raise InputError(f"the output must differ from the input, but both are {options.output}")
     added = read_classes(options.add_classes) if options.add_classes else None
     classifier = load_classifier(options.model, tracking_uri(options))
     if added:
         classifier = classifier.add_classes(added.names, added.attributes)
     candidates = classifier.candidates(options.mode, options.top_k)
     names, top, images = np.asarray(classifier.class_names), options.top_k, 0
-    chunks = _of_images(classifier, options) if options.images else _of_file(classifier, options)
+    chunks_of = _extract_chunks if options.images else _read_chunks
     schema = FILES_SCHEMA if options.images else SCHEMA
     with _open_predictions(options.output, schema) as write:
-        for features, called in chunks:
-            found = classifier.classify(
+        for features, image_ids in chunks_of(classifier, options):
+            predictions = classifier.classify(
                 features, mode=options.mode, top_k=top, calibration=options.calibration
             )
             columns = (
-                [one for one in called for _ in range(top)],
+                [one for one in image_ids for _ in range(top)],
                 np.tile(np.arange(1, top + 1), len(features)),
-                names[found.classes.ravel()],
-                found.scores.ravel(),
+                names[predictions.classes.ravel()],
+                predictions.scores.ravel(),
             )
             arrays = map(pa.array, columns, schema.types)
             write(pa.record_batch(list(arrays), schema=schema))
             images += len(features)
-    print(f"{images:,} images, each among {len(candidates)} classes: {options.output}")
+    print(f"{images:,} images classified among {len(candidates)} classes: {options.output}")
     return 0
 
 
-def _of_file(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
+def _read_chunks(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
     first = 0
     for chunk in read_features(options.features, classifier.feature_dim, key=options.key):
         yield chunk, range(first, first + len(chunk))
         first += len(chunk)
 
 
-def _of_images(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
+def _extract_chunks(classifier: Classifier, options: argparse.Namespace) -> Iterator[Chunk]:
     """Extract features from images the way those of the model's data set were made."""
     if classifier.backbone is None:
         raise InputError(
-            "a model must say how its features were made to take images, but this one does not: "
-            "its data set is not of `python -m mianet.extract`; give features instead"
+            "--images needs a model that records how its features were extracted, but this one "
+            "does not: its data set was not made by `python -m mianet.extract`; give features "
+            "instead"
         )
     # Loads the networks' libraries, which files of features do not need.
     from mianet.extraction.features import left_out, whole_batches
@@ -121,5 +122,5 @@ def _open_predictions(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Re
             yield writing.write_batch
     except OSError as error:
         raise InputError(
-            f"predictions must be written, but {path} cannot be ({error.strerror or error})"
+            f"the output must be writable, but {path} is not ({error.strerror or error})"
         ) from error

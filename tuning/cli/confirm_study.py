@@ -11,7 +11,7 @@ from tuning.cli.options import tracking_uri
 from tuning.cli.terminal import wrapped
 from tuning.compute import cluster, connection
 from tuning.compute.display import StatusLine
-from tuning.compute.gpu_share import need_on
+from tuning.compute.gpu_share import search_need
 from tuning.engine.confirmation import MOST_CONTENDERS, confirm, contenders, fresh_draws
 from tuning.spec.models import read_settings
 from tuning.tracking.backlog import deliver_waiting_for
@@ -35,7 +35,7 @@ def confirm_study(options: argparse.Namespace) -> int:
         workers=most,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=need_on(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
+        need=search_need(data, (read_settings(t.hyperparameters) for t in contenders(ranked))),
     )
     with StatusLine() as line:
         confirm(

@@ -104,16 +104,20 @@ def value_range(text: str) -> tuple[str, tuple[float, float]]:
 def names(text: str) -> tuple[str, ...]:
     """Read names that are separated by commas; each may occur once."""
     given = tuple(name.strip() for name in text.split(",") if name.strip())
-    if twice := [name for name in given if given.count(name) > 1]:
-        raise argparse.ArgumentTypeError(f"must have each name once, but has {twice[0]!r} twice")
+    if repeated := [name for name in given if given.count(name) > 1]:
+        raise argparse.ArgumentTypeError(
+            f"must have each name only once, but repeats {repeated[0]!r}"
+        )
     return given
 
 
-def once(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
+def without_repeats(option: str, pairs: Sequence[tuple[str, T]]) -> dict[str, T]:
     """Return name → value of an option that may be repeated, but not for the same name."""
     given = [name for name, _ in pairs]
-    if twice := [name for name in given if given.count(name) > 1]:
-        raise InputError(f"{option} must be given once for {twice[0]}, but is twice; leave one out")
+    if repeated := [name for name in given if given.count(name) > 1]:
+        raise InputError(
+            f"{option} must be given only once for {repeated[0]}, but is repeated; remove one"
+        )
     return dict(pairs)
 
 
@@ -139,8 +143,7 @@ def writable_folder(path: Path, option: str = "--storage") -> Path:
             return path
     except OSError as error:
         raise InputError(
-            f"{option} must be a folder that can be written to, but {path} is not ({error}); "
-            "give another"
+            f"{option} must be a writable folder, but {path} is not ({error}); give another"
         ) from error
 
 
@@ -171,13 +174,13 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
         "default": [],
         "metavar": "FILE",
         "help": "vectors that describe the classes instead of the data set's attributes: .csv or "
-        ".json with names, .npy, or .mat (:NAME, else att); several are put side by side",
+        ".json with names, .npy, or .mat (:NAME, else att); several are concatenated",
     },
-    "--cpus-per-trial": {"type": positive_int, "help": "CPU cores of a training"},
+    "--cpus-per-trial": {"type": positive_int, "help": "CPU cores per training"},
     "--gpus-per-trial": {
         "type": gpu_share,
-        "help": "GPUs of a training; a fraction lets several share one (default: 1 if there are "
-        "any)",
+        "help": "GPUs per training; a fraction lets several share one (default: chosen "
+        "automatically)",
     },
     "--model": {
         "choices": MODEL_NAMES,

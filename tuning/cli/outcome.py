@@ -18,7 +18,7 @@ from tuning.tracking.reading import FinalTraining, RecordedStudy
 FIGURES: Mapping[str, str] = {"zsl_accuracy": "T1", "calibrated_harmonic_mean": "calibrated H"}
 """Test figures that a search is judged by → their symbols."""
 
-_VERDICTS = {1: "higher", 0: "not told apart", -1: "lower"}
+_VERDICTS = {1: "higher", 0: "no significant difference", -1: "lower"}
 
 
 def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
@@ -66,13 +66,13 @@ def _against(finals: Mapping[str, FinalTraining]) -> str:
     if "selected" not in finals:
         return ""
     if "paper" not in finals:
-        return "the paper's configuration: it is the selected one, or was not tried"
+        return "the paper's configuration: it is the selected one or was not tried"
     selected, paper = finals["selected"].per_seed, finals["paper"].per_seed
     if not all(selected[figure].keys() & paper[figure].keys() for figure in FIGURES):
-        return "the paper's configuration: no seed of both ended well"
+        return "the paper's configuration: no seed finished for both"
     differences = {s: paired_difference(selected[f], paper[f]) for f, s in FIGURES.items()}
-    said = [f"{s} {one.in_points} points, {_VERDICTS[one.sign]}" for s, one in differences.items()]
+    parts = [f"{s} {one.in_points} points, {_VERDICTS[one.sign]}" for s, one in differences.items()]
     return (
-        f"the paper's configuration, on test images: {'; '.join(said)} "
+        f"the paper's configuration, on test images: {'; '.join(parts)} "
         f"({CONFIDENCE:.0%} intervals, {differences['calibrated H'].draws} seeds)"
     )

@@ -12,21 +12,21 @@ from tuning.cli.options import tracking_uri, writable_folder
 from tuning.compute import cluster, connection
 from tuning.compute.display import StatusLine
 from tuning.paper.evidence import Evidence
-from tuning.paper.experiments import chosen
+from tuning.paper.experiments import select_experiments
 from tuning.paper.recording import PaperRecorder
 from tuning.paper.reproduction import reproduce
-from tuning.paper.setup import resolve
+from tuning.paper.setup import resolve_setup
 from tuning.paper.tables import write_combined
 
 
 def reproduce_paper(options: argparse.Namespace) -> int:
     """Make the tables and figures that were asked for; return the exit code."""
-    experiments = chosen(options.only)
+    experiments = select_experiments(options.only)
     source = open_source(options.dataset, options.data_dir)
     uri = tracking_uri(options)
     data = load_search_data(options.dataset, options.data_dir, options.class_embedding)
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
-    setup = resolve(options, uri, data, source.origin, len(test.unseen_classes))
+    setup = resolve_setup(options, uri, data, source.origin, len(test.unseen_classes))
     folder = options.output / f"{setup.dataset.replace(':', '-')}-{setup.role}"
     writable_folder(folder, "--output")
     image_names = unseen_image_names(options.dataset, options.data_dir)
@@ -45,7 +45,7 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     )
     evidence = Evidence(setup, test, {}, image_names, options.images)
     with PaperRecorder(uri, setup, share.device) as recorder, StatusLine() as line:
-        print(f"to look at it: {recorder.location}", flush=True)
+        print(f"to view it: {recorder.location}", flush=True)
         failed = reproduce(experiments, evidence, data, share, folder, recorder, line)
     tables = [f"tables of all data sets: {path}" for path in write_combined(options.output)]
     print(f"written to {folder}", *tables, sep="\n")

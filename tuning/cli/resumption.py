@@ -41,7 +41,7 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
     with hold(storage / study) as log:
         if log.state.opening:
             raise InputError(
-                f"the study {study} was started before; to go on with it: "
+                f"study {study} was already started; to resume it: "
                 f"{resume_command(storage, study)} (or give another --study)"
             )
         try:
@@ -53,11 +53,11 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
 
 
 @contextmanager
-def old_log(storage: Path, study: str) -> Iterator[EventLog]:
+def existing_log(storage: Path, study: str) -> Iterator[EventLog]:
     """Hold the log of a study that was started; refuse one that is damaged or in use."""
     missing = InputError(
-        f"--resume must name a study of the storage, but {study} is not in {storage}; say where "
-        "it was started with --storage, or start it with --dataset and --study"
+        f"--resume must name a study in the storage folder, but {study} is not in {storage}; give "
+        "its folder as --storage, or start it with --dataset and --study"
     )
     if not (storage / study / LOG_FILE).exists():
         raise missing
@@ -67,7 +67,7 @@ def old_log(storage: Path, study: str) -> Iterator[EventLog]:
         yield log
 
 
-def kept_settings(
+def resume_settings(
     options: argparse.Namespace, study: Study, data: SearchData, uri: str
 ) -> dict[str, Any]:
     """Return what a later process needs to resume: the options, and what must not change.
@@ -85,12 +85,12 @@ def kept_settings(
         "warm_points": [dataclasses.asdict(point) for point in study.warm],
         "tracking_uri": without_credentials(uri),
     }
-    of_this_process = ("storage", "resume")
-    kept = {name: value for name, value in kept.items() if name not in of_this_process}
+    per_process = ("storage", "resume")
+    kept = {name: value for name, value in kept.items() if name not in per_process}
     return {"options": kept, "data_digest": data.digest, "code_digest": code_digest()}
 
 
-def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
+def resumed_options(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argparse.Namespace:
     """Return the options that a study was started with, overridden by those given now.
 
     Args:
@@ -102,14 +102,14 @@ def as_started(log: EventLog, storage: Path, given: Mapping[str, Any]) -> argpar
         InputError: Fewer trials are asked for than the study was started with.
     """
     options = _opened(log).settings["options"]
-    anew = {name: value for name, value in given.items() if name in RESUMABLE}
-    if anew.get("trials", options["trials"]) < options["trials"]:
+    overrides = {name: value for name, value in given.items() if name in RESUMABLE}
+    if overrides.get("trials", options["trials"]) < options["trials"]:
         raise InputError(
-            f"--trials must be at least what the study was started with, {options['trials']}, "
-            f"but got {anew['trials']}"
+            f"--trials must be at least {options['trials']}, which the study was started with, but "
+            f"got {overrides['trials']}"
         )
     paths = {"data_dir": options["data_dir"] and Path(options["data_dir"]), "storage": storage}
-    return argparse.Namespace(**{**options, "resume": options["study"], **paths, **anew})
+    return argparse.Namespace(**{**options, "resume": options["study"], **paths, **overrides})
 
 
 def nothing_left(log: EventLog, options: argparse.Namespace) -> bool:
@@ -137,23 +137,23 @@ def check_unchanged(log: EventLog, data: SearchData, study: Study) -> None:
     digest = opened.settings["data_digest"]
     if digest != data.digest:
         raise InputError(
-            f"a study must go on with the data it was started with ({digest[:12]}…), but "
-            f"{data.name} is now {data.digest[:12]}…; give the --data-dir of then, or start "
+            f"a study must be resumed with the data it was started with ({digest[:12]}…), but "
+            f"{data.name} is now {data.digest[:12]}…; give the original --data-dir, or start "
             "another study"
         )
     before, space = log.state.study.space, study.space
     changed = [n for n in {**before, **space} if before.get(n) != space.get(n)]
     if changed:
         raise InputError(
-            "a study must go on in the search space it was started with, but the code now has "
-            f"another one for {', '.join(changed)}; go back to the code of then, or start another "
-            "study with --warm-start"
+            "a study must be resumed in the search space it was started with, but the code now has "
+            f"another range for {', '.join(changed)}; go back to the original code, or start "
+            "another study with --warm-start"
         )
     if opened.settings["code_digest"] != code:
         print(
-            "warning: the code has changed since the study was searched last "
-            f"({opened.settings['code_digest']}, now {code}); trials that ended keep their "
-            "results, the others go on with the new code",
+            "warning: the code has changed since the study last ran "
+            f"({opened.settings['code_digest']}, now {code}); trials that have ended keep their "
+            "results, the others continue with the new code",
             file=sys.stderr,
         )
 
@@ -162,6 +162,6 @@ def _opened(log: EventLog) -> Opened:
     """Return how the study was last searched."""
     if not isinstance(log.state.opened.description, StudyDescription):
         raise InputError(
-            f"--resume must name a study, but {log.folder} is none; give the folder's name of one"
+            f"--resume must name a study, but {log.folder} holds none; give another name"
         )
     return log.state.opened

@@ -12,11 +12,11 @@ import ray
 from mianet.data.search_data import SearchData
 from mianet.data.sources import Source
 from tuning.cli.options import writable_folder
-from tuning.cli.resumption import check_unchanged, kept_settings, new_log, resume_command
+from tuning.cli.resumption import check_unchanged, new_log, resume_command, resume_settings
 from tuning.cli.terminal import wrapped
 from tuning.compute import cluster
 from tuning.compute.display import StatusLine
-from tuning.compute.gpu_share import largest_of, need_on
+from tuning.compute.gpu_share import largest_settings, search_need
 from tuning.engine import interrupts
 from tuning.engine.description import describe_study
 from tuning.engine.execution_table import record_executions
@@ -58,15 +58,15 @@ def run_search(
         deliver_waiting_for(options.storage, uri)
         study = _warm_started(study, options.warm_start, data.name, uri)
     options.dataset = source.address  # the same when resumed from another folder
-    kept = ray.put(data)  # one copy per node, …
-    data = ray.get(kept)  # … and no second one here, such as the pages of a mapped file
-    largest = largest_of(base_settings(study, data.name), study.space)
+    data_ref = ray.put(data)  # one copy per node, …
+    data = ray.get(data_ref)  # … and no second one here, such as the pages of a mapped file
+    largest = largest_settings(base_settings(study, data.name), study.space)
     share = cluster.share_resources(
         study.trials,
         workers=options.workers,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=need_on(data, [largest], study.executions),
+        need=search_need(data, [largest], study.executions),
     )
     description = describe_study(study, data, source.origin, share, where)
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def run_search(
         ):
             shared = f"{share.workers} at once on {where}, {share.each}"
             _print_start(study, description, shared, recording.links)
-            outcome = run_study(study, data.name, kept, share, log, interrupt, line)
+            outcome = run_study(study, data.name, data_ref, share, log, interrupt, line)
         with recorded_files(uri, recording.run_id) as folder:
             record_executions((event for event, _ in log.read()), folder)
         # Loads what tables and reports need, so that the first trial need not wait for it.
@@ -100,8 +100,8 @@ def _warm_started(study: Study, earlier: list[str], dataset: str, uri: str) -> S
         objective=study.goal,
         paper=paper_point(study, dataset),
     )
-    taken = ", ".join(point.origin for point in points) or "nothing that is not the paper's"
-    print(f"warm start: {taken}", flush=True)
+    origins = ", ".join(point.origin for point in points) or "only the paper's configuration"
+    print(f"warm start: {origins}", flush=True)
     return dataclasses.replace(study, warm=tuple(points))
 
 
@@ -120,7 +120,7 @@ def _recorded(
         uri,
         log,
         description,
-        settings=kept_settings(options, study, data, uri),
+        settings=resume_settings(options, study, data, uri),
         hyperparameters=base_settings(study, data.name).as_dict(),
         device=device,
     )
@@ -132,13 +132,13 @@ def _recorded(
 
 
 def _print_start(study: Study, about: StudyDescription, shared: str, links: Links) -> None:
-    """Print what is searched and where, and how to look at it in MLflow."""
+    """Print what is searched and where, and how to view it in MLflow."""
     words = (
         f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
         f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
         f"executions on {about.dataset_title}; the highest {study.goal.symbol} by "
         f"{study.sampler} and {study.scheduler}; {shared}"
     )
-    look = f"to look at it, start: {links.command}\nthen open:"
+    look = f"to view it, run: {links.command}\nthen open:"
     print(*wrapped(words), sep="\n")
-    print(look if links.command else "to look at it, open:", links.trials, sep="\n", flush=True)
+    print(look if links.command else "to view it, open:", links.trials, sep="\n", flush=True)

@@ -48,7 +48,7 @@ def parse_search_options(description: str | None) -> tuple[argparse.Namespace, d
     elif refused := given.keys() - RESUMABLE - {"resume", "storage"}:
         parser.error(
             "--resume keeps the settings that the study was started with, but got "
-            f"{_as_options(refused)}; only {_as_options(RESUMABLE)} can be changed"
+            f"{_as_options(refused)}; only {_as_options(RESUMABLE)} can change"
         )
     return options, given
 
@@ -62,15 +62,15 @@ def _parser(description: str | None) -> Parser:
     add_shared(parser, "--dataset", required=False)  # a resumed study already has one
     add_shared(parser, *TRAINING[1:], "--model")
     parser.add_argument(
-        "--resume", type=study_name, metavar="STUDY", help="go on with a study as it was started"
+        "--resume", type=study_name, metavar="STUDY", help="continue a study with its settings"
     )
     _add_budget(parser.add_argument_group("budget"))
     _add_method(parser.add_argument_group("how to search"))
     _add_space(parser.add_argument_group("what to search"))
-    after = parser.add_argument_group("afterwards")
-    fresh = "draws that the best trials are confirmed on; 0 for none"
+    after = parser.add_argument_group("after the search")
+    fresh = "fresh draws to confirm the best trials on; 0 for none"
     _add(after, "--fresh-draws", DEFAULT_FRESH_DRAWS, fresh, type=count)
-    after.add_argument("--no-final", action="store_true", help="leave out the final training")
+    after.add_argument("--no-final", action="store_true", help="skip the final training")
     seeds = "trainings of each final configuration"
     _add(after, "--final-seeds", 5, seeds, type=positive_int)
     add_shared(after, "--storage")
@@ -85,12 +85,12 @@ def _add(group: Options, name: str, default: object, words: str, **settings: Any
 def _add_budget(group: Options) -> None:
     for name, default, words in (
         ("--trials", 50, "configurations to try"),
-        ("--max-epochs", 50, "most epochs of a trial"),
-        ("--patience", 5, "epochs without a new best after which a trial ends"),
-        ("--executions", 5, "draws that a configuration is averaged over"),
+        ("--max-epochs", 50, "maximum epochs per trial"),
+        ("--patience", 5, "epochs without a new best after which a trial is stopped"),
+        ("--executions", 5, "draws to average each configuration over"),
     ):
         _add(group, name, default, words, type=positive_int)
-    group.add_argument("--time-budget", type=duration, help="most wall time, as 90s, 30m or 2h")
+    group.add_argument("--time-budget", type=duration, help="maximum wall time: 90s, 30m or 2h")
 
 
 def _add_method(group: Options) -> None:
@@ -98,12 +98,12 @@ def _add_method(group: Options) -> None:
     for name, default, words, choices in (
         ("--objective", DEFAULT_OBJECTIVE, f"what to maximise: {objectives}", OBJECTIVES),
         ("--sampler", "tpe", "what proposes configurations", SAMPLER_NAMES),
-        ("--scheduler", "asha", "what stops hopeless trials early", SCHEDULER_NAMES),
+        ("--scheduler", "asha", "what stops unpromising trials early", SCHEDULER_NAMES),
     ):
         _add(group, name, default, words, choices=choices)
-    _add(group, "--seed", 0, "seed of draws, trainings and sampler", type=seed)
+    _add(group, "--seed", 0, "seed for draws, trainings and sampler", type=seed)
     group.add_argument(
-        "--workers", type=positive_int, help="trials at once (default: what the cluster allows)"
+        "--workers", type=positive_int, help="trials to run at once (default: set by the cluster)"
     )
     group.add_argument(
         "--warm-start",
@@ -111,8 +111,8 @@ def _add_method(group: Options) -> None:
         nargs="+",
         default=[],
         metavar="STUDY",
-        help="try the best configurations of earlier studies first, also of another data set's, "
-        "as DATASET/STUDY where the name alone is ambiguous",
+        help="start with the best configurations of earlier studies, on any data set; give "
+        "DATASET/STUDY if the name alone is ambiguous",
     )
 
 
@@ -121,7 +121,7 @@ def _add_space(group: Options) -> None:
         "--search",
         type=names,
         help="hyperparameters, separated by commas (default: the model's; for MIANet alpha, "
-        "beta, gamma, learning_rate, latent_multiplier); a wrong name lists the right ones",
+        "beta, gamma, learning_rate, latent_multiplier); an unknown name lists the valid ones",
     )
     group.add_argument(
         "--range",

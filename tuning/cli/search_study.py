@@ -15,8 +15,8 @@ from typing import Any
 from mianet.config import VARIANTS
 from mianet.data.search_data import SearchData, load_search_data
 from mianet.data.sources import Source, is_path, open_source
-from tuning.cli.options import once, tracking_uri
-from tuning.cli.resumption import as_started, check_not_started, nothing_left, old_log
+from tuning.cli.options import tracking_uri, without_repeats
+from tuning.cli.resumption import check_not_started, existing_log, nothing_left, resumed_options
 from tuning.compute import connection
 from tuning.engine.study import Study, check_data
 from tuning.spec.models import MODELS
@@ -35,8 +35,8 @@ def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     with ExitStack() as stack:
         log = None
         if options.resume:
-            log = stack.enter_context(old_log(options.storage, options.resume))
-            options = as_started(log, options.storage, given)
+            log = stack.enter_context(existing_log(options.storage, options.resume))
+            options = resumed_options(log, options.storage, given)
         elif options.study:
             check_not_started(options.storage, options.study)
         study = _study(options)
@@ -46,9 +46,9 @@ def search_study(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         opened = _open(options)
         check_data(opened[1], study.model)
         uri = tracking_uri(options)
-        with ThreadPoolExecutor(1) as aside:
+        with ThreadPoolExecutor(1) as executor:
             # A named cluster may still refuse; then no database may be created.
-            loading = aside.submit(_load, uri if connection.starts_here() else "")
+            loading = executor.submit(_load, uri if connection.starts_here() else "")
             where = connection.connect(preloaded="tuning.engine.trial")
             loading.result()
         from tuning.cli.run_search import run_search
@@ -89,11 +89,11 @@ def _study(options: argparse.Namespace) -> Study:
         model=options.model,
         space=search_space(
             options.search,
-            once("--range", options.range),
+            without_repeats("--range", options.range),
             table=model.space,
             settings=model.settings,
         ),
-        fixed={**VARIANTS[options.variant], **once("--set", options.set)},
+        fixed={**VARIANTS[options.variant], **without_repeats("--set", options.set)},
         trials=options.trials,
         max_epochs=1 if model.closed_form else options.max_epochs,
         patience=options.patience,

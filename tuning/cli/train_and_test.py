@@ -39,7 +39,7 @@ def train_and_test(options: argparse.Namespace) -> int:
     chosen["selected"] = selection.trial
     setup = _connect(options, data, source.origin, chosen)
     with StatusLine() as line:
-        tested = training.train_finally(chosen, setup, uri, options.storage, line)
+        tested = training.train_final_models(chosen, setup, uri, options.storage, line)
     if not options.brief:
         figures = {role: (one.trial, one.figures) for role, one in tested.items()}
         print(outcome_table(figures, seeds=len(setup.seeds)), flush=True)
@@ -53,7 +53,7 @@ def _connect(
     data: SearchData,
     data_source: str,
     chosen: Mapping[str, RecordedTrial],
-) -> training.Setup:
+) -> training.FinalSetup:
     """Open the test parts, connect to Ray, and share the cluster among the trainings."""
     test = load_test_parts(options.dataset, options.data_dir, options.class_embedding)
     where = connection.connect()
@@ -63,14 +63,14 @@ def _connect(
         workers=trainings,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=training.need_of_trainings(chosen.values(), data, test),
+        need=training.training_need(chosen.values(), data, test),
     )
     first = (
         f"final training on all trainval images: {' and '.join(chosen)}, {options.seeds} seeds "
         f"each, {share.workers} at once on {where}, {share.each}"
     )
     print(*wrapped(first), sep="\n", flush=True)
-    return training.Setup(data, test, data_source, range(options.seeds), share)
+    return training.FinalSetup(data, test, data_source, range(options.seeds), share)
 
 
 def _register(selected: training.Tested, uri: str, data: SearchData) -> int:

@@ -30,7 +30,7 @@ def write_report(options: argparse.Namespace) -> int:
     study = read_study(uri, dataset.name, options.study)
     subject = Subject(study, dataset.title)
     page = document(subject)
-    path = options.output or page_of(options.storage, study.name)
+    path = options.output or report_path(options.storage, study.name)
     _write(page, path)
     if not options.brief:
         print(f"report: {path}", flush=True)
@@ -39,11 +39,13 @@ def write_report(options: argparse.Namespace) -> int:
             for name, text in {REPORT_FILE: page, **picture_data(subject)}.items():
                 (folder / name).write_text(text, encoding="utf-8", errors="replace")
     except RecordingError as error:
-        raise RecordingError(f"the report is written, but {error}; report again") from error
+        raise RecordingError(
+            f"the report is in {path}, but {error}; run the command again"
+        ) from error
     return 0
 
 
-def page_of(storage: Path, study: str) -> Path:
+def report_path(storage: Path, study: str) -> Path:
     """Return the default path of a study's page."""
     # Names given on the command line are safe as they are; recorded ones may not be.
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", study).lstrip(".-") or "study"
@@ -57,6 +59,6 @@ def _write(page: str, path: Path) -> None:
             new.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(
-            f"the report must be a file that can be written, but {path} is not ({error}); give "
+            f"the report must be a writable file, but {path} is not ({error}); give "
             "another --output"
         ) from error

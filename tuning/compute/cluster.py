@@ -12,8 +12,8 @@ import ray
 import yaml
 
 from mianet.errors import InputError, first_line
-from tuning.compute.gpu_check import check_usable, hidden, smallest_gpu
-from tuning.compute.gpu_share import Need, asked_for, choose
+from tuning.compute.gpu_check import check_usable, hidden_gpus, smallest_gpu
+from tuning.compute.gpu_share import MemoryNeed, choose_share, describe_request
 
 AUTOSCALING_VARIABLE = "MIANET_AUTOSCALING_CONFIG"
 """Names the file that says which nodes the cluster may start; set on the head node."""
@@ -57,7 +57,7 @@ def share_resources(
     workers: int | None = None,
     cpus_per_trial: int | None = None,
     gpus_per_trial: float | None = None,
-    need: Need | None = None,
+    need: MemoryNeed | None = None,
 ) -> Share:
     """Divide the connected cluster among the trials.
 
@@ -82,21 +82,21 @@ def share_resources(
     gpus, reason = gpus_per_trial or 0.0, ""
     if gpus_per_trial != 0 and _largest(nodes, "GPU") >= 1:
         smallest = smallest_gpu([*({"Resources": node} for node in planned), *alive])
-        in_all = sum(int(node.get("GPU", 0)) for node in nodes)
-        wanted = min(workers or max(in_all, trials // 4), trials)
+        gpu_count = sum(int(node.get("GPU", 0)) for node in nodes)
+        wanted = min(workers or max(gpu_count, trials // 4), trials)
         if gpus:
-            reason = asked_for(gpus, need, smallest)
+            reason = describe_request(gpus, need, smallest)
         else:
-            gpus, reason = choose(nodes, wanted=wanted, need=need, device_bytes=smallest)
+            gpus, reason = choose_share(nodes, wanted=wanted, need=need, device_bytes=smallest)
         check_usable(alive)
     elif gpus_per_trial is None:
-        reason = hidden()
+        reason = hidden_gpus()
     slots = _slots(nodes, cpus_per_trial or _least_cores(nodes, gpus), gpus)
     if slots == 0:
         raise InputError(
-            f"a trial must fit a node, but it asks for {cpus_per_trial or 1} cores and {gpus:g} "
-            f"GPU where nodes have at most {_largest(nodes, 'CPU'):g} and "
-            f"{_largest(nodes, 'GPU'):g}; lower --cpus-per-trial or --gpus-per-trial"
+            f"a trial must fit on a node, but asks for {cpus_per_trial or 1} cores and {gpus:g} "
+            f"GPUs, and nodes have at most {_largest(nodes, 'CPU'):g} cores and "
+            f"{_largest(nodes, 'GPU'):g} GPUs; lower --cpus-per-trial or --gpus-per-trial"
         )
     at_once = slots if gpus else min(slots, max(1, trials // 4))
     workers = min(workers or at_once, slots, trials)
@@ -158,7 +158,7 @@ def _planned_nodes() -> list[Mapping[str, float]]:
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(
             f"{AUTOSCALING_VARIABLE} must name the cluster's file, but {path} cannot be read "
-            f"({first_line(error)}); unset it to use the nodes that are there"
+            f"({first_line(error)}); correct it, or unset it to use only the running nodes"
         ) from None
     workers.sort(key=lambda node: node.get("GPU", 0), reverse=True)
     return workers[: plan["max_workers"]] if all(workers) else []

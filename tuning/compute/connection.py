@@ -32,7 +32,7 @@ def connect(preloaded: str = "") -> str:
         InputError: The cluster does not answer, or refuses access; or Ray does not start.
     """
     if ray.is_initialized():
-        return "the Ray of this process"
+        return "the Ray instance of this process"
     address = _named_cluster()
     if address:
         if os.environ["RAY_ADDRESS"] == "auto":
@@ -44,7 +44,7 @@ def connect(preloaded: str = "") -> str:
     # just installed its own handler, which aborts the process.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    return f"the Ray cluster at {address}" if address else "a local Ray on this machine"
+    return f"the Ray cluster at {address}" if address else "a local Ray instance"
 
 
 def starts_here() -> bool:
@@ -64,12 +64,12 @@ def _named_cluster() -> str | None:
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(
             f"RAY_ADDRESS must name a running cluster, but {given} does not answer "
-            f"({error}); start it or unset RAY_ADDRESS to use this machine alone"
+            f"({error}); start the cluster, or unset RAY_ADDRESS to use this machine alone"
         ) from None
     if given == "auto" and _listening_users(int(port)) != {os.getuid()}:
         raise InputError(
-            f"RAY_ADDRESS=auto finds only clusters of yours on this machine, but the one at "
-            f"{address} is not; name its address to join it all the same"
+            f"RAY_ADDRESS=auto must find a cluster of yours on this machine, but the one at "
+            f"{address} is not yours; set RAY_ADDRESS to its address to join it anyway"
         )
     return address
 
@@ -92,6 +92,7 @@ def _join(address: str) -> None:
         local_ray.initialise(address=address)
     except (AuthenticationError, ConnectionError) as error:
         raise InputError(
-            f"the cluster at {address} must let us in, but does not ({first_line(error)}); its "
-            "token must be in ~/.ray/auth_token, and RAY_AUTH_MODE must be token"
+            f"the cluster at {address} must accept the connection, but does not "
+            f"({first_line(error)}); put its token into ~/.ray/auth_token, and set "
+            "RAY_AUTH_MODE=token"
         ) from None

@@ -86,24 +86,24 @@ class Pace:
     def __init__(self, workers: int, now: Callable[[], float] = time.monotonic) -> None:
         self._workers = workers
         self._now = now
-        self._since: dict[int, float] = {}
-        self._took: list[float] = []
+        self._started_at: dict[int, float] = {}
+        self._durations: list[float] = []
 
     def started(self, number: int) -> None:
-        self._since[number] = self._now()
+        self._started_at[number] = self._now()
 
     def ended(self, number: int) -> None:
-        if number in self._since:
-            self._took.append(self._now() - self._since.pop(number))
+        if number in self._started_at:
+            self._durations.append(self._now() - self._started_at.pop(number))
 
     def remaining(self, left: int) -> float | None:
         """Return the seconds that trials will take, including running ones; None until one ends.
 
         Each is expected to take the mean of those that ended; a running one has done part of that.
         """
-        if not self._took or left <= 0:
+        if not self._durations or left <= 0:
             return None if left > 0 else 0.0
-        mean = statistics.fmean(self._took)
-        rests = [max(0.0, mean - (self._now() - since)) for since in self._since.values()]
-        waiting = max(0, left - len(rests))
-        return max([(sum(rests) + waiting * mean) / self._workers, *rests])
+        mean = statistics.fmean(self._durations)
+        remaining = [max(0.0, mean - (self._now() - since)) for since in self._started_at.values()]
+        waiting = max(0, left - len(remaining))
+        return max([(sum(remaining) + waiting * mean) / self._workers, *remaining])

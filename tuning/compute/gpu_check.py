@@ -32,7 +32,7 @@ _ADVICE = {
 
 def check_usable(nodes: Sequence[Mapping[str, Any]]) -> None:
     """Refuse ``ray.nodes()`` whose GPUs PyTorch cannot use; busy ones count as usable."""
-    for node, reason in _answers(nodes, trouble, num_gpus=0.01, max_calls=1):
+    for node, reason in _answers(nodes, cuda_problem, num_gpus=0.01, max_calls=1):
         if reason:
             raise InputError(
                 f"PyTorch must be able to use the GPUs that Ray counts, but on "
@@ -46,9 +46,9 @@ def smallest_gpu(nodes: Sequence[Mapping[str, Any]]) -> int | None:
 
     Nodes that are only planned have nothing but ``Resources``.
     """
-    told = [node["Resources"].get(MEMORY_RESOURCE) for node in nodes]
-    known = [int(gib * GIB) for gib in told if gib]
-    to_ask = [node for node, gib in zip(nodes, told, strict=True) if not gib]
+    reported = [node["Resources"].get(MEMORY_RESOURCE) for node in nodes]
+    known = [int(gib * GIB) for gib in reported if gib]
+    to_ask = [node for node, gib in zip(nodes, reported, strict=True) if not gib]
     known += [size for _, sizes in _answers(to_ask, memory_of_gpus) for size in sizes]
     return min(known, default=None)
 
@@ -58,37 +58,38 @@ def _answers(
 ) -> Iterator[tuple[Mapping[str, Any], Any]]:
     """Yield each node with a GPU and what a function returns there, if within a minute."""
     task = ray.remote(num_cpus=0, max_retries=0, **options)(function)
-    asked = {}
+    pending = {}
     for node in nodes:
         if node["Resources"].get("GPU", 0) >= 1 and "NodeID" in node:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[task.options(scheduling_strategy=there).remote()] = node
-    if not asked:
+            on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            pending[task.options(scheduling_strategy=on_node).remote()] = node
+    if not pending:
         return
-    answered, waiting = ray.wait([*asked], num_returns=len(asked), timeout=_PROBE_SECONDS)
+    answered, waiting = ray.wait([*pending], num_returns=len(pending), timeout=_PROBE_SECONDS)
     for reference in waiting:
         ray.cancel(reference)
     for reference in answered:
         with suppress(RayError):  # the node has just gone
-            yield asked[reference], ray.get(reference)
+            yield pending[reference], ray.get(reference)
 
 
-def trouble() -> str:
+def cuda_problem() -> str:
     """Return why PyTorch cannot use this process's GPU, and what to do; empty if it can."""
     if torch.version.cuda is None and torch.version.hip is None:
-        return f"PyTorch {torch.__version__} is a build for CPUs; install one for GPUs"
+        return f"PyTorch {torch.__version__} is a CPU build; install a GPU build"
     try:
         torch.cuda.init()
         torch.zeros(1, device="cuda")
     except (RuntimeError, AssertionError) as error:  # of CUDA; of a PyTorch without it
-        said = first_line(error)
-        advice = [do for words, do in _ADVICE.items() if words in said]
-        seen = f" with {VISIBLE}={os.environ.get(VISIBLE, '')}"
-        return f"it says: {said}{seen}; {(advice or ['nvidia-smi there says more'])[0]}"
+        message = first_line(error)
+        advice = [text for words, text in _ADVICE.items() if words in message]
+        setting = f" with {VISIBLE}={os.environ.get(VISIBLE, '')}"
+        advice.append("run nvidia-smi there to find out why")
+        return f"it fails: {message}{setting}; {advice[0]}"
     return ""
 
 
-def hidden() -> str:
+def hidden_gpus() -> str:
     """Return in words that the environment hides the GPUs of this machine; empty if it does not."""
     given = os.environ.get(VISIBLE)
     if given is not None and given.strip() in _HIDDEN and memory_of_gpus():

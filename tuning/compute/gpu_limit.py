@@ -35,13 +35,12 @@ def exceeded(gpus: float) -> str:
         return ""
     if gpus >= 1:
         return (
-            f"a training must fit a GPU, but needs more than its {total / GIB:.1f} GiB; lower "
+            f"a training must fit on a GPU, but needs more than its {total / GIB:.1f} GiB; lower "
             "--executions, or search a smaller model"
         )
     return (
-        f"a training must fit its share of the GPU, but needs more than {gpus:g} of "
-        f"{total / GIB:.1f} GiB, of which {limit / GIB:.1f} GiB are for tensors; give a larger "
-        "--gpus-per-trial"
+        f"a training must fit in its share of the GPU, but needs more than {gpus:g} of "
+        f"{total / GIB:.1f} GiB ({limit / GIB:.1f} GiB for tensors); increase --gpus-per-trial"
     )
 
 

@@ -18,7 +18,7 @@ from mianet.model import build_model
 from tuning.compute.gpu_check import MEMORY_RESOURCE
 from tuning.compute.gpu_limit import CONTEXT_BYTES, GIB
 
-MOST_ON_A_GPU = 4
+MOST_TRIALS_PER_GPU = 4
 """The most trials that share a GPU unless more are asked for."""
 
 _FLOAT = 4
@@ -27,7 +27,7 @@ _SIZES = ("latent_multiplier", "hidden_dim", "batch_images", "discriminator_dim"
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Estimate, on the high side, of the GPU memory that a trial needs, in bytes."""
 
     data: int  # images that it trains on and scores
@@ -43,12 +43,12 @@ class Need:
         parts = (self.data, self.weights, self.work, CONTEXT_BYTES)
         data, weights, work, context = (f"{part / GIB:.2f}" for part in parts)
         return (
-            f"about {self.total / GIB:.1f} GiB (data {data}, weights and their optimiser "
+            f"about {self.total / GIB:.1f} GiB (data {data}, weights and optimiser state "
             f"{weights}, a step {work}, CUDA {context})"
         )
 
 
-def need_of(
+def estimate_need(
     candidates: Iterable[Settings],
     *,
     images: int,
@@ -56,7 +56,7 @@ def need_of(
     attribute_dim: int,
     classes: int,
     executions: int = 1,
-) -> Need | None:
+) -> MemoryNeed | None:
     """Estimate the GPU memory that the most demanding of some trainings needs.
 
     Weights are counted; their bfloat16 copies count half. The work of a step is three tensors
@@ -84,7 +84,7 @@ def need_of(
         rows = settings.batch_images + 2 * classes
         step = 3 * rows * (3 * feature_dim + 3 * settings.hidden_dim + 4 * latent) + 2 * latent**2
         states = _STATES + 0.5 * (settings.precision == "bf16")
-        need = Need(
+        need = MemoryNeed(
             data=_FLOAT * images * feature_dim * 3 // 2,
             weights=int(_FLOAT * states * executions * sum(weights)),
             work=_FLOAT * (2 * executions * step + 2 * max(weights)),
@@ -93,11 +93,13 @@ def need_of(
     return max(needs, key=lambda need: need.total)
 
 
-def need_on(data: SearchData, candidates: Iterable[Settings], executions: int = 1) -> Need | None:
-    """Return the largest memory need of several settings on a search's data; see ``need_of``."""
+def search_need(
+    data: SearchData, candidates: Iterable[Settings], executions: int = 1
+) -> MemoryNeed | None:
+    """Return the largest need of several settings on a search's data; see ``estimate_need``."""
     images, feature_dim = data.features.shape
     classes, attribute_dim = data.class_attributes.shape
-    return need_of(
+    return estimate_need(
         candidates,
         images=images,
         feature_dim=feature_dim,
@@ -107,7 +109,7 @@ def need_on(data: SearchData, candidates: Iterable[Settings], executions: int = 
     )
 
 
-def largest_of(settings: Settings, space: Mapping[str, BaseDistribution]) -> Settings:
+def largest_settings(settings: Settings, space: Mapping[str, BaseDistribution]) -> Settings:
     """Return the settings with every searched size at its upper bound."""
     return settings.replace(**{name: _highest(space[name]) for name in _SIZES if name in space})
 
@@ -118,11 +120,11 @@ def _highest(distribution: BaseDistribution) -> Any:
     return distribution.high  # type: ignore[attr-defined]
 
 
-def choose(
+def choose_share(
     nodes: Sequence[Mapping[str, float]],
     *,
     wanted: int,
-    need: Need | None,
+    need: MemoryNeed | None,
     device_bytes: int | None,
 ) -> tuple[float, str]:
     """Return the fraction of a GPU that each trial gets by default, and why.
@@ -138,27 +140,27 @@ def choose(
     if wanted <= gpus:
         return 1.0, f"{gpus} GPUs are enough for {wanted} trials at once"
     if need is None:
-        return 1.0, "no estimate exists of the GPU memory that this model needs"
+        return 1.0, "the GPU memory that this model needs cannot be estimated"
     if device_bytes is None:
         return 1.0, (
             "the memory of the GPUs is unknown (none has started yet, or MIG splits them), and the "
-            f"cluster's file does not give {MEMORY_RESOURCE}"
+            f"cluster's configuration does not give {MEMORY_RESOURCE}"
         )
-    needed = f"a trial needs {need} of the {device_bytes / GIB:.1f} GiB of the smallest GPU"
+    needed = f"a trial needs {need}, and the smallest GPU has {device_bytes / GIB:.1f} GiB"
     bounds = {
-        "its memory": device_bytes // need.total,
-        "the cores beside a GPU": int(min(n.get("CPU", 0) // int(n["GPU"]) for n in with_gpu)),
-        "the trials that should run at once": -(-wanted // gpus),
-        "the default maximum": MOST_ON_A_GPU,
+        "GPU memory": device_bytes // need.total,
+        "the CPU cores per GPU": int(min(n.get("CPU", 0) // int(n["GPU"]) for n in with_gpu)),
+        "the number of trials at once": -(-wanted // gpus),
+        "the default maximum": MOST_TRIALS_PER_GPU,
     }
-    if bounds["its memory"] < 1:
+    if bounds["GPU memory"] < 1:
         return 1.0, f"{needed}: it may not fit"
     reason = min(bounds, key=lambda name: bounds[name])
     trials = max(1, bounds[reason])
-    return share_of(trials), f"{needed}; {trials} on a GPU, limited by {reason}"
+    return gpu_fraction(trials), f"{needed}; {trials} per GPU, limited by {reason}"
 
 
-def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
+def describe_request(gpus: float, need: MemoryNeed | None, device_bytes: int | None) -> str:
     """Describe a share that the user asked for, with a warning if it is too small.
 
     Args:
@@ -167,13 +169,13 @@ def asked_for(gpus: float, need: Need | None, device_bytes: int | None) -> str:
         device_bytes: Memory of the smallest GPU in bytes; None if unknown.
     """
     if gpus >= 1 or need is None or device_bytes is None or need.total <= gpus * device_bytes:
-        return "as asked for"
+        return "as requested"
     return (
-        f"as asked for, but a trial needs {need} and {gpus:g} of the smallest GPU is "
+        f"as requested, but a trial needs {need} and {gpus:g} of the smallest GPU is "
         f"{gpus * device_bytes / GIB:.1f} GiB: it may not fit"
     )
 
 
-def share_of(trials: int) -> float:
+def gpu_fraction(trials: int) -> float:
     """Return the fraction of a GPU for each of this many trials, in Ray's units of 1/10,000."""
     return (10_000 // trials) / 10_000

@@ -26,7 +26,7 @@ _LONGEST_FOLDER = 39
 """Most bytes in the folder's path: Ray appends that of a socket, at most 107 bytes in all."""
 
 _LIMITS: Mapping[str, tuple[int, int, int, str]] = {
-    "an address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
+    "address space (KiB)": (resource.RLIMIT_AS, 8 * 2**30, 2**10, "-v"),
     "open files": (resource.RLIMIT_NOFILE, 256, 1, "-n"),
 }
 """What is limited → the limit, the least that suffices, its unit, and its ``ulimit`` option."""
@@ -59,9 +59,9 @@ def start(preloaded: str = "") -> None:
         )
     except Exception as error:  # Ray lets any error through, even a plain Exception
         raise InputError(
-            f"Ray must start on this machine, but does not ({first_line(error)}); the cause is in "
-            f"{folder}/ray/session_latest/logs (raylet.err, gcs_server.out): often a limit "
-            "(ulimit -a), little memory or a busy machine, where another try helps"
+            f"Ray must start on this machine, but does not ({first_line(error)}); see raylet.err "
+            f"and gcs_server.out in {folder}/ray/session_latest/logs. Often the cause is a limit "
+            "(ulimit -a), too little memory, or a busy machine, where trying again helps"
         ) from error
 
 
@@ -71,7 +71,7 @@ def _check_limits() -> None:
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY and soft < least:
             raise InputError(
-                f"Ray needs {name} of at least {least // unit:,}, but the limit is "
+                f"the limit on {name} must be at least {least // unit:,} for Ray, but is "
                 f"{soft // unit:,}; raise it with ulimit {option}"
             )
 
@@ -102,8 +102,8 @@ def _private_folder() -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(
-            f"Ray needs a folder for temporary files, but {folder} cannot be written to "
-            f"({error.strerror}); set RAY_TMPDIR to a folder that can"
+            f"Ray's folder for temporary files must be writable, but {folder} is not "
+            f"({error.strerror}); set RAY_TMPDIR to a writable folder"
         ) from error
     return folder
 
@@ -114,8 +114,9 @@ def _check_owned(folder: Path) -> None:
     replaceable = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
     if replaceable or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise InputError(
-            f"Ray's temporary files must be in a folder that is yours alone, but {folder} is "
-            "another user's, a link, or can be replaced by others; set RAY_TMPDIR to one of yours"
+            f"Ray's temporary files must be in a folder that only you control, but {folder} is "
+            "another user's, a link, or can be replaced by others; set RAY_TMPDIR to a folder of "
+            "your own"
         )
 
 
@@ -143,6 +144,6 @@ def check_token_file() -> None:
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
     if path.exists() and path.stat().st_mode & 0o077:
         raise InputError(
-            f"Ray's token must be readable by you alone, but other users can read {path}: they can "
-            f"run code as you on the cluster; give the cluster a new token, and chmod 600 {path}"
+            f"Ray's token must be readable only by you, but other users can read {path}, so they "
+            f"can run code as you on the cluster; give the cluster a new token and chmod 600 {path}"
         )

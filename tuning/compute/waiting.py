@@ -19,7 +19,7 @@ from tuning.compute.gpu_limit import exceeded, limit_to_share
 _REFRESH_SECONDS = 0.5
 
 
-class Timed(NamedTuple):
+class TimedResult(NamedTuple):
     """What a task returned, or its ``DivergedError``, and its seconds on the worker."""
 
     result: Any
@@ -37,7 +37,7 @@ class Tasks:
 
     def __init__(self, title: str, share: Share, display: StatusLine) -> None:
         self._title = title
-        self._task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(timed)
+        self._task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)(run_timed)
         self._share = share
         self._display = display
         self._started = time.monotonic()
@@ -48,11 +48,11 @@ class Tasks:
         self._all.append(self._task.remote(self._share, function, *arguments, **options))
         return self._all[-1]
 
-    def awaited(self, reference: ray.ObjectRef, what: str) -> Timed:
+    def wait_for(self, reference: ray.ObjectRef, what: str) -> TimedResult:
         """Return the result of a task of ``start``; until then show progress and ``what`` it is."""
         while not ray.wait([reference], timeout=_REFRESH_SECONDS)[0]:
             self._show(what)
-        awaited: Timed = result_of(reference)
+        awaited: TimedResult = result_of(reference)
         return awaited
 
     def _show(self, what: str) -> None:
@@ -73,7 +73,9 @@ def result_of(reference: ray.ObjectRef) -> Any:
         raise
 
 
-def timed(share: Share, function: Callable[..., Any], *arguments: Any, **options: Any) -> Timed:
+def run_timed(
+    share: Share, function: Callable[..., Any], *arguments: Any, **options: Any
+) -> TimedResult:
     """Call a function on a worker; raise InputError if it exceeds its share of a GPU."""
     started = time.monotonic()
     use_threads(share.threads)
@@ -86,4 +88,4 @@ def timed(share: Share, function: Callable[..., Any], *arguments: Any, **options
         if reason := exceeded(share.gpus):
             raise InputError(reason) from None
         raise
-    return Timed(result, time.monotonic() - started)
+    return TimedResult(result, time.monotonic() - started)

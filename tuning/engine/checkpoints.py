@@ -66,25 +66,25 @@ class CheckpointFile:
         if self._cost is None:
             tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
             self._cost = sum(t.nbytes for t in tensors) / _FIRST_GUESS_BYTES_PER_SECOND
-        begun = time.monotonic()
-        if begun - self._last < self._cost / COST_SHARE:
+        started_at = time.monotonic()
+        if started_at - self._last < self._cost / COST_SHARE:
             return
         self._save({"identity": self._identity, "curve": curve, "state": state})
         self._last = time.monotonic()
-        self._cost = self._last - begun
+        self._cost = self._last - started_at
 
     def _save(self, content: Mapping[str, Any]) -> None:
         """Write a temporary file, then rename it: a reader finds the old or the new one, whole."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        written = self._path.with_suffix(f".{uuid.uuid4().hex}")
+        temporary = self._path.with_suffix(f".{uuid.uuid4().hex}")
         try:
-            with written.open("wb") as file:
+            with temporary.open("wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            written.replace(self._path)
+            temporary.replace(self._path)
         finally:
-            written.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

@@ -22,7 +22,7 @@ from mianet.validation import score_execution
 from tuning.analysis.comparison import paired_difference
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
-from tuning.compute.waiting import Tasks, Timed
+from tuning.compute.waiting import Tasks, TimedResult
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone
 from tuning.events.log import Appendable
@@ -30,7 +30,7 @@ from tuning.spec.models import read_settings
 from tuning.spec.objectives import CALIBRATION, OBJECTIVES
 from tuning.spec.records import COMPUTE_SECONDS, CONFIRMATION, FinalDescription, RecordedTrial
 
-Recorded: TypeAlias = Callable[[FinalDescription], AbstractContextManager[Appendable]]
+OpenLog: TypeAlias = Callable[[FinalDescription], AbstractContextManager[Appendable]]
 """Opens the log of a confirmation, and makes sure that it is recorded."""
 
 MOST_CONTENDERS = 6
@@ -97,35 +97,35 @@ def fresh_draws(
         first, seed = int(protocol["executions"]), int(protocol["seed"])
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"the record of study {trials[0].study} must say its executions and seed, but has "
-            f"{dict(protocol)}; confirm a study of this version, or run a new one"
+            f"the record of study {trials[0].study} must contain its executions and seed, but "
+            f"has {dict(protocol)}; confirm a study of this version, or run a new one"
         ) from error
     return Draws(data=data, source=source, numbers=range(first, first + count), seed=seed)
 
 
 def halve(
-    left: list[Any], most: int, meet: Callable[[list[Any], int], list[Any]]
+    remaining: list[Any], most: int, evaluate: Callable[[list[Any], int], list[Any]]
 ) -> Iterator[list[Any]]:
     """Run contenders on fresh draws; the better half advances to twice as many.
 
     The paper's configuration always advances, so that the best can be compared with it.
 
     Args:
-        left: The contenders; ``is_paper`` says which is the paper's configuration.
+        remaining: The contenders; ``is_paper`` says which is the paper's configuration.
         most: Fresh draws that the last of them are run on.
-        meet: Runs contenders on that many draws in all, and returns those that did not diverge,
+        evaluate: Runs contenders on that many draws in all, and returns those that did not diverge,
             the best first.
 
     Yields:
         After each round, those that are eliminated or done.
     """
     count = min(FEWEST_DRAWS, most)
-    while left:
-        able = meet(left, count)
-        going_on = _better_half(able) if count < most else []
-        yield [each for each in left if each not in going_on]
-        left = going_on
-        count = min(2 * count, most) if len(_better_half(left)) < len(left) else most
+    while remaining:
+        ranked = evaluate(remaining, count)
+        advancing = _better_half(ranked) if count < most else []
+        yield [each for each in remaining if each not in advancing]
+        remaining = advancing
+        count = min(2 * count, most) if len(_better_half(remaining)) < len(remaining) else most
 
 
 def _better_half(ranked: list[Any]) -> list[Any]:
@@ -138,7 +138,7 @@ def confirm(
     trials: Sequence[RecordedTrial],
     draws: Draws,
     share: Share,
-    recorded: Recorded,
+    open_log: OpenLog,
     display: StatusLine,
 ) -> None:
     """Run the contenders among the trials on fresh draws; record each in its own run.
@@ -150,7 +150,7 @@ def confirm(
         trials: Comparable trials, the best first.
         draws: The fresh draws.
         share: How executions share the cluster.
-        recorded: Opens the log of a confirmation.
+        open_log: Opens the log of a confirmation.
         display: Where progress is shown.
     """
     chosen = [_Contender(trial) for trial in contenders(trials)]
@@ -160,17 +160,17 @@ def confirm(
     )
     data, tasks = ray.put(draws.data), Tasks("confirming", share, display)
 
-    def meet(left: list[_Contender], count: int) -> list[_Contender]:
+    def evaluate(remaining: list[_Contender], count: int) -> list[_Contender]:
         numbers = draws.numbers[:count]
-        for contender in left:
+        for contender in remaining:
             contender.start(numbers, draws, data, share, tasks)
-        for contender in left:
+        for contender in remaining:
             contender.wait(tasks)
-        able = [contender for contender in left if not contender.diverged]
-        return sorted(able, key=lambda contender: -contender.mean_over(numbers))
+        ranked = [contender for contender in remaining if not contender.diverged]
+        return sorted(ranked, key=lambda contender: -contender.mean_over(numbers))
 
-    for out in halve(chosen, len(draws.numbers), meet):
-        for contender in out:
+    for eliminated in halve(chosen, len(draws.numbers), evaluate):
+        for contender in eliminated:
             if contender.timed:
                 trial = contender.trial
                 description = describe_training(
@@ -179,10 +179,10 @@ def confirm(
                     role=f"trial {trial.number:03d}",
                     seeds=list(contender.timed),
                 )
-                with recorded(description) as log:
+                with open_log(description) as log:
                     display.say(f"trial {trial.number}: {contender.record(log)}")
     if not any(contender.timed for contender in chosen):
-        display.say("nothing to do: they have been confirmed already")
+        display.say("nothing to do: they are all confirmed already")
 
 
 class _Contender:
@@ -191,7 +191,7 @@ class _Contender:
     def __init__(self, trial: RecordedTrial) -> None:
         self.trial = trial
         self.is_paper = trial.is_paper
-        self.timed: dict[int, Timed] = {}  # draw → its ``Outcome`` or ``DivergedError``
+        self.timed: dict[int, TimedResult] = {}  # draw → its ``Outcome`` or ``DivergedError``
         self._recorded = trial.fresh_draws
         self._running: dict[int, ray.ObjectRef] = {}
 
@@ -219,7 +219,7 @@ class _Contender:
 
     def wait(self, tasks: Tasks) -> None:
         for number, reference in self._running.items():
-            self.timed[number] = tasks.awaited(reference, f"trial {self.trial.number}")
+            self.timed[number] = tasks.wait_for(reference, f"trial {self.trial.number}")
         self._running = {}
 
     def mean_over(self, numbers: range) -> float:
@@ -255,8 +255,8 @@ class _Contender:
         status = "failed" if self.diverged else "finished"
         log.append(Closed(status, note="; ".join(self.diverged), summary=summary))
         if self.diverged:
-            return f"diverged on {len(self.diverged)} of its fresh draws, {self.diverged[0]}"
+            return f"diverged on {len(self.diverged)} of its fresh draws: {self.diverged[0]}"
         return (
-            f"{self.trial.symbol} {100 * self.trial.score:.2f} when searched, "
+            f"{self.trial.symbol} {100 * self.trial.score:.2f} in the search, "
             f"{100 * statistics.fmean(scores.values()):.2f} on {len(scores)} fresh draws"
         )

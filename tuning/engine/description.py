@@ -31,7 +31,7 @@ def describe_study(
     embedding = {"class_embedding": data.class_embedding} if data.class_embedding else {}
     warm = {"warm_start": ", ".join(p.origin for p in study.warm)} if study.warm else {}
     return StudyDescription(
-        **_of_data(data, source),
+        **_data_fields(data, source),
         name=study.name,
         protocol={
             "executions": study.executions,
@@ -80,7 +80,7 @@ def describe_training(
         settings: What else affects the outcome.
     """
     return FinalDescription(
-        **_of_data(data, source),
+        **_data_fields(data, source),
         kind=kind,
         role=role,
         hyperparameters=read_settings(trial.hyperparameters).as_dict(),
@@ -96,7 +96,7 @@ def describe_training(
     )
 
 
-def _of_data(data: SearchData, source: str) -> dict[str, Any]:
+def _data_fields(data: SearchData, source: str) -> dict[str, Any]:
     """Return the fields of ``Described`` that describe the data."""
     images, feature_dim = data.features.shape
     seen, attribute_dim = data.class_attributes.shape

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tuning.events.event import EpochDone, Event
 
-_OF_EXECUTION = re.compile(r"(.+)_execution_(\d+)")
+_EXECUTION_METRIC = re.compile(r"(.+)_execution_(\d+)")
 
 
 def record_executions(events: Iterable[Event], folder: Path) -> None:
@@ -29,9 +29,9 @@ def record_executions(events: Iterable[Event], folder: Path) -> None:
             continue
         executions = {}
         for name, value in event.metrics.items():
-            if found := _OF_EXECUTION.fullmatch(name):
-                figures[found[1]].append(value)
-                executions[int(found[2])] = True
+            if match := _EXECUTION_METRIC.fullmatch(name):
+                figures[match[1]].append(value)
+                executions[int(match[2])] = True
         for execution in executions:
             for column, key in zip(
                 keys.values(), (event.number, event.epoch, execution), strict=True

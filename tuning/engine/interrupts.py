@@ -23,14 +23,14 @@ class Interrupt(Stopper):
     """Whether the user or the machine wants the search to end; Ray Tune polls it between events."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Return False: no single trial is stopped."""
         return False
 
     def stop_all(self) -> bool:
-        return self.asked
+        return self.requested
 
 
 @contextmanager
@@ -42,16 +42,18 @@ def watching(resume_command: str) -> Iterator[Interrupt]:
     interrupt = Interrupt()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt.asked:
-            os.write(_STDERR, f"\nended at once; to go on: {resume_command}\n".encode())
+        if interrupt.requested:
+            os.write(_STDERR, f"\nstopped immediately; to continue: {resume_command}\n".encode())
             os._exit(_INTERRUPTED)
-        interrupt.asked = True
-        os.write(_STDERR, b"\nstopping cleanly, a few seconds; once more ends at once\n")
+        interrupt.requested = True
+        os.write(
+            _STDERR, b"\nstopping, which takes a few seconds; interrupt again to stop immediately\n"
+        )
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield interrupt
     finally:
-        if not interrupt.asked:
+        if not interrupt.requested:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -64,7 +64,7 @@ class SearchProgress(Callback):
         return {**self.__dict__, **dict.fromkeys(unpicklable)}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = self._of(trial).number
+        number = self._state_of(trial).number
         self._pace.started(number)
         self._searcher.started(number)
 
@@ -72,21 +72,21 @@ class SearchProgress(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Publish an epoch, unless it is a repeat from a worker that resumed its trial."""
-        known = self._of(trial)
-        if known.status != "running":
+        current = self._state_of(trial)
+        if current.status != "running":
             return
         if INFEASIBLE in result:
-            self._end(known, "infeasible", result[INFEASIBLE])
+            self._end(current, "infeasible", result[INFEASIBLE])
         elif BROKEN in result:
-            self._end(known, "failed", result[BROKEN])
+            self._end(current, "failed", result[BROKEN])
         elif TOO_LARGE in result:
-            self._too_large[known.number] = result[TOO_LARGE]
-        elif result[EPOCH] > known.epoch:
+            self._too_large[current.number] = result[TOO_LARGE]
+        elif result[EPOCH] > current.epoch:
             self._publish(as_event(trial, result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        known = self._of(trial)
-        self._end(known, *well_ended(known, self._study.max_epochs))
+        current = self._state_of(trial)
+        self._end(current, *end_status(current, self._study.max_epochs))
         trial.run_metadata.metric_n_steps.clear()  # 35 kB of recent values, kept for averages
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -94,22 +94,21 @@ class SearchProgress(Callback):
 
         A node that its cloud reclaims is not the trial's fault, and does not count as a retry.
         """
-        known, reason = self._of(trial), _reason(trial)
-        if known.status != "running":
+        current, reason = self._state_of(trial), _reason(trial)
+        if current.status != "running":
             return
-        if too_large := self._too_large.pop(known.number, ""):
-            self._searcher.with_whole_gpu(known.proposed)
-            self._say(f"{_name(known)} is tried again with a whole GPU: {too_large}")
+        if too_large := self._too_large.pop(current.number, ""):
+            self._searcher.retry_with_whole_gpu(current.proposed)
+            self._say(f"{_name(current)} is retried with a whole GPU: {too_large}")
             return
-        tried = self._retries[known.number] + (not _was_preempted(trial))
+        tried = self._retries[current.number] + (not _was_preempted(trial))
         if tried > MOST_RETRIES:
-            self._end(known, "failed", f"{reason}, {tried} times")
+            self._end(current, "failed", f"{reason}, {tried} times")
             return
-        self._retries[known.number] = tried
-        self._searcher.again(known.proposed)
-        self._say(
-            f"{_name(known)} goes on from its checkpoint, retry {tried} of {MOST_RETRIES}: {reason}"
-        )
+        self._retries[current.number] = tried
+        self._searcher.retry(current.proposed)
+        retry = f"retry {tried} of {MOST_RETRIES}"
+        self._say(f"{_name(current)} resumes from its checkpoint, {retry}: {reason}")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         counts, trials_in_all = self._state.counts, self._study.trials
@@ -131,23 +130,23 @@ class SearchProgress(Callback):
         budget = max(0.0, self._seconds - elapsed)
         return budget if remaining is None else min(budget, remaining)
 
-    def _of(self, trial: Any) -> TrialState:
+    def _state_of(self, trial: Any) -> TrialState:
         return self._state.trials[trial.config[NUMBER]]
 
-    def _end(self, known: TrialState, status: str, reason: str) -> None:
-        if known.status != "running":
+    def _end(self, current: TrialState, status: str, reason: str) -> None:
+        if current.status != "running":
             return
-        self._publish(Ended(known.number, status, reason))
-        self._pace.ended(known.number)
+        self._publish(Ended(current.number, status, reason))
+        self._pace.ended(current.number)
         study, state = self._study, self._state
         done = len(state.trials) - len(state.running)
-        scored = status in SELECTABLE and known.best_epoch
-        outcome = f"{study.goal.symbol} {100 * known.score:5.2f}" if scored else reason
+        scored = status in SELECTABLE and current.best_epoch
+        outcome = f"{study.goal.symbol} {100 * current.score:5.2f}" if scored else reason
         width = len(str(study.trials))  # so that lines below each other align as columns
-        epochs = f"{known.epoch:{len(str(study.max_epochs))}} epoch{'s' * (known.epoch != 1)}"
+        epochs = f"{current.epoch:{len(str(study.max_epochs))}} epoch{'s' * (current.epoch != 1)}"
         best = self._best_words(", best")
         self._say(
-            f"{done:{width}}/{study.trials} {_name(known, width)} {status.replace('_', ' ')} "
+            f"{done:{width}}/{study.trials} {_name(current, width)} {status.replace('_', ' ')} "
             f"after {epochs}: {outcome}{best}"
         )
 
@@ -164,7 +163,7 @@ def _name(trial: TrialState, width: int = 0) -> str:
     return f"trial {trial.number:{width}}{' (paper)' * (trial.proposed.origin == PAPER)}"
 
 
-def well_ended(trial: TrialState, max_epochs: int) -> tuple[str, str]:
+def end_status(trial: TrialState, max_epochs: int) -> tuple[str, str]:
     """Return the status and reason of a trial that ran all its epochs or was stopped early."""
     if trial.epoch >= max_epochs:
         return "finished", ""
@@ -191,5 +190,5 @@ def _reason(trial: Any) -> str:
         _, *lines = Path(trial.error_file).read_text(errors="replace").splitlines()
     except (OSError, TypeError, ValueError):
         return "unknown error"
-    told = [line.strip() for line in lines if line.strip()] or ["unknown error"]
-    return told[-1 if any("Traceback" in line for line in told) else 0]
+    error_lines = [line.strip() for line in lines if line.strip()] or ["unknown error"]
+    return error_lines[-1 if any("Traceback" in line for line in error_lines) else 0]

@@ -22,7 +22,7 @@ from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
-from tuning.engine.progress import SearchProgress, well_ended
+from tuning.engine.progress import SearchProgress, end_status
 from tuning.engine.results import WHOLE_GPU
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import SCHEDULERS, Stopping
@@ -86,23 +86,23 @@ def run_study(
     """
     started = time.monotonic()
     budget = study.time_budget and study.time_budget - log.state.seconds
-    _quieten()
-    _take_started_workers()
+    _silence_ray_and_optuna()
+    _reuse_started_workers()
     search = _Search(study, dataset, log, listeners)
-    search.catch_up()
+    search.replay()
     to_try = study.trials - len(log.state.trials) + len(log.state.running)
     if to_try > 0 and (budget is None or budget > 0):
         plan = Plan(study, base_settings(study, dataset), share, log.folder / "checkpoints")
-        with _surviving_want_of_memory():
+        with _tolerating_out_of_memory():
             _tuner(search, data, plan, budget, interrupt, display).fit()
     counts = log.state.counts
     counts["interrupted"] = counts.pop("running", 0)
-    log.append(Closed("interrupted" if interrupt.asked else "finished"))
+    log.append(Closed("interrupted" if interrupt.requested else "finished"))
     seconds = time.monotonic() - started
     return StudyOutcome(
         counts=+counts,
         seconds=seconds,
-        interrupted=interrupt.asked,
+        interrupted=interrupt.requested,
         out_of_time=budget is not None and seconds >= budget,
         nothing_tried=to_try == 0,
     )
@@ -126,21 +126,21 @@ class _Search:
             warm=study.warm,
         )
         rule = SCHEDULERS[study.scheduler](study.max_epochs)
-        self.stopping = Stopping(rule, study.patience, spared=self.proposer.paper_at)
-        self._listeners = (self.proposer.take, self.stopping.take, self._clean_up, *listeners)
+        self.stopping = Stopping(rule, study.patience, exempt=self.proposer.paper_at)
+        self._listeners = (self.proposer.handle, self.stopping.handle, self._clean_up, *listeners)
 
-    def catch_up(self) -> None:
+    def replay(self) -> None:
         """Replay all past events; end the trials that were due to end when the process did."""
         for event, _ in self.log.read():
-            self._tell(event)
+            self._notify(event)
         for trial in self.log.state.running:
             if trial.epoch >= self.study.max_epochs or trial.number in self.stopping.stopped:
-                self.publish(Ended(trial.number, *well_ended(trial, self.study.max_epochs)))
+                self.publish(Ended(trial.number, *end_status(trial, self.study.max_epochs)))
 
     def publish(self, event: Event) -> None:
         """Append an event to the log and tell the listeners."""
         self.log.append(event)
-        self._tell(event)
+        self._notify(event)
 
     def propose(self) -> Proposed | None:
         """Return a new proposal, after publishing it; None when the budget is used up."""
@@ -150,7 +150,7 @@ class _Search:
         self.publish(proposed)
         return proposed
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
 
@@ -198,7 +198,7 @@ def _tuner(
     )
 
 
-def _quieten() -> None:
+def _silence_ray_and_optuna() -> None:
     """Silence Ray and Optuna."""
     os.environ.update(_TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -206,7 +206,7 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def _take_started_workers() -> None:
+def _reuse_started_workers() -> None:
     """Run trials in workers that Ray has already started, which may have loaded what trials need.
 
     Tune sets environment variables for its trials, which makes Ray start more processes: one that
@@ -217,7 +217,7 @@ def _take_started_workers() -> None:
 
 
 @contextmanager
-def _surviving_want_of_memory() -> Iterator[None]:
+def _tolerating_out_of_memory() -> Iterator[None]:
     """Make Ray Tune treat a worker that is killed for lack of memory as one that died.
 
     Ray kills workers on a node whose memory is nearly full, and reports it by an error that is not

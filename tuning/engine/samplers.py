@@ -51,14 +51,16 @@ class Sampler:
 
     build: Callable[[int], BaseSampler]  # seed → sampler
     categorical: bool = True  # whether it can search categorical hyperparameters
-    several: bool = True  # whether it can maximise several objectives at once
+    multi_objective: bool = True  # whether it can maximise several objectives at once
 
 
 SAMPLERS: Mapping[str, Sampler] = {
     "tpe": Sampler(SobolThenTPE),
     # Slow to propose; suits studies of few trials.
     "gp": Sampler(lambda seed: GPSampler(seed=seed, deterministic_objective=False)),
-    "cmaes": Sampler(lambda seed: CmaEsSampler(seed=seed), categorical=False, several=False),
+    "cmaes": Sampler(
+        lambda seed: CmaEsSampler(seed=seed), categorical=False, multi_objective=False
+    ),
     "nsga2": Sampler(lambda seed: NSGAIISampler(seed=seed, population_size=16)),
     # Scrambled Sobol points: random search without clumps.
     "qmc": Sampler(lambda seed: QMCSampler(seed=seed, scramble=True)),

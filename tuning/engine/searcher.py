@@ -75,7 +75,7 @@ class Proposer:
         origin = given.origin if given else self._name
         return Proposed(trial.number, dict(trial.params), origin)
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Process an event; the proposer's own proposals are already known to it."""
         if isinstance(event, EpochDone) and event.epoch == event.best_epoch:
             several = [event.metrics[name] for name in self._objective.parts]
@@ -106,8 +106,8 @@ class Proposer:
     def _accept(self, event: Proposed) -> None:
         """Replace what the sampler proposes now by what was really proposed."""
         _logger.warning(
-            "the sampler %s does not repeat its proposal for trial %d; the recorded one counts, "
-            "and later ones may differ from those of an undisturbed search",
+            "the sampler %s does not reproduce its proposal for trial %d; the recorded one is "
+            "used, and later ones may differ from those of an uninterrupted search",
             self._name,
             event.number,
         )
@@ -160,21 +160,21 @@ class StudySearcher(Searcher):
         self._unfinished = deque(unfinished)
         self._propose = propose
         self._any_running = any_running
-        self._need_whole: set[int] = set()
+        self._need_whole_gpu: set[int] = set()
         self._waiting: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds open files: Ray Tune pickles the searcher."""
         return {**self.__dict__, "_propose": None, "_any_running": None}
 
-    def again(self, proposed: Proposed) -> None:
+    def retry(self, proposed: Proposed) -> None:
         """Hand out a trial again, before any other."""
         self._unfinished.appendleft(proposed)
 
-    def with_whole_gpu(self, proposed: Proposed) -> None:
+    def retry_with_whole_gpu(self, proposed: Proposed) -> None:
         """Hand out a trial again, with a whole GPU from now on."""
-        self._need_whole.add(proposed.number)
-        self.again(proposed)
+        self._need_whole_gpu.add(proposed.number)
+        self.retry(proposed)
 
     def started(self, number: int) -> None:
         """Note that a trial has its resources."""
@@ -192,11 +192,11 @@ class StudySearcher(Searcher):
         proposed = self._unfinished.popleft() if self._unfinished else self._propose()
         if proposed is None:
             return None if self._any_running() else str(Searcher.FINISHED)
-        handed = {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
-        if proposed.number in self._need_whole:
+        config = {NUMBER: proposed.number, CONFIGURATION: dict(proposed.configuration)}
+        if proposed.number in self._need_whole_gpu:
             self._waiting = proposed.number
-            return {**handed, WHOLE_GPU: True}
-        return handed
+            return {**config, WHOLE_GPU: True}
+        return config
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

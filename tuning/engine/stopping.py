@@ -91,18 +91,18 @@ SCHEDULERS: Mapping[str, Callable[[int], Rule]] = {
 class Stopping:
     """Decides which trials to stop, by a rule and by patience, from a study's events alone.
 
-    The paper's configuration is spared: a search is compared with it, so only patience stops it.
+    The paper's configuration is exempt: a search is compared with it, so only patience stops it.
     Other trials are compared with it up to where the rule would have stopped it.
 
     Args:
         rule: Compares a trial with the others.
         patience: Epochs without a new best after which any trial is stopped.
-        spared: Number of the trial that only patience stops, unless the paper's configuration is
+        exempt: Number of the trial that only patience stops, unless the paper's configuration is
             proposed under another; None for none.
     """
 
-    def __init__(self, rule: Rule, patience: int, spared: int | None = None) -> None:
-        self.spared = spared
+    def __init__(self, rule: Rule, patience: int, exempt: int | None = None) -> None:
+        self.exempt = exempt
         self.stopped: set[int] = set()  # not ended yet, but to be stopped
         self._rule = rule
         self._patience = patience
@@ -115,11 +115,11 @@ class Stopping:
         if event.epoch <= self._epochs.get(event.number, 0):
             return False
         stale = event.epoch - event.best_epoch >= self._patience  # its curve rose, then fell
-        return stale or (event.number != self.spared and self._rule(self._history, event))
+        return stale or (event.number != self.exempt and self._rule(self._history, event))
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         if isinstance(event, Proposed) and event.origin == PAPER:
-            self.spared = event.number
+            self.exempt = event.number
         elif isinstance(event, EpochDone):
             self._learn(event)
         elif isinstance(event, Ended):
@@ -132,7 +132,7 @@ class Stopping:
         self._epochs[event.number] = event.epoch
         if event.number in self._overruled:
             return
-        if event.number == self.spared and self._rule(self._history, event):
+        if event.number == self.exempt and self._rule(self._history, event):
             self._overruled.add(event.number)
         self._history.setdefault(event.number, array("d")).append(event.score)
 

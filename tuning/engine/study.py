@@ -50,20 +50,22 @@ class Study:
         both = sorted(set(self.space) & set(self.fixed))
         if both:
             raise InputError(
-                f"a hyperparameter is either searched or set, but {', '.join(both)} is both; "
-                "leave it out of --set or of --search"
+                f"a hyperparameter must be searched or set, but {', '.join(both)} is both; "
+                "remove it from --set or --search"
             )
-        if self.goal.has_several and not SAMPLERS[self.sampler].several:
-            able = listed([name for name, sampler in SAMPLERS.items() if sampler.several])
-            raise InputError(
-                f"--objective {self.objective} must have a sampler of several objectives ({able}), "
-                f"but got --sampler {self.sampler}; give another of the two"
+        if self.goal.has_several and not SAMPLERS[self.sampler].multi_objective:
+            suitable = listed(
+                [name for name, sampler in SAMPLERS.items() if sampler.multi_objective]
             )
-        lists = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
-        if lists and not SAMPLERS[self.sampler].categorical:
             raise InputError(
-                f"the sampler {self.sampler} searches numbers only, but {', '.join(lists)} is "
-                "chosen from a list; leave it out of --search, or use another --sampler"
+                f"--objective {self.objective} needs a multi-objective sampler ({suitable}), but "
+                f"got --sampler {self.sampler}; change one of the two"
+            )
+        categorical = [n for n, d in self.space.items() if isinstance(d, CategoricalDistribution)]
+        if categorical and not SAMPLERS[self.sampler].categorical:
+            raise InputError(
+                f"the sampler {self.sampler} searches only numbers, but {', '.join(categorical)} "
+                "is categorical; remove it from --search, or use another --sampler"
             )
         for name, most in (("executions", MOST_EXECUTIONS), ("max_epochs", MOST_EPOCHS)):
             if not 1 <= (value := getattr(self, name)) <= most:
@@ -94,7 +96,7 @@ def check_data(data: SearchData, model: str = MIANET) -> None:
     if model == MIANET and classes > MOST_CLASSES:
         raise InputError(
             f"a search of MIANet must have at most {MOST_CLASSES:,} seen classes, since its loss "
-            f"compares all pairs of them, but {data.name} has {classes:,}; leave some out, or "
+            f"compares all pairs of them, but {data.name} has {classes:,}; remove some, or "
             "search another --model"
         )
     if classes < FEWEST_CLASSES:

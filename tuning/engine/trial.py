@@ -122,7 +122,7 @@ def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict
         try:
             file.save_if_due(done, validation.state())
         except OSError as error:
-            _logger.warning("a checkpoint was not written, the trial goes on without: %s", error)
+            _logger.warning("cannot write a checkpoint; the trial continues without it: %s", error)
         yield done[-1]
 
 

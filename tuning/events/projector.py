@@ -74,7 +74,7 @@ class Projection(ABC):
         """Take note of an event that the receiver already has."""
 
     @abstractmethod
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Work out what to send to the receiver for the next event."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class Projector:
         if self._beyond:
             return True
         for event, end in list(islice(self._log.read(self._read), MOST_AT_ONCE)):
-            tell = self._projection.learn if end <= self._cursor else self._projection.take
+            tell = self._projection.learn if end <= self._cursor else self._projection.handle
             tell(event)
             self._read = end
         self._send()

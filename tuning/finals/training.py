@@ -16,7 +16,7 @@ from mianet.final_training import FinalResult, train_final
 from mianet.inference.prediction import Classifier
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
-from tuning.compute.gpu_share import Need, need_of
+from tuning.compute.gpu_share import MemoryNeed, estimate_need
 from tuning.compute.waiting import Tasks
 from tuning.engine.description import describe_training
 from tuning.events.event import Closed, SeedDone, TextAdded
@@ -25,11 +25,11 @@ from tuning.spec.models import read_settings
 from tuning.spec.records import COMPUTE_SECONDS, RecordedTrial, mean_and_sd
 from tuning.tracking.recording import recorded_final
 
-Outcome = FinalResult | DivergedError
+FinalOutcome = FinalResult | DivergedError
 
 
 @dataclass(frozen=True)
-class Setup:
+class FinalSetup:
     """What the final trainings of all configurations share."""
 
     data: SearchData
@@ -51,9 +51,9 @@ class Tested:
     classifier: Classifier | None
 
 
-def need_of_trainings(
+def training_need(
     trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
-) -> Need | None:
+) -> MemoryNeed | None:
     """Return the most GPU memory that any of the final trainings needs; None if unknown.
 
     Args:
@@ -62,7 +62,7 @@ def need_of_trainings(
         test: What they are tested on.
     """
     classes, attribute_dim = test.class_attributes.shape
-    return need_of(
+    return estimate_need(
         (read_settings(trial.hyperparameters) for trial in trials),
         images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
         feature_dim=data.features.shape[1],
@@ -71,9 +71,9 @@ def need_of_trainings(
     )
 
 
-def train_finally(
+def train_final_models(
     chosen: Mapping[str, RecordedTrial],
-    setup: Setup,
+    setup: FinalSetup,
     uri: str,
     storage: Path,
     display: StatusLine,
@@ -106,9 +106,9 @@ def train_finally(
         for role, trial in chosen.items()
     }
 
-    def results(role: str) -> Iterator[tuple[Outcome, float]]:
+    def results(role: str) -> Iterator[tuple[FinalOutcome, float]]:
         for seed, reference in zip(setup.seeds, started[role], strict=True):
-            ended = tasks.awaited(reference, f"{role}, seed {seed}")
+            ended = tasks.wait_for(reference, f"{role}, seed {seed}")
             display.say(f"{role}, seed {seed}: {_words(ended.result)}")
             yield ended.result, ended.seconds
 
@@ -121,13 +121,13 @@ def train_finally(
 def _record(
     role: str,
     trial: RecordedTrial,
-    results: Iterable[tuple[Outcome, float]],
-    setup: Setup,
+    results: Iterable[tuple[FinalOutcome, float]],
+    setup: FinalSetup,
     uri: str,
     storage: Path,
 ) -> Tested:
     trained: dict[int, FinalResult] = {}
-    figures, diverged, at_work = [], [], 0.0
+    figures, diverged, compute_seconds = [], [], 0.0
     description = describe_training(
         *(trial, setup.data, setup.data_source, setup.share),
         kind="final",
@@ -137,7 +137,7 @@ def _record(
     )
     with recorded_final(uri, description, storage) as recording:
         for seed, (outcome, seconds) in zip(setup.seeds, results, strict=True):
-            at_work += seconds
+            compute_seconds += seconds
             if isinstance(outcome, DivergedError):
                 diverged.append(str(outcome))
                 continue
@@ -147,15 +147,15 @@ def _record(
         if trained:
             for name, text in _files(trained, setup).items():
                 recording.append(TextAdded(name, text))
-        status, summary = "failed" if diverged else "finished", {COMPUTE_SECONDS: at_work}
+        status, summary = "failed" if diverged else "finished", {COMPUTE_SECONDS: compute_seconds}
         recording.append(Closed(status, note="; ".join(diverged), summary=summary))
     classifier = None if diverged else trained[setup.seeds[0]].classifier
     return Tested(trial, mean_and_sd(figures), recording.run_id, bool(diverged), classifier)
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: FinalOutcome) -> str:
     if isinstance(outcome, DivergedError):
-        return f"diverged, {outcome}"
+        return f"diverged: {outcome}"
     figures = outcome.metrics
     return (
         f"test T1 {100 * figures.zsl_accuracy:.2f}, H {100 * figures.harmonic_mean:.2f}, "
@@ -163,7 +163,7 @@ def _words(outcome: Outcome) -> str:
     )
 
 
-def _files(trained: Mapping[int, FinalResult], setup: Setup) -> dict[str, str]:
+def _files(trained: Mapping[int, FinalResult], setup: FinalSetup) -> dict[str, str]:
     """Return the confusion over all seeds, and each seed's seen-unseen curve, as texts."""
     names = setup.test.class_names
     confusion = np.sum([result.confusion for result in trained.values()], axis=0)

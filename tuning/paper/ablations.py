@@ -51,7 +51,7 @@ def find(name: str, evidence: Evidence) -> Findings:
     )
     return Findings(
         data=evidence.per_seed(ARMS, metrics),
-        more={"differences": frame.assign(text=[one.in_points for *_, one in rows])},
+        extra={"differences": frame.assign(text=[one.in_points for *_, one in rows])},
         metrics={f"full_minus_{arm}_{metric}": one.mean for arm, metric, one in rows},
         claims=tuple(_claim(name, dataset, arm, of_arm) for arm, of_arm in differences.items()),
         sentences=(
@@ -60,7 +60,7 @@ def find(name: str, evidence: Evidence) -> Findings:
                 for one in published()["misprints"]
                 if (one["where"], one["dataset"]) == (name, dataset)
             ),
-            *evidence.note(ARMS),
+            *evidence.divergence_notes(ARMS),
         ),
     )
 
@@ -91,7 +91,7 @@ def draw(name: str, evidence: Evidence, findings: Findings) -> Figure:
         findings: What ``find`` returned.
     """
     shown, dataset = [FIGURES[metric] for metric in METRICS[name]], evidence.setup.dataset
-    differences = findings.more["differences"].set_index(["arm", "figure"])["text"]
+    differences = findings.extra["differences"].set_index(["arm", "figure"])["text"]
     figure, axes = panels(1, len(ABLATED), sharey=True, width=4.0)
     for letter, panel, (arm, (title, _)) in zip("abc", axes[0], ABLATED.items(), strict=True):
         _bars(panel, findings.data, arm, shown)

@@ -45,7 +45,7 @@ class NothingToShowError(Exception):
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSpec:
     """One training; equal ones are run once, however many experiments need them."""
 
     settings: Hyperparameters
@@ -55,11 +55,11 @@ class Training:
     new_classes: int = 0
 
 
-Outcome = Measured | DivergedError
+TrainingOutcome = Measured | DivergedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class PaperSetup:
     """What all experiments of a run share."""
 
     dataset: str
@@ -84,12 +84,12 @@ class Setup:
         described = self.class_embedding and f", classes described by {self.class_embedding}"
         return f"{self.title}{described}; {self.origin}; {epochs}, {seeds}"
 
-    def trainings(self, arms: Iterable[str]) -> list[Training]:
+    def trainings(self, arms: Iterable[str]) -> list[TrainingSpec]:
         return list(dict.fromkeys(self.training(arm, s) for arm in arms for s in self.seeds))
 
-    def training(self, arm: str, seed: int) -> Training:
+    def training(self, arm: str, seed: int) -> TrainingSpec:
         """Return the training of an arm with a seed; the first seed's models are kept."""
-        return Training(
+        return TrainingSpec(
             self.settings.replace(**ARMS[arm]),
             self.epochs,
             seed,
@@ -106,13 +106,13 @@ class Setup:
 class Evidence:
     """What an experiment is given."""
 
-    setup: Setup
+    setup: PaperSetup
     test: TestParts
-    outcomes: Mapping[Training, Outcome]
+    outcomes: Mapping[TrainingSpec, TrainingOutcome]
     image_names: Sequence[str] = ()
     image_folder: Path | None = None
 
-    def of(self, arm: str) -> dict[int, Measured]:
+    def measured(self, arm: str) -> dict[int, Measured]:
         """Return the measurements of each seed that finished; ``NothingToShowError`` if none."""
         outcomes = {s: self.outcomes[self.setup.training(arm, s)] for s in self.setup.seeds}
         finished = {s: o for s, o in outcomes.items() if isinstance(o, Measured)}
@@ -141,9 +141,11 @@ class Evidence:
             NothingToShowError: No seed finished in both.
         """
         value = figure if callable(figure) else lambda one: one.figures[figure]
-        values = [{seed: value(one) for seed, one in self.of(a).items()} for a in (first, second)]
+        values = [
+            {seed: value(one) for seed, one in self.measured(a).items()} for a in (first, second)
+        ]
         if not values[0].keys() & values[1].keys():
-            raise NothingToShowError(f"every seed of {first} or {second} diverged")
+            raise NothingToShowError(f"no seed finished for both {first} and {second}")
         return paired_difference(*values)
 
     def per_seed(self, arms: Iterable[str], figures: Sequence[str]) -> pd.DataFrame:
@@ -151,15 +153,15 @@ class Evidence:
         rows = [
             (arm, seed, *(100 * one.figures[figure] for figure in figures))
             for arm in arms
-            for seed, one in self.of(arm).items()
+            for seed, one in self.measured(arm).items()
         ]
         return pd.DataFrame(rows, columns=["arm", "seed", *(FIGURES[f] for f in figures)])
 
-    def note(self, arms: Iterable[str]) -> list[str]:
+    def divergence_notes(self, arms: Iterable[str]) -> list[str]:
         """Return a sentence for each arm some of whose seeds diverged."""
         seeds = len(self.setup.seeds)
         return [
             f"{lost} of {seeds} seeds of {arm} diverged and are left out."
             for arm in arms
-            if (lost := seeds - len(self.of(arm)))
+            if (lost := seeds - len(self.measured(arm)))
         ]

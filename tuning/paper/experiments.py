@@ -35,7 +35,7 @@ _ALL = (
     ),
     Experiment(
         "figure7",
-        "Strategies of optimisation",
+        "Optimisation strategies",
         *(tuple(sweeps.STRATEGIES), sweeps.find_strategies, sweeps.draw_strategies),
     ),
     Experiment(
@@ -63,11 +63,9 @@ EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in _ALL}
 """Name → what to train for it, how to compute, draw and describe it."""
 
 
-def chosen(names: Sequence[str]) -> list[Experiment]:
+def select_experiments(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of these names, in the order of the table; all if none is named."""
     for name in names:
         if name not in EXPERIMENTS:
-            raise InputError(
-                f"an experiment must be one of {', '.join(EXPERIMENTS)}, but got {name!r}"
-            )
+            raise InputError(f"--only must name some of {', '.join(EXPERIMENTS)}, but got {name!r}")
     return [one for one in _ALL if not names or one.name in names]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tuning.paper.drawing import save_figure
 from tuning.paper.evidence import Evidence
 
-AGREES, UNDECIDED, CONTRADICTS = "agrees", "cannot be told", "contradicts"
+AGREES, UNDECIDED, CONTRADICTS = "agrees", "inconclusive", "contradicts"
 VERDICTS: Mapping[int, str] = {1: AGREES, 0: UNDECIDED, -1: CONTRADICTS}
 """Sign of an interval that the paper says is above zero → the verdict on that claim."""
 
@@ -91,7 +91,7 @@ class Findings:
     """What an experiment found."""
 
     data: pd.DataFrame  # of the table or picture; accuracies in percent
-    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # for files of their own
+    extra: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # for files of their own
     table: Table | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)  # fractions of 1
     claims: tuple[Claim, ...] = ()
@@ -130,7 +130,7 @@ def write(experiment: Experiment, evidence: Evidence, findings: Findings, folder
     folder.mkdir(parents=True, exist_ok=True)
     name, title, caption = experiment.name, experiment.title, evidence.setup.caption
     findings.data.to_csv(folder / f"{name}.csv", index=False)
-    for what, data in findings.more.items():
+    for what, data in findings.extra.items():
         data.to_csv(folder / f"{name}_{what}.csv", index=False)
     body = ""
     if findings.table is not None:

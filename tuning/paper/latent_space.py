@@ -61,18 +61,18 @@ def find_similarities(evidence: Evidence) -> Findings:
     pairs = data[data["in_paper"] | (data.index < NAMED_PAIRS)]
     shown = {"mean absolute cosine": means, f"the {NAMED_PAIRS} most similar pairs": similar}
     found = [
-        f"{label} {attribute:.2f} in attributes and {latent:.2f} in the latent space"
+        f"{label} {attribute:.2f} in the attribute and {latent:.2f} in the latent space"
         for label, (attribute, latent) in shown.items()
     ]
     less = all(of.latent_cosine < of.attribute_cosine for of in (means, similar))
     return Findings(
         data=data,
-        more={"most_similar": pairs},
+        extra={"most_similar": pairs},
         metrics={**means.add_prefix("mean_"), **similar.add_prefix("most_similar_")},
         claims=(
-            *(_of_pair(pair) for pair in pairs[pairs["in_paper"]].itertuples()),
+            *(_pair_claim(pair) for pair in pairs[pairs["in_paper"]].itertuples()),
             Claim(
-                "classes are less similar in the latent space than in attributes",
+                "classes are less similar in the latent than in the attribute space",
                 ", ".join(found),
                 AGREES if less else CONTRADICTS,
             ),
@@ -81,18 +81,18 @@ def find_similarities(evidence: Evidence) -> Findings:
     )
 
 
-def _of_pair(pair: Any) -> Claim:
+def _pair_claim(pair: Any) -> Claim:
     """Compare what the paper says of a pair with what is found."""
     attribute, latent = pair.attribute_cosine, pair.latent_cosine
     return Claim(
-        f"{_called(pair)} are similar, with a cosine above {PAPER_SIMILARITY} in attributes, and "
-        "less so in the latent space",
-        f"{attribute:.2f} in attributes, {latent:.2f} in the latent space",
+        f"{_pair_name(pair)} are similar, with a cosine above {PAPER_SIMILARITY} in the attribute "
+        "space, and less so in the latent space",
+        f"{attribute:.2f} in the attribute space, {latent:.2f} in the latent space",
         AGREES if attribute > max(PAPER_SIMILARITY, latent) else CONTRADICTS,
     )
 
 
-def _called(pair: Any) -> str:
+def _pair_name(pair: Any) -> str:
     return f"{readable(pair.class_a)} and {readable(pair.class_b)}"
 
 
@@ -116,7 +116,7 @@ def draw_similarities(evidence: Evidence, findings: Findings) -> Figure:
         panel.set_yticks(range(len(names)), names, fontsize=6)
         panel.set_title(f"{space} space, seen | unseen classes")
         figure.colorbar(image, ax=panel, shrink=0.7, label="cosine")
-    _draw_pairs(axes[0][2], findings.more["most_similar"])
+    _draw_pairs(axes[0][2], findings.extra["most_similar"])
     return figure
 
 
@@ -125,7 +125,9 @@ def _draw_pairs(axes: Axes, pairs: pd.DataFrame) -> None:
     axes.hlines(places, pairs["latent_cosine"], pairs["attribute_cosine"], color="#BBBBBB")
     axes.scatter(pairs["attribute_cosine"], places, color=ORANGE, marker="s", label="attributes")
     axes.scatter(pairs["latent_cosine"], places, color=BLUE, label="latent space", zorder=3)
-    axes.set_yticks(places, [f"{_called(one)}{' *' * one.in_paper}" for one in pairs.itertuples()])
+    axes.set_yticks(
+        places, [f"{_pair_name(one)}{' *' * one.in_paper}" for one in pairs.itertuples()]
+    )
     axes.set_xlim(min(0.0, float(pairs["latent_cosine"].min()) - 0.05), 1.02)
     axes.set_xlabel("cosine" + "   (*: named in the paper)" * bool(pairs["in_paper"].any()))
     axes.set_title("similar pairs")
@@ -152,7 +154,7 @@ def find_map(evidence: Evidence) -> Findings:
     found = ", ".join(f"{means[arm]:.2f} {title}" for arm, title in CONSTRAINED.items())
     return Findings(
         data=pd.concat(maps, ignore_index=True),
-        more={"separation": separation},
+        extra={"separation": separation},
         metrics={f"silhouette_{arm}": float(means[arm]) for arm in CONSTRAINED},
         claims=(
             Claim(
@@ -219,19 +221,21 @@ def _images_of_similar_pairs(evidence: Evidence) -> tuple[np.ndarray, pd.DataFra
     test = evidence.test
     named = paper_pairs("figure10", test.class_names)
     pairs = similar_pairs(test.class_attributes, DRAWN_PAIRS, named)
-    of_class: dict[int, np.ndarray] = {}
+    features_by_class: dict[int, np.ndarray] = {}
     for part, labels in (
         (test.test_seen_features, test.test_seen_labels),
         (test.test_unseen_features, test.test_unseen_labels),
     ):
-        of_class |= {c: part[labels == c][:IMAGES_PER_CLASS] for c in np.unique(labels).tolist()}
+        features_by_class |= {
+            c: part[labels == c][:IMAGES_PER_CLASS] for c in np.unique(labels).tolist()
+        }
     rows = [
         (test.class_names[c], pair, member)
         for pair, classes in enumerate(pairs)
         for member, c in enumerate(classes)
-        for _ in of_class[c]
+        for _ in features_by_class[c]
     ]
-    features = np.concatenate([of_class[c] for pair in pairs for c in pair])
+    features = np.concatenate([features_by_class[c] for pair in pairs for c in pair])
     return features, pd.DataFrame(rows, columns=["class", "pair", "member"])
 
 

@@ -11,7 +11,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).parent / "published"
 AVERAGE = "average"  # in place of a data set: a table's average over its data sets
-PAPERS = "MIANet"  # the paper's own method
+PAPER_METHOD = "MIANet"  # the paper's own method
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tuning.events.event import now_ms
 from tuning.events.projector import CLOSE_SECONDS, UnreachableError, insisted
-from tuning.paper.evidence import Setup
+from tuning.paper.evidence import PaperSetup
 from tuning.paper.findings import Experiment, Findings
 from tuning.spec.errors import RecordingError
 from tuning.spec.objectives import DEFAULT_OBJECTIVE
@@ -58,17 +58,17 @@ class UnloggedRuns(Runs):
         problems = []
         if reason := insisted(flushed, CLOSE_SECONDS):
             problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
-        problems += [f"it refused a part: {reason}" for _, reason in self.refused]
+        problems += [f"it refused a request: {reason}" for _, reason in self.refused]
         if problems:
             raise RecordingError(
-                f"{self._uri} must accept what is recorded and does not ({'; '.join(problems)})"
+                f"{self._uri} must accept what is recorded, but does not ({'; '.join(problems)})"
             )
 
 
 class PaperRecorder(Closing):
     """Records one reproduction; as a context manager it leaves no run running."""
 
-    def __init__(self, tracking_uri: str, setup: Setup, device: str) -> None:
+    def __init__(self, tracking_uri: str, setup: PaperSetup, device: str) -> None:
         self._key, self._setup = uuid.uuid4().hex, setup
         self._params = {
             **setup.settings.as_dict(),
@@ -100,7 +100,7 @@ class PaperRecorder(Closing):
             values(self._key, now_ms(), params=self._params),
         )
 
-    def found(self, experiment: Experiment, findings: Findings, folder: Path) -> None:
+    def record_findings(self, experiment: Experiment, findings: Findings, folder: Path) -> None:
         """Record what an experiment found.
 
         Args:
@@ -112,7 +112,7 @@ class PaperRecorder(Closing):
         self._runs.put(values(key, now_ms(), metrics=findings.metrics), LogFolder(key, folder))
         self._end(key, "finished")
 
-    def failed(self, experiment: Experiment, reason: str) -> None:
+    def record_failure(self, experiment: Experiment, reason: str) -> None:
         self._failed.append(experiment.name)
         self._end(self._start(experiment, reason), "failed", reason)
 

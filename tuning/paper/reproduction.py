@@ -15,7 +15,7 @@ from mianet.final_training import measure
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
 from tuning.compute.waiting import Tasks
-from tuning.paper.evidence import Evidence, NothingToShowError, Outcome
+from tuning.paper.evidence import Evidence, NothingToShowError, TrainingOutcome
 from tuning.paper.findings import Experiment, Findings, claims_page, write
 from tuning.paper.recording import PaperRecorder
 
@@ -57,7 +57,7 @@ def reproduce(
         for training in evidence.setup.trainings(arm for one in experiments for arm in one.arms)
     }
     for number, (training, reference) in enumerate(started.items(), start=1):
-        outcome = tasks.awaited(reference, f"seed {training.seed}").result
+        outcome = tasks.wait_for(reference, f"seed {training.seed}").result
         evidence = replace(evidence, outcomes={**evidence.outcomes, training: outcome})
         display.say(f"training {number}: {_words(outcome)}")
         for one in [one for one in waiting if evidence.outcomes.keys() >= needed[one.name]]:
@@ -67,9 +67,9 @@ def reproduce(
     return list(found.values()).count(None)
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: TrainingOutcome) -> str:
     if isinstance(outcome, DivergedError):
-        return f"diverged, {outcome}"
+        return f"diverged: {outcome}"
     h, t1 = (100 * outcome.figures[figure] for figure in ("harmonic_mean", "zsl_accuracy"))
     return f"H {h:.1f}, T1 {t1:.1f}, {outcome.seconds:.0f} s"
 
@@ -85,12 +85,12 @@ def _publish(
     try:
         findings = experiment.find(evidence)
     except NothingToShowError as error:
-        print(f"{experiment.name}: nothing to show, {error}", file=sys.stderr, flush=True)
-        recorder.failed(experiment, str(error))
+        print(f"{experiment.name}: nothing to show: {error}", file=sys.stderr, flush=True)
+        recorder.record_failure(experiment, str(error))
         return None
     own = folder / experiment.name
     write(experiment, evidence, findings, own)
-    recorder.found(experiment, findings, own)
+    recorder.record_findings(experiment, findings, own)
     table = [findings.table.text(), ""] if findings.table else []
     display.say("\n".join(["", experiment.title, *table, *findings.text, ""]))
     return findings

@@ -57,12 +57,12 @@ def find(evidence: Evidence) -> Findings:
         metrics={"precision_at_5": share},
         claims=(
             Claim(
-                f"all {TOP} images returned for each of five classes of AWA2 are right",
-                f"{data['right'].sum()} of {len(data)} are right ({100 * share:.0f}%)",
+                f"all {TOP} images returned for each of five classes of AWA2 are correct",
+                f"{data['right'].sum()} of {len(data)} are correct ({100 * share:.0f}%)",
                 AGREES if share == 1 else CONTRADICTS,
             ),
         ),
-        sentences=(f"Right of {TOP}: {counts}.", "The model is that of the first seed."),
+        sentences=(f"Correct of {TOP}: {counts}.", "The model is that of the first seed."),
     )
 
 

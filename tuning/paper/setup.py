@@ -9,14 +9,14 @@ from mianet.data.datasets import find_dataset
 from mianet.data.search_data import SearchData, paper_hyperparameters
 from mianet.errors import InputError
 from tuning.analysis.selection import Selection, select
-from tuning.paper.evidence import FULL, Setup
+from tuning.paper.evidence import FULL, PaperSetup
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.reading import read_trials
 
 
-def resolve(
+def resolve_setup(
     options: argparse.Namespace, uri: str, data: SearchData, data_source: str, unseen_classes: int
-) -> Setup:
+) -> PaperSetup:
     """Return what all experiments share.
 
     Args:
@@ -41,10 +41,10 @@ def resolve(
     settings = settings.replace(**completed)
     if changed := {**changes, **completed}:
         values = ((name, getattr(settings, name)) for name in changed)
-        said = (f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in values)
-        origin += f" with {', '.join(said)}"
+        parts = (f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in values)
+        origin += f" with {', '.join(parts)}"
     dataset, (images, feature_dim) = find_dataset(data.name), data.features.shape
-    return Setup(
+    return PaperSetup(
         dataset=data.name,
         title=f"synthetic {dataset.title}" if dataset.synthetic else dataset.title,
         unseen_classes=unseen_classes,
@@ -69,15 +69,16 @@ def _recorded(
         return _selection(options, uri, data).trial, "configuration selected by the search"
     if options.epochs is not None:
         return None, "the paper's configuration"
-    why = "no study recorded it"
+    why = "no recorded study tried it"
     try:
         trial = _selection(options, uri, data).paper
     except InputError as error:
         trial, why = None, str(error)
     if trial is None:
         raise InputError(
-            "the paper gives no number of epochs, so its configuration must come with --epochs or "
-            f"from a search, whose first trial it is, but there is none ({why})"
+            "the paper gives no number of epochs, so --config paper must have --epochs or a "
+            f"recorded search that tried the paper's configuration, but has neither ({why}); "
+            "give --epochs"
         )
     return trial, "the paper's configuration, epochs chosen by validation"
 

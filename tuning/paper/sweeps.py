@@ -43,12 +43,14 @@ def find_multipliers(evidence: Evidence) -> Findings:
             for name in means
             for multiplier, value in means[name].items()
         },
-        claims=tuple(_peak(evidence, metric, means[FIGURES[metric]].idxmax()) for metric in SHOWN),
-        sentences=tuple(evidence.note(MULTIPLIERS)),
+        claims=tuple(
+            _peak_claim(evidence, metric, means[FIGURES[metric]].idxmax()) for metric in SHOWN
+        ),
+        sentences=tuple(evidence.divergence_notes(MULTIPLIERS)),
     )
 
 
-def _peak(evidence: Evidence, metric: str, best: float) -> Claim:
+def _peak_claim(evidence: Evidence, metric: str, best: float) -> Claim:
     """Compare the best multiplier, and the ends of the curve, with the paper's peak."""
     arms = {multiplier: arm for arm, multiplier in MULTIPLIERS.items()}
     peak = arms[PAPER_PEAK]
@@ -72,7 +74,7 @@ def draw_multipliers(evidence: Evidence, findings: Findings) -> Figure:
         drawing.curve(
             panel, findings.data, "multiplier", name, drawing.BLUE, marker="o", label="mean ± sd"
         )
-        panel.scatter("multiplier", name, data=findings.data, label="a seed", **drawing.DOTS)
+        panel.scatter("multiplier", name, data=findings.data, label="one seed", **drawing.DOTS)
         panel.axvline(PAPER_PEAK, color="#999999", lw=1, ls="--", label="the paper's choice")
         panel.set(title=title, xlabel="latent dimension / number of classes")
         drawing.percent_axis(panel)
@@ -91,7 +93,7 @@ def find_strategies(evidence: Evidence) -> Findings:
             **{FIGURES[metric]: 100 * getattr(metrics, metric) for metric in SHOWN},
         }
         for arm, (label, *_) in STRATEGIES.items()
-        for seed, one in evidence.of(arm).items()
+        for seed, one in evidence.measured(arm).items()
         for epoch, metrics in enumerate(one.curve, start=1)
     ]
     # The mean of T1 over all epochs is higher the sooner a curve rises.
@@ -113,7 +115,7 @@ def find_strategies(evidence: Evidence) -> Findings:
         )
         for states, arm, words, of in found
     ]
-    notes = tuple(evidence.note(STRATEGIES))
+    notes = tuple(evidence.divergence_notes(STRATEGIES))
     return Findings(data=pd.DataFrame(rows), metrics=metrics, claims=tuple(claims), sentences=notes)
 
 
@@ -140,10 +142,10 @@ def find_new_classes(evidence: Evidence) -> Findings:
     new classes; where no class is new, it is T1. The same seed's complete model, which knew all
     classes, is scored on the same classes.
     """
-    measured = {arm: evidence.of(arm) for arm in NEW}
+    measured = {arm: evidence.measured(arm) for arm in NEW}
     seeds = set.intersection(*(set(of) for of in measured.values()))
     if not seeds:
-        raise NothingToShowError("every seed diverged for some number of new classes")
+        raise NothingToShowError("no seed finished for all numbers of new classes")
     rows = []
     for arm, seed in ((arm, seed) for arm in NEW for seed in sorted(seeds)):
         classes = measured[arm][seed].new_classes or measured[arm][seed].class_accuracy
@@ -158,12 +160,12 @@ def find_new_classes(evidence: Evidence) -> Findings:
     return Findings(
         data=data,
         metrics={f"accuracy_of_{count}_new_classes": v / 100 for count, v in means.items()},
-        claims=(_rises(data, means),),
-        sentences=(_cost(data), *evidence.note(NEW)),
+        claims=(_monotonicity_claim(data, means),),
+        sentences=(_cost_sentence(data), *evidence.divergence_notes(NEW)),
     )
 
 
-def _rises(data: pd.DataFrame, means: pd.Series) -> Claim:
+def _monotonicity_claim(data: pd.DataFrame, means: pd.Series) -> Claim:
     """Compare the accuracy on the fewest new classes with that on the most."""
     by_count = data.pivot(index="seed", columns="new_classes", values="new") / 100
     counts = by_count.columns[by_count.columns > 0]
@@ -177,7 +179,7 @@ def _rises(data: pd.DataFrame, means: pd.Series) -> Claim:
     )
 
 
-def _cost(data: pd.DataFrame) -> str:
+def _cost_sentence(data: pd.DataFrame) -> str:
     count = data["new_classes"].max()
     most = data[data["new_classes"] == count].set_index("seed") / 100
     difference = paired_difference(most["same_but_known"].to_dict(), most["new"].to_dict())

@@ -12,7 +12,7 @@ from mianet.data.datasets import DATASETS
 from tuning.analysis.comparison import Spread, paired_difference
 from tuning.paper.evidence import FIGURES, Evidence
 from tuning.paper.findings import Claim, Findings, Table
-from tuning.paper.published import AVERAGE, PAPERS, printed, published
+from tuning.paper.published import AVERAGE, PAPER_METHOD, printed, published
 
 OURS = "MIANet, this code"
 UNKNOWN = "–"
@@ -67,10 +67,10 @@ def find(name: str, evidence: Evidence) -> Findings:
     )
     shown = printed(name).dropna(subset="mean").loc[:, "method":"published_in"]
     shown = shown[shown["dataset"].isin([setup.dataset, AVERAGE])]
-    papers = shown[(shown["method"] == PAPERS) & (shown["dataset"] == setup.dataset)]
+    papers = shown[(shown["method"] == PAPER_METHOD) & (shown["dataset"] == setup.dataset)]
     return Findings(
         data=pd.concat([shown, ours], ignore_index=True),
-        more={"seeds": seeds},
+        extra={"seeds": seeds},
         table=table_of(name, ours),
         metrics={
             f"{metric}_{what}": getattr(one, what) / 100
@@ -81,18 +81,18 @@ def find(name: str, evidence: Evidence) -> Findings:
             _claim(evidence, seeds.set_index("seed")[one.figure].to_dict(), one.figure, one.mean)
             for one in papers.itertuples()
         ),
-        sentences=tuple(evidence.note(["full"])),
+        sentences=tuple(evidence.divergence_notes(["full"])),
     )
 
 
 def _claim(evidence: Evidence, seeds: Mapping[int, float], figure: str, value: float) -> Claim:
     setup, difference = evidence.setup, paired_difference(seeds, dict.fromkeys(seeds, value))
-    verdict = {1: "higher", 0: "cannot be told apart", -1: "lower"}[difference.sign]
+    verdict = {1: "higher", 0: "no significant difference", -1: "lower"}[difference.sign]
     width = evidence.test.test_unseen_features.shape[1]
     if width != DATASETS[setup.dataset].feature_dim:
-        verdict = "not comparable (other features)"
+        verdict = "not comparable (different features)"
     elif setup.class_embedding:
-        verdict = "not comparable (another class embedding)"
+        verdict = "not comparable (different class embedding)"
     return Claim(f"{figure} of MIANet is {value:.1f}%", f"{Spread.of(seeds.values())}%", verdict)
 
 
@@ -104,9 +104,9 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         ours: Rows with method, dataset, figure, mean, sd and feature_dim.
     """
     layout, shown = LAYOUTS[name], printed(name)
-    over = set(shown["dataset"])
+    averaged = set(shown["dataset"])
     order = [*DATASETS, *ours["dataset"]]
-    datasets = sorted(set(ours["dataset"]), key=order.index) + [AVERAGE] * (AVERAGE in over)
+    datasets = sorted(set(ours["dataset"]), key=order.index) + [AVERAGE] * (AVERAGE in averaged)
     columns = [(dataset, figure) for dataset in datasets for figure in layout.figures]
     methods, own = shown["method"].unique(), ours["method"].unique()
     shown = shown[shown["dataset"].isin(datasets)]
@@ -114,7 +114,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         **{one[1:4]: _cell(one) for one in shown.dropna(subset="mean").itertuples()},
         **{
             (one.method, one.dataset, one.figure): str(Spread(one.mean, one.sd, 0))
-            for one in _with_average(ours, over - {AVERAGE}).itertuples()
+            for one in _with_average(ours, averaged - {AVERAGE}).itertuples()
         },
     }
     texts = [
@@ -126,7 +126,7 @@ def table_of(name: str, ours: pd.DataFrame) -> Table:
         rows=tuple(texts),
         caption=layout.caption,
         notes=(
-            *([f"{UNKNOWN}: no figure."] if any(UNKNOWN in row for row in texts) else []),
+            *([f"{UNKNOWN}: not reported."] if any(UNKNOWN in row for row in texts) else []),
             *_other_features(ours),
             *_marks(shown),
             *_sources(name),
@@ -164,17 +164,17 @@ def _marks(shown: pd.DataFrame) -> list[str]:
             for one in rows.itertuples()
         ]
         notes.append(
-            f"{DIFFERS} The paper's figure differs from its source, which has {', '.join(texts)} "
+            f"{DIFFERS} The paper's figure differs from its source, which gives {', '.join(texts)} "
             f"({published()['sources'][key]})."
         )
     misprints = " ".join(filter(None, shown["misprint"]))
     return notes + ([f"{MISPRINTED} Misprint. {misprints}"] if misprints else [])
 
 
-def _with_average(ours: pd.DataFrame, over: Iterable[str]) -> pd.DataFrame:
+def _with_average(ours: pd.DataFrame, averaged: Iterable[str]) -> pd.DataFrame:
     """Append the averages of the methods that have all data sets the paper averages over."""
-    of_paper = ours[ours["dataset"].isin(over)]
-    complete = of_paper.groupby("method").filter(lambda rows: set(rows["dataset"]) == set(over))
+    of_paper = ours[ours["dataset"].isin(averaged)]
+    complete = of_paper.groupby("method").filter(lambda rows: set(rows["dataset"]) == set(averaged))
     means = complete.groupby(["method", "figure"], as_index=False)["mean"].mean()
     return pd.concat([ours, means.assign(dataset=AVERAGE)], ignore_index=True)
 
@@ -198,8 +198,8 @@ def _other_features(ours: pd.DataFrame) -> list[str]:
     """Note for which data sets the published figures are for other features than ours."""
     return [
         f"{_title(one.dataset)}: the features here have {int(one.feature_dim)} columns instead of "
-        f"{DATASETS[one.dataset].feature_dim}, so the published figures are of other features and "
-        "their level cannot be compared."
+        f"{DATASETS[one.dataset].feature_dim}, so the published figures, which are for other "
+        "features, are not directly comparable."
         for one in ours.drop_duplicates("dataset").itertuples()
         if one.dataset in DATASETS and one.feature_dim != DATASETS[one.dataset].feature_dim
     ]

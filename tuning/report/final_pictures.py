@@ -109,7 +109,7 @@ def _draw_cells(picture: Picture, classes: Confusion, side: float) -> None:
     for c, d in np.argwhere(shares):
         share, x, y = float(shares[c, d]), float(d * side), float(c * side)
         opacity = max(0.03, math.sqrt(share))  # a tenth of the images stays visible beside all
-        tip = f"{names[c]}, {'named rightly' if c == d else f'taken for {names[d]}'}\n"
+        tip = f"{names[c]}, {'correct' if c == d else f'predicted as {names[d]}'}\n"
         tip += f"{percent(share)} % ({classes.counts[c, d]:,} predictions)"
         look = {"class_": "cell", "fill_opacity": f"{opacity:.2g}", "data_tip": tip}
         picture.draw("rect", x=x, y=y, width=side, height=side, **look)

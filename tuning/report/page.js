@@ -7,7 +7,7 @@
   tip.hidden = true;
   document.body.append(tip);
 
-  const said = (row) => {
+  const describeRow = (row) => {
     const heads = [...row.closest("table").tHead.rows[0].cells];
     const [number, ...rest] = [...row.cells];
     const lines = rest.map((cell, i) => [heads[i + 1].textContent, cell.textContent]);
@@ -40,7 +40,7 @@
     light(row ? part.dataset.t : null);
     tip.hidden = !part;
     if (!part) return;
-    tip.textContent = row ? said(row) : part.dataset.tip;
+    tip.textContent = row ? describeRow(row) : part.dataset.tip;
     place(event);
   });
 

@@ -43,7 +43,7 @@ def document(subject: Subject) -> str:
         figures=tuple(FIGURES.values()),
         configuration=_configuration(subject),
         results=[(trial, _stages(subject, trial)) for trial in subject.shown.values()],
-        told=sentences(study.trials, subject.space, subject.selected),
+        insights=sentences(study.trials, subject.space, subject.selected),
         multiplier=multiplier,
         bands=bands(study.trials, _MULTIPLIER, multiplier.distribution) if multiplier else [],
         finals={role: final for role, final in trained.items() if final and final.curves},

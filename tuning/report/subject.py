@@ -59,11 +59,11 @@ class Subject:
         # The paper's trial, however it ended.
         self.paper = next((trial for trial in study.trials if trial.is_paper), None)
         self.selection: Selection | None = None  # None if nothing can be chosen, …
-        self.nothing = ""  # … and why not
+        self.no_selection = ""  # … and why not
         try:
             self.selection = select(study.trials, model=study.settings.get("model", MIANET))
         except InputError as error:
-            self.nothing = str(error)
+            self.no_selection = str(error)
         self.selected = self.selection.trial if self.selection else None
 
     @property

@@ -77,7 +77,7 @@ class OptunaProjection(Projection):
     def learn(self, event: Event) -> None:
         self._state.apply(event)
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Write what follows from the next event, which takes milliseconds."""
         if isinstance(event, Opened | Closed):
             status = "running" if isinstance(event, Opened) else "interrupted"

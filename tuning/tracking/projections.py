@@ -79,13 +79,13 @@ class RunProjection(Projection):
             list(self.requests(event))  # which notes what was sent
         self.state.apply(event)
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         self.runs.put(*self.requests(event))
         self.state.apply(event)
 
     def take_unkept(self, events: Sequence[Event]) -> None:
         for event in events:
-            self.take(event)
+            self.handle(event)
 
     def flush(self) -> None:
         self.runs.flush()
