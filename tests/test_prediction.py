@@ -86,7 +86,7 @@ def test_a_planted_pickle_is_refused_and_not_run(write, trained, tmp_path):
     trained.save(tmp_path / "good.pt")
     saved = torch.load(tmp_path / "good.pt", weights_only=True)
     write({**saved, "unseen": Planted(tmp_path / "run")}, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match="must be a classifier as this project saves it") as error:
+    with pytest.raises(InputError, match="must be a classifier saved by this project") as error:
         Classifier.load(tmp_path / "bad.pt")
     assert "weights_only" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -196,13 +196,13 @@ def with_value(value):
 WRONG_FEATURES = [
     (np.zeros((2, 9)), r"shape \(images, 8\), but got \(2, 9\)"),
     (np.zeros(8), r"shape \(images, 8\), but got \(8,\)"),
-    (np.zeros((0, 8)), "one image at least, but got none"),
+    (np.zeros((0, 8)), "at least one image, but got none"),
     (np.full((2, 8), "1"), "real numbers, but got <U1"),
     (np.zeros((2, 8), dtype=complex), "real numbers, but got complex128"),
     (np.zeros((2, 8), dtype=bool), "real numbers, but got bool"),
     (np.full((2, 8), None), "real numbers, but got object"),
     (pd.DataFrame({"a": ["x"], **{f"{i}": [1.0] for i in range(7)}}), "real numbers, but got obj"),
-    (with_value(np.nan), r"those of 2 images are not, the first is image 3 \(from 0\)"),
+    (with_value(np.nan), r"those of 2 images are not; the first is image 3 \(counting from 0\)"),
     (with_value(-np.inf), "those of 2 images are not"),
     (with_value(1e300), "finite in float32"),
 ]
@@ -306,8 +306,8 @@ def test_new_classes_are_saved_too(tmp_path):
 @pytest.mark.parametrize(
     ("names", "attributes", "message"),
     [
-        (["a"], unit_vectors(1), "'a' is there twice"),
-        (["g", "g"], unit_vectors(2), "'g' is there twice"),
+        (["a"], unit_vectors(1), "'a' appears twice"),
+        (["g", "g"], unit_vectors(2), "'g' appears twice"),
         ([], unit_vectors(0), "must have names"),
         ([" "], unit_vectors(1), "must have names"),
         (["g", "h"], unit_vectors(1), r"shape \(2, 4\), but got float32 of \(1, 4\)"),
