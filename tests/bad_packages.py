@@ -210,12 +210,12 @@ def of_class(class_code, flags=0):
 
 
 WHOLE = r"must be an intact Matlab file, but cannot be read"
-LACKS = r"must have the variable (features|labels), but has not"
+LACKS = r"must have the variable (features|labels), but does not"
 HUGE = struct.pack("<II", 14, 2**32 - 8)
 
 BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     # variables that are missing, or of another kind
-    "no features": (images(drop("features")), r"must have the variable features, but has not"),
+    "no features": (images(drop("features")), r"must have the variable features, but does not"),
     "no labels": (images(drop("labels")), r"must have the variable labels"),
     "no att": (splits(drop("att")), r"must have the variable att"),
     "no trainval": (splits(drop("trainval_loc")), r"must have the variable trainval_loc"),

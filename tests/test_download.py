@@ -156,7 +156,7 @@ def test_a_whole_download_adds_the_members_and_nothing_else(tmp_path, serve, cap
     assert "100%" in err
     assert main(["--data-dir", str(tmp_path), "--url", server.url]) == 0
     assert len(server.asked) == 1
-    assert "0 files added, 10 were there" in capsys.readouterr().out
+    assert "0 files added, 10 already present" in capsys.readouterr().out
 
 
 def test_an_interrupted_transfer_goes_on_where_it_ended(tmp_path, serve):
@@ -414,7 +414,7 @@ def test_a_closed_network_says_in_one_line_what_to_put_where(tmp_path, serve, ca
     }[case]
     assert main(["--data-dir", str(tmp_path), "--url", url]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    for part in (url, f"put it in {tmp_path / 'xlsa17.zip'}", "{SUN,CUB,AWA1,AWA2,APY}"):
+    for part in (url, f"save it as {tmp_path / 'xlsa17.zip'}", "{SUN,CUB,AWA1,AWA2,APY}"):
         assert part in line
 
 
@@ -478,4 +478,6 @@ def test_an_odd_proxy_gets_one_line(monkeypatch, tmp_path, capsys, proxy):
     monkeypatch.setenv("no_proxy", "")
     assert main(["--data-dir", str(tmp_path), "--url", "http://xlsa17.invalid/x.zip"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: xlsa17.zip must come from http://xlsa17.invalid/x.zip, but")
+    assert line.startswith(
+        "error: xlsa17.zip cannot be downloaded from http://xlsa17.invalid/x.zip"
+    )

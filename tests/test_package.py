@@ -223,7 +223,11 @@ BAD_INPUT = {
     ),
     "a class twice": (edit("attributes.csv", "two,", "one,"), BUILD, "has 'one' 2 times"),
     "NaN among attributes": (nan_attribute, BUILD, "finite and not all zero.*'two'"),
-    "text among attributes": (edit("attributes.csv", "two,1", "two,x"), BUILD, "as many numbers"),
+    "text among attributes": (
+        edit("attributes.csv", "two,1", "two,x"),
+        BUILD,
+        "equally many numbers",
+    ),
     "a seen class of one image": (
         lambda folder: (folder / "labels.txt").write_text(
             "one\n" + "two\n" * 900 + "three\n" * 896
@@ -233,12 +237,12 @@ BAD_INPUT = {
     ),
     "fewer labels": (edit("labels.txt", "zero\n", ""), BUILD, "1,797 images .* there are 1,796"),
     "no labels": (None, BUILD.replace(" --labels labels.txt", ""), "give them with --labels"),
-    "no such file": (None, BUILD.replace("labels.txt", "none.txt"), "none.txt must be a readable"),
+    "no such file": (None, BUILD.replace("labels.txt", "none.txt"), "none.txt must be readable"),
     "no features": (None, BUILD.replace("features.npy", "none.npy"), "there is none at none.npy"),
     "images instead of features": (
         line("photo.jpg", "x"),
         BUILD.replace("features.npy", "photo.jpg"),
-        r"features must be in \.npy",
+        r"features file must end in .npy",
     ),
     "no numpy file": (line("features.npy", "text"), BUILD, "must be an intact .npy file"),
     "an unknown unseen class": (
@@ -256,7 +260,7 @@ BAD_INPUT = {
     "a short split": (
         line("split.txt", "trainval"),
         f"{BUILD} --split split.txt",
-        "each of the 1,797 images, one a line, but has 1 lines",
+        "each of the 1,797 images, one per line, but has 1 lines",
     ),
     "unseen classes with training images": (
         line("split.txt", *(["trainval", "test_seen", "test_unseen"] * 599)),

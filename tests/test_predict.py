@@ -151,13 +151,13 @@ BAD = [
     ("f.npy none/o.csv", "cannot be (No such file or directory)"),
     ("f.parquet f.parquet", "must go to another file"),
     ("f.npy o.csv --top-k 0", "--top-k: must be a whole number"),
-    ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to the 2 classes of zsl"),
+    ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to 2, the number of zsl classes"),
     ("f.npy o.csv --mode all", "--mode: invalid choice"),
     ("f.npy o.csv --calibration nan", "--calibration: must be a finite number"),
     ("f.npy o.csv --add-classes none.json", "none.json"),
     ("f.npy o.csv --add-classes known.json", "'a' appears twice"),
     ("f.npy o.csv --add-classes twice.json", "'g' appears twice"),
-    ("f.npy o.csv --add-classes broken.json", "new classes must be names"),
+    ("f.npy o.csv --add-classes broken.json", "classes must be names"),
     ("f.npy o.csv --add-classes long.csv", "that of 'g' has length 2"),
     ("f.mat o.csv --key X", "must have the variable X"),
     ("new.mat o.csv --key X", "must have the variable X"),
@@ -233,7 +233,7 @@ def test_one_line_and_exit_code_2(bad_files, options, message, monkeypatch, caps
     ],
 )
 def test_json_that_holds_no_classes_is_refused(text):
-    with pytest.raises(InputError, match="new classes must be names with as many numbers"):
+    with pytest.raises(InputError, match="classes must be names with equally many numbers"):
         parse_json(text, "here")
 
 

@@ -113,7 +113,7 @@ def test_a_file_of_another_format_says_so(trained, tmp_path):
     trained.save(tmp_path / "model.pt")
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.save({**saved, "format": 99}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="of format 2, but is of 99"):
+    with pytest.raises(InputError, match="of format 2, but has 99"):
         Classifier.load(tmp_path / "model.pt")
 
 
@@ -254,8 +254,11 @@ def test_a_large_constant_leaves_the_unseen_classes_only():
     ("options", "message"),
     [
         ({"mode": "all"}, "mode must be one of gzsl, zsl, but got 'all'"),
-        ({"top_k": 0}, "top_k must be from 1 to the 6 classes of gzsl, but got 0"),
-        ({"top_k": 3, "mode": "zsl"}, "top_k must be from 1 to the 2 classes of zsl, but got 3"),
+        ({"top_k": 0}, "top_k must be from 1 to 6, the number of gzsl classes, but got 0"),
+        (
+            {"top_k": 3, "mode": "zsl"},
+            "top_k must be from 1 to 2, the number of zsl classes, but got 3",
+        ),
         ({"calibration": float("nan")}, "calibration must be a finite number"),
     ],
 )
@@ -310,9 +313,9 @@ def test_new_classes_are_saved_too(tmp_path):
         (["g", "g"], unit_vectors(2), "'g' appears twice"),
         ([], unit_vectors(0), "must have names"),
         ([" "], unit_vectors(1), "must have names"),
-        (["g", "h"], unit_vectors(1), r"shape \(2, 4\), but got float32 of \(1, 4\)"),
-        (["g"], unit_vectors(1, width=5), r"shape \(1, 4\), but got float32 of \(1, 5\)"),
-        (["g"], unit_vectors(1)[0], r"shape \(1, 4\), but got float32 of \(4,\)"),
+        (["g", "h"], unit_vectors(1), r"shape \(2, 4\), but got float32 of shape \(1, 4\)"),
+        (["g"], unit_vectors(1, width=5), r"shape \(1, 4\), but got float32 of shape \(1, 5\)"),
+        (["g"], unit_vectors(1)[0], r"shape \(1, 4\), but got float32 of shape \(4,\)"),
         (["g"], np.full((1, 4), "x"), r"must be numbers"),
         (["g", "h"], [[0.5] * 4, [0.5, np.nan, 0, 0]], "those of 'h' are not"),
         (["g"], [[0.5, np.inf, 0, 0]], "those of 'g' are not"),
@@ -353,9 +356,9 @@ def test_retrieval_by_attributes_is_that_of_the_class_that_has_them():
     ("query", "top", "message"),
     [
         ("z", 3, "one of the model's 6 .a, ….*, but got 'z'"),
-        ("a", 0, "top_k must be from 1 to the 20 images, but got 0"),
-        ("a", 21, "top_k must be from 1 to the 20 images, but got 21"),
-        (np.ones(ATTRIBUTES + 1), 3, r"shape \(1, 4\), but got float64 of \(1, 5\)"),
+        ("a", 0, "top_k must be from 1 to 20, the number of images, but got 0"),
+        ("a", 21, "top_k must be from 1 to 20, the number of images, but got 21"),
+        (np.ones(ATTRIBUTES + 1), 3, r"shape \(1, 4\), but got float64 of shape \(1, 5\)"),
     ],
 )
 def test_a_query_that_is_none_is_refused(query, top, message):

@@ -161,7 +161,7 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
     section = page.sections["insights"]
     assert "4 of 24 trials diverged, mostly where latent_multiplier is high;" in section
-    assert "latent_multiplier of trial 0, 0.5, lies at the lower end of its range" in section
+    assert "latent_multiplier of trial 0, 0.5, is at the lower end of its range" in section
     heading, *rows = page.rows["insights"]
     assert heading == ["latent_multiplier", "trials", "best H", "median H"]
     lows = [row[0].split(" ")[0] for row in rows]

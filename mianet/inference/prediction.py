@@ -148,7 +148,8 @@ class Classifier:
         found = np.arange(len(self.class_names)) if mode == GZSL else np.flatnonzero(self.unseen)
         if not 1 <= top_k <= len(found):
             raise InputError(
-                f"top_k must be from 1 to {len(found)}, the classes of {mode}, but got {top_k}"
+                f"top_k must be from 1 to {len(found)}, the number of {mode} classes, but got "
+                f"{top_k}"
             )
         return found
 
@@ -174,7 +175,9 @@ class Classifier:
             )
         scores = self._cosines(features, vectors)[:, 0]
         if top_k is not None and not 1 <= top_k <= len(scores):
-            raise InputError(f"top_k must be from 1 to {len(scores)}, the images, but got {top_k}")
+            raise InputError(
+                f"top_k must be from 1 to {len(scores)}, the number of images, but got {top_k}"
+            )
         order = np.argsort(-scores, kind="stable")[:top_k]
         return Retrieved(order, scores[order])
 

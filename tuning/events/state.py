@@ -20,10 +20,10 @@ from tuning.events.event import (
 from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_execution
 
-MOST_NONFINITE = 50
+MAX_NONFINITE = 50
 """How many of a trial's non-finite figures are remembered; the last epoch's may exceed it."""
 
-_NO_OPENING = "a log must begin with its opening"
+_NO_OPENING = "a log must start with an opening"
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class TrialState:
             self.best = event.metrics
             self.executions = len(per_execution(event.metrics, objective.name))
             self.values = tuple(event.metrics.get(name, math.nan) for name in objective.values)
-        if len(self.nonfinite) < MOST_NONFINITE:
+        if len(self.nonfinite) < MAX_NONFINITE:
             self.nonfinite += nonfinite(event)
 
 
@@ -110,7 +110,7 @@ class State:
         """Return what is known about the log's study."""
         description = self.opened.description
         if not isinstance(description, StudyDescription):
-            raise ValueError("the log must be of a study")  # noqa: TRY004
+            raise ValueError("the log must be that of a study")  # noqa: TRY004
         return description
 
     @property
@@ -164,21 +164,21 @@ class State:
 
     def _open(self, event: Opened) -> None:
         if self.opening and self.opening.key != event.key:
-            raise ValueError("all openings of a log must have one key")
+            raise ValueError("all openings of a log must have the same key")
         self.opening, self.closed = event, None
         for work in (self.work, *(trial.work for trial in self._running.values())):
             work.go_on(event.time_ms)
 
     def _propose(self, event: Proposed) -> None:
         if event.number in self.trials:
-            raise ValueError(f"trial {event.number} must be proposed once")
+            raise ValueError(f"trial {event.number} must be proposed only once")
         trial = TrialState(event, WorkTime(seen_ms=event.time_ms))
         self.trials[event.number] = self._running[event.number] = trial
         self._counts["running"] += 1
 
     def _end(self, event: Ended) -> None:
         if event.status not in STATUSES or event.status == "interrupted":
-            raise ValueError(f"a trial must end by one of {STATUSES[:-1]}, but got {event.status}")
+            raise ValueError(f"a trial must end as one of {STATUSES[:-1]}, but got {event.status}")
         trial = self._still_running(event.number)
         del self._running[event.number]
         self._counts.update({"running": -1, event.status: 1})

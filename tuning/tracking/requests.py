@@ -96,7 +96,7 @@ class Runs:
         self.waiting = compact(self.waiting)
         while self.waiting:
             if self.abandoned:
-                raise UnreachableError("time was up")
+                raise UnreachableError("time ran out")
             self._send(self.waiting[0])
             del self.waiting[0]
 
@@ -154,7 +154,7 @@ class Runs:
             if is_too_large(error) and request.longest_text > _SMALL_TEXT:
                 reason = (
                     f"error code {_TOO_LARGE}: a text of {request.longest_text} characters is too "
-                    "large; raise the limit of the proxy before the server, such as nginx's "
+                    "large; raise the limit of the proxy in front of the server, such as nginx's "
                     "client_max_body_size"
                 )
             elif is_passing(error):
@@ -167,8 +167,8 @@ class Runs:
         experiment = self.client.get_experiment(self._experiment_id)
         if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
             raise UnreachableError(
-                f"the experiment {experiment.name} was deleted; mlflow experiments restore "
-                f"--experiment-id {self._experiment_id} brings it back"
+                f"the experiment {experiment.name} was deleted; restore it with: mlflow "
+                f"experiments restore --experiment-id {self._experiment_id}"
             )
 
     def _with_key(self, key: str) -> list[Run]:
