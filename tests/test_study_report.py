@@ -184,7 +184,7 @@ def test_the_cost_is_that_of_all_that_was_computed(reported):
         ("search", 24, searched),
         ("confirmation", 2, confirmed),
         ("final training", 2, final),
-        ("in all", 28, searched + confirmed + final),
+        ("total", 28, searched + confirmed + final),
     ):
         assert rows[name][1] == str(runs)
         assert float(rows[name][2]) == pytest.approx(hours, abs=6e-4)

@@ -188,7 +188,7 @@ class EventLog:
         """Cut off what may be half a line, and warn once that events are waiting."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
-        if not self.problem and self.end > self.found:  # else nothing has begun yet
+        if not self.problem and self.end > self.found:  # else nothing has started yet
             _logger.warning(
                 "%s cannot be written (%s); the search continues and keeps its events in memory; "
                 "free some disk space",

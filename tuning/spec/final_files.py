@@ -126,5 +126,6 @@ def _read(name: str, text: str, columns: Mapping[str, type]) -> pd.DataFrame:
 
 def _damaged(name: str) -> InputError:
     return InputError(
-        f"{name} must be as a final training records it, but is damaged; train the final model anew"
+        f"{name} must be as a final training records it, but is damaged; run the final training "
+        "again"
     )
