@@ -314,8 +314,8 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     "a number among names": (splits(named("a", "b", "c", 4.0, "e", "f")), r"a list of text"),
     "five names": (splits(named(*"abcde")), r"must name 6 classes, but names 5"),
     "seven names": (splits(named(*"abcdefg")), r"must name 6 classes, but names 7"),
-    "a name twice": (splits(named(*"abcdea")), r"a unique name, but 'a' is the name of 2 classes"),
-    "no name": (splits(named("a", "b", " ", "d", "e", "f")), r"but '' stands for 1 classes"),
+    "a name twice": (splits(named(*"abcdea")), r"a unique name, but 2 classes are named 'a'"),
+    "no name": (splits(named("a", "b", " ", "d", "e", "f")), r"but 1 classes are named ''"),
     "a hostile name": (splits(hostile_name), r"NaN .* for bee\\n\\x1b\[31m\\u202eerror: none; "),
     "names too deep": (
         one_more(SPLITS, "allclasses_names", raw.nested_cell("allclasses_names", 12)),

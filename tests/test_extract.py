@@ -197,7 +197,11 @@ BAD = {
     "nowhere": (None, ("nowhere", "--out", "f.npy"), "must be a folder, or a list"),
     "one image": (None, ("my photos/flower/a flower.jpg", "--out", "f.npy"), "must be a folder"),
     "no image": (empty, ("empty", "--out", "f.npy"), "there must be images in empty"),
-    "images beside folders": (beside, ("my photos", "--out", "f.npy"), "x.jpg of my photos lies"),
+    "images beside folders": (
+        beside,
+        ("my photos", "--out", "f.npy"),
+        "x.jpg is beside the folders in my photos",
+    ),
     "a line break": (line_break, ("my photos", "--out", "f.npy"), "one is 'a.nb/x.jpg'"),
     "another ending": (None, ("my photos", "--out", "f.mat"), "must be a new .npy file"),
     "no place": (None, ("my photos", "--out", "/proc/x/f.npy"), "on a disk with enough free space"),

@@ -248,7 +248,7 @@ BAD_INPUT = {
     "an unknown unseen class": (
         line("unseen.txt", "eigth"),
         f"{BUILD} --unseen unseen.txt",
-        "'eigth' of unseen.txt has none; did you mean 'eight'",
+        "'eigth' in unseen.txt has none; did you mean 'eight'",
     ),
     "two seen classes": (
         line("unseen.txt", *NAMES[2:]),

@@ -64,7 +64,7 @@ from tuning.tracking.requests import (
     Runs,
     StartRun,
     compact,
-    is_passing,
+    is_temporary,
     values,
 )
 from tuning.tracking.store import open_store, short_requests
@@ -416,7 +416,7 @@ def test_what_a_proxy_or_an_expired_login_answers_is_sent_again(code):
     answer.status_code, answer._content = code, b"<html>Please log in</html>"
     with pytest.raises(MlflowException) as error:
         verify_rest_response(answer, "/api/2.0/mlflow/runs/log-batch")
-    assert is_passing(error.value)
+    assert is_temporary(error.value)
 
 
 @pytest.mark.parametrize("case", UNUSABLE)

@@ -126,7 +126,7 @@ def parse_json(text: str, origin: str) -> ClassVectors:
         pairs = json.loads(text, object_pairs_hook=list)
         return _named([(name, vector) for name, vector in pairs], origin)
     except (ValueError, TypeError, RecursionError) as error:
-        raise _wrong(origin, str(error)) from error
+        raise _malformed(origin, str(error)) from error
 
 
 def _parse_csv(text: str, origin: str) -> ClassVectors:
@@ -137,17 +137,19 @@ def _parse_csv(text: str, origin: str) -> ClassVectors:
     try:
         return _named([(name.strip(), list(map(float, cells))) for name, *cells in rows], origin)
     except ValueError as error:
-        raise _wrong(origin, str(error)) from error
+        raise _malformed(origin, str(error)) from error
 
 
 def _named(pairs: list[tuple[str, Any]], origin: str) -> ClassVectors:
     if not pairs:
-        raise _wrong(origin, "it has no class")
+        raise _malformed(origin, "it has no class")
     vectors = [np.asarray(vector) for _, vector in pairs]
     for (name, _), vector in zip(pairs, vectors, strict=True):
         if vector.ndim != 1 or vector.dtype.kind not in "iuf" or vector.shape != vectors[0].shape:
             first = pairs[0][0]
-            raise _wrong(origin, f"{name!r} must have a list of numbers as long as {first!r} has")
+            raise _malformed(
+                origin, f"{name!r} must have a list of numbers as long as {first!r} has"
+            )
     attributes = np.stack(vectors).astype(np.float64)
     return ClassVectors(tuple(name for name, _ in pairs), attributes, origin)
 
@@ -160,7 +162,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _wrong(origin: str, reason: str) -> InputError:
+def _malformed(origin: str, reason: str) -> InputError:
     return InputError(
         f"classes must be names with equally many numbers each ({_SHAPE}), but {origin} is "
         f"different: {' '.join(reason.split())[:200]}"

@@ -170,7 +170,7 @@ class Checks:
         if unclear := sorted(name for name, count in counts.items() if not name or count > 1):
             raise InputError(
                 f"allclasses_names of {self.origin} must give each class a unique name, but "
-                f"{unclear[0]!r} is the name of {counts[unclear[0]]} classes; rename them"
+                f"{counts[unclear[0]]} classes are named {unclear[0]!r}; rename them"
             )
         bad = ~np.isfinite(attributes).all(axis=1)
         if bad.any():

@@ -27,7 +27,7 @@ VIEW_TAG = "mlflow.sharedViewState."
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where ``mlflow ui`` serves a database
 
 _SECTION = "search"
-_BY_HAND = {"deleted": False, "isGenerated": False}
+_MANUAL = {"deleted": False, "isGenerated": False}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _state(study: StudyDescription) -> dict[str, Any]:
         ],
         "runsHiddenMode": "FIRST_10_RUNS",
         "compareRunSections": [
-            {"uuid": _SECTION, "name": study.name, "display": True, "columns": 2, **_BY_HAND}
+            {"uuid": _SECTION, "name": study.name, "display": True, "columns": 2, **_MANUAL}
             | {"isReordered": False}
         ],
         "compareRunCharts": _charts(study),
@@ -160,7 +160,7 @@ def _charts(study: StudyDescription) -> list[dict[str, Any]]:
             "uuid": f"{_SECTION}-{place}",
             "metricSectionId": _SECTION,
             "runsCountToCompare": 10,
-            **_BY_HAND,
+            **_MANUAL,
             **chart,
         }
         for place, chart in enumerate(charts)

@@ -44,7 +44,7 @@ _MAX_REASON = 300
 _PAGE = 1000
 _FAILURES = (MlflowException, OSError)
 PARENT_TAG = "mlflow.parentRunId"
-_NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+_ACCESS_DENIED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _answering_client(uri: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except (*_FAILURES, sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         remedy = "start it or correct the address"
-        if getattr(error, "error_code", "") in _NOT_LET_IN:
+        if getattr(error, "error_code", "") in _ACCESS_DENIED:
             remedy = (
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                 "MLFLOW_TRACKING_TOKEN"
