@@ -118,7 +118,7 @@ BAD = {
     "equal classes": ("w.csv", rows("ant,2,2", *WELL[1:]), "'ant' and 'bee' have equal vectors"),
     "too few rows": ("w.npy", lambda: np.save("w.npy", words()[:5]), "6 rows, one for each class"),
     "no matrix": ("w.npy", lambda: np.save("w.npy", np.ones(6)), "matrix of numbers"),
-    "objects": ("w.npy", lambda: np.save("w.npy", np.array([{}])), "whole .npy file"),
+    "objects": ("w.npy", lambda: np.save("w.npy", np.array([{}])), "intact .npy file"),
     "no such matrix": ("w.mat:x", lambda: write_words("mat", words()), "must have x|x"),
     "another kind": ("w.txt", rows(), "w.txt is not|class vectors must end in"),
 }

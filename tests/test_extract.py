@@ -150,7 +150,7 @@ def test_broken_images_are_named_and_left_out_only_if_asked(here, capsys):
     spoil(here / "my photos")
     code, out, err = run(capsys, "my photos", *LITE, "--out", "f.npy")
     assert (code, out) == (2, "")
-    assert re.search(r"2 of 7 are not: flower/empty.png \(.*\), flower/text.jpg \(no image\)", err)
+    assert re.search(r"2 of 7 are not: flower/empty.png \(.*\), flower/text.jpg \(not an image\)", err)
     assert not list(here.glob("f.npy*"))
     (here / "my photos" / "flower" / "text.jpg").unlink()
     (here / "my photos" / "flower" / "empty.png").unlink()
@@ -398,7 +398,7 @@ def test_names_become_vectors_for_a_class_embedding(here, tower):
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(table.attributes, expected, atol=1e-6)
     for prompt in ("a photo", "{} and {}", "{0}", "{} {x}"):
-        with pytest.raises(InputError, match=r"--prompt must have .. once"):
+        with pytest.raises(InputError, match=r"--prompt must have one"):
             extraction.write_class_vectors(here / "n.txt", able, prompt, here / "m.csv", 2)
     for text in ("", "ant\nant", "ant\n\nbee"):
         (here / "n.txt").write_text(text)
