@@ -364,7 +364,7 @@ def test_a_log_is_never_delivered_to_a_store_without_its_beginning(
     other = f"sqlite:///{tmp_path}/other.db"
     StudyRecorder(other, STUDY).close()
     (line,) = deliver_all(folder.parent, other)
-    assert "must be delivered to the store that has its beginning" in line
+    assert "must be delivered to the store that has its first part" in line
     assert count_waiting(folder) == 1
     (line,) = deliver_all(folder.parent, uri)
     assert "1 events delivered" in line
