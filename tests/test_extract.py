@@ -150,7 +150,9 @@ def test_broken_images_are_named_and_left_out_only_if_asked(here, capsys):
     spoil(here / "my photos")
     code, out, err = run(capsys, "my photos", *LITE, "--out", "f.npy")
     assert (code, out) == (2, "")
-    assert re.search(r"2 of 7 are not: flower/empty.png \(.*\), flower/text.jpg \(not an image\)", err)
+    assert re.search(
+        r"2 of 7 are not: flower/empty.png \(.*\), flower/text.jpg \(not an image\)", err
+    )
     assert not list(here.glob("f.npy*"))
     (here / "my photos" / "flower" / "text.jpg").unlink()
     (here / "my photos" / "flower" / "empty.png").unlink()
