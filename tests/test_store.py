@@ -285,7 +285,7 @@ def test_a_store_that_something_is_in_the_way_of_is_named(tiny, cache, block):
 def test_a_source_that_goes_while_the_store_is_asked_is_named(tiny):
     source = open_source("tiny", tiny)
     shutil.rmtree(tiny)
-    with pytest.raises(InputError, match=r"must have res101.mat and att_splits.mat, but No such"):
+    with pytest.raises(InputError, match=r"att_splits.mat, but one cannot be read"):
         store.open_part(source, "search")
 
 
