@@ -30,14 +30,14 @@ def run(command: Callable[[], int], interrupted: str) -> int:
         return 130
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Return a parser of an option's whole number that is at least ``least``."""
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """Return a parser of an option's whole number that is at least ``minimum``."""
 
     def read(text: str) -> int:
-        if text.isascii() and text.isdecimal() and len(text) < 11 and int(text) >= least:
+        if text.isascii() and text.isdecimal() and len(text) < 11 and int(text) >= minimum:
             return int(text)
         raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least {least}, but got {text!r}"
+            f"must be a whole number of at least {minimum}, but got {text!r}"
         )
 
     return read

@@ -30,7 +30,7 @@ class Settings:
     not_negative: ClassVar[tuple[str, ...]] = ()  # fields that must be 0 or more
     # The function that starts the model's trainings, by name, since importing it loads PyTorch:
     # code that only checks settings need not wait for that.
-    beginning: ClassVar[str]
+    trainer: ClassVar[str]
 
     model: str  # the model's name; a subclass allows only its own
 
@@ -53,7 +53,7 @@ class Settings:
         for name in values:
             if name not in names:
                 raise InputError(
-                    f"{name!r} is no hyperparameter; the names are: {', '.join(names)}"
+                    f"{name!r} is not a hyperparameter; choose from: {', '.join(names)}"
                 )
         return cls(**{name: _parse(name, value, hints[name]) for name, value in values.items()})
 
@@ -82,7 +82,7 @@ class Hyperparameters(Settings):
         "batch_images",
     )
     not_negative = ("alpha", "beta", "gamma")
-    beginning = "mianet.training:begin_mianet"
+    trainer = "mianet.training:begin_mianet"
 
     model: Literal["mianet"] = "mianet"
     alpha: float = 1000.0  # weight of the orthogonal constraint ``L_ors`` (eq. 7)

@@ -77,8 +77,8 @@ def download(data_dir: Path | None = None, url: str = PACKAGE_URL) -> list[Path]
             return added
     except OSError as error:
         raise InputError(
-            f"the data folder must be writable and have enough space, but {root} fails ({error}); "
-            f"name another by --data-dir or {DATA_DIR_VARIABLE}"
+            f"the data folder must be writable and have enough free space, but {root} fails "
+            f"({error}); choose another with --data-dir or {DATA_DIR_VARIABLE}"
         ) from error
 
 
@@ -91,7 +91,7 @@ def _fetch(url: str, part: Path) -> None:
     if not _is_web_address(url):
         raise InputError(
             "the address must begin with http:// or https:// and a host, in ASCII without spaces, "
-            f"but got {url!r}; give another by --url"
+            f"but got {url!r}; give another with --url"
         )
     while True:
         before = _size(part)
@@ -104,9 +104,9 @@ def _fetch(url: str, part: Path) -> None:
             reason = str(getattr(error, "reason", None) or error)  # ValueError: an invalid redirect
         if _size(part) <= before:
             raise InputError(
-                f"{ARCHIVE} must come from {url}, but it does not ({reason}); download it elsewhere"
-                f" and put it in {part.parent / ARCHIVE}, then repeat the command, or unpack it so"
-                f" that there is {part.parent / PACKAGE_PATH}/{{{','.join(PACKAGE_FOLDERS)}}}/"
+                f"{ARCHIVE} cannot be downloaded from {url} ({reason}); download it elsewhere, "
+                f"save it as {part.parent / ARCHIVE} and repeat the command, or unpack it to "
+                f"{part.parent / PACKAGE_PATH}/{{{','.join(PACKAGE_FOLDERS)}}}/"
                 f"{{{FEATURES_FILE},{SPLITS_FILE}}}"
             )
 
@@ -122,7 +122,7 @@ def _unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
                 _unpack_member(package, member, work / member)
     except (*_DAMAGE, EOFError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{archive} must be a whole zip archive, but is not ({error}); download it again"
+            f"{archive} must be an intact zip archive, but is not ({error}); download it again"
         ) from error
     else:
         for member in members:
@@ -136,20 +136,22 @@ def _unpack(archive: Path, root: Path, members: Sequence[str]) -> list[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m mianet.download", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--data-dir", type=Path, help=f"where to; default: ${DATA_DIR_VARIABLE}, else ./data"
+        "--data-dir", type=Path, help=f"destination (default: ${DATA_DIR_VARIABLE}, else ./data)"
     )
-    parser.add_argument("--url", default=PACKAGE_URL, help="default: %(default)s")
+    parser.add_argument(
+        "--url", default=PACKAGE_URL, help="address of the package (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     return run(
         lambda: _download(options.data_dir, options.url),
-        interrupted="stopped; repeat the command to go on where it ended",
+        interrupted="interrupted; repeat the command to resume",
     )
 
 
 def _download(data_dir: Path | None, url: str) -> int:
     added = download(data_dir, url)
-    there, folder = len(MEMBERS) - len(added), data_root(data_dir) / PACKAGE_PATH
-    print(f"{len(added)} files added, {there} were there: {folder}")
+    present, folder = len(MEMBERS) - len(added), data_root(data_dir) / PACKAGE_PATH
+    print(f"{len(added)} files added, {present} already present: {folder}")
     return 0
 
 
@@ -193,7 +195,8 @@ def _transfer(url: str, part: Path) -> int:
             while chunk := response.read1(CHUNK_BYTES):  # what has arrived, so that little is lost
                 if file.tell() + len(chunk) > MAX_ARCHIVE_BYTES:
                     raise InputError(
-                        f"{url} must give less than {MAX_ARCHIVE_BYTES:,} bytes; use another"
+                        f"{url} must send at most {MAX_ARCHIVE_BYTES:,} bytes, but sends more; "
+                        "give another with --url"
                     )
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -214,23 +217,23 @@ def _check_members(package: zipfile.ZipFile, archive: Path) -> None:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
             raise InputError(
-                f"{archive} must name paths inside of it only, but has {name!r}; do not use it"
+                f"{archive} must contain only paths inside it, but has {name!r}; do not use it"
             )
     if absent := [member for member in MEMBERS if names.count(member) != 1]:
         raise InputError(
-            f"{archive} must have each of the package's files once, but {', '.join(absent)} "
-            f"{'is' if len(absent) == 1 else 'are'} missing or doubled; use the published archive"
+            f"{archive} must contain each of the package's files once, but {', '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} missing or duplicated; use the published one"
         )
     if odd := [m for m in MEMBERS if package.getinfo(m).compress_type not in METHODS]:
         raise InputError(
-            f"{archive} must be compressed by deflation, as published, but {odd[0]} is not; use "
-            "the published archive"
+            f"{archive} must be compressed with deflate, as published, but {odd[0]} is not; use "
+            "the published one"
         )
     unpacked = sum(package.getinfo(member).file_size for member in MEMBERS)
     if unpacked > MAX_UNPACKED_BYTES:
         raise InputError(
-            f"{archive} must unpack to {MAX_UNPACKED_BYTES:,} bytes at most, but says {unpacked:,};"
-            " use the published archive"
+            f"{archive} must unpack to at most {MAX_UNPACKED_BYTES:,} bytes, but declares "
+            f"{unpacked:,}; use the published one"
         )
 
 
@@ -251,7 +254,7 @@ def _unpack_member(package: zipfile.ZipFile, member: str, target: Path) -> None:
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed, but only {free:,} are free")
 
 
 @contextlib.contextmanager
@@ -264,7 +267,7 @@ def _locked(root: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise InputError(
-            f"another process must not fill {root} at the same time, but one does; wait for it"
+            f"another process is downloading to {root}; wait for it to finish"
         ) from error
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mianet.calibration import Gaps, best_constant, harmonic
 from mianet.inference.prediction import class_scores
 from mianet.model import Scores
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.training import Epoch
 
 
@@ -99,17 +99,17 @@ class Scored:
         )
 
     def _side(
-        self, scores: Scores, part: Part, own_classes: Int64[Tensor, " own"]
+        self, scores: Scores, subset: Subset, own_classes: Int64[Tensor, " own"]
     ) -> tuple[Float64[Tensor, " images"], Float64[Tensor, " images"]]:
-        """Return the gap and the weight of each image of a part."""
+        """Return the gap and the weight of each image of a subset."""
         best_seen, best_unseen = (
             scores[:, classes].amax(1).double()
             for classes in (self.task.seen_classes, self.task.unseen_classes)
         )
-        right = own_classes[scores[:, own_classes].argmax(1)] == part.own_labels
-        counts = part.class_counts
+        correct = own_classes[scores[:, own_classes].argmax(1)] == subset.own_labels
+        counts = subset.class_counts
         share = 1 / (counts.double() * counts.count_nonzero())
-        return best_seen - best_unseen, right * share[part.own_labels]
+        return best_seen - best_unseen, correct * share[subset.own_labels]
 
     @property
     def accuracies(self) -> Float64[Tensor, " accuracies"]:
@@ -123,8 +123,8 @@ class Scored:
     @property
     def confusion(self) -> Int64[Tensor, "classes classes"]:
         """Return how many images of each class (row) are predicted as each (column), among all."""
-        parts = (self.task.heldout_seen, self.task.heldout_unseen)
-        labels = torch.cat([part.own_labels for part in parts])
+        subsets = (self.task.heldout_seen, self.task.heldout_unseen)
+        labels = torch.cat([subset.own_labels for subset in subsets])
         predicted = torch.cat([self.seen_scores.argmax(1), self.unseen_scores.argmax(1)])
         classes = self.seen_scores.shape[1]
         pairs = torch.bincount(labels * classes + predicted, minlength=classes**2)
@@ -134,11 +134,11 @@ class Scored:
 def score(epoch: Epoch, task: Task) -> Scored:
     """Score the held-out parts of a task, validation or test, with the model trained so far."""
 
-    def scored(part: Part) -> Tensor:
-        features = part.features[part.rows]
+    def class_scores_of(subset: Subset) -> Tensor:
+        features = subset.features[subset.rows]
         return class_scores(epoch.model, epoch.scaler, features, task.class_attributes)
 
-    return Scored(scored(task.heldout_seen), scored(task.heldout_unseen), task)
+    return Scored(class_scores_of(task.heldout_seen), class_scores_of(task.heldout_unseen), task)
 
 
 def evaluate(epoch: Epoch, task: Task) -> Metrics:
@@ -147,9 +147,9 @@ def evaluate(epoch: Epoch, task: Task) -> Metrics:
     return metrics
 
 
-def per_class_top1(predicted: Int64[Tensor, " images"], part: Part) -> Float64[Tensor, ""]:
-    """Return the mean, over the classes in a part, of the share predicted correctly."""
-    labels, counts = part.own_labels, part.class_counts
+def per_class_top1(predicted: Int64[Tensor, " images"], subset: Subset) -> Float64[Tensor, ""]:
+    """Return the mean, over the classes in a subset, of the share predicted correctly."""
+    labels, counts = subset.own_labels, subset.class_counts
     hits = torch.zeros_like(counts).scatter_add_(0, labels, (predicted == labels).long())
     return (hits.double() / counts.clamp_min(1)).sum() / counts.count_nonzero()
 
@@ -172,10 +172,10 @@ def mean_average_precision(
     """
     from sklearn.metrics import average_precision_score  # takes seconds to import
 
-    of_class, ranking = labels.cpu().numpy(), scores.cpu().numpy()
+    image_classes, ranking = labels.cpu().numpy(), scores.cpu().numpy()
     precisions = []
     for c in classes.tolist():
-        relevant = of_class == c
+        relevant = image_classes == c
         if not relevant.any():
             raise ValueError(f"every query must have a relevant image, but class {c} has none")
         precisions.append(average_precision_score(relevant, ranking[:, c]))

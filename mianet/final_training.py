@@ -21,7 +21,7 @@ from mianet.data.test_parts import TestParts
 from mianet.evaluation import Metrics, evaluate, mean_average_precision, score, summarise
 from mianet.inference.prediction import Classifier, class_scores
 from mianet.model import MIANet
-from mianet.protocol import Part, Task, as_tensor
+from mianet.protocol import Subset, Task, as_tensor
 from mianet.training import Epoch, train
 
 
@@ -48,19 +48,19 @@ def final_task(data: SearchData, test: TestParts, device: torch.device) -> Task:
         device: Where the tensors go.
     """
 
-    def whole(
+    def all_rows(
         features: Float32[np.ndarray, "images features"], labels: Int64[np.ndarray, " images"]
-    ) -> Part:
+    ) -> Subset:
         rows = torch.arange(len(labels), device=device)
-        return Part(as_tensor(features, device), as_tensor(labels, device), rows)
+        return Subset(as_tensor(features, device), as_tensor(labels, device), rows)
 
     return Task(
         class_attributes=as_tensor(test.class_attributes, device),
         seen_classes=as_tensor(test.seen_classes, device),
         unseen_classes=as_tensor(test.unseen_classes, device),
-        train=whole(data.features, data.class_ids[data.labels]),
-        heldout_seen=whole(test.test_seen_features, test.test_seen_labels),
-        heldout_unseen=whole(test.test_unseen_features, test.test_unseen_labels),
+        train=all_rows(data.features, data.class_ids[data.labels]),
+        heldout_seen=all_rows(test.test_seen_features, test.test_seen_labels),
+        heldout_unseen=all_rows(test.test_unseen_features, test.test_unseen_labels),
     )
 
 
@@ -98,12 +98,12 @@ def train_final(
         confusion=scored.confusion.cpu().numpy(),
         curve=seen_unseen_curve(scored.gaps),
         classifier=(
-            _classifier_of(last, test, calibration) if isinstance(last.model, MIANet) else None
+            _build_classifier(last, test, calibration) if isinstance(last.model, MIANet) else None
         ),
     )
 
 
-def _classifier_of(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> Classifier:
+def _build_classifier(epoch: Epoch, test: TestParts, calibration: float = 0.0) -> Classifier:
     """Return a trained MIANet as a classifier of all classes; it moves to the CPU."""
     return Classifier(
         epoch.model.cpu().eval(),
@@ -182,7 +182,7 @@ def measure(
         },
         new_classes=new,
         seconds=time.monotonic() - started,
-        classifier=_classifier_of(epoch, test) if keep_model else None,
+        classifier=_build_classifier(epoch, test) if keep_model else None,
     )
 
 

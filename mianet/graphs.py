@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-Take = Callable[..., None]
+StepFunction = Callable[..., None]
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 """Records a function without running it; returns a function that replays the recording."""
 
@@ -28,7 +28,7 @@ class Captured:
     from call to call.
     """
 
-    def __init__(self, function: Take, capture: Capture) -> None:
+    def __init__(self, function: StepFunction, capture: Capture) -> None:
         self._function = function
         self._capture = capture
         self._prepared: set[tuple[torch.Size, ...]] = set()
@@ -44,8 +44,8 @@ class Captured:
         if shapes not in self._graphs:
             self._graphs[shapes] = self._captured(tensors)
         inputs, replay = self._graphs[shapes]
-        for own, given in zip(inputs, tensors, strict=True):
-            own.copy_(given)
+        for input_, tensor in zip(inputs, tensors, strict=True):
+            input_.copy_(tensor)
         replay()
 
     def _captured(self, tensors: tuple[Tensor, ...]) -> tuple[list[Tensor], Callable[[], None]]:
@@ -53,12 +53,12 @@ class Captured:
         call = partial(self._function, *inputs)
 
         try:
-            with _garbage_kept():
+            with _no_garbage_collection():
                 return inputs, self._capture(call)
         except RuntimeError as error:
             warnings.warn(
-                f"steps are taken one kernel after the other, since they could not be captured as "
-                f"a CUDA graph: {error}",
+                f"training steps launch one kernel at a time, which is slower, since they could "
+                f"not be captured as a CUDA graph: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -66,18 +66,18 @@ class Captured:
 
 
 @contextmanager
-def _garbage_kept() -> Iterator[None]:
+def _no_garbage_collection() -> Iterator[None]:
     """Suspend garbage collection: freeing an old graph during a capture breaks it."""
-    was = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
-def captured(function: Take, device: torch.device) -> Take:
+def captured(function: StepFunction, device: torch.device) -> StepFunction:
     """Return the function, captured if the device supports it."""
     if device.type != "cuda":
         return function

@@ -1,4 +1,4 @@
-"""Makes and checks data sets: ``python -m mianet.package build`` and ``check``.
+"""Builds and checks data sets: ``python -m mianet.package build`` and ``check``.
 
 A package is a folder with res101.mat and att_splits.mat, which commands accept as --dataset.
 """
@@ -28,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def _build(folder: Path, **ingredients: Any) -> int:
-    images = build(folder, **ingredients)
+def _build(folder: Path, **inputs: Any) -> int:
+    images = build(folder, **inputs)
     seen, unseen = images.class_counts
     print(
         f"{folder}: {len(images.labels):,} images of {seen} seen and {unseen} unseen classes\n"
-        f"to look at it: python -m mianet.package check {one_line(str(folder))}"
+        f"to inspect it: python -m mianet.package check {one_line(str(folder))}"
     )
     return 0
 
@@ -48,44 +48,51 @@ def _check(folder: Path) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="python -m mianet.package", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(metavar="command", required=True)
-    check = commands.add_parser("check", help="say what is in a package, and what is odd about it")
+    check = commands.add_parser("check", help="describe a package and warn of problems in it")
     check.add_argument("folder", help="folder with res101.mat and att_splits.mat")
     check.set_defaults(command=_check)
-    made = commands.add_parser("build", help="make a package of features, labels and attributes")
-    made.set_defaults(command=_build)
-    made.add_argument("folder", help="folder to make")
-    made.add_argument(
+    new = commands.add_parser("build", help="build a package from features, labels and attributes")
+    new.set_defaults(command=_build)
+    new.add_argument("folder", help="folder to create")
+    new.add_argument(
         "--features",
         type=Path,
         required=True,
-        help=".npy, .npz, .h5, .mat, .parquet or .csv; but for .npy, with labels",
+        help=".npz, .h5, .mat, .parquet or .csv, which may have labels, or .npy",
     )
-    made.add_argument(
-        "--key", default=FEATURES, help="array or column of the features (default: %(default)s)"
+    new.add_argument(
+        "--key", default=FEATURES, help="array or column with the features (default: %(default)s)"
     )
-    made.add_argument(
+    new.add_argument(
         "--labels", type=Path, help="class of each image, by name or number: .npy, .csv or .txt"
     )
-    made.add_argument(
+    new.add_argument(
         "--attributes",
         type=Path,
         required=True,
-        help="a vector for each class: .csv or .json with names, .npy, or .mat (:NAME, else att)",
+        help="a vector for each class: .csv or .json with names, .npy, or .mat (FILE.mat:NAME; "
+        "NAME is att by default)",
     )
-    made.add_argument("--classes", type=Path, help="names of the classes, one a line")
-    made.add_argument(
+    new.add_argument("--classes", type=Path, help="file of class names, one per line")
+    new.add_argument(
         "--unseen",
         default="0.2",
         help="share of the classes to draw as unseen, or a file that names them (default: 0.2)",
     )
-    made.add_argument(
+    new.add_argument(
         "--split",
         type=Path,
-        help="trainval, test_seen, test_unseen or - for each image, one a line",
+        help="file with trainval, test_seen, test_unseen or - for each image, one per line",
     )
-    made.add_argument("--test-seen", type=_share, default=0.2, metavar="SHARE", help="default: 0.2")
-    made.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of what is drawn (default: 0)"
+    new.add_argument(
+        "--test-seen",
+        type=_share,
+        default=0.2,
+        metavar="SHARE",
+        help="share of the seen classes' images to draw for testing (default: 0.2)",
+    )
+    new.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the draws (default: 0)"
     )
     return parser
 

@@ -19,7 +19,7 @@ Product: TypeAlias = Float[Tensor, "executions rows columns"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
-_MOST_OF_HEAP = 32 * 2**20  # the most that mallopt takes for _MMAP_THRESHOLD
+_MAX_MMAP_THRESHOLD = 32 * 2**20  # the most that mallopt takes for _MMAP_THRESHOLD
 
 
 def use_threads(count: int) -> None:
@@ -124,7 +124,7 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return  # not the GNU C library
-    mallopt(_MMAP_THRESHOLD, _MOST_OF_HEAP)
+    mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
     mallopt(_TRIM_THRESHOLD, 2**30)
 
 

@@ -20,13 +20,13 @@ HELDOUT_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some rows of an array of images; parts of a data set share the array."""
+class Subset:
+    """Some rows of an array of images; the subsets of a data set share the array."""
 
     features: Float[Tensor, "images features"]  # all images, on the training device
     # class of each image, a row of the task's ``class_attributes``
     labels: Int64[Tensor, " images"]
-    rows: Int64[Tensor, " rows"]  # the images that belong to this part
+    rows: Int64[Tensor, " rows"]  # the images that belong to this subset
 
     @cached_property
     def own_labels(self) -> Int64[Tensor, " rows"]:
@@ -47,9 +47,9 @@ class Task:
     # rows of ``class_attributes`` that training images belong to
     seen_classes: Int64[Tensor, " seen"]
     unseen_classes: Int64[Tensor, " unseen"]  # the other rows
-    train: Part  # training images, of seen classes
-    heldout_seen: Part  # images of seen classes that are scored (tr)
-    heldout_unseen: Part  # images of unseen classes that are scored (ts, T1)
+    train: Subset  # training images, of seen classes
+    heldout_seen: Subset  # images of seen classes that are scored (tr)
+    heldout_unseen: Subset  # images of unseen classes that are scored (ts, T1)
 
 
 def draw_validation(
@@ -108,10 +108,10 @@ def validation_tasks(
     tasks = []
     for execution in range(first, first + executions):
         drawn = draw_validation(data.labels, len(attributes), execution=execution, seed=seed)
-        found = {name: as_tensor(array, device) for name, array in drawn.items()}
-        seen, unseen = found.pop("seen_classes"), found.pop("unseen_classes")
-        parts = {name: Part(features, labels, rows) for name, rows in found.items()}
-        tasks.append(Task(attributes, seen, unseen, **parts))
+        tensors = {name: as_tensor(array, device) for name, array in drawn.items()}
+        seen, unseen = tensors.pop("seen_classes"), tensors.pop("unseen_classes")
+        subsets = {name: Subset(features, labels, rows) for name, rows in tensors.items()}
+        tasks.append(Task(attributes, seen, unseen, **subsets))
     return tasks
 
 

@@ -61,7 +61,7 @@ class Forward:
     rows: Float[Tensor, "executions rows"]  # how many positive pairs a row of ``unit`` is in
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """The discriminator's pass over the unit latents, with the loss of eq. 4 and its gradients.
 
     ``by_hidden`` is the gradient before the hidden layer's activation.
@@ -121,23 +121,23 @@ class Stepper:
         self.models = tuple(models)
         self.settings = settings
         self.seen = len(tasks[0].seen_classes)
-        worlds = [task.class_attributes[task.seen_classes] for task in tasks]
+        attributes = [task.class_attributes[task.seen_classes] for task in tasks]
         if not settings.withhold_unseen_attributes:  # placed after the seen ones
             unseen = [task.class_attributes[task.unseen_classes] for task in tasks]
-            worlds = [torch.cat(both) for both in zip(worlds, unseen, strict=True)]
-        self.attributes = torch.stack(worlds)
+            attributes = [torch.cat(both) for both in zip(attributes, unseen, strict=True)]
+        self.attributes = torch.stack(attributes)
         self.attribute_squares = self.attributes[:, : self.seen].square().sum(-1)
         # Here, what to rebuild depends on the batch. A CUDA graph cannot capture that, and batched
         # executions would differ in it.
         self.only_present = len(models) == 1 and self.attributes.device.type == "cpu"
         names = [name for name, _ in models[0].named_parameters()]
-        judging = [name for name in names if name.startswith("discriminator.")]
-        embedding = [name for name in names if name not in judging]
+        discriminator = [name for name in names if name.startswith("discriminator.")]
+        embedding = [name for name in names if name not in discriminator]
         self.workspaces: dict[tuple[int, ...], Workspace] = {}
         self.embedding = Weights(
             models, embedding, settings.learning_rate, rounded=settings.precision == "bf16"
         )
-        self.discriminator = Weights(models, judging, settings.learning_rate)
+        self.discriminator = Weights(models, discriminator, settings.learning_rate)
 
     def state(self, execution: int) -> dict[str, Any]:
         """Return everything training has changed in an execution; the tensors are the live ones."""
@@ -159,7 +159,7 @@ class Stepper:
         """
         step = Step(self, batch)
         if not self.settings.discriminator:
-            return step.embed(None)
+            return step.update_embeddings(None)
         return STRATEGIES[self.settings.strategy](step)
 
 
@@ -193,49 +193,51 @@ class Step:
         rows = torch.cat([batch.weights, members.sum(1)], 1)
         return Forward(hidden, raw, norms, raw / norms, constrained, members, rows)
 
-    def judge(self) -> Judgement:
+    def discriminate(self) -> DiscriminatorOutput:
         """Return the discriminator's pass over the latents (eq. 3-4)."""
         weights = self.stepper.discriminator.values(self.executions)
         hidden = _affine(self.forward.unit, weights, "discriminator.0").relu_()
         logits = _affine(hidden, weights, "discriminator.2")
         loss, by_logits = modality(logits, self._signs, self._share)
         by_hidden = _through_relu(product(by_logits, weights["discriminator.2.weight"]), hidden)
-        return Judgement(loss, hidden, by_logits, by_hidden)
+        return DiscriminatorOutput(loss, hidden, by_logits, by_hidden)
 
-    def teach(self, judgement: Judgement, scale: float = 1.0) -> None:
+    def update_discriminator(self, output: DiscriminatorOutput, scale: float = 1.0) -> None:
         """Move the discriminator along the gradient of ``scale × L_dis``."""
         into = self.stepper.discriminator.gradients(self.executions)
-        by_logits, by_hidden = judgement.by_logits, judgement.by_hidden
+        by_logits, by_hidden = output.by_logits, output.by_hidden
         if scale != 1:
             by_logits, by_hidden = by_logits * scale, by_hidden * scale
-        _affine_gradient(into, "discriminator.2", by_logits, judgement.hidden)
+        _affine_gradient(into, "discriminator.2", by_logits, output.hidden)
         _affine_gradient(into, "discriminator.0", by_hidden, self.forward.unit)
         self.stepper.discriminator.step(self.executions)
 
-    def embed(self, judgement: Judgement | None) -> AllLosses:
+    def update_embeddings(self, output: DiscriminatorOutput | None) -> AllLosses:
         """Move the embeddings along the gradient of eq. 7; return the losses (``LOSSES``)."""
-        at, seen = self.forward, self.stepper.seen
-        none = at.unit.new_zeros(self.executions)
-        by_unit = torch.zeros_like(at.unit)
-        if judgement:
-            judging = self.stepper.discriminator.values(self.executions)["discriminator.0.weight"]
-            add_product(by_unit, judgement.by_hidden, judging, -self.settings.gamma)
+        forward, seen = self.forward, self.stepper.seen
+        zero = forward.unit.new_zeros(self.executions)
+        by_unit = torch.zeros_like(forward.unit)
+        if output:
+            weight = self.stepper.discriminator.values(self.executions)["discriminator.0.weight"]
+            add_product(by_unit, output.by_hidden, weight, -self.settings.gamma)
         matched = self._match(by_unit)
         reconstruct = RECONSTRUCTIONS[self.settings.reconstruction]
-        rebuilt, of_attributes, of_features = reconstruct(self, by_unit)
-        by_raw = _through_norm(by_unit, at)
-        by_visual = self._through_activation(by_raw[:, self.visual], at.raw[:, self.visual])
-        by_constrained = F.pad(by_raw[:, self.semantic], (0, 0, 0, at.constrained.shape[1] - seen))
-        orthogonal = none
+        reconstructed, rebuilt_attributes, rebuilt_features = reconstruct(self, by_unit)
+        by_raw = _through_norm(by_unit, forward)
+        by_visual = self._through_activation(by_raw[:, self.visual], forward.raw[:, self.visual])
+        by_constrained = F.pad(
+            by_raw[:, self.semantic], (0, 0, 0, forward.constrained.shape[1] - seen)
+        )
+        orthogonal = zero
         if self.settings.orthogonal:
-            orthogonal, excess = orthogonality(at.constrained)
+            orthogonal, excess = orthogonality(forward.constrained)
             slope = 4 * self.settings.alpha / excess.shape[1] ** 2
-            add_product(by_constrained, excess, at.constrained, slope)
-        by_constrained = self._through_activation(by_constrained, at.constrained)
-        self._set_semantic(by_constrained, of_attributes)
-        self._set_visual(by_visual, of_features)
+            add_product(by_constrained, excess, forward.constrained, slope)
+        by_constrained = self._through_activation(by_constrained, forward.constrained)
+        self._set_semantic(by_constrained, rebuilt_attributes)
+        self._set_visual(by_visual, rebuilt_features)
         self.stepper.embedding.step(self.executions)
-        return torch.stack([matched, orthogonal, rebuilt, judgement.loss if judgement else none], 1)
+        return torch.stack([matched, orthogonal, reconstructed, output.loss if output else zero], 1)
 
     def _rebuild_attributes(
         self,
@@ -250,8 +252,8 @@ class Step:
         """
         latents, weight = self.forward.unit[:, rows], self.weights["semantic_latent.weight"]
         rebuilt = affine(latents, weight, self.weights["rebuilt_attributes_bias"])
-        of_classes = self.stepper.attribute_squares[: self.executions]
-        squares = (self.forward.rows[:, self.semantic] * of_classes).sum(1)
+        class_squares = self.stepper.attribute_squares[: self.executions]
+        squares = (self.forward.rows[:, self.semantic] * class_squares).sum(1)
         loss, by_rebuilt = reconstruction(rebuilt, weights, sums, squares)
         by_rebuilt.mul_(self.settings.beta)
         add_product(by_unit[:, rows], by_rebuilt, weight.mT)
@@ -287,35 +289,39 @@ class Step:
         Features are rebuilt for each class with an image in the batch. Where those classes are not
         known, they are rebuilt for each seen class or each image, whichever are fewer.
         """
-        at, batch = self.forward, self.batch
-        wanted = product(at.members, self.attributes[:, : self.stepper.seen])
-        loss, of_attributes = self._rebuild_attributes(self.visual, batch.weights, wanted, by_unit)
+        forward, batch = self.forward, self.batch
+        targets = product(forward.members, self.attributes[:, : self.stepper.seen])
+        loss, rebuilt_attributes = self._rebuild_attributes(
+            self.visual, batch.weights, targets, by_unit
+        )
         if self.stepper.only_present or self.stepper.seen <= self.images:
-            only = batch.classes[0].unique() if self.stepper.only_present else slice(None)
-            counts = at.rows[:, self.semantic][:, only]
-            sums = product(at.members[:, :, only].mT, batch.features)
-            of_classes = at.unit[:, self.semantic][:, only]
-            more, by_latents, of_features = self._rebuild_features(of_classes, counts, sums)
-            by_unit[:, self.semantic][:, only] += by_latents
-        else:
-            own = batch.classes[..., None].expand(-1, -1, at.unit.shape[-1])
-            more, by_latents, of_features = self._rebuild_features(
-                at.unit[:, self.semantic].gather(1, own), batch.weights, batch.features
+            present = batch.classes[0].unique() if self.stepper.only_present else slice(None)
+            counts = forward.rows[:, self.semantic][:, present]
+            sums = product(forward.members[:, :, present].mT, batch.features)
+            class_latents = forward.unit[:, self.semantic][:, present]
+            feature_loss, by_latents, rebuilt_features = self._rebuild_features(
+                class_latents, counts, sums
             )
-            add_product(by_unit[:, self.semantic], at.members.mT, by_latents)
-        return loss + more, of_attributes, of_features
+            by_unit[:, self.semantic][:, present] += by_latents
+        else:
+            own = batch.classes[..., None].expand(-1, -1, forward.unit.shape[-1])
+            feature_loss, by_latents, rebuilt_features = self._rebuild_features(
+                forward.unit[:, self.semantic].gather(1, own), batch.weights, batch.features
+            )
+            add_product(by_unit[:, self.semantic], forward.members.mT, by_latents)
+        return loss + feature_loss, rebuilt_attributes, rebuilt_features
 
     def self_reconstruction(self, by_unit: Latents) -> tuple[Loss, Rebuilt, RebuiltFeatures]:
         """Return eq. 5 with each modality rebuilt from its own latents (figures 4c, 5c)."""
-        at, batch = self.forward, self.batch
-        counts = at.rows[:, self.semantic]
-        wanted = counts[..., None] * self.attributes[:, : self.stepper.seen]
-        loss, of_attributes = self._rebuild_attributes(self.semantic, counts, wanted, by_unit)
-        more, by_latents, of_features = self._rebuild_features(
-            at.unit[:, self.visual], batch.weights, batch.features
+        forward, batch = self.forward, self.batch
+        counts = forward.rows[:, self.semantic]
+        targets = counts[..., None] * self.attributes[:, : self.stepper.seen]
+        loss, rebuilt_attributes = self._rebuild_attributes(self.semantic, counts, targets, by_unit)
+        feature_loss, by_latents, rebuilt_features = self._rebuild_features(
+            forward.unit[:, self.visual], batch.weights, batch.features
         )
         by_unit[:, self.visual].add_(by_latents)
-        return loss + more, of_attributes, of_features
+        return loss + feature_loss, rebuilt_attributes, rebuilt_features
 
     def no_reconstruction(self, by_unit: Latents) -> tuple[Loss, None, None]:
         """Return 0 (figures 4b, 5b)."""
@@ -323,8 +329,8 @@ class Step:
 
     def _match(self, by_unit: Latents) -> Loss:
         """Return eq. 1, and add its gradient by the unit latents."""
-        at, batch = self.forward, self.batch
-        cosines = product(at.unit[:, self.visual], at.unit[:, self.semantic].mT)
+        forward, batch = self.forward, self.batch
+        cosines = product(forward.unit[:, self.visual], forward.unit[:, self.semantic].mT)
         own, other = batch.classes[..., None], batch.other_classes[..., None]
         loss, by_positive, by_negative = matching(
             cosines.gather(2, own)[..., 0], cosines.gather(2, other)[..., 0], batch.weights
@@ -332,8 +338,8 @@ class Step:
         by_cosines = torch.zeros_like(cosines)
         by_cosines.scatter_(2, own, by_positive[..., None])
         by_cosines.scatter_(2, other, by_negative[..., None])
-        add_product(by_unit[:, self.visual], by_cosines, at.unit[:, self.semantic])
-        add_product(by_unit[:, self.semantic], by_cosines.mT, at.unit[:, self.visual])
+        add_product(by_unit[:, self.visual], by_cosines, forward.unit[:, self.semantic])
+        add_product(by_unit[:, self.semantic], by_cosines.mT, forward.unit[:, self.visual])
         return loss
 
     def _set_semantic(
@@ -410,15 +416,15 @@ def iterative(step: Step) -> AllLosses:
 
     Eq. 6 leaves the embeddings unchanged, so eq. 7 reuses its forward pass.
     """
-    step.teach(step.judge())
-    return step.embed(step.judge())
+    step.update_discriminator(step.discriminate())
+    return step.update_embeddings(step.discriminate())
 
 
 def simultaneous(step: Step) -> AllLosses:
     """Take the steps of eq. 6 and eq. 7 from the same weights, with two optimisers."""
-    judgement = step.judge()
-    losses = step.embed(judgement)
-    step.teach(judgement)
+    output = step.discriminate()
+    losses = step.update_embeddings(output)
+    step.update_discriminator(output)
     return losses
 
 
@@ -427,9 +433,9 @@ def joint(step: Step) -> AllLosses:
 
     Adam treats each weight separately, so two optimisers with equal settings act as one.
     """
-    judgement = step.judge()
-    losses = step.embed(judgement)
-    step.teach(judgement, scale=-step.settings.gamma)
+    output = step.discriminate()
+    losses = step.update_embeddings(output)
+    step.update_discriminator(output, scale=-step.settings.gamma)
     return losses
 
 
@@ -467,7 +473,7 @@ def _through_relu(gradient: Latents, activated: Latents) -> Latents:
     return gradient
 
 
-def _through_norm(by_unit: Latents, at: Forward) -> Latents:
+def _through_norm(by_unit: Latents, forward: Forward) -> Latents:
     """Return the gradient by latents, given that by the latents at unit length."""
-    along = (by_unit * at.unit).sum(-1, keepdim=True)
-    return torch.addcmul(by_unit, along, at.unit, value=-1).div_(at.norms)
+    along = (by_unit * forward.unit).sum(-1, keepdim=True)
+    return torch.addcmul(by_unit, along, forward.unit, value=-1).div_(forward.norms)

@@ -71,8 +71,9 @@ def begin_trainings(
         settings: The hyperparameters.
         seeds: A seed for each execution.
     """
-    begun: Trainings = resolve_name(settings.beginning)(tasks, settings, seeds=seeds)
-    return begun
+    begin = resolve_name(settings.trainer)
+    trainings: Trainings = begin(tasks, settings, seeds=seeds)
+    return trainings
 
 
 class InTurn:
@@ -121,15 +122,15 @@ class Steps:
 
     def take(self, pairs: Int64[Tensor, "executions 4 images"]) -> None:
         """Take a step of the first executions (``batches``), and add its losses to ``total``."""
-        going = len(pairs)
+        active = len(pairs)
         rows, classes, other_classes, weights = pairs.unbind(1)
         images = self._features.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-        features = scaled(self._kind, images, self._shift[:going], self._factor[:going])
+        features = scaled(self._kind, images, self._shift[:active], self._factor[:active])
         weights = weights.float()
-        if going > 1:  # a single execution has no padding rows
+        if active > 1:  # a single execution has no padding rows
             features.mul_(weights[..., None])
         batch = Batch(features, classes, other_classes, weights)
-        self.total[:going].add_(self._stepper.step(batch))
+        self.total[:active].add_(self._stepper.step(batch))
 
 
 class Batched:
@@ -185,12 +186,12 @@ class Batched:
         self._epochs += 1
         self._train()
         means = self._steps.total / self._counts
-        living = [
-            _living(*each)
+        alive = [
+            _alive(*each)
             for each in zip(self._stepper.models, self._scalers, self._tasks, strict=True)
         ]
-        told = torch.cat([means, torch.stack(living)], 1).tolist()  # waits for the device
-        return [self._checked(place, told[place]) for place in self._places]
+        rows = torch.cat([means, torch.stack(alive)], 1).tolist()  # waits for the device
+        return [self._checked(place, rows[place]) for place in self._places]
 
     def state(self) -> list[dict[str, Any]]:
         return [
@@ -217,18 +218,18 @@ class Batched:
             for pairs in batches(drawn, self._settings.batch_images):
                 self._step(pairs)
 
-    def _checked(self, place: int, told: Sequence[float]) -> Epoch:
+    def _checked(self, place: int, row: Sequence[float]) -> Epoch:
         """Return an execution's epoch, given its losses and which modalities are alive."""
-        *means, semantic, visual = told
+        *means, semantic, visual = row
         losses = dict(zip(LOSSES, means, strict=True))
-        if broken := [name for name, value in losses.items() if not math.isfinite(value)]:
-            names = " and ".join(broken)
+        if diverged := [name for name, value in losses.items() if not math.isfinite(value)]:
+            names = " and ".join(diverged)
             raise DivergedError(f"the {names} loss is not finite after epoch {self._epochs}")
         model, scaler, task = self._stepper.models[place], self._scalers[place], self._tasks[place]
         later = range(_IMAGES_AT_ONCE, len(task.train.rows), _IMAGES_AT_ONCE)
         visual = visual or any(_any_latent(model, scaler, task, start) for start in later)
-        for name, alive in (("semantic", semantic), ("visual", visual)):
-            if not alive:  # after a ReLU, all-zero latents stay zero
+        for name, is_alive in (("semantic", semantic), ("visual", visual)):
+            if not is_alive:  # after a ReLU, all-zero latents stay zero
                 raise DivergedError(f"all {name} latents are zero after epoch {self._epochs}")
         return Epoch(self._epochs, losses, model, scaler)
 
@@ -306,8 +307,8 @@ def batches(
         own[:3, count:] = pairs[:, :1]
         own[3, :count] = 1
     for start in range(0, counts[0], batch_images):
-        going = sum(count > start for count in counts)
-        yield filled[:going, :, start : start + batch_images]
+        active = sum(count > start for count in counts)
+        yield filled[:active, :, start : start + batch_images]
 
 
 def class_positions(task: Task) -> Int64[Tensor, " images"]:
@@ -316,7 +317,7 @@ def class_positions(task: Task) -> Int64[Tensor, " images"]:
 
 
 @torch.no_grad()
-def _living(model: MIANet, scaler: FeatureScaler, task: Task) -> Float[Tensor, " modalities"]:
+def _alive(model: MIANet, scaler: FeatureScaler, task: Task) -> Float[Tensor, " modalities"]:
     """Return 1 or 0 for the semantic and the visual modality: whether any latent is nonzero.
 
     Checks the classes and the first images, which suffice to show that nearly every model is alive.

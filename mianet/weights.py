@@ -59,11 +59,11 @@ class Weights:
 
     def values(self, models: int) -> dict[str, Tensor]:
         """Return name → the first models' weights, one row per model, as products use them."""
-        return self._of(models)[0]
+        return self._views_of(models)[0]
 
     def gradients(self, models: int) -> dict[str, Tensor]:
         """Return name → the gradient buffers of the first models, one row per model."""
-        return self._of(models)[1]
+        return self._views_of(models)[1]
 
     def step(self, models: int) -> None:
         """Update the first models by their gradients; leave the others untouched."""
@@ -88,7 +88,7 @@ class Weights:
                 name: value.to(device, copy=True) for name, value in moments.items()
             }
 
-    def _of(self, models: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _views_of(self, models: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         if models not in self._views:
             values, gradients = (self._split(b[:models]) for b in (self._block, self._gradient))
             if self._rounded is not None:

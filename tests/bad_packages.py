@@ -209,13 +209,13 @@ def of_class(class_code, flags=0):
     return one_more(IMAGES, "labels", raw.variable("labels", class_code, (42, 1), body, flags))
 
 
-WHOLE = r"must be a whole Matlab file, but cannot be read"
-LACKS = r"must have the variable (features|labels), but has not"
+WHOLE = r"must be an intact Matlab file, but cannot be read"
+LACKS = r"must have the variable (features|labels), but does not"
 HUGE = struct.pack("<II", 14, 2**32 - 8)
 
 BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     # variables that are missing, or of another kind
-    "no features": (images(drop("features")), r"must have the variable features, but has not"),
+    "no features": (images(drop("features")), r"must have the variable features, but does not"),
     "no labels": (images(drop("labels")), r"must have the variable labels"),
     "no att": (splits(drop("att")), r"must have the variable att"),
     "no trainval": (splits(drop("trainval_loc")), r"must have the variable trainval_loc"),
@@ -287,7 +287,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     "too large": (images(put("features", (2, 4), 1e300)), r"must be finite in float32"),
     "too wide": (
         images(replace("features", np.ones((300, 42)))),
-        r"must have [\d,]+ bytes at most in features, labels, but has more",
+        r"must have at most [\d,]+ bytes in features, labels, but has more",
     ),
     # the split
     "overlap": (splits(overlap), r"disjoint .* in trainval_loc and in test_seen_loc; 1 images"),
@@ -309,17 +309,17 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     "zero att": (splits(put("att", (slice(None), 1), 0)), r"length 1 .* of 'bee' has length 0"),
     "raw att": (splits(lambda v: v.update(att=v["original_att"])), r"has length 3; divide each"),
     "endless att": (splits(put("att", (0, 1), 1e38)), r"length 1 .* of 'bee' has length inf"),
-    "equal classes": (splits(twins), r"must tell classes apart, but 'bee' and 'eel' have equal"),
+    "equal classes": (splits(twins), r"must distinguish classes, but 'bee' and 'eel' have equal"),
     "numbers as names": (splits(replace("allclasses_names", np.ones((6, 1)))), r"a list of text"),
     "a number among names": (splits(named("a", "b", "c", 4.0, "e", "f")), r"a list of text"),
     "five names": (splits(named(*"abcde")), r"must name 6 classes, but names 5"),
     "seven names": (splits(named(*"abcdefg")), r"must name 6 classes, but names 7"),
-    "a name twice": (splits(named(*"abcdea")), r"a name of its own, but 'a' stands for 2 classes"),
-    "no name": (splits(named("a", "b", " ", "d", "e", "f")), r"but '' stands for 1 classes"),
+    "a name twice": (splits(named(*"abcdea")), r"a unique name, but 2 classes are named 'a'"),
+    "no name": (splits(named("a", "b", " ", "d", "e", "f")), r"but 1 classes are named ''"),
     "a hostile name": (splits(hostile_name), r"NaN .* for bee\\n\\x1b\[31m\\u202eerror: none; "),
     "names too deep": (
         one_more(SPLITS, "allclasses_names", raw.nested_cell("allclasses_names", 12)),
-        r"must be a list of text, but has something else in it \(nested too deep\)",
+        r"must be a list of text, but contains something else \(nested too deeply\)",
     ),
     # files of another kind, and nothing that is executed
     "pickle": (planted(pickle.dumps), WHOLE),
@@ -361,7 +361,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     ),
     "millions of cells": (
         elements(SPLITS, raw.variable("allclasses_names", raw.CELL, (2**30, 1), b"")),
-        r"must have 16,777,216 bytes at most",
+        r"must have at most 16,777,216 bytes",
     ),
     "cells nested 20,000 times": (
         one_more(SPLITS, "allclasses_names", raw.nested_cell("allclasses_names", 20_000)),
@@ -369,7 +369,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     ),
     "a bomb of zeros": (
         elements(IMAGES, raw.packed(raw.doubles("features", (2**21, 4), np.zeros(2**23)))),
-        r"must have [\d,]+ bytes at most",
+        r"must have at most [\d,]+ bytes",
     ),
     "a bomb of cells": (
         elements(
@@ -380,7 +380,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
                 )
             ),
         ),
-        r"att_splits\.mat must have 16,777,216 bytes at most",
+        r"att_splits\.mat must have at most 16,777,216 bytes",
     ),
     # damaged or odd v7.3
     "v7.3 cut at the start": (truncated(0.02, save_hdf5), WHOLE),
@@ -388,7 +388,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     "v7.3 cut at the end": (truncated(0.99, save_hdf5), WHOLE),
     "v7.3 overwritten": (
         content(IMAGES, lambda b: b[:600] + bytes(800) + b[1400:], save_hdf5),
-        r"(must be a whole Matlab file|must have the variable)",
+        r"(must be an intact Matlab file|must have the variable)",
     ),
     "v7.3 no labels": (images(drop("labels"), save_hdf5), r"must have the variable labels"),
     "v7.3 NaN": (images(put("features", (2, 4), np.nan), save_hdf5), r"image 5"),
@@ -410,7 +410,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
     ),
     "v7.3 strings": (
         hdf5(SPLITS, "allclasses_names", lambda _: {"data": [["ant"]] * 6}),
-        r"a list of text, but has something else in it \(of the type object\)",
+        r"a list of text, but contains something else \(of the type object\)",
     ),
     "v7.3 petabytes": (
         hdf5(
@@ -418,7 +418,7 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
             "features",
             lambda _: {"shape": (2**40, 2**30), "dtype": "f8", "chunks": (8, 8)},
         ),
-        r"must have [\d,]+ bytes at most",
+        r"must have at most [\d,]+ bytes",
     ),
     "v7.3 terabyte chunk": (
         hdf5(
@@ -431,16 +431,19 @@ BAD_PACKAGES: Mapping[str, tuple[Maker, str]] = {
                 "chunks": (2**14, 2**14),
             },
         ),
-        r"must have [\d,]+ bytes at most",
+        r"must have at most [\d,]+ bytes",
     ),
-    "v7.3 bomb of a chunk": (hdf5(IMAGES, "features", raw.chunk_bomb), rf"(bytes at most|{WHOLE})"),
+    "v7.3 bomb of a chunk": (
+        hdf5(IMAGES, "features", raw.chunk_bomb),
+        rf"(must have at most|{WHOLE})",
+    ),
     "v7.3 foreign filter": (
         hdf5(IMAGES, "features", lambda _: {"data": np.ones((42, 7)), "compression": "lzf"}),
-        rf"{WHOLE} .*compressed by the filter 32000",
+        rf"{WHOLE} .*compressed with filter 32000",
     ),
     "v7.3 cells of themselves": (
         hdf5(SPLITS, "allclasses_names", raw.cells_of_themselves),
-        r"att_splits\.mat must have 16,777,216 bytes at most",
+        r"att_splits\.mat must have at most 16,777,216 bytes",
     ),
     "v7.3 null cells": (
         hdf5(SPLITS, "allclasses_names", lambda _: {"shape": (1, 6), "dtype": h5py.ref_dtype}),

@@ -161,7 +161,7 @@ def fuzz(
 ) -> dict[str, collections.Counter[str]]:
     """Change, load and put back as often as asked; return kind → outcome → number."""
     datasets.DATASETS = {**datasets.DATASETS, "tiny": TINY}
-    store._say = lambda line: None
+    store._print = lambda line: None
     forked_child.use()
     rng = random.Random(seed)
     cases = [Case(folder / kind.replace(" ", "-"), kind) for kind in kinds]

@@ -26,7 +26,7 @@ EXECUTING = (
 
 def main(folder, memory_bytes):
     datasets.DATASETS = {**datasets.DATASETS, "tiny": TINY}
-    store._say = lambda line: None
+    store._print = lambda line: None
     forked_child.use()
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile() as seen:
         store.cache_folder = lambda: Path(cache)

@@ -24,7 +24,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
-from tuning.events.log import hold
+from tuning.events.log import open_log
 from tuning.spec.records import FinalDescription, StudyDescription, means
 from tuning.spec.space import search_space
 from tuning.tracking import recording
@@ -74,7 +74,7 @@ class StudyRecorder:
     def __init__(self, uri, description, folder=None, **more):
         self._numbers: dict[str, int] = {}
         with ExitStack() as stack:
-            self.log = stack.enter_context(hold(folder or Path(tempfile.mkdtemp())))
+            self.log = stack.enter_context(open_log(folder or Path(tempfile.mkdtemp())))
             self.recording = Recording(uri, self.log, description, **more)
             self._held = stack.pop_all()
 

@@ -25,7 +25,7 @@ SEARCH = (
     "tuning.engine.progress",
     "tuning.confirm",
     "mianet.validation",
-    *(model.settings.beginning.partition(":")[0] for model in MODELS.values()),
+    *(model.settings.trainer.partition(":")[0] for model in MODELS.values()),
 )
 
 

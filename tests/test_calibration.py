@@ -12,7 +12,7 @@ from worlds import small_search_data, small_settings, validate
 
 from mianet.calibration import best_constant, harmonic, seen_unseen_curve
 from mianet.evaluation import Scored, summarise
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.validation import score_execution
 
 
@@ -21,7 +21,7 @@ def scored_world(world):
     seen_scores, seen_labels, unseen_scores, unseen_labels, unseen = world
 
     def part(labels):
-        return Part(torch.zeros(len(labels), 1), torch.tensor(labels), torch.arange(len(labels)))
+        return Subset(torch.zeros(len(labels), 1), torch.tensor(labels), torch.arange(len(labels)))
 
     task = Task(
         torch.zeros(len(unseen), 1),

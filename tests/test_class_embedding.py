@@ -110,17 +110,17 @@ BAD = {
     "no such file": ("none.csv", lambda: None, "none.csv is not .No such file"),
     "a name that differs": ("w.csv", rows(*WELL[1:], "antt,1,2"), "'ant'; did you mean 'antt'"),
     "a class twice": ("w.csv", rows(*WELL, WELL[0]), "has 'ant' 2 times"),
-    "no numbers": ("w.csv", rows("ant,1,2", "bee,x,y"), "names with as many numbers each"),
+    "no numbers": ("w.csv", rows("ant,1,2", "bee,x,y"), "names with equally many numbers each"),
     "no text": ("w.csv", lambda: Path("w.csv").write_bytes(b"\xff\xfe\x00"), "readable text"),
-    "zeros": ("w.csv", rows("ant,0,0", *WELL[1:]), "not all zero, but has not for 'ant'"),
+    "zeros": ("w.csv", rows("ant,0,0", *WELL[1:]), "not all zero, but that of 'ant' is not"),
     "NaN": ("w.csv", rows("ant,1,nan", *WELL[1:]), "finite and not all zero, .* 'ant'"),
     "too large": ("w.csv", rows("ant,1e300,1", *WELL[1:]), "finite|length 1"),
     "equal classes": ("w.csv", rows("ant,2,2", *WELL[1:]), "'ant' and 'bee' have equal vectors"),
     "too few rows": ("w.npy", lambda: np.save("w.npy", words()[:5]), "6 rows, one for each class"),
     "no matrix": ("w.npy", lambda: np.save("w.npy", np.ones(6)), "matrix of numbers"),
-    "objects": ("w.npy", lambda: np.save("w.npy", np.array([{}])), "whole .npy file"),
+    "objects": ("w.npy", lambda: np.save("w.npy", np.array([{}])), "intact .npy file"),
     "no such matrix": ("w.mat:x", lambda: write_words("mat", words()), "must have x|x"),
-    "another kind": ("w.txt", rows(), "w.txt is not|vectors of classes must be in"),
+    "another kind": ("w.txt", rows(), "w.txt is not|class vectors must end in"),
 }
 
 

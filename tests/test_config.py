@@ -30,7 +30,7 @@ def test_a_bad_value_names_itself_and_what_was_expected(name, value, expected):
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        InputError, match="'alhpa' is no hyperparameter; the names are: model, alpha"
+        InputError, match="'alhpa' is not a hyperparameter; choose from: model, alpha"
     ):
         Hyperparameters.from_mapping({"alhpa": 1})
 

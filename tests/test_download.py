@@ -152,11 +152,11 @@ def test_a_whole_download_adds_the_members_and_nothing_else(tmp_path, serve, cap
     assert main(["--data-dir", str(tmp_path), "--url", server.url]) == 0
     assert_holds(tmp_path, contents)
     out, err = capsys.readouterr()
-    assert out == f"10 files added, 0 were there: {tmp_path / 'xlsa17' / 'data'}\n"
+    assert out == f"10 files added, 0 already present: {tmp_path / 'xlsa17' / 'data'}\n"
     assert "100%" in err
     assert main(["--data-dir", str(tmp_path), "--url", server.url]) == 0
     assert len(server.asked) == 1
-    assert "0 files added, 10 were there" in capsys.readouterr().out
+    assert "0 files added, 10 already present" in capsys.readouterr().out
 
 
 def test_an_interrupted_transfer_goes_on_where_it_ended(tmp_path, serve):
@@ -209,7 +209,7 @@ def test_a_file_that_changed_on_the_server_is_not_mixed_with_the_old_one(tmp_pat
     with pytest.raises(InputError):
         download(tmp_path, server.url)
     server.content = new
-    with pytest.raises(InputError, match="must be a whole zip archive"):
+    with pytest.raises(InputError, match="must be an intact zip archive"):
         download(tmp_path, server.url)
     assert not (tmp_path / "xlsa17").exists()
     download(tmp_path, server.url)
@@ -308,10 +308,10 @@ def overlapping(archive):
     return bytes(content)
 
 
-WHOLE_ARCHIVE = "must be a whole zip archive"
+WHOLE_ARCHIVE = "must be an intact zip archive"
 BAD_ARCHIVES = {
-    "another method": (with_member(compress_type=zipfile.ZIP_LZMA), "compressed by deflation"),
-    "unknown method": (rewritten(package()[0], 10, b"\x63\x00"), "compressed by deflation"),
+    "another method": (with_member(compress_type=zipfile.ZIP_LZMA), "compressed with deflate"),
+    "unknown method": (rewritten(package()[0], 10, b"\x63\x00"), "compressed with deflate"),
     "encrypted": (rewritten(package()[0], 8, b"\x01\x00"), WHOLE_ARCHIVE),
     "says less than it has": (rewritten(package()[0], 24, b"\x05\0\0\0"), WHOLE_ARCHIVE),
     "says more than it has": (rewritten(package()[0], 24, b"\0\0\x10\0"), WHOLE_ARCHIVE),
@@ -323,21 +323,24 @@ BAD_ARCHIVES = {
         package(extra=[(MEMBERS[0] + "Z", "")])[0].replace(
             MEMBERS[0].encode() + b"Z", MEMBERS[0].encode() + b"\0"
         ),
-        "missing or doubled|whole zip",
+        "missing or duplicated|intact zip",
     ),
-    "a share of Windows": (package(extra=[("\\\\host\\share\\x", "x")])[0], "inside of it only"),
-    "a name with escapes": (package(extra=[("../\x1b[31m\nevil", "x")])[0], "inside of it only"),
-    "cut short": (package()[0][:-3_000], "must be a whole zip archive"),
-    "one byte": (corrupt(package()[0]), "must be a whole zip archive"),
-    "a web page": (b"<html>not found</html>" * 1000, "must be a whole zip archive"),
+    "a share of Windows": (package(extra=[("\\\\host\\share\\x", "x")])[0], "only paths inside it"),
+    "a name with escapes": (package(extra=[("../\x1b[31m\nevil", "x")])[0], "only paths inside it"),
+    "cut short": (package()[0][:-3_000], "must be an intact zip archive"),
+    "one byte": (corrupt(package()[0]), "must be an intact zip archive"),
+    "a web page": (b"<html>not found</html>" * 1000, "must be an intact zip archive"),
     "empty": (package(drop=MEMBERS)[0], "each of the package's files once, but xlsa17/data/SUN"),
-    "a member gone": (package(drop=MEMBERS[3:4])[0], "CUB/att_splits.mat is missing or doubled"),
-    "out of it": (package(extra=[("../evil.mat", "x")])[0], "inside of it only, but has '../evil"),
-    "deeper": (package(extra=[("xlsa17/data/../../../evil.mat", "x")])[0], "inside of it only"),
+    "a member gone": (package(drop=MEMBERS[3:4])[0], "CUB/att_splits.mat is missing or duplicated"),
+    "out of it": (
+        package(extra=[("../evil.mat", "x")])[0],
+        "only paths inside it, but has '../evil",
+    ),
+    "deeper": (package(extra=[("xlsa17/data/../../../evil.mat", "x")])[0], "only paths inside it"),
     "absolute": (package(extra=[("/tmp/evil.mat", "x")])[0], "has '/tmp/evil.mat'"),  # noqa: S108
     "drive": (package(extra=[("C:/evil.mat", "x")])[0], "has 'C:/evil.mat'"),
-    "backslash": (package(extra=[("..\\evil.mat", "x")])[0], "inside of it only"),
-    "bomb": (bomb(package()[0]), r"must unpack to 8,589,934,592 bytes at most, but says 12,"),
+    "backslash": (package(extra=[("..\\evil.mat", "x")])[0], "only paths inside it"),
+    "bomb": (bomb(package()[0]), r"must unpack to at most 8,589,934,592 bytes, but declares 12,"),
 }
 
 
@@ -356,7 +359,7 @@ def test_a_bad_archive_leaves_nothing_behind(tmp_path, serve, capsys, archive, m
 def test_a_doubled_member_is_refused(tmp_path, serve):
     with pytest.warns(UserWarning, match="Duplicate name"):
         archive, _ = package(extra=[(MEMBERS[0], "twice")])
-    with pytest.raises(InputError, match=r"SUN/res101\.mat is missing or doubled"):
+    with pytest.raises(InputError, match=r"SUN/res101\.mat is missing or duplicated"):
         download(tmp_path, serve(archive).url)
 
 
@@ -370,7 +373,7 @@ def test_more_than_is_allowed_is_not_taken(tmp_path, serve, monkeypatch):
     monkeypatch.setattr(module, "MAX_ARCHIVE_BYTES", 100_000)
     archive, _ = package()
     for lengths in (True, False):
-        with pytest.raises(InputError, match="must give less than 100,000 bytes"):
+        with pytest.raises(InputError, match="must send at most 100,000 bytes"):
             download(tmp_path, serve(archive, lengths=lengths).url)
 
 
@@ -379,7 +382,7 @@ def test_a_full_disk_keeps_what_was_transferred(tmp_path, serve, monkeypatch):
     server = serve(archive)
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=300_000))
-        with pytest.raises(InputError, match="680,000 bytes are needed and 300,000 are free"):
+        with pytest.raises(InputError, match="680,000 bytes are needed, but only 300,000 are free"):
             download(tmp_path, server.url)
     assert (tmp_path / "xlsa17.zip.part").read_bytes() == archive
     download(tmp_path, server.url)
@@ -391,7 +394,7 @@ def test_a_disk_too_full_for_the_archive_is_noticed_before_the_transfer(
     tmp_path, serve, monkeypatch
 ):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
-    with pytest.raises(InputError, match="bytes are needed and 100,000 are free"):
+    with pytest.raises(InputError, match="bytes are needed, but only 100,000 are free"):
         download(tmp_path, serve(package()[0]).url)
     assert not (tmp_path / "xlsa17.zip.part").exists()
 
@@ -411,7 +414,7 @@ def test_a_closed_network_says_in_one_line_what_to_put_where(tmp_path, serve, ca
     }[case]
     assert main(["--data-dir", str(tmp_path), "--url", url]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    for part in (url, f"put it in {tmp_path / 'xlsa17.zip'}", "{SUN,CUB,AWA1,AWA2,APY}"):
+    for part in (url, f"save it as {tmp_path / 'xlsa17.zip'}", "{SUN,CUB,AWA1,AWA2,APY}"):
         assert part in line
 
 
@@ -475,4 +478,6 @@ def test_an_odd_proxy_gets_one_line(monkeypatch, tmp_path, capsys, proxy):
     monkeypatch.setenv("no_proxy", "")
     assert main(["--data-dir", str(tmp_path), "--url", "http://xlsa17.invalid/x.zip"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: xlsa17.zip must come from http://xlsa17.invalid/x.zip, but")
+    assert line.startswith(
+        "error: xlsa17.zip cannot be downloaded from http://xlsa17.invalid/x.zip"
+    )

@@ -18,14 +18,14 @@ from mianet.evaluation import (
     summarise,
 )
 from mianet.model import on_hypersphere
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.training import train
 
 
 def part_of(labels):
     """Return images of these classes, behind one that is not among them."""
     rows = torch.arange(1, len(labels) + 1)
-    return Part(torch.zeros(len(rows) + 1, 1), torch.cat([labels.new_zeros(1), labels]), rows)
+    return Subset(torch.zeros(len(rows) + 1, 1), torch.cat([labels.new_zeros(1), labels]), rows)
 
 
 labelled = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60)

@@ -34,10 +34,10 @@ from tuning.events.log import (
     CURSOR_FILE,
     LOG_FILE,
     LogBusyError,
-    cursor_in,
-    hold,
-    mark_cursor,
-    waiting_in,
+    count_waiting,
+    open_log,
+    read_cursor,
+    write_cursor,
 )
 
 NUMBERS = st.floats(allow_nan=False)
@@ -84,7 +84,7 @@ def events_of(trials):
 
 
 def written(folder, events, opening=OPENED):
-    with hold(folder) as log:
+    with open_log(folder) as log:
         log.begin(opening)
         for event in events:
             log.append(event)
@@ -92,7 +92,7 @@ def written(folder, events, opening=OPENED):
 
 
 def read(folder):
-    with hold(folder) as log:
+    with open_log(folder) as log:
         return [event for event, _ in log.read()][1:]
 
 
@@ -132,7 +132,7 @@ ENDED = [Proposed(0, {}, "qmc"), Ended(0, "finished", "")]
 def test_what_is_appended_after_a_torn_line_is_read(tmp_path):
     content = written(tmp_path, ENDED)
     (tmp_path / LOG_FILE).write_bytes(content + b'{"event":"epo' + bytes(100))
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(Proposed(1, {}, "qmc"))
     assert read(tmp_path) == [*ENDED, Proposed(1, {}, "qmc")]
 
@@ -157,19 +157,19 @@ def test_an_event_that_cannot_follow_is_named(tmp_path):
 def test_another_format_is_an_error(tmp_path):
     content = written(tmp_path, [])
     (tmp_path / LOG_FILE).write_bytes(content.replace(b'"format":1', b'"format":9'))
-    with pytest.raises(InputError, match="has the format 9, and this version 1"):
+    with pytest.raises(InputError, match="has format 9, but this version reads format 1"):
         read(tmp_path)
     assert b'"format":9' in (tmp_path / LOG_FILE).read_bytes()
 
 
 def test_an_event_that_cannot_have_happened_is_not_written(tmp_path):
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(OPENED)
         log.append(Proposed(0, {}, "qmc"))
         for wrong, message in (
-            (Proposed(0, {}, "qmc"), "proposed once"),
+            (Proposed(0, {}, "qmc"), "proposed only once"),
             (EpochDone(1, 1, 0.5, 1, {}), "never proposed"),
-            (Ended(0, "interrupted", ""), "must end by one of"),
+            (Ended(0, "interrupted", ""), "must end as one of"),
         ):
             with pytest.raises(ValueError, match=message):
                 log.append(wrong)
@@ -187,13 +187,13 @@ def test_time_is_summed_over_processes_and_completeness_ends_with_the_next_event
     opening = Opened(key="k", description=STUDY)
     happened = (lambda: Proposed(0, {}, ""), lambda: Ended(0, "finished", ""))
     written(tmp_path, (make() for make in happened), opening)
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         assert (log.state.seconds, log.state.is_complete) == (7.0, False)
         log.begin(Opened(key="k", description=STUDY, settings={"a": 2}))
         log.append(Proposed(1, {}, ""))
         log.append(Ended(1, "finished", ""))
         log.append(Completed())
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         assert log.state.is_complete
         assert log.state.opening.settings == {"a": 2}
         assert log.state.seconds == 7.0 + 3.0
@@ -207,8 +207,8 @@ def test_time_is_summed_over_processes_and_completeness_ends_with_the_next_event
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tuning.events.log import hold
-with hold(Path(sys.argv[1])):
+from tuning.events.log import open_log
+with open_log(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)
 """
@@ -245,8 +245,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from recorded import OPENED
 from tuning.events.event import EpochDone, Proposed
-from tuning.events.log import hold
-with hold(Path(sys.argv[1])) as log:
+from tuning.events.log import open_log
+with open_log(Path(sys.argv[1])) as log:
     log.begin(OPENED)
     log.append(Proposed(0, {}, "qmc"))
     log.append(EpochDone(0, 1, 0.5, 1, {}))
@@ -267,7 +267,7 @@ def test_proposals_and_ends_wait_for_the_disk_and_take_the_epochs_along(tmp_path
     monkeypatch.setattr(
         module.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size)
     )
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(OPENED)
         log.append(Proposed(0, {}, "qmc"))
         assert len(synced) == 2
@@ -313,7 +313,7 @@ def test_without_room_events_wait_in_memory_and_are_written_once_there_is(
     tmp_path, disk, caplog, fault
 ):
     epochs = [EpochDone(0, epoch, 0.5, 1, {"a": 0.5}) for epoch in range(1, 301)]
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(OPENED)
         log.append(Proposed(0, {}, "qmc"))
         whole = (tmp_path / LOG_FILE).read_bytes()
@@ -324,33 +324,33 @@ def test_without_room_events_wait_in_memory_and_are_written_once_there_is(
         log.sync()
         assert time.monotonic() - started < 5, "a full disk holds nobody up"
         assert (tmp_path / LOG_FILE).read_bytes() == whole, "no half line stays"
-        assert log.unkept == epochs[:200]
+        assert log.unsaved == epochs[:200]
         assert log.state.trials[0].epoch == 200
-        assert caplog.text.count("what it records waits in memory: make room") == 1
+        assert caplog.text.count("keeps its events in memory; free some disk space") == 1
         setattr(disk, fault, False)
         for event in epochs[200:]:
             log.append(event)
         log.sync()
         assert not log.problem
-        assert log.unkept == []
+        assert log.unsaved == []
     assert read(tmp_path) == [Proposed(0, {}, "qmc"), *epochs]
-    assert "can be written again; nothing is lost" in caplog.text
+    assert "can be written again; nothing was lost" in caplog.text
 
 
 def test_what_was_never_written_is_said_to_be_missing(tmp_path, disk, caplog):
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(OPENED)
         disk.full = True
         log.append(Proposed(0, {}, "qmc"))
-    assert "1 events could not be kept" in caplog.text
+    assert "1 events could not be saved" in caplog.text
     disk.full = False
     assert read(tmp_path) == []
 
 
 def test_a_full_disk_at_the_start_is_an_error_and_leaves_no_half_line(tmp_path, disk, caplog):
     disk.full = True
-    with hold(tmp_path) as log:
-        with pytest.raises(InputError, match=r"No space left on device.; make room"):
+    with open_log(tmp_path) as log:
+        with pytest.raises(InputError, match=r"No space left on device.; free some space"):
             log.begin(OPENED)
         log.discard()
     assert not (tmp_path / LOG_FILE).exists()
@@ -361,24 +361,24 @@ def test_a_full_disk_at_the_start_is_an_error_and_leaves_no_half_line(tmp_path, 
 
 
 def test_what_waits_is_counted_without_opening(tmp_path):
-    assert waiting_in(tmp_path) == 0
+    assert count_waiting(tmp_path) == 0
     written(tmp_path, ENDED)
-    assert waiting_in(tmp_path) == 3
-    with hold(tmp_path) as log:
+    assert count_waiting(tmp_path) == 3
+    with open_log(tmp_path) as log:
         ends = [end for _, end in log.read()]
-        mark_cursor(tmp_path, ends[1])
-        assert (cursor_in(tmp_path), waiting_in(tmp_path)) == (ends[1], 1)
-        mark_cursor(tmp_path, ends[2])
+        write_cursor(tmp_path, ends[1])
+        assert (read_cursor(tmp_path), count_waiting(tmp_path)) == (ends[1], 1)
+        write_cursor(tmp_path, ends[2])
         log.append(Completed())
-    assert waiting_in(tmp_path) == 0, "MLflow is told nothing of that"
+    assert count_waiting(tmp_path) == 0, "MLflow is told nothing of that"
     (tmp_path / CURSOR_FILE).write_text("rubbish")
-    assert waiting_in(tmp_path) == 3
+    assert count_waiting(tmp_path) == 3
 
 
 def test_a_discarded_log_leaves_nothing(tmp_path):
     folder = tmp_path / "study"
-    with hold(folder) as log:
+    with open_log(folder) as log:
         log.begin(OPENED)
-        mark_cursor(folder, 1)
+        write_cursor(folder, 1)
         log.discard()
     assert not Path(folder).exists()

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from recorded import OPENED
 from studies import check_whole, curves_of, events_of, recorded_trials, running_in
 
-from tuning.events.log import hold
+from tuning.events.log import open_log
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -279,7 +279,7 @@ def test_a_second_signal_that_finds_the_search_over_ends_the_process_as_well():
 
 
 def test_a_second_driver_of_a_study_is_refused(tmp_path):
-    with hold(tmp_path / "ray_results" / "s") as log:
+    with open_log(tmp_path / "ray_results" / "s") as log:
         log.begin(OPENED)
         second = run("search", "--resume", "s", cwd=tmp_path)
     assert second.returncode == 2

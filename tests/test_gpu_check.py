@@ -15,7 +15,7 @@ from tuning.engine import results, running
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.study import Study
 from tuning.events.event import Ended, EpochDone
-from tuning.events.log import hold
+from tuning.events.log import open_log
 from tuning.spec.space import search_space
 
 
@@ -111,14 +111,14 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
         sampler="random",
         scheduler="none",
     )
-    with hold(tmp_path / "s") as log:
+    with open_log(tmp_path / "s") as log:
         log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
         running.run_study(
             *(settings, "numbers", data, Share(2, 0.5, 0.5), log),
             *(Interrupt(), StatusLine()),
         )
-    with hold(tmp_path / "s") as log:
+    with open_log(tmp_path / "s") as log:
         events = [event for event, _ in log.read()]
     ends = {event.number: event for event in events if isinstance(event, Ended)}
     scores = {e.number: e.score for e in events if isinstance(e, EpochDone)}

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tuning.analysis.importances import FEWEST_TRIALS, REPEATS, importances
+from tuning.analysis.importances import MIN_TRIALS, REPEATS, importances
 
 
 def drawn(count, seed=0):
@@ -49,7 +49,7 @@ def test_it_is_repeatable():
     assert importances(*drawn(40)) == importances(*drawn(40))
 
 
-@pytest.mark.parametrize("count", [0, 1, FEWEST_TRIALS - 1])
+@pytest.mark.parametrize("count", [0, 1, MIN_TRIALS - 1])
 def test_of_few_trials_nothing_is_said(count):
     assert importances(*drawn(count)) == {}
 

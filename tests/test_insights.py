@@ -12,11 +12,11 @@ from test_selection import a_trial
 
 from tuning.analysis.insights import (
     bands,
-    doubling_words,
-    edge_words,
+    doubling_sentence,
+    edge_sentences,
     edges,
     gain_of_doubling,
-    infeasible_words,
+    infeasible_sentence,
     sentences,
 )
 
@@ -44,12 +44,12 @@ def test_more_trials_help_where_they_gained_more_than_the_noise():
     for noise, worth in ((0.05, True), (0.5, False)):
         draws = {0: 0.5 - noise, 1: 0.5 + noise}
         best = a_trial(number=7, score=0.5, per_execution=draws)
-        words = doubling_words([*spread[:7], best])
-        assert words.startswith("8 trials gained 20.00 points over half of them")
+        words = doubling_sentence([*spread[:7], best])
+        assert words.startswith("8 trials gained 20.00 points over half as many")
         assert f"the standard error of a score is {100 * noise:.2f}" in words
         assert ("more trials would likely help" in words) is worth
-    assert doubling_words(spread[:7]) == ""
-    assert doubling_words([*spread[:7], a_trial(status="failed", score=math.nan)]) == ""
+    assert doubling_sentence(spread[:7]) == ""
+    assert doubling_sentence([*spread[:7], a_trial(status="failed", score=math.nan)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_value_near_the_edge_is_found_on_its_own_scale(value, side, wider):
     space = {"learning_rate": RATE}
     found = edges(trial, space)
     assert [end for end, *_ in found.values()] == ([side] if side else [])
-    for (_, *bounds), words in zip(found.values(), edge_words(trial, space), strict=True):
+    for (_, *bounds), words in zip(found.values(), edge_sentences(trial, space), strict=True):
         assert bounds == pytest.approx(wider)
         assert f"--range learning_rate={wider[0]:.3g}:{wider[1]:.3g}" in words
 
@@ -84,13 +84,13 @@ def test_many_diverged_trials_are_told_with_their_cause():
     good = tried([1e-4, 2e-4, 3e-4, 1e-3], [0.1, 0.2, 0.3, 0.4])
     bad = tried([2e-2, 3e-2], [math.nan] * 2, status="infeasible")
     space = {"learning_rate": RATE}
-    words = infeasible_words([*good, *bad], space)
+    words = infeasible_sentence([*good, *bad], space)
     assert words.startswith("2 of 6 trials diverged, mostly where learning_rate is high;")
-    assert infeasible_words(good, space) == ""
-    assert infeasible_words([*good * 5, bad[0]], space) == "", "one of twenty is no share"
+    assert infeasible_sentence(good, space) == ""
+    assert infeasible_sentence([*good * 5, bad[0]], space) == "", "one of twenty is no share"
     anywhere = tried([1e-5, 2e-2], [math.nan] * 2, status="infeasible")
-    assert infeasible_words([*good, *anywhere], space) == "2 of 6 trials diverged"
-    assert infeasible_words(bad, space) == "2 of 2 trials diverged"
+    assert infeasible_sentence([*good, *anywhere], space) == "2 of 6 trials diverged"
+    assert infeasible_sentence(bad, space) == "2 of 2 trials diverged"
 
 
 @given(st.lists(st.tuples(st.floats(1e-5, 1e-1), st.floats(0, 1)), max_size=30))
@@ -112,8 +112,8 @@ def test_sentences_are_those_that_apply():
     good = tried([1e-3] * 7 + [9.9e-2], [0.1] * 7 + [0.5])
     bad = tried([2e-2, 3e-2], [math.nan] * 2, status="infeasible")
     more, edge, diverged = sentences([*good, *bad], {"learning_rate": RATE})
-    assert more.startswith("8 trials gained 20.00 points over half of them")
-    assert edge.startswith("learning_rate of trial 7, 0.099, lies at the upper end")
+    assert more.startswith("8 trials gained 20.00 points over half as many")
+    assert edge.startswith("learning_rate of trial 7, 0.099, is at the upper end")
     assert diverged.startswith("2 of 10 trials diverged, mostly where learning_rate is high")
     inside = sentences([*good, *bad], {"learning_rate": RATE}, good[0])
     assert inside == [more, diverged], "the selected trial lies at no edge"

@@ -25,7 +25,7 @@ from test_tracking_faults import (
 from mianet.errors import InputError
 from tuning.events import event
 from tuning.events import log as module
-from tuning.events.log import CURSOR_FILE, LOG_FILE, hold
+from tuning.events.log import CURSOR_FILE, LOG_FILE, open_log
 from tuning.spec.errors import RecordingError
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -59,7 +59,7 @@ def test_a_log_that_is_deleted_or_replaced_is_there_again(how, uri, name, tmp_pa
     recorded_while(uri, name, folder, meddle)
     assert caplog.text.count("was deleted or replaced while it was in use") == 1
     check_whole(uri, name)
-    with hold(folder) as again:
+    with open_log(folder) as again:
         assert len(again.state.trials) == TRIALS
         assert again.state.counts == {"finished": TRIALS}
     with StudyRecorder(uri, study(name), folder) as recorder:
@@ -77,7 +77,7 @@ def test_an_experiment_that_is_deleted_and_restored_gets_everything(uri, name, t
 
     def restore():
         time.sleep(3)
-        assert "was deleted; mlflow experiments restore --experiment-id" in caplog.text
+        assert "was deleted; restore it with: mlflow experiments restore" in caplog.text
         client.restore_experiment(ids[0])
 
     recorded_while(uri, name, folder_of(tmp_path, name), delete, restore)
@@ -112,7 +112,7 @@ def test_a_database_that_is_deleted_gets_everything_anew(uri, name, tmp_path, em
     deliver = ("deliver", "--storage", str(folder.parent))
     refused = commands.run(*deliver, cwd=tmp_path)
     assert refused.returncode == 1
-    assert f"or delete {folder / CURSOR_FILE} to have all of it recorded anew" in refused.stderr
+    assert f"or delete {folder / CURSOR_FILE} to record all of it again" in refused.stderr
     (folder / CURSOR_FILE).unlink()
     done = commands.run(*deliver, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -187,7 +187,7 @@ def test_a_record_that_is_made_read_only_gets_everything_when_it_is_not(
     search(recorder)
     recorder.close()
     check_whole(uri, name)
-    with hold(folder) as again:
+    with open_log(folder) as again:
         assert again.state.counts == {"finished": TRIALS}
 
 
@@ -207,7 +207,7 @@ def test_a_disk_without_inodes_holds_nobody_up(name, tmp_path, empty_database):
             for number in range(20):
                 (disk / str(number)).touch()
         assert max(search(recorder, TRIALS - 1, pause=0.1)) < 2
-        with pytest.raises(InputError, match="No space left"), hold(disk / "another"):
+        with pytest.raises(InputError, match="No space left"), open_log(disk / "another"):
             pass
         (disk / "0").unlink()
         (disk / "1").unlink()
@@ -241,5 +241,5 @@ def test_a_file_system_without_locks_is_one_line(code, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.fcntl, "flock", flock)
     refused = pytest.raises(InputError, match=r"cannot be locked: .* another --storage")
-    with refused, hold(tmp_path / "s"):
+    with refused, open_log(tmp_path / "s"):
         pass

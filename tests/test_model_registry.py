@@ -151,13 +151,13 @@ def test_new_classes_come_with_a_request(model, registered):
         (np.zeros((2, 9), np.float32), {}, r"\(2, 9\) does not match expected shape \(-1, 8\)"),
         (np.zeros((2, 8)), {}, "float64 does not match expected dtype float32"),
         (np.full((2, 8), np.nan, np.float32), {}, "features must be finite"),
-        (np.zeros((0, 8), np.float32), {}, "one image at least"),
+        (np.zeros((0, 8), np.float32), {}, "at least one image"),
         (some_features(), {"mode": "all"}, "mode must be one of gzsl, zsl"),
-        (some_features(), {"top_k": 7}, "top_k must be from 1 to the 6 classes"),
+        (some_features(), {"top_k": 7}, "top_k must be from 1 to 6, the number of gzsl classes"),
         (some_features(), {"top_k": "two"}, "top_k"),
         (some_features(), {"calibration": float("inf")}, "calibration must be a finite number"),
-        (some_features(), {"new_classes": "g"}, "new classes must be names"),
-        (some_features(), {"new_classes": '{"a": [1, 0, 0, 0]}'}, "'a' is there twice"),
+        (some_features(), {"new_classes": "g"}, "classes must be names"),
+        (some_features(), {"new_classes": '{"a": [1, 0, 0, 0]}'}, "'a' appears twice"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(model, features, options, message):
@@ -312,7 +312,7 @@ def test_a_served_model_takes_a_parquet_file(endpoint, registered):
         ({"inputs": [[float("nan")] * 8]}, "features must be finite"),
         ({"inputs": [["a"] * 8]}, "a"),
         ({"inputs": [[1.0] * 8], "params": {"mode": "all"}}, "mode must be one of gzsl, zsl"),
-        ({"inputs": [[1.0] * 8], "params": {"top_k": 9}}, "top_k must be from 1 to the 6"),
+        ({"inputs": [[1.0] * 8], "params": {"top_k": 9}}, "top_k must be from 1 to 6"),
     ],
 )
 def test_a_served_model_refuses_with_status_400(endpoint, body, message):

@@ -85,7 +85,7 @@ def test_a_range_is_checked_by_the_models_own_limits(name):
             with pytest.raises(InputError, match=f"{field} must be more than 0"):
                 search_space((field,), {field: (-1, 1)}, table=model.space, settings=model.settings)
         elif isinstance(entry.distribution, CategoricalDistribution):
-            with pytest.raises(InputError, match="has no range"):
+            with pytest.raises(InputError, match="--range must be of a number"):
                 search_space((field,), {field: (0, 1)}, table=model.space, settings=model.settings)
 
 

@@ -22,7 +22,7 @@ from tuning.engine.samplers import SAMPLERS
 from tuning.engine.searcher import Proposer
 from tuning.engine.study import Study
 from tuning.events.event import Ended, EpochDone, Opened, Proposed
-from tuning.events.log import hold
+from tuning.events.log import open_log
 from tuning.events.projector import Projector
 from tuning.report.page import document
 from tuning.report.subject import Subject
@@ -168,7 +168,7 @@ def test_studies_of_other_objectives_are_left_out_and_that_is_said(recorded):
     trials = read_trials(recorded[0], STUDY.dataset)
     selection = select(trials)
     assert {trial.study for trial in selection.compared} == {"both"}, "the newest"
-    assert "Trials of 4 other protocols, objectives or versions" in selection.why
+    assert "Trials with 4 other combinations of protocol, objective" in selection.why
     assert "objective both" in selection.why
 
 
@@ -263,7 +263,7 @@ def test_optuna_has_both_values(tmp_path):
         else e
         for e in events
     ]
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(Opened(key="k", description=dataclasses.replace(description, space=SPACE)))
         file = OptunaProjection(log, patience=3, run_id="", run_of=lambda number: "run")
         with Projector(log, file):

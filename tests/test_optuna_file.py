@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from recorded import STUDY, epoch_metrics
 
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
-from tuning.events.log import LOG_FILE, hold
+from tuning.events.log import LOG_FILE, open_log
 from tuning.events.projector import Projector
 from tuning.spec.space import search_space
 from tuning.tracking.optuna_projection import OPTUNA_FILE, OptunaProjection
@@ -46,7 +46,7 @@ def events():
 
 def write(folder, happened, run_of="run {}".format, *, kill=False):
     """Search until all of it has happened, then end, or be killed."""
-    with hold(folder) as log:
+    with open_log(folder) as log:
         known = sum(not isinstance(event, Opened | Closed) for event, _ in log.read())
         log.begin(Opened(key="k", description=DESCRIPTION))
         file = OptunaProjection(log, patience=PATIENCE, run_id="the study's", run_of=run_of)
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path, 
     (tmp_path / OPTUNA_FILE).mkdir()
     write(tmp_path, events())
     (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
-    assert "is not kept any further" in record.getMessage()
+    assert "is no longer updated" in record.getMessage()
 
 
 def test_a_run_that_is_created_late_is_waited_for(tmp_path):

@@ -115,7 +115,7 @@ def test_a_path_without_a_data_set_is_one_line(name):
 
 
 def test_a_recorded_name_does_not_say_where_the_data_are():
-    with pytest.raises(InputError, match="a recorded name does not say where they are; give"):
+    with pytest.raises(InputError, match="this recorded name does not say where it is; give"):
         load_search_data("birds-0123456789ab")
 
 

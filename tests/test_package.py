@@ -223,7 +223,11 @@ BAD_INPUT = {
     ),
     "a class twice": (edit("attributes.csv", "two,", "one,"), BUILD, "has 'one' 2 times"),
     "NaN among attributes": (nan_attribute, BUILD, "finite and not all zero.*'two'"),
-    "text among attributes": (edit("attributes.csv", "two,1", "two,x"), BUILD, "as many numbers"),
+    "text among attributes": (
+        edit("attributes.csv", "two,1", "two,x"),
+        BUILD,
+        "equally many numbers",
+    ),
     "a seen class of one image": (
         lambda folder: (folder / "labels.txt").write_text(
             "one\n" + "two\n" * 900 + "three\n" * 896
@@ -232,38 +236,38 @@ BAD_INPUT = {
         "'one' has only one|at least 3 seen classes",
     ),
     "fewer labels": (edit("labels.txt", "zero\n", ""), BUILD, "1,797 images .* there are 1,796"),
-    "no labels": (None, BUILD.replace(" --labels labels.txt", ""), "give them by --labels"),
-    "no such file": (None, BUILD.replace("labels.txt", "none.txt"), "none.txt must be a readable"),
+    "no labels": (None, BUILD.replace(" --labels labels.txt", ""), "give them with --labels"),
+    "no such file": (None, BUILD.replace("labels.txt", "none.txt"), "none.txt must be readable"),
     "no features": (None, BUILD.replace("features.npy", "none.npy"), "there is none at none.npy"),
     "images instead of features": (
         line("photo.jpg", "x"),
         BUILD.replace("features.npy", "photo.jpg"),
-        r"features must be in \.npy",
+        r"features file must end in .npy",
     ),
-    "no numpy file": (line("features.npy", "text"), BUILD, "must be a whole .npy file"),
+    "no numpy file": (line("features.npy", "text"), BUILD, "must be an intact .npy file"),
     "an unknown unseen class": (
         line("unseen.txt", "eigth"),
         f"{BUILD} --unseen unseen.txt",
-        "'eigth' of unseen.txt has none; did you mean 'eight'",
+        "'eigth' in unseen.txt has none; did you mean 'eight'",
     ),
     "two seen classes": (
         line("unseen.txt", *NAMES[2:]),
         f"{BUILD} --unseen unseen.txt",
-        "at least 3 seen classes and an unseen one, but leaves 2 and 8",
+        "at least 3 seen classes and an unseen one, but has 2 and 8",
     ),
     "too large a share": (None, f"{BUILD} --unseen 0.9", "at least 3 seen classes"),
     "no share": (None, f"{BUILD} --unseen 1.5", "a share between 0 and 1, or a file"),
     "a short split": (
         line("split.txt", "trainval"),
         f"{BUILD} --split split.txt",
-        "each of the 1,797 images, one a line, but has 1 lines",
+        "each of the 1,797 images, one per line, but has 1 lines",
     ),
     "unseen classes with training images": (
         line("split.txt", *(["trainval", "test_seen", "test_unseen"] * 599)),
         f"{BUILD} --split split.txt",
         "must not be in trainval_loc",
     ),
-    "a folder that is there": (lambda folder: (folder / "new").mkdir(), BUILD, "is there already"),
+    "a folder that is there": (lambda folder: (folder / "new").mkdir(), BUILD, "already exists"),
     "a place that cannot be written": (None, BUILD.replace("new", "/proc/x"), "folder with enough"),
     "a share of tests": (None, f"{BUILD} --test-seen 2", "must be between 0 and 1"),
     "nothing to do": (None, "", "required: command"),
@@ -312,12 +316,12 @@ def test_the_check_warns_of_what_is_known_to_go_wrong(here, capsys):
     code, out, _ = run("check odd", capsys)
     assert code == 0
     for words in (
-        "train_loc and val_loc hold 8 test-seen images",
+        "train_loc and val_loc contain 8 test-seen images",
         "1 classes have no images and are left out: gnu",
         "attributes are not normalised",
         "1 attributes are the same for all classes",
         "1 features are the same for all images",
-        "1 images of trainval have the very features of one in test_unseen",
+        "1 images of trainval have the same features as one of test_unseen",
     ):
         assert f"warning: {words}" in out
 
@@ -339,4 +343,4 @@ def test_the_published_splits_are_told_from_own_ones(shared_data_dir, capsys):
     code, out, _ = run(f"check {folder}", capsys)
     assert code == 0
     assert "split:      proposed split of AWA1, version 1" in out
-    assert "train_loc and val_loc hold 4,958 test-seen images" in out
+    assert "train_loc and val_loc contain 4,958 test-seen images" in out

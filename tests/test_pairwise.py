@@ -9,7 +9,7 @@ from test_steps import one
 from worlds import small_settings
 
 from mianet.model import build_model
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.steps import Stepper
 
 
@@ -17,7 +17,7 @@ from mianet.steps import Stepper
 def test_steps_equal_those_of_the_pairwise_trainer(seen):
     g = torch.Generator().manual_seed(0)
     features, attributes = torch.rand(50, 64, generator=g), torch.rand(seen + 5, 20, generator=g)
-    part = Part(features, torch.zeros(50, dtype=torch.int64), torch.arange(50))
+    part = Subset(features, torch.zeros(50, dtype=torch.int64), torch.arange(50))
     task = Task(attributes, torch.arange(5, seen + 5), torch.arange(5), part, part, part)
     settings = small_settings(hidden_dim=128, learning_rate=1e-3)
     model = build_model(settings, feature_dim=64, attribute_dim=20, classes=seen + 5, seed=0)

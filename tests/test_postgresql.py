@@ -27,7 +27,7 @@ from recorded import (
 
 from mianet.addresses import without_credentials
 from mianet.errors import InputError
-from tuning.events.log import CURSOR_FILE, LOG_FILE, waiting_in
+from tuning.events.log import CURSOR_FILE, LOG_FILE, count_waiting
 from tuning.tracking.backlog import deliver_waiting
 from tuning.tracking.reading import read_trials
 from tuning.tracking.store import open_store
@@ -154,7 +154,7 @@ def test_a_database_that_crashes_in_the_middle_gets_everything_once(postgres, ur
     recorder.close()
     assert max(waits) < 2
     check_whole(uri, study.name)
-    assert waiting_in(folder) == 0
+    assert count_waiting(folder) == 0
 
 
 @either_way

@@ -151,28 +151,28 @@ BAD = [
     ("f.npy none/o.csv", "is not (No such file or directory)"),
     ("f.parquet f.parquet", "the output must differ from the input"),
     ("f.npy o.csv --top-k 0", "--top-k: must be a whole number"),
-    ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to the 2 classes of zsl"),
+    ("f.npy o.csv --top-k 3 --mode zsl", "from 1 to 2, the number of zsl classes"),
     ("f.npy o.csv --mode all", "--mode: invalid choice"),
     ("f.npy o.csv --calibration nan", "--calibration: must be a finite number"),
     ("f.npy o.csv --add-classes none.json", "none.json"),
-    ("f.npy o.csv --add-classes known.json", "'a' is there twice"),
-    ("f.npy o.csv --add-classes twice.json", "'g' is there twice"),
-    ("f.npy o.csv --add-classes broken.json", "new classes must be names"),
+    ("f.npy o.csv --add-classes known.json", "'a' appears twice"),
+    ("f.npy o.csv --add-classes twice.json", "'g' appears twice"),
+    ("f.npy o.csv --add-classes broken.json", "classes must be names"),
     ("f.npy o.csv --add-classes long.csv", "that of 'g' has length 2"),
     ("f.mat o.csv --key X", "must have the variable X"),
     ("new.mat o.csv --key X", "must have the variable X"),
     ("linked.mat o.csv", "must have the variable features"),
     ("wide.npy o.csv", "shape (images, 8), but got (2, 9)"),
-    ("nan.npy o.csv", "the first is image 9,000 (from 0)"),
+    ("nan.npy o.csv", "the first is image 9,000 (counting from 0)"),
     ("text.npy o.csv", "must be real numbers"),
     ("flat.npy o.csv", "shape (images, 8), but got (8,)"),
     ("nowhere.npy o.csv", "must be in a file, but there is none at"),
-    ("none.npy o.csv", "one image at least"),
-    ("objects.npy o.csv", "objects.npy must be a whole .npy file"),
+    ("none.npy o.csv", "at least one image"),
+    ("objects.npy o.csv", "objects.npy must be an intact .npy file"),
     ("damaged.mat o.csv", "damaged.mat"),
-    ("damaged.parquet o.csv", "damaged.parquet must be a whole .parquet file"),
-    ("named.parquet o.csv", "columns must be numbers, one a feature, but name is"),
-    ("gaps.parquet o.csv", "lists of features must all be of one width"),
+    ("damaged.parquet o.csv", "damaged.parquet must be an intact .parquet file"),
+    ("named.parquet o.csv", "columns must be numbers, one per feature, but name is"),
+    ("gaps.parquet o.csv", "lists of features must have the same length"),
 ]
 
 
@@ -233,7 +233,7 @@ def test_one_line_and_exit_code_2(bad_files, options, message, monkeypatch, caps
     ],
 )
 def test_json_that_holds_no_classes_is_refused(text):
-    with pytest.raises(InputError, match="new classes must be names with as many numbers"):
+    with pytest.raises(InputError, match="classes must be names with equally many numbers"):
         parse_json(text, "here")
 
 
@@ -247,7 +247,7 @@ def test_csv_with_and_without_a_heading(tmp_path):
         assert read.names == ("g", "h")
         np.testing.assert_array_equal(read.attributes, [[1, 2], [3, 0.4]])
     (tmp_path / "c.csv").write_text("g,1,x\n")
-    with pytest.raises(InputError, match=r"c\.csv is not so: could not convert"):
+    with pytest.raises(InputError, match=r"c\.csv is different: could not convert"):
         read_classes(tmp_path / "c.csv")
 
 

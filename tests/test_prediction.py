@@ -86,7 +86,7 @@ def test_a_planted_pickle_is_refused_and_not_run(write, trained, tmp_path):
     trained.save(tmp_path / "good.pt")
     saved = torch.load(tmp_path / "good.pt", weights_only=True)
     write({**saved, "unseen": Planted(tmp_path / "run")}, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match="must be a classifier as this project saves it") as error:
+    with pytest.raises(InputError, match="must be a classifier saved by this project") as error:
         Classifier.load(tmp_path / "bad.pt")
     assert "weights_only" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -113,7 +113,7 @@ def test_a_file_of_another_format_says_so(trained, tmp_path):
     trained.save(tmp_path / "model.pt")
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.save({**saved, "format": 99}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="of format 2, but is of 99"):
+    with pytest.raises(InputError, match="of format 2, but has 99"):
         Classifier.load(tmp_path / "model.pt")
 
 
@@ -196,13 +196,13 @@ def with_value(value):
 WRONG_FEATURES = [
     (np.zeros((2, 9)), r"shape \(images, 8\), but got \(2, 9\)"),
     (np.zeros(8), r"shape \(images, 8\), but got \(8,\)"),
-    (np.zeros((0, 8)), "one image at least, but got none"),
+    (np.zeros((0, 8)), "at least one image, but got none"),
     (np.full((2, 8), "1"), "real numbers, but got <U1"),
     (np.zeros((2, 8), dtype=complex), "real numbers, but got complex128"),
     (np.zeros((2, 8), dtype=bool), "real numbers, but got bool"),
     (np.full((2, 8), None), "real numbers, but got object"),
     (pd.DataFrame({"a": ["x"], **{f"{i}": [1.0] for i in range(7)}}), "real numbers, but got obj"),
-    (with_value(np.nan), r"those of 2 images are not, the first is image 3 \(from 0\)"),
+    (with_value(np.nan), r"those of 2 images are not; the first is image 3 \(counting from 0\)"),
     (with_value(-np.inf), "those of 2 images are not"),
     (with_value(1e300), "finite in float32"),
 ]
@@ -254,8 +254,11 @@ def test_a_large_constant_leaves_the_unseen_classes_only():
     ("options", "message"),
     [
         ({"mode": "all"}, "mode must be one of gzsl, zsl, but got 'all'"),
-        ({"top_k": 0}, "top_k must be from 1 to the 6 classes of gzsl, but got 0"),
-        ({"top_k": 3, "mode": "zsl"}, "top_k must be from 1 to the 2 classes of zsl, but got 3"),
+        ({"top_k": 0}, "top_k must be from 1 to 6, the number of gzsl classes, but got 0"),
+        (
+            {"top_k": 3, "mode": "zsl"},
+            "top_k must be from 1 to 2, the number of zsl classes, but got 3",
+        ),
         ({"calibration": float("nan")}, "calibration must be a finite number"),
     ],
 )
@@ -306,13 +309,13 @@ def test_new_classes_are_saved_too(tmp_path):
 @pytest.mark.parametrize(
     ("names", "attributes", "message"),
     [
-        (["a"], unit_vectors(1), "'a' is there twice"),
-        (["g", "g"], unit_vectors(2), "'g' is there twice"),
+        (["a"], unit_vectors(1), "'a' appears twice"),
+        (["g", "g"], unit_vectors(2), "'g' appears twice"),
         ([], unit_vectors(0), "must have names"),
         ([" "], unit_vectors(1), "must have names"),
-        (["g", "h"], unit_vectors(1), r"shape \(2, 4\), but got float32 of \(1, 4\)"),
-        (["g"], unit_vectors(1, width=5), r"shape \(1, 4\), but got float32 of \(1, 5\)"),
-        (["g"], unit_vectors(1)[0], r"shape \(1, 4\), but got float32 of \(4,\)"),
+        (["g", "h"], unit_vectors(1), r"shape \(2, 4\), but got float32 of shape \(1, 4\)"),
+        (["g"], unit_vectors(1, width=5), r"shape \(1, 4\), but got float32 of shape \(1, 5\)"),
+        (["g"], unit_vectors(1)[0], r"shape \(1, 4\), but got float32 of shape \(4,\)"),
         (["g"], np.full((1, 4), "x"), r"must be numbers"),
         (["g", "h"], [[0.5] * 4, [0.5, np.nan, 0, 0]], "those of 'h' are not"),
         (["g"], [[0.5, np.inf, 0, 0]], "those of 'g' are not"),
@@ -353,9 +356,9 @@ def test_retrieval_by_attributes_is_that_of_the_class_that_has_them():
     ("query", "top", "message"),
     [
         ("z", 3, "one of the model's 6 .a, ….*, but got 'z'"),
-        ("a", 0, "top_k must be from 1 to the 20 images, but got 0"),
-        ("a", 21, "top_k must be from 1 to the 20 images, but got 21"),
-        (np.ones(ATTRIBUTES + 1), 3, r"shape \(1, 4\), but got float64 of \(1, 5\)"),
+        ("a", 0, "top_k must be from 1 to 20, the number of images, but got 0"),
+        ("a", 21, "top_k must be from 1 to 20, the number of images, but got 21"),
+        (np.ones(ATTRIBUTES + 1), 3, r"shape \(1, 4\), but got float64 of shape \(1, 5\)"),
     ],
 )
 def test_a_query_that_is_none_is_refused(query, top, message):

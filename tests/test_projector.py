@@ -9,7 +9,7 @@ from recorded import OPENED
 from tuning.events import log as log_module
 from tuning.events import projector
 from tuning.events.event import EpochDone, Proposed
-from tuning.events.log import LOG_FILE, cursor_in, hold, mark_cursor
+from tuning.events.log import LOG_FILE, open_log, read_cursor, write_cursor
 from tuning.events.projector import Projection, Projector, UnreachableError
 
 
@@ -28,10 +28,10 @@ class Receiver(Projection):
 
     @property
     def cursor(self):
-        return cursor_in(self.folder)
+        return read_cursor(self.folder)
 
     def mark(self, end):
-        mark_cursor(self.folder, end)
+        write_cursor(self.folder, end)
 
     def learn(self, event):
         self.learned.append(event)
@@ -39,7 +39,7 @@ class Receiver(Projection):
     def handle(self, event):
         self.waiting.append(event)
 
-    def take_unkept(self, events):
+    def take_unsaved(self, events):
         self.waiting += events
 
     def flush(self):
@@ -67,13 +67,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(projector, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(projector, "LONGEST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(projector, "LONGEST_CLOSING_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(projector, "MOST_AT_ONCE", 7)
+    monkeypatch.setattr(projector, "MAX_AT_ONCE", 7)
     monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture
 def log(tmp_path):
-    with hold(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.begin(OPENED)
         log.append(Proposed(0, {}, "qmc"))
         yield log
@@ -99,9 +99,9 @@ def test_events_arrive_in_order_although_some_fail_at_first(log, tmp_path, caplo
         append(log, range(1, 101), 0.002)
     assert receiver.epochs == list(range(1, 101))
     assert (following.has_all, following.reason) == (True, "")
-    assert cursor_in(tmp_path) == following.end == log.end
-    assert caplog.text.count("does not accept what is recorded") == 1
-    assert caplog.text.count("accepts it again") == 1
+    assert read_cursor(tmp_path) == following.end == log.end
+    assert caplog.text.count("does not accept records") == 1
+    assert caplog.text.count("accepts records again") == 1
 
 
 def test_a_blocked_receiver_blocks_nobody_and_is_given_up_at_the_deadline(log, tmp_path):
@@ -219,14 +219,14 @@ def test_a_disk_that_stays_full_loses_nothing_that_can_be_sent(log, tmp_path, mo
         receiver.failures = [UnreachableError("away")] * 3
     assert following.has_all
     assert receiver.epochs == [1, 2, 3]
-    assert cursor_in(tmp_path) == log.end, "what is not in the log is before no cursor"
+    assert read_cursor(tmp_path) == log.end, "what is not in the log is before no cursor"
 
 
 def test_a_log_that_was_put_back_from_a_copy_is_sent_from_its_end_on(log, tmp_path):
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / LOG_FILE).write_bytes(log.path.read_bytes())
-    mark_cursor(tmp_path / "again", log.end + 10_000)
-    with hold(tmp_path / "again") as again:
+    write_cursor(tmp_path / "again", log.end + 10_000)
+    with open_log(tmp_path / "again") as again:
         receiver = Receiver(again.folder)
         with Projector(again, receiver):
             append(again, range(1, 4))

@@ -53,7 +53,7 @@ def test_no_model_is_taken_for_another(searched, command):
     ended = run(command, "--dataset", "numbers", cwd=folder)
     assert ended.returncode == 2
     assert "trials of the model mianet are needed" in ended.stderr
-    assert "there are only those of eszsl; give --model" in ended.stderr
+    assert "there are only trials of eszsl; give another --model" in ended.stderr
 
 
 def test_a_resumed_study_keeps_its_model(searched):

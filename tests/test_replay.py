@@ -35,7 +35,7 @@ from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS
 from tuning.engine.study import Study
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
-from tuning.events.log import hold
+from tuning.events.log import open_log
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.space import search_space
 
@@ -112,11 +112,11 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         sampler=sampler,
         scheduler=scheduler,
     )
-    with hold(tmp_path / "replayed") as log:
+    with open_log(tmp_path / "replayed") as log:
         log.begin(OPENED)
         data = ray.put(load_search_data("numbers"))
         running.run_study(settings, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
-    with hold(tmp_path / "replayed") as log:
+    with open_log(tmp_path / "replayed") as log:
         events = [event for event, _ in log.read()]
     assert (type(events[0]), events[-1]) == (Opened, Closed("finished"))
     return events[1:-1]

@@ -58,7 +58,10 @@ BAD = [
     ("--dataset numbers --seeds 0", "--seeds: must be a whole number of at least 1"),
     ("--dataset numbers", "run a search first"),
     ("--dataset numbers --config paper", "must have --epochs or a recorded"),
-    ("--dataset numbers --config paper --epochs 1 --set width=3", "'width' is no hyperparameter"),
+    (
+        "--dataset numbers --config paper --epochs 1 --set width=3",
+        "'width' is not a hyperparameter",
+    ),
     (
         "--dataset numbers --config paper --epochs 1 --output /proc/none",
         "--output must be a writable folder",

@@ -31,7 +31,7 @@ from recorded import (
 from mianet.errors import InputError
 from tuning.events import event as event_module
 from tuning.events.event import Closed, SeedDone
-from tuning.events.log import CURSOR_FILE, LOG_FILE, LogBusyError, hold, waiting_in
+from tuning.events.log import CURSOR_FILE, LOG_FILE, LogBusyError, count_waiting, open_log
 from tuning.spec.records import means
 from tuning.tracking.backlog import deliver_waiting
 from tuning.tracking.reading import read_trials
@@ -201,7 +201,7 @@ def test_what_a_full_disk_kept_out_of_the_log_is_sent_and_done_again(
     first.trial_ended("t1", "finished")
     record_trial(first, 2, SCORES)
     first.close()
-    assert "events could not be kept" in caplog.text
+    assert "events could not be saved" in caplog.text
     assert set(statuses(uri).values()) == {"FINISHED"}, "better sent than lost"
     before = {name: run.info.run_id for name, run in runs_of(uri).items()}
     assert len(before) == 4
@@ -301,7 +301,7 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, folder,
         assert run.data.metrics["best_epoch"] == 6
         assert run.data.params == {"alpha": str(0.5 + number)}
         assert len(run.inputs.dataset_inputs) == 1
-    assert waiting_in(folder) == 0
+    assert count_waiting(folder) == 0
 
 
 # Delivered later, and again
@@ -334,7 +334,7 @@ def test_a_final_training_is_delivered_later_ended_if_it_was_killed_and_leaves_n
     assert not storage.exists()
     with ExitStack() as stack:
         paper = dataclasses.replace(described, role="paper")
-        log = stack.enter_context(hold(storage / "a study" / "final-7"))
+        log = stack.enter_context(open_log(storage / "a study" / "final-7"))
         killed = Recording(uri, log, paper)
         killed.append(SeedDone({"test_harmonic_mean": 0.25}))
         assert deliver_all(storage, uri) == [], "it is still at work"
@@ -353,14 +353,14 @@ def test_a_log_is_never_delivered_to_a_store_without_its_beginning(
     uri, folder, empty_database, tmp_path
 ):
     StudyRecorder(uri, STUDY, folder).abandon()
-    with hold(folder) as log:
+    with open_log(folder) as log:
         log.append(Closed("interrupted"))
     shutil.copy(empty_database, tmp_path / "other.db")
     other = f"sqlite:///{tmp_path}/other.db"
     StudyRecorder(other, STUDY).close()
     (line,) = deliver_all(folder.parent, other)
-    assert "must be delivered to the store that has its beginning" in line
-    assert waiting_in(folder) == 1
+    assert "must be delivered to the store that has its first part" in line
+    assert count_waiting(folder) == 1
     (line,) = deliver_all(folder.parent, uri)
     assert "1 events delivered" in line
     assert statuses(uri) == {"a study": "KILLED"}

@@ -25,7 +25,7 @@ from tuning.cli.resumption import (
 )
 from tuning.engine.study import Study
 from tuning.events.event import Completed, Ended, Proposed
-from tuning.events.log import LOG_FILE, mark_cursor
+from tuning.events.log import LOG_FILE, write_cursor
 from tuning.spec.space import search_space
 
 DATA = small_search_data()
@@ -126,7 +126,7 @@ def test_a_start_that_fails_leaves_the_name_free(tmp_path):
     fails = pytest.raises(InputError, match="no server")
     with fails, new_log(tmp_path, "s") as log:
         log.begin(OPENED)
-        mark_cursor(log.folder, log.end)  # MLflow knows that it has ended
+        write_cursor(log.folder, log.end)  # MLflow knows that it has ended
         raise InputError("no server")
     check_not_started(tmp_path, "s")
 

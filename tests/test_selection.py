@@ -97,7 +97,7 @@ def test_the_choice_is_the_best_of_the_comparable(given_trials, random):
         if t.protocol == newest.protocol and t.data_digest == newest.data_digest and eligible(t)
     ]
     if not world:
-        with pytest.raises(InputError, match="is needed to select from"):
+        with pytest.raises(InputError, match="selection needs a "):
             select(given_trials)
         return
     chosen = select(given_trials)
@@ -152,7 +152,7 @@ def test_trials_of_one_model_are_chosen_from():
     chosen = select([ours, theirs], model="eszsl")
     assert chosen.trial is theirs
     assert chosen.trial.model == "eszsl"
-    with pytest.raises(InputError, match="only those of eszsl, mianet; give --model"):
+    with pytest.raises(InputError, match="only trials of eszsl, mianet; give another --model"):
         select([ours, theirs], model="sae")
 
 
@@ -189,7 +189,7 @@ def test_the_chosen_configuration_is_the_recorded_one():
 
 
 def test_a_configuration_of_another_version_is_refused():
-    with pytest.raises(InputError, match="'delta' is no hyperparameter"):
+    with pytest.raises(InputError, match="'delta' is not a hyperparameter"):
         read_settings(a_trial(hyperparameters={"delta": "1"}).hyperparameters)
 
 

@@ -55,11 +55,11 @@ def test_a_space_is_read_back_as_it_was(model):
 
 
 BAD = [
-    (("depth",), {}, "'depth' cannot be searched; choose among: alpha"),
+    (("depth",), {}, "'depth' cannot be searched; choose from: alpha"),
     ((), {}, "at least one hyperparameter"),
     (("alpha",), {"alpha": (2.0, 1.0)}, "must go from low to high, but got 2:1"),
     (("alpha",), {"alpha": (-1.0, 1.0)}, "alpha must be 0 or more"),
-    (("latent_activation",), {"latent_activation": (0.0, 1.0)}, "chosen among relu | linear"),
+    (("latent_activation",), {"latent_activation": (0.0, 1.0)}, "chosen from relu | linear"),
 ]
 
 

@@ -86,13 +86,13 @@ def test_losses_and_gradients_equal_the_oracle(settings, images, weights, only_p
         task.seen_classes,
     )
     step = Step(stepper, batch)
-    judgement = step.judge() if settings.discriminator else None
-    ours = step.embed(judgement)[0]
+    output = step.discriminate() if settings.discriminator else None
+    ours = step.update_embeddings(output)[0]
     wanted = [float(theirs[name].detach()) for name in LOSSES]
     assert ours.tolist() == pytest.approx(wanted, rel=1e-9, abs=1e-12)
     compare_gradients(stepper.embedding, plain, objective(theirs, settings))
-    if judgement:
-        step.teach(judgement)
+    if output:
+        step.update_discriminator(output)
         compare_gradients(stepper.discriminator, plain, theirs["modality"])
 
 

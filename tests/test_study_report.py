@@ -161,7 +161,7 @@ def test_trials_at_an_edge_and_diverged_ones_are_said_with_the_scores_by_multipl
     page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
     section = page.sections["insights"]
     assert "4 of 24 trials diverged, mostly where latent_multiplier is high;" in section
-    assert "latent_multiplier of trial 0, 0.5, lies at the lower end of its range" in section
+    assert "latent_multiplier of trial 0, 0.5, is at the lower end of its range" in section
     heading, *rows = page.rows["insights"]
     assert heading == ["latent_multiplier", "trials", "best H", "median H"]
     lows = [row[0].split(" ")[0] for row in rows]
@@ -184,7 +184,7 @@ def test_the_cost_is_that_of_all_that_was_computed(reported):
         ("search", 24, searched),
         ("confirmation", 2, confirmed),
         ("final training", 2, final),
-        ("in all", 28, searched + confirmed + final),
+        ("total", 28, searched + confirmed + final),
     ):
         assert rows[name][1] == str(runs)
         assert float(rows[name][2]) == pytest.approx(hours, abs=6e-4)

@@ -36,7 +36,7 @@ from recorded import (
 )
 
 from mianet.errors import InputError
-from tuning.events.log import CURSOR_FILE, waiting_in
+from tuning.events.log import CURSOR_FILE, count_waiting
 from tuning.spec.errors import RecordingError
 from tuning.spec.records import StudyDescription
 from tuning.tracking.backlog import deliver_waiting
@@ -177,7 +177,7 @@ def test_a_server_that_fails_for_a_while_holds_nobody_up_and_gets_everything(
         proxy.fault = lambda _: False
         recorder.close()
         check_whole(proxy.uri, name)
-        assert waiting_in(folder_of(tmp_path, name)) == 0
+        assert count_waiting(folder_of(tmp_path, name)) == 0
         proxy.shutdown()
 
 
@@ -219,7 +219,7 @@ def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
     ):
         recorder.close(deadline_seconds=2)
     assert time.monotonic() - started < 8
-    assert waiting_in(folder) > TRIALS * EPOCHS
+    assert count_waiting(folder) > TRIALS * EPOCHS
 
     storage = str(tmp_path / "storage")
     unreached = commands.run("deliver", "--storage", storage, cwd=tmp_path)
@@ -249,7 +249,7 @@ def test_what_is_delivered_twice_through_a_server_is_there_once(server, name, tm
         for _ in range(5):  # it may also fail to open the store
             list(deliver_waiting(tmp_path / "storage", lambda _: proxy.uri))
         proxy.shutdown()
-    assert waiting_in(folder) == 0
+    assert count_waiting(folder) == 0
     check_whole(server.uri, name)
 
 
@@ -302,9 +302,9 @@ def test_a_full_disk_holds_nobody_up_and_gets_everything_once_there_is_room(
     waits = search(recorder, pause=0.1)
     assert max(waits) < 2
     if full != "database":
-        assert caplog.text.count("what it records waits in memory: make room") == 1
+        assert caplog.text.count("keeps its events in memory; free some disk space") == 1
     if full == "database":
-        assert caplog.text.count("does not accept what is recorded") == 1
+        assert caplog.text.count("does not accept records") == 1
         assert "full" in caplog.text
     ballast.unlink()
     time.sleep(2.5)  # the search goes on
@@ -316,7 +316,7 @@ def test_a_full_disk_holds_nobody_up_and_gets_everything_once_there_is_room(
         wanted = [(e, 0.01 * e) for e in range(1, EPOCHS + 1)]
         assert curve(uri, runs[f"trial {number:03d}"], "val_harmonic_mean") == wanted
     assert values_twice(uri) == []
-    assert waiting_in(folder) == 0
+    assert count_waiting(folder) == 0
     with StudyRecorder(uri, study(name), folder) as again:
         search(again)
     assert values_twice(uri) == [], "the log is whole again"
@@ -328,7 +328,7 @@ def test_a_full_disk_at_the_start_is_an_error_and_leaves_nothing(
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     ballast = fill(small_disk)
-    with pytest.raises(InputError, match=r"event log must be .*No space left.*make room"):
+    with pytest.raises(InputError, match=r"event log must be .*No space left.*free some space"):
         StudyRecorder(uri, study(name), folder_of(small_disk, name))
     assert not list(small_disk.rglob("*.jsonl"))
     ballast.unlink()

@@ -16,7 +16,7 @@ from tuning.events.event import Ended, EpochDone, Proposed
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import Confirmation
 from tuning.spec.space import search_space
-from tuning.spec.warm_start import MOST_POINTS, EarlierStudy, WarmPoint, warm_points
+from tuning.spec.warm_start import MAX_POINTS, EarlierStudy, WarmPoint, warm_points
 from tuning.tracking.reading import read_earlier_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -77,7 +77,7 @@ def test_studies_take_turns_each_configuration_comes_once_and_a_handful_at_most(
     second = earlier(tried(0, 1.0, 0.5), tried(1, 1000.0, 0.4), tried(2, 50.0, 0.3), name="two")
     found = points(first, second)
     assert alphas(found) == [1.0, 2.0, 3.0, 50.0, 4.0]
-    assert len(found) == MOST_POINTS
+    assert len(found) == MAX_POINTS
     assert found[3].origin == "awa1/two trial 2"
 
 
@@ -102,8 +102,8 @@ def test_ends_that_were_not_well_and_values_outside_are_left_out():
             r"of the model mianet, but awa1/old is of eszsl",
         ),
         (earlier(tried(0, 1.0, 0.3), searched=("beta",)), r"\(alpha\), but awa1/old searched beta"),
-        (earlier(), r"awa1/old has 0 that ended well, of 0, .* --range"),
-        (earlier(tried(0, 1e9, 0.3)), r"awa1/old has 1 that ended well, of 1, and none"),
+        (earlier(), r"of the 0 trials of awa1/old 0 ended well, .* --range"),
+        (earlier(tried(0, 1e9, 0.3)), r"of the 1 trials of awa1/old 1 ended well, none"),
     ],
 )
 def test_a_study_that_gives_nothing_is_one_clear_line(study, message):
@@ -213,7 +213,7 @@ def test_a_study_of_any_data_set_is_found(store, asked, dataset, found):
     [
         ("none", "recorded in .*, but none is not"),
         ("numbers/own", "but numbers/own is not"),
-        ("same", "one of several data sets: awa1/same, numbers/same"),
+        ("same", "a study of several data sets; choose from: awa1/same, numbers/same"),
     ],
 )
 def test_a_study_that_is_not_there_or_could_be_several_is_one_clear_line(store, asked, message):

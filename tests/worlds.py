@@ -6,7 +6,7 @@ import torch
 from mianet.calibration import harmonic
 from mianet.config import Hyperparameters
 from mianet.data.search_data import SearchData
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.validation import Validation
 
 
@@ -21,7 +21,7 @@ def small_task(*, seed=0, classes=6, unseen=2, images=24, width=7, attributes=5)
     features = class_attributes[labels] @ mixing + 0.1 * torch.randn(images, width, generator=g)
     is_seen = torch.isin(labels, seen_classes)
     seen_rows = is_seen.nonzero()[:, 0]
-    part = lambda rows: Part(features, labels, rows)  # noqa: E731
+    part = lambda rows: Subset(features, labels, rows)  # noqa: E731
     return Task(
         class_attributes,
         seen_classes,
@@ -50,7 +50,7 @@ def on(device, task, features=None, labels=None, start=0):
     if features is None:
         features, labels = task.train.features.to(device), task.train.labels.to(device)
     parts = {
-        name: Part(features, labels, (getattr(task, name).rows + start).to(device))
+        name: Subset(features, labels, (getattr(task, name).rows + start).to(device))
         for name in ("train", "heldout_seen", "heldout_unseen")
     }
     classes = {
@@ -109,7 +109,7 @@ def attribute_task(*, seed=0, classes=24, unseen=4, images=1200, width=24, attri
 
     def part(chosen):
         rows = torch.from_numpy(np.flatnonzero(chosen))
-        return Part(torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels), rows)
+        return Subset(torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels), rows)
 
     seen = classes - unseen
     return Task(

@@ -22,7 +22,7 @@ from mianet.data.inspection import published_split
 from mianet.data.tables import read_images, read_labels, read_lines
 from mianet.errors import InputError
 
-FEWEST_SEEN = 3  # validation makes one pseudo-unseen, and needs two others
+MIN_SEEN_CLASSES = 3  # validation makes one pseudo-unseen, and needs two others
 VALIDATION_SHARE = 0.25
 """Share of the seen classes whose trainval images go to ``val_loc``, for other code."""
 LARGEST_V5 = 2**31 - 2**20  # maximum bytes of a variable in a Matlab file before v7.3
@@ -60,18 +60,20 @@ def build(
         InputError: Something does not fit, or the folder cannot be written.
     """
     if folder.exists():
-        raise InputError(f"the package must go to a new folder, but {folder} is there already")
+        raise InputError(
+            f"the package must go to a new folder, but {folder} already exists; choose another"
+        )
     extracted = read_extracted(features)
-    vectors, given = _read_images(features, key, labels, extracted)
+    vectors, image_labels = _read_images(features, key, labels, extracted)
     known = tuple(read_lines(classes)) if classes else ()
     table = read_class_vectors(attributes, len(known) or None)
-    ids, names = _class_ids(given, table.names or known, len(table.attributes))
+    ids, names = _class_ids(image_labels, table.names or known, len(table.attributes))
     if split:
         parts = _given_parts(split, len(ids))
     else:
         parts = _drawn_parts(ids, names, unseen, test_seen, np.random.default_rng(seed))
     used = np.unique(ids)
-    described = table.of({k: names[k] for k in used.tolist()}, len(names))
+    described = table.vectors_for({k: names[k] for k in used.tolist()}, len(names))
     images = ImageSet(
         features=as_float32(vectors),
         labels=np.searchsorted(used, ids),
@@ -80,10 +82,10 @@ def build(
         **parts,
     )
     seen, unseen_count = images.class_counts
-    if seen < FEWEST_SEEN or not unseen_count:
+    if seen < MIN_SEEN_CLASSES or not unseen_count:
         raise InputError(
-            f"a split must leave at least {FEWEST_SEEN} seen classes and an unseen one, but leaves "
-            f"{seen} and {unseen_count}; choose fewer or other unseen classes"
+            f"a split must have at least {MIN_SEEN_CLASSES} seen classes and an unseen one, but "
+            f"has {seen} and {unseen_count}; choose fewer or other unseen classes"
         )
     Checks(None, str(folder)).images(images)
     _write(images, described, folder, seed, extracted)
@@ -101,7 +103,7 @@ def _read_images(
         labels = np.array(extracted.labels)
     if labels is None:
         raise InputError(
-            f"the images of {path} must have labels, but the file has none; give them by --labels"
+            f"the images in {path} must have labels, but there are none; give them with --labels"
         )
     if len(labels) != len(features):
         raise InputError(
@@ -119,14 +121,14 @@ def _class_ids(
         numbers = labels.astype(np.int64)
         if (numbers != labels).any() or numbers.min() < 0 or numbers.max() >= count:
             raise InputError(
-                f"labels that are numbers must count classes from 0 to {count - 1}, but go from "
-                f"{labels.min()} to {labels.max()}; or give the classes' names as labels"
+                f"numeric labels must be whole numbers from 0 to {count - 1}, but go from "
+                f"{labels.min()} to {labels.max()}; correct them, or use class names as labels"
             )
         return numbers, names or tuple(f"class {k}" for k in range(count))
     if not names:
         raise InputError(
-            "classes must have names where labels are names, but the attributes have none; give "
-            "them by --classes, one a line"
+            "classes must have names, since the labels are names, but the attributes have none; "
+            "give them with --classes, one per line"
         )
     if len(names) != count:
         raise InputError(f"--classes must name {count:,} classes, but names {len(names):,}")
@@ -135,7 +137,7 @@ def _class_ids(
     for text in dict.fromkeys(texts):
         if text not in places:
             raise InputError(
-                f"each class of the labels must have attributes, but {text!r} has none"
+                f"each class in the labels must have attributes, but {text!r} has none"
                 f"{nearest(text, names)}"
             )
     return np.array([places[text] for text in texts], dtype=np.int64), names
@@ -146,14 +148,14 @@ def _given_parts(path: Path, images: int) -> dict[str, Int64[np.ndarray, " _"]]:
     lines = np.array(read_lines(path))
     if len(lines) != images:
         raise InputError(
-            f"{path} must name the part of each of the {images:,} images, one a line, but has "
+            f"{path} must have the part of each of the {images:,} images, one per line, but has "
             f"{len(lines):,} lines"
         )
     if odd := sorted(set(lines.tolist()) - {*PARTS, "-"}):
-        raise InputError(f"lines of {path} must be {', '.join(PARTS)} or -, but one is {odd[0]!r}")
+        raise InputError(f"lines in {path} must be {', '.join(PARTS)} or -, but one is {odd[0]!r}")
     parts = {part: np.flatnonzero(lines == part) for part in PARTS}
     if empty := [part for part, rows in parts.items() if not len(rows)]:
-        raise InputError(f"{path} must put images into each part, but {empty[0]} gets none")
+        raise InputError(f"{path} must assign images to each part, but {empty[0]} has none")
     return parts
 
 
@@ -184,26 +186,26 @@ def _drawn_parts(
 
 
 def _unseen_classes(
-    wish: str, classes: np.ndarray, names: Sequence[str], generator: np.random.Generator
+    unseen: str, classes: np.ndarray, names: Sequence[str], generator: np.random.Generator
 ) -> Int64[np.ndarray, " unseen"]:
     """Return the unseen classes: those named in a file, or a drawn share."""
     try:
-        share = float(wish)
+        share = float(unseen)
     except ValueError:
         share = -1
     if 0 < share < 1:
         return np.sort(generator.permutation(classes)[: max(1, round(share * len(classes)))])
-    if not Path(wish).is_file():
+    if not Path(unseen).is_file():
         raise InputError(
-            f"--unseen must be a share between 0 and 1, or a file with names of classes, but got "
-            f"{wish!r}"
+            f"--unseen must be a share between 0 and 1, or a file of class names, but got "
+            f"{unseen!r}"
         )
     with_images = {names[k]: k for k in classes}
-    wanted = list(dict.fromkeys(read_lines(Path(wish))))
+    wanted = list(dict.fromkeys(read_lines(Path(unseen))))
     for name in wanted:
         if name not in with_images:
             raise InputError(
-                f"unseen classes must have images, but {name!r} of {wish} has none"
+                f"unseen classes must have images, but {name!r} in {unseen} has none"
                 f"{nearest(name, list(with_images))}"
             )
     return np.sort(np.array([with_images[name] for name in wanted], dtype=np.int64))
@@ -236,8 +238,8 @@ def _write(
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"the package must be written to a folder with enough space, but {folder} fails "
-            f"({error}); give another"
+            f"the package must go to a writable folder with enough free space, but {folder} fails "
+            f"({error}); choose another"
         ) from error
 
 

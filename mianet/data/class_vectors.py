@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mianet.data.extracted import BackboneRecord, read_backbone, record_of
+from mianet.data.extracted import BackboneRecord, read_backbone, record_path
 from mianet.data.files import file_digest
 from mianet.data.folders import unit_length
 from mianet.data.images import Checks, as_float32
@@ -37,7 +37,9 @@ class ClassVectors:
     attributes: Float64[np.ndarray, "classes attributes"]  # one row per class
     origin: str  # for messages
 
-    def of(self, classes: Mapping[int, str], count: int) -> Float64[np.ndarray, "_ attributes"]:
+    def vectors_for(
+        self, classes: Mapping[int, str], count: int
+    ) -> Float64[np.ndarray, "_ attributes"]:
         """Return the vectors of ``classes``: positions among all ``count`` classes → names.
 
         A class without a vector is refused, as is a vector that is zero or not finite.
@@ -45,10 +47,10 @@ class ClassVectors:
         names, rows = list(classes.values()), list(classes)
         if self.names:
             places = {name: k for k, name in enumerate(self.names)}
-            if lacking := [name for name in names if name not in places]:
+            if missing := [name for name in names if name not in places]:
                 raise InputError(
-                    f"{self.origin} must have a line for each class, but has none for "
-                    f"{lacking[0]!r}{nearest(lacking[0], self.names)}"
+                    f"{self.origin} must have a vector for each class, but has none for "
+                    f"{missing[0]!r}{nearest(missing[0], self.names)}"
                 )
             rows = [places[name] for name in names]
         elif len(self.attributes) != count:
@@ -60,8 +62,8 @@ class ClassVectors:
         bad = ~np.isfinite(found).all(axis=1) | (found == 0).all(axis=1)
         if bad.any():
             raise InputError(
-                f"{self.origin} must have numbers that are finite and not all zero, but has not "
-                f"for {names[int(bad.argmax())]!r}; correct that vector"
+                f"{self.origin} must have vectors that are finite and not all zero, but that of "
+                f"{names[int(bad.argmax())]!r} is not; correct it"
             )
         return found
 
@@ -69,7 +71,7 @@ class ClassVectors:
 def nearest(name: str, names: Sequence[str]) -> str:
     """Return a hint at the most similar name, or general advice if there is none."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else "; name classes alike everywhere"
+    return f"; did you mean {found[0]!r}?" if found else "; use the same class names everywhere"
 
 
 def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
@@ -82,9 +84,9 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
     path, key = _path_and_key(path)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        raise InputError(f"vectors of classes must be in {', '.join(ENDINGS)}, but got {path}")
+        raise InputError(f"a file of class vectors must end in {', '.join(ENDINGS)}, not {path}")
     if not path.is_file():
-        raise InputError(f"vectors of classes must be in a file, but there is none at {path}")
+        raise InputError(f"class vectors must be in a file, but there is none at {path}")
     if ending in _WITH_NAMES:
         table = read_classes(path)
         name, count = Counter(table.names).most_common(1)[0]
@@ -95,7 +97,7 @@ def read_class_vectors(path: Path, classes: int | None = None) -> ClassVectors:
     matrix = load_numpy(path, key)[key] if ending == ".npy" else read_mat(path, (key,))[0][key].T
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or not matrix.size:
         raise InputError(
-            f"{path} must hold a matrix of numbers, but it is {matrix.dtype} of shape "
+            f"{path} must contain a matrix of numbers, but it is {matrix.dtype} of shape "
             f"{matrix.shape}"
         )
     if len(matrix) != classes == matrix.shape[1]:
@@ -112,7 +114,9 @@ def read_classes(path: Path) -> ClassVectors:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"a file of classes must be readable text, but {path}: {error}") from error
+        raise InputError(
+            f"a file of classes must be readable text, but {path} is not ({error})"
+        ) from error
     return (parse_json if path.suffix.lower() == ".json" else _parse_csv)(text, str(path))
 
 
@@ -122,7 +126,7 @@ def parse_json(text: str, origin: str) -> ClassVectors:
         pairs = json.loads(text, object_pairs_hook=list)
         return _named([(name, vector) for name, vector in pairs], origin)
     except (ValueError, TypeError, RecursionError) as error:
-        raise _wrong(origin, str(error)) from error
+        raise _malformed(origin, str(error)) from error
 
 
 def _parse_csv(text: str, origin: str) -> ClassVectors:
@@ -133,16 +137,19 @@ def _parse_csv(text: str, origin: str) -> ClassVectors:
     try:
         return _named([(name.strip(), list(map(float, cells))) for name, *cells in rows], origin)
     except ValueError as error:
-        raise _wrong(origin, str(error)) from error
+        raise _malformed(origin, str(error)) from error
 
 
 def _named(pairs: list[tuple[str, Any]], origin: str) -> ClassVectors:
     if not pairs:
-        raise _wrong(origin, "there is no class")
+        raise _malformed(origin, "it has no class")
     vectors = [np.asarray(vector) for _, vector in pairs]
     for (name, _), vector in zip(pairs, vectors, strict=True):
         if vector.ndim != 1 or vector.dtype.kind not in "iuf" or vector.shape != vectors[0].shape:
-            raise _wrong(origin, f"{name!r} must have a list of numbers, as {pairs[0][0]!r} has")
+            first = pairs[0][0]
+            raise _malformed(
+                origin, f"{name!r} must have a list of numbers as long as {first!r} has"
+            )
     attributes = np.stack(vectors).astype(np.float64)
     return ClassVectors(tuple(name for name, _ in pairs), attributes, origin)
 
@@ -155,10 +162,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _wrong(origin: str, reason: str) -> InputError:
+def _malformed(origin: str, reason: str) -> InputError:
     return InputError(
-        f"new classes must be names with as many numbers each ({_SHAPE}), but {origin} is not so: "
-        f"{' '.join(reason.split())[:200]}"
+        f"classes must be names with equally many numbers each ({_SHAPE}), but {origin} is "
+        f"different: {' '.join(reason.split())[:200]}"
     )
 
 
@@ -172,21 +179,23 @@ class ClassEmbedding:
     @property
     def backbones(self) -> tuple[BackboneRecord, ...]:
         """The networks that made the files, if `python -m mianet.extract` did."""
-        beside = (record_of(_path_and_key(file)[0]) for file in self.files)
-        return tuple(record for path in beside if (record := read_backbone(path)))
+        paths = (record_path(_path_and_key(file)[0]) for file in self.files)
+        return tuple(record for path in paths if (record := read_backbone(path)))
 
     @property
     def name(self) -> str:
         """The name it is recorded under: the files' names and the start of the digest."""
         return f"{' + '.join(Path(file).name for file in self.files)} ({self.digest[:12]})"
 
-    def of(self, classes: Mapping[int, str], count: int) -> Float32[np.ndarray, "_ dimensions"]:
-        """Return a vector of length 1 for each of some classes, as for ``ClassVectors.of``.
+    def vectors_for(
+        self, classes: Mapping[int, str], count: int
+    ) -> Float32[np.ndarray, "_ dimensions"]:
+        """Return a vector of length 1 for each class; arguments as of ``ClassVectors``.
 
         Each file's vectors are scaled to length 1 before concatenation, so that all count equally.
         """
         tables = [read_class_vectors(Path(file), count) for file in self.files]
-        parts = [unit_length(as_float32(table.of(classes, count))) for table in tables]
+        parts = [unit_length(as_float32(table.vectors_for(classes, count))) for table in tables]
         vectors = unit_length(np.concatenate(parts, axis=1))
         Checks(None, " + ".join(self.files)).attributes(vectors, list(classes.values()))
         return vectors
@@ -222,5 +231,5 @@ def load_numpy(path: Path, *names: str) -> dict[str, np.ndarray]:
         with content:
             return {name: content[name] for name in names if name in content}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        message = f"{path} must be a whole {path.suffix} file, but cannot be read ({error})"
+        message = f"{path} must be an intact {path.suffix} file, but cannot be read ({error})"
         raise InputError(message) from error

@@ -69,6 +69,6 @@ def find_dataset(name: str) -> Dataset:
     prefix = SYNTHETIC_PREFIX if synthetic else ""
     hint = f"; did you mean {prefix + nearest[0]!r}?" if nearest else ""
     raise InputError(
-        f"the data set must be one of {', '.join(DATASETS)}, or {SYNTHETIC_PREFIX} and one of them,"
-        f" or a folder with res101.mat and att_splits.mat, but got {name!r}{hint}"
+        f"the data set must be one of {', '.join(DATASETS)}, {SYNTHETIC_PREFIX}<one of them>, or "
+        f"a folder with res101.mat and att_splits.mat, but got {name!r}{hint}"
     )

@@ -31,7 +31,7 @@ class BackboneRecord:
     warning: str = ""  # a caveat about results on these features
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """Return the network and its weights as a short text."""
         return f"{self.name} (weights {self.weights_sha256[:_SHOWN]})"
 
@@ -40,7 +40,7 @@ class BackboneRecord:
         return {name: value for name, value in asdict(self).items() if value != ""}
 
     @classmethod
-    def of(cls, values: Any, origin: str) -> BackboneRecord:
+    def from_dict(cls, values: Any, origin: str) -> BackboneRecord:
         """Rebuild the record from what ``as_dict`` returned; refuse anything else."""
         try:
             record = cls(**values)
@@ -50,8 +50,8 @@ class BackboneRecord:
         except TypeError:  # no mapping, or of other names
             pass
         raise InputError(
-            f"{origin} must say which network made the features, as `python -m mianet.extract` "
-            "writes it, but does not; extract them again, or remove the file"
+            f"{origin} must record the network that made the features, as `python -m "
+            "mianet.extract` writes it, but does not; extract them again, or remove the file"
         )
 
 
@@ -63,8 +63,8 @@ def exposure(record: BackboneRecord, published_split: str | None) -> str:
     if record.trained_on == IMAGENET and published_split:
         return ""
     return (
-        f"{record.name} was trained on {record.trained_on}, where images of the unseen classes may "
-        "be; if they are, figures on these classes are not of zero-shot recognition"
+        f"{record.name} was trained on {record.trained_on}, which may include images of the unseen "
+        "classes; if so, the results on these classes are not zero-shot"
     )
 
 
@@ -83,29 +83,29 @@ class Extracted:
         return json.dumps(values, ensure_ascii=False)
 
 
-def record_of(features: Path) -> Path:
+def record_path(features: Path) -> Path:
     """Return the path of the record of a file of features."""
     return features.with_name(f"{features.name}.json")
 
 
 def read_extracted(features: Path) -> Extracted | None:
     """Return the record next to a file of features; None if there is none."""
-    path = record_of(features)
+    path = record_path(features)
     if not path.is_file():
         return None
     values = _read_json(path, path.stat().st_size)
     try:
         found = Extracted(
-            **{**values, "backbone": BackboneRecord.of(values["backbone"], str(path))}
+            **{**values, "backbone": BackboneRecord.from_dict(values["backbone"], str(path))}
         )
     except (TypeError, KeyError) as error:
         raise InputError(
-            f"{path} must be as `python -m mianet.extract` writes it, but is not ({error}); "
+            f"{path} must be a record by `python -m mianet.extract`, but is not ({error}); "
             "extract the features again, or remove it"
         ) from error
     if file_digest(features) != found.sha256:
         raise InputError(
-            f"{path} must be of {features}, but its digest is of another file; extract the "
+            f"{path} must describe {features}, but describes another file; extract the "
             "features again, or remove it"
         )
     return found
@@ -121,13 +121,13 @@ def read_backbone(path: Path) -> BackboneRecord | None:
     """Read the record of how a package's features, or class vectors, were made; None if absent."""
     if not path.is_file():
         return None
-    return BackboneRecord.of(_read_json(path, MAX_RECORD_BYTES), str(path))
+    return BackboneRecord.from_dict(_read_json(path, MAX_RECORD_BYTES), str(path))
 
 
-def _read_json(path: Path, most: int) -> Any:
+def _read_json(path: Path, max_bytes: int) -> Any:
     try:
         with path.open("rb") as file:
-            return json.loads(file.read(most))
+            return json.loads(file.read(max_bytes))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} must be readable JSON, but is not ({error}); remove it"

@@ -29,5 +29,5 @@ def file_digest(path: Path) -> str:
     except OSError as error:
         raise InputError(
             f"a file must be readable, but {path} is not ({error.strerror}); give another, or "
-            "check its owner and its disk"
+            "check its permissions and its disk"
         ) from error

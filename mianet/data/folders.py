@@ -24,9 +24,9 @@ NAMES = "allclasses_names"
 IMAGE_FILES = "image_files"  # the variable of FEATURES_FILE that may name the file of each image
 MAX_SPLITS_BYTES = 16 * 2**20
 """Read limit for a published SPLITS_FILE, unpacked; the largest one, FLO's, has 1 MB."""
-WIDEST = 4
+MAX_WIDTH_RATIO = 4
 """How many times wider than published the features may be; no more than that is ever read."""
-DENSEST = 16  # how many times its own size an unpublished file may unpack to
+MAX_UNPACK_RATIO = 16  # how many times its own size an unpublished file may unpack to
 LARGEST_NUMBER = 2**31
 """Whole numbers in a file must be smaller; a larger one cannot index an array."""
 
@@ -46,10 +46,11 @@ def read_splits(
     splits = {part: _zero_based(numbers[f"{part}_loc"], f"{part}_loc", path) for part in PARTS}
     attributes, names = numbers["att"], texts.get(NAMES)
     if spec:  # attributes × classes, as published, or the transpose
-        is_turned = attributes.shape != (spec.attribute_dim, spec.classes)
+        is_transposed = attributes.shape != (spec.attribute_dim, spec.classes)
     else:
-        is_turned = names is not None and attributes.shape[0] == len(names) != attributes.shape[1]
-    attributes = as_float32(attributes if is_turned else attributes.T)
+        rows, columns = attributes.shape
+        is_transposed = names is not None and rows == len(names) != columns
+    attributes = as_float32(attributes if is_transposed else attributes.T)
     if names is None:
         names = tuple(f"class {k + 1}" for k in range(len(attributes)))
     if spec:
@@ -70,7 +71,7 @@ def read_folder(folder: Path, spec: DatasetSpec | None) -> ImageSet:
     if spec is None:
         return without_unused(read_whole(folder)[0])
     splits, attributes, names = read_splits(folder, spec)
-    max_bytes = max(WIDEST * 8 * spec.images * (spec.feature_dim + 1), 2**16)
+    max_bytes = max(MAX_WIDTH_RATIO * 8 * spec.images * (spec.feature_dim + 1), 2**16)
     features, labels = _read_images(folder / FEATURES_FILE, max_bytes)
     return ImageSet(features, labels, attributes, names, **splits)
 
@@ -96,8 +97,8 @@ def _read_images(
         features = features.T
     elif features.shape[0] != len(labels):
         raise InputError(
-            f"features of {path} must be dimensions × {len(labels):,} images, as labels has, but "
-            f"is {features.shape[0]:,} × {features.shape[1]:,}; give one column for each image"
+            f"features in {path} must be dimensions × {len(labels):,} images, to match labels, "
+            f"but are {features.shape[0]:,} × {features.shape[1]:,}; give a column for each image"
         )
     return as_float32(features), labels
 
@@ -127,7 +128,7 @@ def unit_length(vectors: Attributes) -> Attributes:
 
 def _max_bytes(path: Path) -> int:
     """Return the read limit for your own file; if it is missing, reading it reports that."""
-    return DENSEST * (path.stat().st_size if path.is_file() else 0) + 2**24
+    return MAX_UNPACK_RATIO * (path.stat().st_size if path.is_file() else 0) + 2**24
 
 
 def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, " _"]:
@@ -143,6 +144,6 @@ def _zero_based(matrix: np.ndarray, name: str, path: Path) -> Int64[np.ndarray, 
     if len(odd):
         raise InputError(
             f"{name} of {path} must be whole numbers, but entry {odd[0] + 1:,} is "
-            f"{vector[odd[0]]}; they count from 1, as published"
+            f"{vector[odd[0]]}; count from 1, as published"
         )
     return vector.astype(np.int64) - 1

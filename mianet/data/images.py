@@ -123,8 +123,8 @@ class Checks:
         if self.spec and len(labels) != self.spec.images:
             raise InputError(
                 f"{self.spec.title} must have {self.spec.images:,} images as published, but labels "
-                f"of {self.origin} has {len(labels):,}; res101.mat and att_splits.mat must be of "
-                "one data set"
+                f"of {self.origin} has {len(labels):,}; use res101.mat and att_splits.mat of the "
+                "same data set"
             )
         self.label_range(labels, names)
         classes = {part: set(labels[getattr(images, part)].tolist()) for part in PARTS}
@@ -169,8 +169,8 @@ class Checks:
         counts = Counter(names)
         if unclear := sorted(name for name, count in counts.items() if not name or count > 1):
             raise InputError(
-                f"allclasses_names of {self.origin} must give each class a name of its own, but "
-                f"{unclear[0]!r} stands for {counts[unclear[0]]} classes; name them apart"
+                f"allclasses_names of {self.origin} must give each class a unique name, but "
+                f"{counts[unclear[0]]} classes are named {unclear[0]!r}; rename them"
             )
         bad = ~np.isfinite(attributes).all(axis=1)
         if bad.any():
@@ -191,7 +191,7 @@ class Checks:
             twin = first.setdefault(vector.tobytes(), k)
             if twin != k:  # one of them could never be predicted
                 raise InputError(
-                    f"att of {self.origin} must tell classes apart, but {names[twin]!r} and "
+                    f"att of {self.origin} must distinguish classes, but {names[twin]!r} and "
                     f"{names[k]!r} have equal vectors; add an attribute in which they differ"
                 )
 
@@ -199,18 +199,18 @@ class Checks:
         """Check that each image has one finite feature vector (a row)."""
         if len(features) != images or features.shape[1] == 0:
             raise InputError(
-                f"features of {self.origin} must be dimensions × {images:,} images, but is "
-                f"{features.shape[1]:,} × {len(features):,}; give one column for each image"
+                f"features of {self.origin} must be dimensions × {images:,} images, but are "
+                f"{features.shape[1]:,} × {len(features):,}; give a column for each image"
             )
         if len(bad := not_finite(features)):
             raise InputError(
                 f"features of {self.origin} must be finite in float32, but {len(bad):,} images "
-                f"have NaN or infinity, the first is image {bad[0] + 1:,}; make the features anew"
+                f"have NaN or infinity, the first one image {bad[0] + 1:,}; extract them again"
             )
 
     @property
     def _remedy(self) -> str:
-        return "use the published file" if self.spec else "correct it, or build the package anew"
+        return "use the published file" if self.spec else "correct it, or rebuild the package"
 
 
 def not_finite(features: Float32[np.ndarray, "images _"]) -> Int64[np.ndarray, " rows"]:

@@ -35,7 +35,7 @@ def inspect(folder: Path) -> tuple[list[str], list[str]]:
     Checks(None, str(folder)).images(without_unused(images))
     contents = _contents(folder, images, others)
     if backbone := read_backbone(folder / BACKBONE_FILE):
-        contents.append(f"backbone:   {backbone.words}, trained on {backbone.trained_on}")
+        contents.append(f"backbone:   {backbone.label}, trained on {backbone.trained_on}")
         if warning := exposure(backbone, published_split(images)):
             warnings.append(warning)
     return contents, warnings
@@ -51,8 +51,8 @@ def _contents(folder: Path, images: ImageSet, others: Mapping[str, np.ndarray]) 
         + ", ".join(f"{count:,} {part}" for part, count in sizes.items())
         + (f", {unused:,} in no part" if unused else ""),
         f"classes:    {seen} seen, {unseen} unseen",
-        f"features:   {images.features.shape[1]:,} for each image",
-        f"attributes: {images.class_attributes.shape[1]:,} for each class",
+        f"features:   {images.features.shape[1]:,} per image",
+        f"attributes: {images.class_attributes.shape[1]:,} per class",
         f"split:      {_split(images, others)}",
     ]
 
@@ -72,11 +72,11 @@ def _split(images: ImageSet, others: Mapping[str, np.ndarray]) -> str:
         return "own"
     if not others:
         return f"proposed split of {dataset} (no train_loc, which tells version 1 from 2)"
-    version = 1 if len(_tested(images, others)) else 2
+    version = 1 if len(_leaked(images, others)) else 2
     return f"proposed split of {dataset}, version {version}"
 
 
-def _tested(images: ImageSet, others: Mapping[str, np.ndarray]) -> np.ndarray:
+def _leaked(images: ImageSet, others: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the test-seen images that are in train_loc and val_loc."""
     return np.intersect1d(images.test_seen, np.concatenate([*others.values(), [-1]]))
 
@@ -85,10 +85,10 @@ def _warnings(
     images: ImageSet, attributes: np.ndarray, others: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
     """Warn of what is odd; attributes are as in the file, before scaling."""
-    if count := len(_tested(images, others)):
+    if count := len(_leaked(images, others)):
         yield (
-            f"train_loc and val_loc hold {count:,} test-seen images; they are not read here, but "
-            "other code that trains on them tests on what it was trained on"
+            f"train_loc and val_loc contain {count:,} test-seen images; they are not read here, "
+            "but other code that trains on them tests on training images"
         )
     if empty := sorted(set(range(len(images.class_names))) - set(images.labels.tolist())):
         names = listed(empty, images.class_names)
@@ -101,7 +101,7 @@ def _warnings(
             f"{lengths.max():.3g}; they are scaled to 1 when read"
         )
     if constant := (np.ptp(attributes, axis=0) == 0).sum():
-        yield f"{constant} attributes are the same for all classes and tell none apart"
+        yield f"{constant} attributes are the same for all classes, so they distinguish none"
 
     if constant := (np.ptp(images.features, axis=0) == 0).sum():
         yield f"{constant:,} features are the same for all images"
@@ -114,6 +114,6 @@ def _warnings(
         twins = np.isin(hashes[rows], hashes[getattr(images, second)])
         if twins.any():
             yield (
-                f"{twins.sum():,} images of {first} have the very features of one in {second}, "
+                f"{twins.sum():,} images of {first} have the same features as one of {second}, "
                 f"such as image {rows[twins][0] + 1:,}"
             )

@@ -25,7 +25,7 @@ from mianet.errors import InputError
 
 MAX_BYTES = 4 * 2**30  # twice Matlab's limit for a variable in a v7 file
 SECONDS = 60  # processor time allowed for reading any file
-BYTES_A_SECOND = 10 * 2**20
+BYTES_PER_SECOND = 10 * 2**20
 """Each of so many bytes adds a second; a tenth of a slow machine's reading speed."""
 PATIENCE = 10
 """How many times longer reading may take in wall time: the disk or machine may be slow."""
@@ -61,7 +61,7 @@ def read_mat(
     found = {item[0]["name"]: item for item in _items(path, [*numbers, *texts], max_bytes)}
     for name in (*numbers, *texts):
         if name not in found and name not in optional:
-            raise _lacks(path, name)
+            raise _missing_variable(path, name)
     return (
         {name: _matrix(*found[name], path) for name in numbers if name in found},
         {name: _text_list(found[name][0], path) for name in texts if name in found},
@@ -77,7 +77,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     for head, array in _items(path, names, MAX_BYTES):
         if array is None:
             raise InputError(
-                f"{head['name']} of {path} must be numbers, but is {head['kind']}; save it so"
+                f"{head['name']} of {path} must be numbers, but is {head['kind']}; save it as such"
             )
         found[head["name"]] = array if path.suffix.lower() == ".mat" else array.T
     return found
@@ -103,7 +103,7 @@ def read_rows(
         for head, array in items:
             yield _matrix(head, array, path)
     if head is None:
-        raise _lacks(path, name)
+        raise _missing_variable(path, name)
 
 
 def _items(
@@ -111,7 +111,7 @@ def _items(
 ) -> Generator[tuple[dict[str, Any], np.ndarray | None], None, None]:
     """Yield the child's answer, item by item; refuse a file that it cannot read or survive."""
     size = path.stat().st_size if path.exists() else 0
-    seconds = SECONDS + (max_bytes + size) // BYTES_A_SECOND
+    seconds = SECONDS + (max_bytes + size) // BYTES_PER_SECOND
     limits = {"max_bytes": max_bytes, "seconds": seconds}
     request = {"path": os.fspath(path), "names": list(names), "rows": rows, **limits}
     with tempfile.TemporaryFile() as errors, _start(request, path, errors) as child:
@@ -126,9 +126,9 @@ def _items(
                 if "end" in head:
                     return
                 yield head, _array(head, child.stdout) if "dtype" in head else None
-            raise _unreadable(path, _death(child.wait(), errors, seconds), names, max_bytes)
+            raise _unreadable(path, _exit_reason(child.wait(), errors, seconds), names, max_bytes)
         except (EOFError, ValueError) as error:  # it died in the middle of an item
-            reason = _death(child.wait(), errors, seconds)
+            reason = _exit_reason(child.wait(), errors, seconds)
             raise _unreadable(path, reason, names, max_bytes) from error
         finally:
             clock.cancel()
@@ -148,8 +148,8 @@ def _start(request: dict[str, Any], path: Path, errors: IO[bytes]) -> subprocess
         )
     except OSError as error:
         raise InputError(
-            f"{path} must be read by a process of its own, but none can be started ({error}); free "
-            "some memory or end other processes"
+            f"{path} must be read in a separate process, but none can be started ({error}); free "
+            "some memory or stop other processes"
         ) from error
 
 
@@ -165,35 +165,35 @@ def _array(head: dict[str, Any], stream: IO[bytes]) -> np.ndarray:
     return array.reshape(head["shape"], order=head["order"])
 
 
-def _death(code: int, errors: IO[bytes], seconds: int) -> str:
+def _exit_reason(code: int, errors: IO[bytes], seconds: int) -> str:
     """Describe how a child ended that gave no complete answer."""
     if code == -signal.SIGXCPU:
         return f"reading took more than {seconds} s of processor time"
     if code == -signal.SIGKILL:
-        return f"reading took more than {PATIENCE * seconds} s, or was ended for want of memory"
+        return f"reading took more than {PATIENCE * seconds} s or ran out of memory"
     if code < 0:
         return f"the reader crashed: {signal.Signals(-code).name}"
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"the reader ended with the code {code}"
+    return lines[-1] if lines else f"the reader exited with code {code}"
 
 
 def _unreadable(path: Path, reason: str, names: Sequence[str], max_bytes: int) -> InputError:
     if reason == "too large":
         return InputError(
-            f"{path} must have {max_bytes:,} bytes at most in {', '.join(names)}, but has more; use"
-            " a smaller file"
+            f"{path} must have at most {max_bytes:,} bytes in {', '.join(names)}, but has more; "
+            "use a smaller file"
         )
     return InputError(
-        f"{path} must be a whole Matlab file, but cannot be read ({reason}); it may be damaged or "
-        "cut short, so copy or download it again"
+        f"{path} must be an intact Matlab file, but cannot be read ({reason}); it may be damaged "
+        "or truncated, so copy or download it again"
     )
 
 
-def _lacks(path: Path, name: str) -> InputError:
+def _missing_variable(path: Path, name: str) -> InputError:
     return InputError(
-        f"{path} must have the variable {name}, but has not; it may be cut short, of another kind, "
-        "or call it otherwise"
+        f"{path} must have the variable {name}, but does not; the file may be truncated or another "
+        "one, or have another name for it"
     )
 
 
@@ -202,7 +202,7 @@ def _matrix(head: dict[str, Any], array: np.ndarray | None, path: Path) -> np.nd
         return array
     kind = head["kind"] if array is None else f"{array.dtype} of shape {array.shape}"
     must = "be a matrix of real numbers" if array is None or array.ndim != 2 else "not be empty"
-    raise InputError(f"{head['name']} of {path} must {must}, but is {kind}; save its numbers")
+    raise InputError(f"{head['name']} of {path} must {must}, but is {kind}; save it as such")
 
 
 def _text_list(head: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -211,7 +211,7 @@ def _text_list(head: dict[str, Any], path: Path) -> tuple[str, ...]:
         other = head.get("kind") or f"{np.dtype(head['dtype'])} of shape {tuple(head['shape'])}"
     if other:
         raise InputError(
-            f"{head['name']} of {path} must be a list of text, but has something else in it "
+            f"{head['name']} of {path} must be a list of text, but contains something else "
             f"({other}); save it as a cell array of char vectors"
         )
     return tuple(text.strip() for text in head["texts"])

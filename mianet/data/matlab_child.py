@@ -159,7 +159,7 @@ def _matlab5_value(value: Any, depth: int = 0) -> Any:
         return rows[0] if len(rows) == 1 else rows
     if value.dtype.kind == "O":
         if depth > MAX_DEPTH:
-            return _Other("nested too deep")
+            return _Other("nested too deeply")
         return [_matlab5_value(entry, depth + 1) for entry in value.ravel("F")]
     unread = {"V": "a struct", "c": "complex"}
     return _Other(unread[value.dtype.kind]) if value.dtype.kind in unread else value
@@ -170,10 +170,11 @@ def _in_rows(name: str, columns: Any, width: int, chunk: int) -> Iterator[Item]:
 
     Images are columns, as the field publishes them, or rows if the width fits only that way.
     """
-    is_turned = columns.shape[0] == width != columns.shape[1]
-    for start in range(0, columns.shape[1 if is_turned else 0], chunk):
-        part = columns[:, start : start + chunk].T if is_turned else columns[start : start + chunk]
-        yield _item(name, np.ascontiguousarray(part))
+    is_transposed = columns.shape[0] == width != columns.shape[1]
+    for start in range(0, columns.shape[1 if is_transposed else 0], chunk):
+        rows = slice(start, start + chunk)
+        block = columns[:, rows].T if is_transposed else columns[rows]
+        yield _item(name, np.ascontiguousarray(block))
 
 
 def _matlab73_rows(name: str, item: Any, width: int, chunk: int) -> Iterator[Item]:
@@ -202,7 +203,7 @@ def _check_filters(item: Any) -> None:
     properties = item.id.get_create_plist()
     filters = {properties.get_filter(k)[0] for k in range(properties.get_nfilters())}
     if unknown := filters - FILTERS:
-        raise ValueError(f"it is compressed by the filter {min(unknown)}, which Matlab has not")
+        raise ValueError(f"it is compressed with filter {min(unknown)}, which Matlab does not use")
 
 
 class _Matlab73:
@@ -225,7 +226,7 @@ class _Matlab73:
             return {b"char": "", b"cell": []}.get(kind, np.empty((0, 0)))
         if item.dtype.kind == "O":
             if depth == MAX_DEPTH:
-                return _Other("nested too deep")
+                return _Other("nested too deeply")
             references = item[()].T.ravel("F")
             return [self.value(self.file[reference], depth + 1) for reference in references]
         values = np.asarray(item[()]).T

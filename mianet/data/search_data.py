@@ -59,7 +59,7 @@ def load_search_data(
     count = int(arrays.pop("all_classes")[0])
     if other := open_embedding(embedding):
         classes = dict(zip(arrays["class_ids"].tolist(), names, strict=True))
-        arrays["class_attributes"] = other.of(classes, count)
+        arrays["class_attributes"] = other.vectors_for(classes, count)
         digest = hashlib.sha256(f"{digest} {other.digest}".encode()).hexdigest()
     return SearchData(
         name=recorded,

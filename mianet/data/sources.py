@@ -68,22 +68,22 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
     dataset = find_dataset(name)
     if dataset.spec is None:
         raise InputError(
-            f"the data of {name} must be at hand, but a recorded name does not say where they are; "
-            f"give the folder, or its name in the data folder {data_root(data_dir)}"
+            f"the data of {name} must be available, but this recorded name does not say where it "
+            f"is; give the folder, or its name in the data folder {data_root(data_dir)}"
         )
     spec = dataset.spec
     if spec.folder and not dataset.synthetic:
         return _mat_source(spec, find_folder(spec, data_dir))
-    made = partial(Source, name=dataset.name, key=dataset.name.replace(":", "-"), spec=spec)
+    source = partial(Source, name=dataset.name, key=dataset.name.replace(":", "-"), spec=spec)
     if dataset.synthetic:
         stamp = partial(synthetic_stamp, spec)
-        return made(
+        return source(
             origin=dataset.name,
             stamp=stamp,
             digest=lambda: hashlib.sha256(stamp().encode()).hexdigest(),
             read=partial(synthetic_images, spec),
         )
-    return made(
+    return source(
         origin="the installed packages",
         stamp=numbers_stamp,
         digest=lambda: _content_digest(read_numbers()),
@@ -102,8 +102,8 @@ def find_own_folder(name: str, data_dir: Path | None = None) -> Path | None:
     folder = absolute_path(name, "a data set")
     if missing := _missing_files(folder):
         raise InputError(
-            f"a folder of a data set must have {FEATURES_FILE} and {SPLITS_FILE}, but {folder} has "
-            f"no {' and no '.join(missing)}; make them by `python -m mianet.package build`"
+            f"a data set's folder must have {FEATURES_FILE} and {SPLITS_FILE}, but {folder} has "
+            f"no {' and no '.join(missing)}; create them with `python -m mianet.package build`"
         )
     return folder
 
@@ -144,12 +144,12 @@ def find_folder(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
     if folders:
         raise InputError(
             f"{spec.title} must have {FEATURES_FILE} and {SPLITS_FILE}, but {folders[0]} has no "
-            f"{' and no '.join(_missing_files(folders[0]))}; {download}put what is missing there"
+            f"{' and no '.join(_missing_files(folders[0]))}; {download}add what is missing"
         )
     raise InputError(
         f"{spec.title} must be a folder with {FEATURES_FILE} and {SPLITS_FILE}, but there is "
         f"neither {homes[0] / name} nor {homes[1] / name}; {download}put the two files in "
-        f"{homes[0] / name}, or name another data folder by --data-dir or {DATA_DIR_VARIABLE}"
+        f"{homes[0] / name}, or choose another data folder with --data-dir or {DATA_DIR_VARIABLE}"
     )
 
 
@@ -175,8 +175,8 @@ def _files_stamp(folder: Path) -> str:
         states = {name: (folder / name).stat() for name in (FEATURES_FILE, SPLITS_FILE)}
     except OSError as error:
         raise InputError(
-            f"{folder} must have {FEATURES_FILE} and {SPLITS_FILE}, but {error.strerror}; put them "
-            "back"
+            f"{folder} must have {FEATURES_FILE} and {SPLITS_FILE}, but one cannot be read "
+            f"({error.strerror}); restore it"
         ) from error
     return json.dumps({name: [s.st_size, s.st_mtime_ns] for name, s in states.items()})
 

@@ -56,7 +56,7 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, int]]] = {
 FILES = frozenset(f"{part}/{name}.npy" for part, names in LAYOUT.items() for name in names)
 
 
-Part = tuple[str, Mapping[str, np.ndarray]]
+StoredPart = tuple[str, Mapping[str, np.ndarray]]
 """The sha256 of a source, in hex, and the arrays of one of its parts, read-only and mapped."""
 
 
@@ -82,7 +82,7 @@ def cache_folder() -> Path:
     return absolute_path("~/.cache/mianet", f"the cache folder without {CACHE_DIR_VARIABLE}")
 
 
-def open_part(source: Source, part: str) -> Part:
+def open_part(source: Source, part: str) -> StoredPart:
     """Map one part of a data set, "search" or "test"; convert the source first where needed.
 
     No file of another part is opened unless a conversion is needed.
@@ -108,13 +108,13 @@ def open_part(source: Source, part: str) -> Part:
         ) from error
     if not opened:
         raise InputError(
-            f"the store of {source.name} must stay as it is written, but {source.origin} or {home} "
-            "was changed meanwhile; try again when nothing writes there"
+            f"the store of {source.name} must not change while it is opened, but {source.origin} "
+            f"or {home} did; try again when nothing else writes there"
         )
     return opened
 
 
-def _open_current(home: Path, source: Source, part: str) -> Part | None:
+def _open_current(home: Path, source: Source, part: str) -> StoredPart | None:
     """Return a part of the current generation, or None if it is damaged or out of date."""
     record = _read_record(home)
     if record and record.stamp == source.stamp():
@@ -122,7 +122,7 @@ def _open_current(home: Path, source: Source, part: str) -> Part | None:
     return None
 
 
-def _open_generation(home: Path, record: _Record, part: str) -> Part | None:
+def _open_generation(home: Path, record: _Record, part: str) -> StoredPart | None:
     """Map the arrays of a part, or return None if a file has changed since it was written."""
     arrays = {}
     for name, kind in LAYOUT[part].items():
@@ -168,13 +168,13 @@ def _locked(home: Path, source: Source) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f"waiting for another process that converts {source.name}")
+        _print(f"waiting for another process to convert {source.name}")
         try:
             lock.acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout as error:
             raise InputError(
                 f"{source.name} must be converted within {LOCK_TIMEOUT_S:.0f} s, but another "
-                f"process still holds {home / LOCK}; end it, and try again"
+                f"process still holds {home / LOCK}; stop it, and try again"
             ) from error
     try:
         yield
@@ -189,17 +189,17 @@ def _renew(home: Path, source: Source, part: str) -> None:
     if record and record.digest == digest and _open_generation(home, record, part):
         renewed = replace(record, origin=source.origin, stamp=stamp)
     else:
-        _say(f"converting {source.name} ({source.origin}) for memory-mapping, once")
+        _print(f"converting {source.name} ({source.origin}) for memory-mapping; this happens once")
         renewed = _Record(FORMAT, source.origin, stamp, digest, uuid.uuid4().hex, {})
-    counting = record.generation if record else None
+    current = record.generation if record else None
     try:
-        if renewed.generation != counting:
+        if renewed.generation != current:
             renewed = replace(renewed, files=_convert(source, home / renewed.generation))
         if source.stamp() == stamp:
             _write_record(home, renewed)
-            counting = renewed.generation
+            current = renewed.generation
     finally:  # remove what is not valid, above all on a full disk
-        _sweep(home, counting)
+        _sweep(home, current)
 
 
 def _convert(source: Source, folder: Path) -> Mapping[str, list[int]]:
@@ -260,11 +260,11 @@ def _write_record(home: Path, record: _Record) -> None:
     _flush(home)
 
 
-def _sweep(home: Path, counting: str | None) -> None:
+def _sweep(home: Path, current: str | None) -> None:
     """Remove other generations and leftovers of conversions; files still mapped stay readable."""
     (home / TEMPORARY_RECORD).unlink(missing_ok=True)
     for child in home.iterdir():
-        if child.is_dir() and child.name != counting:
+        if child.is_dir() and child.name != current:
             shutil.rmtree(child, ignore_errors=True)
 
 
@@ -276,5 +276,5 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

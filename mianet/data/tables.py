@@ -29,7 +29,7 @@ def read_images(path: Path, key: str = FEATURES) -> tuple[np.ndarray, np.ndarray
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        raise InputError(f"features must be in {', '.join(ENDINGS)}, but got {path}")
+        raise InputError(f"a features file must end in {', '.join(ENDINGS)}, but got {path}")
     if not path.is_file():
         raise InputError(f"features must be in a file, but there is none at {path}")
     if ending in (".parquet", ".csv"):
@@ -38,7 +38,7 @@ def read_images(path: Path, key: str = FEATURES) -> tuple[np.ndarray, np.ndarray
     read = load_numpy if ending in (".npy", ".npz") else read_arrays
     arrays = read(path, key, LABELS)
     if key not in arrays:
-        raise InputError(f"{path} must have {key}, but has not; name its array by --key")
+        raise InputError(f"{path} must have {key}, but does not; name its array with --key")
     features, labels = _matrix(arrays[key], path, key), arrays.get(LABELS)
     if ending == ".mat" and labels is not None and features.shape[1] == labels.size:
         features = features.T  # as published
@@ -59,7 +59,8 @@ def read_labels(path: Path) -> np.ndarray:
         labels = _labels_of(_read_table(path), path)
         if labels is not None:
             return labels
-        raise InputError(f"{path} must have one of the columns {', '.join(LABEL_COLUMNS)}")
+        columns = ", ".join(LABEL_COLUMNS)
+        raise InputError(f"{path} must have one of the columns {columns}, but has none; add one")
     return np.array(read_lines(path))
 
 
@@ -68,7 +69,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} must be a readable text file in UTF-8 ({error})") from error
+        raise InputError(f"{path} must be readable UTF-8 text, but is not ({error})") from error
 
 
 def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
@@ -76,13 +77,13 @@ def table_features(batch: pa.RecordBatch, key: str) -> np.ndarray:
     if key in batch.schema.names and _is_list(batch.schema.field(key).type):
         column = batch.column(key)
         if column.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
-            raise InputError("the lists of features must all be of one width, without gaps")
+            raise InputError("all lists of features must have the same length, without gaps")
         return _numbers(column.flatten()).reshape(len(column), -1)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise InputError(
-                f"columns must be numbers, one a feature, but {name} is {column.type}; leave it "
-                "out, or give the column of lists as the key"
+                f"columns must be numbers, one per feature, but {name} is {column.type}; remove "
+                "it, or give the column of lists as the key"
             )
     return np.column_stack([_numbers(column) for column in batch.columns])
 
@@ -109,7 +110,8 @@ def _labels_of(table: pa.Table, path: Path) -> np.ndarray | None:
         if name in table.column_names:
             if table[name].null_count:
                 raise InputError(
-                    f"the column {name} of {path} must give a label for each image; fill it"
+                    f"the column {name} of {path} must have a label for each image, but some are "
+                    "missing; fill it"
                 )
             return np.asarray(table[name].to_numpy())
     return None
@@ -121,7 +123,7 @@ def _features_of(table: pa.Table, path: Path, key: str) -> np.ndarray:
         parts = [table_features(part, key) for part in table.drop_columns(label).to_batches()]
         return np.concatenate(parts)
     except (InputError, ValueError) as error:  # no columns, no rows, or parts that differ in width
-        raise InputError(f"{path} must have as many numbers for each image; {error}") from error
+        raise InputError(f"{path} must have the same features for each image: {error}") from error
 
 
 def _matrix(array: np.ndarray, path: Path, key: str) -> np.ndarray:

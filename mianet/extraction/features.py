@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from mianet.data.extracted import Extracted, exposure, record_of, write_backbone
+from mianet.data.extracted import Extracted, exposure, record_path, write_backbone
 from mianet.data.files import file_digest, replacing
 from mianet.data.folders import read_splits
 from mianet.data.tables import read_lines
@@ -57,7 +57,7 @@ def extract(
     """
     if out.suffix.lower() != ".npy" or out.exists():
         raise InputError(f"--out must be a new .npy file, but got {out}; give another name")
-    broken = _broken_at_sight(photos)
+    broken = _unreadable_headers(photos)
     _refuse(broken, photos, skip_broken)
     part = out.with_name(f"{out.name}.part")
     try:
@@ -67,13 +67,11 @@ def extract(
             extracted = _finish(part, photos, tower, out, skip_broken)
         shutil.rmtree(part, ignore_errors=True)
     except Timeout as error:
-        raise InputError(f"another process must not write {out}, but one does; wait for it") from (
-            error
-        )
+        raise InputError(f"another process is writing {out}; wait for it to finish") from error
     except OSError as error:
         raise InputError(
-            f"--out must be where there is enough space, but {out} cannot be written ({error}); "
-            "give another"
+            f"--out must be on a disk with enough free space, but {out} cannot be written "
+            f"({error}); give another"
         ) from error
     return extracted
 
@@ -124,7 +122,7 @@ def whole_batches(
         broken: Filled with the files that are not images, and the reasons.
         skip_broken: Leave those out, instead of refusing them.
     """
-    broken |= _broken_at_sight(photos)
+    broken |= _unreadable_headers(photos)
     _refuse(broken, photos, skip_broken)
     for files, features, found in batches(photos, tower, batch):
         broken |= found
@@ -134,7 +132,7 @@ def whole_batches(
             yield features[kept], [files[row] for row in kept]
 
 
-def left_out(broken: Mapping[str, str]) -> str:
+def describe_broken(broken: Mapping[str, str]) -> str:
     """Describe which files are not images, naming the first few."""
     named = [f"{name} ({reason})" for name, reason in list(broken.items())[:SHOWN]]
     more = f" and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
@@ -166,12 +164,12 @@ def _features(images: torch.Tensor, tower: Tower) -> Features:
     if found.shape[1] != tower.dimensions or not np.isfinite(found).all():
         raise InputError(
             f"{tower.record.name} must give {tower.dimensions} finite features, but gives "
-            f"{found.shape[1]}, maybe not finite; its weights are damaged or another network's"
+            f"{found.shape[1]}, perhaps not finite; give the right --weights, undamaged"
         )
     return np.asarray(found)
 
 
-def _broken_at_sight(photos: Photos) -> dict[str, str]:
+def _unreadable_headers(photos: Photos) -> dict[str, str]:
     """Return the files whose headers are not those of images, with the reasons."""
 
     def look(name: str) -> str:
@@ -188,11 +186,11 @@ def _broken_at_sight(photos: Photos) -> dict[str, str]:
 
 def _refuse(broken: Mapping[str, str], photos: Photos, skip: bool) -> None:
     if len(broken) == len(photos.files):
-        raise InputError(f"some files must be images, but none is: {left_out(broken)}")
+        raise InputError(f"files must be images, but none is: {describe_broken(broken)}")
     if broken and not skip:
         raise InputError(
-            f"files must be whole images, but {len(broken):,} of {len(photos.files):,} are not: "
-            f"{left_out(broken)}; remove them, or leave them out by --skip-broken"
+            f"files must be intact images, but {len(broken):,} of {len(photos.files):,} are not: "
+            f"{describe_broken(broken)}; remove them, or skip them with --skip-broken"
         )
 
 
@@ -207,7 +205,7 @@ def _complete(part: Path, photos: Photos, tower: Tower, batch: int) -> None:
     done = rows.stat().st_size // width
     os.truncate(rows, done * width)
     if done:
-        print(f"going on after {done:,} of {len(photos.files):,} images", file=sys.stderr)
+        print(f"resuming after {done:,} of {len(photos.files):,} images", file=sys.stderr)
     broken: dict[str, str] = json.loads(noted.read_text())
     with rows.open("ab") as file:
         for _, features, found in batches(photos, tower, batch, done):
@@ -248,14 +246,14 @@ def _finish(part: Path, photos: Photos, tower: Tower, out: Path, skip: bool) -> 
         broken,
     )
     (part / "record").write_text(extracted.text(), encoding="utf-8")
-    (part / "record").replace(record_of(out))
+    (part / "record").replace(record_path(out))
     (part / "features.npy").replace(out)
     return extracted
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no image"
+        return "not an image"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:80]}" if text else type(error).__name__
 
@@ -275,7 +273,7 @@ def write_class_vectors(
     if out.suffix.lower() != ".csv" or out.exists():
         raise InputError(f"--out must be a new .csv file, but got {out}; give another name")
     if prompt.count("{}") != 1 or set(prompt.replace("{}", "")) & set("{}"):
-        raise InputError(f"--prompt must have {{}} once, for the class's name, but got {prompt!r}")
+        raise InputError(f"--prompt must have one {{}}, for the class's name, but got {prompt!r}")
     names = read_splits(names_from, None)[2] if names_from.is_dir() else _lines(names_from)
     texts = [prompt.format(readable(name)) for name in names]
     parts = [
@@ -290,9 +288,9 @@ def write_class_vectors(
             with new.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([heading, *rows])
             warning = exposure(tower.record, None)
-            write_backbone(record_of(out), replace(tower.record, warning=warning))
+            write_backbone(record_path(out), replace(tower.record, warning=warning))
     except OSError as error:
-        raise InputError(f"--out must be a file that can be written, but {out}: {error}") from error
+        raise InputError(f"--out must be writable, but {out} is not ({error})") from error
     return names
 
 
@@ -306,7 +304,7 @@ def _lines(path: Path) -> tuple[str, ...]:
     name, count = Counter(names).most_common(1)[0] if names else ("", 1)
     if count > 1 or "" in names or not names:
         raise InputError(
-            f"{path} must name each class once, one a line, but has {name!r} {count} times or an "
-            "empty line"
+            f"{path} must name each class once, one per line, but has {name!r} {count} times or "
+            "an empty line"
         )
     return tuple(names)

@@ -49,9 +49,9 @@ def find_photos(path: Path) -> Photos:
     relative to the list's folder.
     """
     if path.is_dir():
-        photos = _in_folder(path)
+        photos = _from_folder(path)
     elif path.is_file() and path.suffix.lower() in (".txt", ".csv"):
-        photos = _listed(path)
+        photos = _from_list(path)
     else:
         raise InputError(
             f"images must be a folder, or a list of files in .txt or .csv, but {path} is neither"
@@ -63,25 +63,25 @@ def find_photos(path: Path) -> Photos:
         )
     for name in (*photos.files, *(photos.labels or ())):
         if not name.isprintable():
-            raise InputError(f"names must be text that can be printed, but one is {name!r}")
+            raise InputError(f"file and class names must be printable, but one is {name!r}")
     return photos
 
 
-def read_photo(path: Path, how: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
+def read_photo(path: Path, prepare: Preprocessing) -> Float32[np.ndarray, "3 size size"]:
     """Read an image: upright, RGB, scaled, cropped, normalised. A non-image may raise anything."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, and of odd entries in their headers
         with Image.open(path, formats=_FORMATS) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    scale = how.resize / min(image.size)
-    width, height = (max(how.size, round(scale * side)) for side in image.size)
-    method = Image.Resampling[how.interpolation.upper()]
+    size, scale = prepare.size, prepare.resize / min(image.size)
+    width, height = (max(size, round(scale * side)) for side in image.size)
+    method = Image.Resampling[prepare.interpolation.upper()]
     image = image.resize((width, height), method)
-    left, top = (width - how.size) // 2, (height - how.size) // 2
-    image = image.crop((left, top, left + how.size, top + how.size))
+    left, top = (width - size) // 2, (height - size) // 2
+    image = image.crop((left, top, left + size, top + size))
     colours = np.asarray(image, np.float32) / 255
-    shifted = (colours - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
-    return np.ascontiguousarray(shifted.transpose(2, 0, 1))
+    normalised = (colours - np.array(prepare.mean, np.float32)) / np.array(prepare.std, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
 def check_header(path: Path) -> None:
@@ -92,7 +92,7 @@ def check_header(path: Path) -> None:
             pass
 
 
-def _in_folder(root: Path) -> Photos:
+def _from_folder(root: Path) -> Photos:
     found = sorted(_walk(root))
     images = [name for name in found if name.lower().endswith(ENDINGS)]
     others = tuple(name for name in found if not name.lower().endswith(ENDINGS))
@@ -100,8 +100,8 @@ def _in_folder(root: Path) -> Photos:
     flat = [name for name, slash, _ in classes if not slash]
     if flat and len(flat) < len(images):
         raise InputError(
-            f"images must lie in folders by class, all or none, but {flat[0]} of {root} lies "
-            "beside the folders; move it into one"
+            f"images must either all be in class folders or all outside, but {flat[0]} is beside "
+            f"the folders in {root}; move it into one"
         )
     labels = None if flat else tuple(name for name, _, _ in classes)
     return Photos(root, tuple(images), labels, others)
@@ -121,12 +121,12 @@ def _walk(root: Path) -> Iterator[str]:
         yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
 
 
-def _listed(path: Path) -> Photos:
+def _from_list(path: Path) -> Photos:
     files, labels = _rows(path) if path.suffix.lower() == ".csv" else (read_lines(path), None)
     for name in files:
         if not (path.parent / name).is_file():
             raise InputError(
-                f"{path} must list files, as paths from its folder, but there is no {name!r}"
+                f"{path} must list files by paths relative to its folder, but there is no {name!r}"
             )
     return Photos(path.parent, tuple(files), None if labels is None else tuple(labels))
 

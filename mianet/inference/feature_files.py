@@ -17,7 +17,7 @@ from mianet.data.tables import table_features
 from mianet.errors import InputError
 from mianet.inference.prediction import checked_features
 
-IMAGES_A_CHUNK = 8192
+IMAGES_PER_CHUNK = 8192
 DEFAULT_KEY = "features"
 
 _LARGEST_MATLAB_MATRIX = 2**31
@@ -25,7 +25,7 @@ _LARGEST_MATLAB_MATRIX = 2**31
 
 
 def read_features(
-    path: Path, feature_dim: int, *, key: str = DEFAULT_KEY, chunk: int = IMAGES_A_CHUNK
+    path: Path, feature_dim: int, *, key: str = DEFAULT_KEY, chunk: int = IMAGES_PER_CHUNK
 ) -> Iterator[Float32[np.ndarray, "images features"]]:
     """Yield the features of a file's images, in order, a chunk at a time.
 
@@ -46,7 +46,7 @@ def read_features(
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"a file of features must end in {', '.join(_READERS)}, but got {path}")
+        raise InputError(f"a features file must end in {', '.join(_READERS)}, but got {path}")
     if not path.is_file():
         raise InputError(f"the features must be in a file, but there is none at {path}")
     first = 0
@@ -58,11 +58,11 @@ def read_features(
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # the readers raise almost anything on a damaged file
         raise InputError(
-            f"{path} must be a whole {path.suffix} file, but cannot be read "
+            f"{path} must be an intact {path.suffix} file, but cannot be read "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         ) from error
     if not first:
-        raise InputError(f"{path}: features must be of one image at least, but got none")
+        raise InputError(f"{path}: features must be of at least one image, but got none")
 
 
 def _mat(path: Path, feature_dim: int, key: str, chunk: int) -> Iterator[np.ndarray]:

@@ -148,7 +148,8 @@ class Classifier:
         found = np.arange(len(self.class_names)) if mode == GZSL else np.flatnonzero(self.unseen)
         if not 1 <= top_k <= len(found):
             raise InputError(
-                f"top_k must be from 1 to the {len(found)} classes of {mode}, but got {top_k}"
+                f"top_k must be from 1 to {len(found)}, the number of {mode} classes, but got "
+                f"{top_k}"
             )
         return found
 
@@ -174,7 +175,9 @@ class Classifier:
             )
         scores = self._cosines(features, vectors)[:, 0]
         if top_k is not None and not 1 <= top_k <= len(scores):
-            raise InputError(f"top_k must be from 1 to the {len(scores)} images, but got {top_k}")
+            raise InputError(
+                f"top_k must be from 1 to {len(scores)}, the number of images, but got {top_k}"
+            )
         order = np.argsort(-scores, kind="stable")[:top_k]
         return Retrieved(order, scores[order])
 
@@ -192,7 +195,7 @@ class Classifier:
             raise InputError(f"new classes must have names, but got {list(names)!r}")
         name, count = Counter((*names, *self.class_names)).most_common(1)[0]
         if count > 1:
-            raise InputError(f"the names of classes must differ, but {name!r} is there twice")
+            raise InputError(f"class names must be unique, but {name!r} appears twice")
         vectors = self._checked_attributes(names, attributes)
         return dataclasses.replace(
             self,
@@ -237,11 +240,11 @@ class Classifier:
         except Exception as error:  # damaged and hostile files raise almost anything
             # PyTorch's own message recommends unsafe loading.
             raise InputError(
-                f"{path} must be a classifier as this project saves it, but cannot be read "
-                f"({type(error).__name__}); it may be damaged or of another kind"
+                f"{path} must be a classifier saved by this project, but cannot be read "
+                f"({type(error).__name__}); it may be damaged or another kind of file"
             ) from error
         raise InputError(
-            f"{path} must be a classifier of format {FORMAT}, but is of {saved['format']!r}; "
+            f"{path} must be a classifier of format {FORMAT}, but has {saved['format']!r}; "
             "load it with the version of this project that saved it"
         )
 
@@ -258,7 +261,9 @@ class Classifier:
             tuple(saved["class_names"]),
             saved["unseen"].numpy(),
             saved["calibration"],
-            BackboneRecord.of(json.loads(saved["backbone"]), "it") if saved["backbone"] else None,
+            BackboneRecord.from_dict(json.loads(saved["backbone"]), "the classifier")
+            if saved["backbone"]
+            else None,
         )
 
     def _cosines(
@@ -272,7 +277,7 @@ class Classifier:
         expected = (len(names), self.class_attributes.shape[1])
         if array.shape != expected or array.dtype.kind not in "iuf":
             raise InputError(
-                f"attributes must be numbers of the shape {expected}, but got {array.dtype} of "
+                f"attributes must be numbers of shape {expected}, but got {array.dtype} of shape "
                 f"{array.shape}"
             )
         vectors = torch.tensor(as_float32(array))
@@ -284,7 +289,7 @@ class Classifier:
         own = (self.class_attributes.norm(dim=1) - 1).abs()
         if (own <= NORM_TOLERANCE).all() and (lengths[furthest] - 1).abs() > NORM_TOLERANCE:
             raise InputError(
-                "the attribute vector of a class must have length 1, as those of the model's "
+                "the attribute vector of a class must have length 1, like those of the model's "
                 f"classes, but that of {names[furthest]!r} has length {lengths[furthest]:.4g}; "
                 "divide it by its length"
             )
@@ -312,12 +317,12 @@ def checked_features(
             f"features must have the shape (images, {feature_dim}), but got {array.shape}"
         )
     if not len(array):
-        raise InputError("features must be of one image at least, but got none")
+        raise InputError("features must be of at least one image, but got none")
     numbers = as_float32(array)
     if len(bad := not_finite(numbers)):
         raise InputError(
-            f"features must be finite in float32, but those of {len(bad):,} images are not, "
-            f"the first is image {first_image + bad[0]:,} (from 0)"
+            f"features must be finite in float32, but those of {len(bad):,} images are not; the "
+            f"first is image {first_image + bad[0]:,} (counting from 0)"
         )
     return numbers
 

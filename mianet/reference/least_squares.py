@@ -89,18 +89,18 @@ def fit_eszsl(task: Task, scaler: FeatureScaler, settings: ESZSLSettings) -> Fit
     return Bilinear(_finite(solve_eszsl(moments(task, scaler), settings).float(), "ESZSL")), {}
 
 
-def solve_eszsl(of: Moments, settings: ESZSLSettings) -> Float64[Tensor, "features attributes"]:
+def solve_eszsl(sums: Moments, settings: ESZSLSettings) -> Float64[Tensor, "features attributes"]:
     """Return ``W = (XᵀX + γI)⁻¹ Xᵀ Y S (SᵀS + λI)⁻¹``.
 
     It minimises ``‖X W Sᵀ − Y‖² + γ‖W Sᵀ‖² + λ‖X W‖² + γλ‖W‖²``. The targets Y are 1 for an
     image's class and 0 for the others, which reproduces the published evaluation; the publication
     writes 1 and −1.
     """
-    left = of.gram.clone()
+    left = sums.gram.clone()
     left.diagonal().add_(settings.feature_weight)
-    right = of.class_attributes.mT @ of.class_attributes
+    right = sums.class_attributes.mT @ sums.class_attributes
     right.diagonal().add_(settings.attribute_weight)
-    weight = torch.linalg.solve(left, of.class_sums.mT @ of.class_attributes)
+    weight = torch.linalg.solve(left, sums.class_sums.mT @ sums.class_attributes)
     solution: Tensor = torch.linalg.solve(right, weight.mT).mT
     return solution
 
@@ -111,7 +111,7 @@ def fit_sae(task: Task, scaler: FeatureScaler, settings: SAESettings) -> Fitted:
     return Cosine(_finite(encoder, "SAE").mT, settings.matching), {}
 
 
-def solve_sae(of: Moments, encoder_weight: float) -> Float64[Tensor, "attributes features"]:
+def solve_sae(sums: Moments, encoder_weight: float) -> Float64[Tensor, "attributes features"]:
     """Return the W that minimises ``‖X − Wᵀ S‖² + λ‖W X − S‖²``, with one column per image.
 
     It solves ``A W + W B = C`` for ``A = S Sᵀ``, ``B = λ X Xᵀ``, ``C = (1 + λ) S Xᵀ``. Both A and
@@ -119,10 +119,10 @@ def solve_sae(of: Moments, encoder_weight: float) -> Float64[Tensor, "attributes
     general solver and works on a GPU. The rank of A is at most the number of seen classes; where
     neither side determines W (a feature that is always 0), W is 0.
     """
-    attributes = of.class_attributes
-    a, left = torch.linalg.eigh(attributes.mT @ (of.class_counts[:, None] * attributes))
-    b, right = torch.linalg.eigh(encoder_weight * of.gram)
-    wanted = left.mT @ ((1 + encoder_weight) * attributes.mT @ of.class_sums) @ right
+    attributes = sums.class_attributes
+    a, left = torch.linalg.eigh(attributes.mT @ (sums.class_counts[:, None] * attributes))
+    b, right = torch.linalg.eigh(encoder_weight * sums.gram)
+    wanted = left.mT @ ((1 + encoder_weight) * attributes.mT @ sums.class_sums) @ right
     scale = a[:, None].clamp_min(0) + b.clamp_min(0)
     determined = scale > _NEGLIGIBLE * scale.max()
     solution: Tensor = left @ torch.where(determined, wanted / scale, 0) @ right.mT

@@ -80,10 +80,10 @@ def fit_linear(
 
     optimiser.step(objective)
     fitted = Linear(weight.detach(), bias.detach())
-    reached = loss(fitted.logits(features))
-    if not (reached.isfinite() and fitted.weight.isfinite().all()):
+    final_loss = loss(fitted.logits(features))
+    if not (final_loss.isfinite() and fitted.weight.isfinite().all()):
         raise DivergedError("the logistic regression is not finite")
-    return fitted, reached.item()
+    return fitted, final_loss.item()
 
 
 @dataclass(frozen=True)

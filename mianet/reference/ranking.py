@@ -109,4 +109,4 @@ def train(task: Task, settings: RankingSettings, *, seed: int) -> Iterator[Epoch
         yield Epoch(number, {"ranking": mean}, Bilinear(weight), scaler)
 
 
-begin = partial(Repeated, train)
+begin_ranking = partial(Repeated, train)

@@ -16,7 +16,7 @@ class ESZSLSettings(Settings):
     """ESZSL's hyperparameters."""
 
     positive = ("feature_weight", "attribute_weight")
-    beginning = "mianet.reference.least_squares:begin_eszsl"
+    trainer = "mianet.reference.least_squares:begin_eszsl"
 
     model: Literal["eszsl"] = "eszsl"
     feature_weight: float = 1e3  # γ, the regulariser of ``W Sᵀ``, on the side of the features
@@ -29,7 +29,7 @@ class SAESettings(Settings):
     """SAE's hyperparameters."""
 
     positive = ("encoder_weight",)
-    beginning = "mianet.reference.least_squares:begin_sae"
+    trainer = "mianet.reference.least_squares:begin_sae"
 
     model: Literal["sae"] = "sae"
     encoder_weight: float = 1.0  # λ, the weight of ``‖W x − s‖²`` relative to the reconstruction
@@ -45,7 +45,7 @@ class ConSESettings(Settings):
 
     positive = ("top",)
     not_negative = ("weight_decay",)
-    beginning = "mianet.reference.logistic:begin_conse"
+    trainer = "mianet.reference.logistic:begin_conse"
 
     model: Literal["conse"] = "conse"
     # T, how many of the classifier's best guesses are combined; all, if there are fewer
@@ -59,7 +59,7 @@ class DAPSettings(Settings):
     """DAP's hyperparameters."""
 
     not_negative = ("weight_decay",)
-    beginning = "mianet.reference.logistic:begin_dap"
+    trainer = "mianet.reference.logistic:begin_dap"
 
     model: Literal["dap"] = "dap"
     # a class has an attribute if its value is above the seen classes' mean: over all attributes,
@@ -74,7 +74,7 @@ class RankingSettings(Settings):
     """What ALE, DeViSE and SJE have in common."""
 
     positive = ("learning_rate", "batch_images")
-    beginning = "mianet.reference.ranking:begin"
+    trainer = "mianet.reference.ranking:begin_ranking"
 
     learning_rate: float = 0.01  # step size of the stochastic gradient descent, constant
     batch_images: int = 32  # images per step; their gradients are averaged

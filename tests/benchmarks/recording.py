@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recorded import STUDY, StudyRecorder, epoch_metrics
 
-from tuning.events.log import CURSOR_FILE, LOG_FILE, waiting_in
+from tuning.events.log import CURSOR_FILE, LOG_FILE, count_waiting
 from tuning.tracking.backlog import deliver_waiting
 from tuning.tracking.store import open_store
 
@@ -50,7 +50,7 @@ def main() -> None:
         other = f"sqlite:///{root}/other.db"
         open_store(other)
         StudyRecorder(other, STUDY).close()  # makes the experiment
-        events, started = waiting_in(folder), time.perf_counter()
+        events, started = count_waiting(folder), time.perf_counter()
         list(deliver_waiting(Path(root) / "storage", lambda _: other))
         print(f"{events} events delivered later in {time.perf_counter() - started:.1f} s")
         started = time.perf_counter()

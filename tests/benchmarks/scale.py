@@ -48,7 +48,7 @@ from tuning.engine.results import BEST_EPOCH, CONFIGURATION, EPOCH, METRICS, SCO
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import Stopping
 from tuning.engine.study import Study, base_settings
-from tuning.events.log import EventLog, hold
+from tuning.events.log import EventLog, open_log
 from tuning.events.projector import Projector
 from tuning.spec.objectives import CALIBRATION, DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.space import search_space
@@ -326,7 +326,7 @@ def search(arguments, curves):
     uri = arguments.tracking_uri or f"sqlite:///{arguments.folder}/mlflow.db"
     clock = Clock(time.thread_time if arguments.processor else time.perf_counter)
     watched(clock)
-    with hold(arguments.folder / "scale") as log:
+    with open_log(arguments.folder / "scale") as log:
         description = describe_study(settings, data, "replayed", share, "simulated nodes")
         open_store(uri)
         base = base_settings(settings, data.name).as_dict()

@@ -26,7 +26,7 @@ from mianet.config import Hyperparameters
 from mianet.data.datasets import DATASETS
 from mianet.model import build_model
 from mianet.processor import use_threads
-from mianet.protocol import Part, Task
+from mianet.protocol import Subset, Task
 from mianet.steps import Batch, Stepper
 
 PUBLISHED = ("apy", "awa1", "awa2", "cub", "sun")
@@ -110,7 +110,7 @@ def random_task(spec, images):
     unseen = round(0.2 * classes)
     features = torch.rand(4 * images, spec.feature_dim, generator=generator)
     labels = torch.randint(unseen, classes, (4 * images,), generator=generator)
-    part = Part(features, labels, torch.arange(4 * images))
+    part = Subset(features, labels, torch.arange(4 * images))
     attributes = torch.rand(classes, spec.attribute_dim, generator=generator)
     seen = torch.arange(unseen, classes)
     task = Task(attributes, seen, torch.arange(unseen), part, part, part)

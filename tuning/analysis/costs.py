@@ -29,7 +29,7 @@ def costs(work: Sequence[Work]) -> list[Cost]:
     parts = [
         _cost(title, [one for one in work if one.kind == kind]) for kind, title in _TITLES.items()
     ]
-    return [*(part for part in parts if part.runs), _cost("in all", work)]
+    return [*(part for part in parts if part.runs), _cost("total", work)]
 
 
 def _cost(title: str, work: Sequence[Work]) -> Cost:

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
-FEWEST_TRIALS = 20
+MIN_TRIALS = 20
 """With fewer, a forest describes the trials that happened to be drawn, not the space."""
 
 REPEATS = 5
@@ -51,7 +51,7 @@ def importances(
     """
     names = sorted(points[0]) if points else []
     columns = {n: [_scaled(point[n], n in logarithmic) for point in points] for n in names}
-    if len(points) < FEWEST_TRIALS or len(set(scores)) == 1:
+    if len(points) < MIN_TRIALS or len(set(scores)) == 1:
         return {}
     space = {n: _distribution(values) for n, values in columns.items() if len(set(values)) > 1}
     if not space:

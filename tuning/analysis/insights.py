@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from scipy import stats
 
 from tuning.analysis.comparison import standard_error
-from tuning.analysis.selection import front_of, front_words
+from tuning.analysis.selection import front_of, front_sentence
 from tuning.spec.records import SELECTABLE, RecordedTrial
 from tuning.spec.space import NumberDistribution, describe
 
@@ -26,7 +26,7 @@ SEPARATED = 0.85
 """A hyperparameter is named as a cause if, with at least this probability, the value of a diverged
 trial is more extreme than that of another."""
 BANDS = 6
-FEWEST_TRIALS = 8
+MIN_TRIALS = 8
 """With fewer, a half of the trials is too small to judge the gain of doubling."""
 
 
@@ -45,19 +45,19 @@ def sentences(
     best = chosen or max(_selectable(trials), key=lambda trial: trial.score, default=None)
     front = front_of([trial for trial in trials if trial.is_candidate], fresh=False)
     found = [
-        front_words(front, fresh=False) if front else "",
-        doubling_words(trials),
-        *(edge_words(best, space) if best else []),
-        infeasible_words(trials, space),
+        front_sentence(front, fresh=False) if front else "",
+        doubling_sentence(trials),
+        *(edge_sentences(best, space) if best else []),
+        infeasible_sentence(trials, space),
     ]
     return [words for words in found if words]
 
 
-def edge_words(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[str]:
+def edge_sentences(best: RecordedTrial, space: Mapping[str, BaseDistribution]) -> list[str]:
     """Return a sentence for each hyperparameter of a trial that lies at an edge of its range."""
     return [
-        f"{name} of trial {best.number}, {float(best.hyperparameters[name]):.3g}, lies at the "
-        f"{side} end of its range {describe(space[name])}; to look further: "
+        f"{name} of trial {best.number}, {float(best.hyperparameters[name]):.3g}, is at the "
+        f"{side} end of its range {describe(space[name])}; to search further: "
         f"--range {name}={low:.3g}:{high:.3g}"
         for name, (side, low, high) in edges(best, space).items()
     ]
@@ -86,23 +86,23 @@ def edges(
     return found
 
 
-def doubling_words(trials: Sequence[RecordedTrial]) -> str:
+def doubling_sentence(trials: Sequence[RecordedTrial]) -> str:
     """Return a sentence on the gain of the last doubling of the number of trials, if it is known.
 
     More trials are worth it where that exceeds the standard error of the best trial's mean.
     """
     good = _selectable(trials)
-    if len(good) < FEWEST_TRIALS:
+    if len(good) < MIN_TRIALS:
         return ""
     gain = gain_of_doubling([trial.score for trial in good])
     best = max(good, key=lambda trial: trial.score)
     values = list(best.per_execution.values())
     noise = standard_error(values) if len(values) > 1 else math.nan
-    said = f"{len(good)} trials gained {100 * gain:.2f} points over half of them"
+    found = f"{len(good)} trials gained {100 * gain:.2f} points over half as many"
     error = f"the standard error of a score is {100 * noise:.2f}"
     if gain < noise:
-        return f"{said}, but {error}: more draws would help more than more trials"
-    return f"{said}, and {error}: more trials would likely help"
+        return f"{found}, but {error}: more draws would help more than more trials"
+    return f"{found}, and {error}: more trials would likely help"
 
 
 def gain_of_doubling(scores: Sequence[float]) -> float:
@@ -116,7 +116,9 @@ def gain_of_doubling(scores: Sequence[float]) -> float:
     return max(scores) - sum(p * s for p, s in zip(chances, sorted(scores), strict=True))
 
 
-def infeasible_words(trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]) -> str:
+def infeasible_sentence(
+    trials: Sequence[RecordedTrial], space: Mapping[str, BaseDistribution]
+) -> str:
     """Return a sentence on diverged trials if there are many; else ""."""
     bad = [trial for trial in trials if trial.status == "infeasible"]
     good = _selectable(trials)

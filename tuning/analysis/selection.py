@@ -65,8 +65,8 @@ def candidates(
     )
     if not ranked:
         raise InputError(
-            "a trial that ended well, with a score of all its executions, is needed to select "
-            f"from, but there is none among {_described(group)}; run a longer or another search"
+            "selection needs a trial that ended well, with a score of all its executions, but "
+            f"there is none among {_counted(group)}; run a longer or different search"
         )
     return ranked
 
@@ -99,8 +99,8 @@ def select(
     why = [_by_fresh_draws(confirmed, len(ranked)) if fresh else _by_score(ranked)]
     if front:
         why.append(
-            f"{front_words(front, fresh=fresh)}. Trial {best.number} is chosen from it since its "
-            f"{best.symbol} is the highest."
+            f"{front_sentence(front, fresh=fresh)}. Trial {best.number} is chosen from it because "
+            f"its {best.symbol} is the highest."
         )
     papers = [trial for trial in ranked if trial.is_paper]
     return Selection(
@@ -117,28 +117,26 @@ def _fitting(
     trials: Sequence[RecordedTrial], study: str | None, data_digest: str | None, model: str
 ) -> list[RecordedTrial]:
     if not trials:
-        raise InputError(
-            "a recorded trial is needed to select from, but there is none; run a search first"
-        )
+        raise InputError("selection needs a recorded trial, but there is none; run a search first")
     named = [trial for trial in trials if study in (None, trial.study)]
     if not named:
         names = sorted({trial.study for trial in trials})
         raise InputError(f"the study must be one of {listed(names)}, but got {study!r}")
-    of_model = [trial for trial in named if trial.model == model]
-    if not of_model:
+    same_model = [trial for trial in named if trial.model == model]
+    if not same_model:
         models = sorted({trial.model for trial in named})
         raise InputError(
-            f"trials of the model {model} are needed to select from, but there are only those of "
-            f"{listed(models)}; give --model where the command has it, or run a search of {model} "
-            "first"
+            f"selection needs trials of the model {model}, but there are only trials of "
+            f"{listed(models)}; give another --model if the command has it, or run a search of "
+            f"{model} first"
         )
-    fitting = [trial for trial in of_model if data_digest in (None, trial.data_digest)]
+    fitting = [trial for trial in same_model if data_digest in (None, trial.data_digest)]
     if not fitting:
-        digests = sorted({trial.data_digest[:_DIGEST_SHOWN] for trial in of_model})
+        digests = sorted({trial.data_digest[:_DIGEST_SHOWN] for trial in same_model})
         raise InputError(
-            f"trials must be recorded on the data at hand ({(data_digest or '')[:_DIGEST_SHOWN]}…)"
-            f", but these are of other data ({listed(digests)}); run a search on it, or give the "
-            "data that they were recorded on"
+            f"trials must be recorded on this data ({(data_digest or '')[:_DIGEST_SHOWN]}…), but "
+            f"these are from other data ({listed(digests)}); run a search on this data, or give "
+            "the data they were recorded on"
         )
     return fitting
 
@@ -165,14 +163,14 @@ def _confirmed(ranked: Sequence[RecordedTrial]) -> list[RecordedTrial]:
 
 def _comparable(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
     newest = max(trials, key=lambda trial: (trial.study_started, trial.study_run_id, trial.started))
-    return [trial for trial in trials if _world(trial) == _world(newest)]
+    return [trial for trial in trials if _comparison_key(trial) == _comparison_key(newest)]
 
 
-def _world(trial: RecordedTrial) -> tuple[str, str, str]:
+def _comparison_key(trial: RecordedTrial) -> tuple[str, str, str]:
     return (trial.protocol_key, trial.data_digest, trial.objective)
 
 
-def _described(trials: Sequence[RecordedTrial]) -> str:
+def _counted(trials: Sequence[RecordedTrial]) -> str:
     counts = Counter(trial.status for trial in trials)
     ends = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     incomplete = sum(trial.executions < trial.planned_executions for trial in trials)
@@ -188,7 +186,7 @@ def _by_score(ranked: Sequence[RecordedTrial]) -> str:
         f"Trial {best.number} of study {best.study} has the highest score, "
         f"{best.symbol} {100 * best.score:.2f}% at epoch {best.best_epoch}, of {len(ranked)} "
         f"candidates of {listed(studies)}."
-        + (" Of equal scores the trial that started first is chosen." if tie else "")
+        + (" Among equal scores, the trial that started first is chosen." if tie else "")
     )
 
 
@@ -203,9 +201,9 @@ def _by_fresh_draws(confirmed: Sequence[RecordedTrial], among: int) -> str:
     if len(confirmed) > 1:
         second = confirmed[1]
         difference = paired_difference(fresh, second.fresh_draws)
-        told = {1: "is behind it", 0: "cannot be told apart from it", -1: "is ahead of it there"}
+        verdicts = {1: "is worse", 0: "cannot be told apart from it", -1: "is better there"}
         sentences.append(
-            f"The second, trial {second.number}, {told[difference.sign]}: {difference}."
+            f"The second, trial {second.number}, {verdicts[difference.sign]}: {difference}."
         )
     papers = [trial for trial in confirmed if trial.is_paper and trial is not best]
     if papers:
@@ -231,7 +229,7 @@ def front_of(trials: Sequence[RecordedTrial], *, fresh: bool) -> list[RecordedTr
     return [trials[place] for place in pareto_front(known)]
 
 
-def front_words(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
+def front_sentence(front: Sequence[RecordedTrial], *, fresh: bool) -> str:
     """Return a Pareto front of H and T1 as a sentence."""
     values = [(trial, objective_values(trial, fresh=fresh)) for trial in front]
     named = [f"trial {t.number} (H {100 * h:.2f}, T1 {100 * t1:.2f})" for t, (h, t1) in values]
@@ -245,9 +243,9 @@ def _with_error(fresh: Mapping[int, float]) -> str:
 
 
 def _left_out(best: RecordedTrial, fitting: Sequence[RecordedTrial]) -> Iterator[str]:
-    if others := {_world(trial) for trial in fitting} - {_world(best)}:
+    if others := {_comparison_key(trial) for trial in fitting} - {_comparison_key(best)}:
         yield (
-            f"Trials of {len(others)} other protocols, objectives or versions of the data were "
-            f"left out: the newest study's is used ({canonical_json(best.protocol)}, objective "
-            f"{best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
+            f"Trials with {len(others)} other combinations of protocol, objective and data version "
+            f"were left out: the newest study's is used ({canonical_json(best.protocol)}, "
+            f"objective {best.objective}, data {best.data_digest[:_DIGEST_SHOWN]}…)."
         )

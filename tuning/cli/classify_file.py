@@ -98,16 +98,16 @@ def _extract_chunks(classifier: Classifier, options: argparse.Namespace) -> Iter
             "instead"
         )
     # Loads the networks' libraries, which files of features do not need.
-    from mianet.extraction.features import left_out, whole_batches
+    from mianet.extraction.features import describe_broken, whole_batches
     from mianet.extraction.photos import find_photos
-    from mianet.extraction.towers import as_recorded
+    from mianet.extraction.towers import open_recorded_tower
 
     photos = find_photos(options.images)
-    tower = as_recorded(classifier.backbone, options.weights, options.device)
+    tower = open_recorded_tower(classifier.backbone, options.weights, options.device)
     broken: dict[str, str] = {}
     yield from whole_batches(photos, tower, options.batch, broken, skip_broken=options.skip_broken)
     if broken:
-        print(one_line(f"left out: {left_out(broken)}"), file=sys.stderr)
+        print(one_line(f"left out: {describe_broken(broken)}"), file=sys.stderr)
 
 
 @contextlib.contextmanager

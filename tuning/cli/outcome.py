@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuning.analysis.comparison import CONFIDENCE, paired_difference
 from tuning.analysis.outcome_table import outcome_table
-from tuning.analysis.selection import front_words, select
+from tuning.analysis.selection import front_sentence, select
 from tuning.cli.terminal import wrapped
 from tuning.report.subject import number_words
 from tuning.spec.choices import MIANET
@@ -37,7 +37,7 @@ def outcome(study: RecordedStudy, dataset: str, page: Path, model: str) -> str:
     parts = {
         "found": _found(chosen.trial, study),
         "against": _against(study.finals),
-        "front": chosen.front and front_words(chosen.front, fresh=chosen.confirmed),
+        "front": chosen.front and front_sentence(chosen.front, fresh=chosen.confirmed),
         "model": registered,
         "report": str(page),
         "MLflow": study.links.comparison,

@@ -17,7 +17,7 @@ from mianet.errors import InputError
 from tuning.cli.search_options import RESUMABLE
 from tuning.engine.study import Study
 from tuning.events.event import Opened
-from tuning.events.log import LOG_FILE, EventLog, hold, waiting_in
+from tuning.events.log import LOG_FILE, EventLog, count_waiting, open_log
 from tuning.spec.provenance import code_digest
 from tuning.spec.records import StudyDescription
 
@@ -38,7 +38,7 @@ def check_not_started(storage: Path, study: str) -> None:
 @contextmanager
 def new_log(storage: Path, study: str) -> Iterator[EventLog]:
     """Hold the log of a new study; delete it if an error precedes the first trial."""
-    with hold(storage / study) as log:
+    with open_log(storage / study) as log:
         if log.state.opening:
             raise InputError(
                 f"study {study} was already started; to resume it: "
@@ -47,7 +47,7 @@ def new_log(storage: Path, study: str) -> Iterator[EventLog]:
         try:
             yield log
         except BaseException:
-            if not log.found and not log.state.trials and not waiting_in(log.folder):
+            if not log.found and not log.state.trials and not count_waiting(log.folder):
                 log.discard()
             raise
 
@@ -61,7 +61,7 @@ def existing_log(storage: Path, study: str) -> Iterator[EventLog]:
     )
     if not (storage / study / LOG_FILE).exists():
         raise missing
-    with hold(storage / study) as log:
+    with open_log(storage / study) as log:
         if not log.state.opening:
             raise missing
         yield log

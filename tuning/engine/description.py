@@ -97,7 +97,7 @@ def describe_training(
 
 
 def _data_fields(data: SearchData, source: str) -> dict[str, Any]:
-    """Return the fields of ``Described`` that describe the data."""
+    """Return the fields of ``Description`` that describe the data."""
     images, feature_dim = data.features.shape
     seen, attribute_dim = data.class_attributes.shape
     return {

@@ -43,7 +43,7 @@ class Study:
     time_budget: float | None = None  # seconds after which the search stops
     model: str = MIANET
     objective: str = DEFAULT_OBJECTIVE
-    warm: Sequence[WarmPoint] = ()  # tried first, after the paper's configuration
+    warm: Sequence[WarmPoint] = ()  # the first trials, before the paper's configuration
 
     def __post_init__(self) -> None:
         MODELS[self.model].settings.from_mapping(self.fixed)

@@ -128,7 +128,7 @@ def decoded(line: Mapping[str, Any]) -> Event:
     kind = _KINDS[values.pop("event")]
     if kind is Opened:
         if (version := values.pop("format")) != FORMAT:
-            raise ValueError(f"it has the format {version}, and this version {FORMAT}")
+            raise ValueError(f"it has format {version}, but this version reads format {FORMAT}")
         described = dict(values["description"])
         if "space" in described:
             described["space"] = space_from_json(described["space"])

@@ -44,7 +44,7 @@ class LogBusyError(InputError):
 
 
 class EventLog:
-    """A log that only this process uses; open it with ``hold``.
+    """A log that only this process uses; open it with ``open_log``.
 
     Proposals, ends and other rare events are on disk when ``append`` returns; epochs are after the
     next of those, or the next ``sync``. While the disk cannot be written, events wait in memory,
@@ -63,11 +63,11 @@ class EventLog:
         self._retry_at = 0.0
         # Bytes: when it was opened, in the file now, safely on disk.
         self.found = self._size = self.end = self._fold()
-        if cursor_in(folder) > self.found:  # an older copy of the log was restored
-            mark_cursor(folder, self.found)
+        if read_cursor(folder) > self.found:  # an older copy of the log was restored
+            write_cursor(folder, self.found)
 
     @property
-    def unkept(self) -> list[Event]:
+    def unsaved(self) -> list[Event]:
         """Return the events that are not on disk."""
         with self._lock:
             return [decoded(json.loads(line)) for line in self._lines]
@@ -131,8 +131,8 @@ class EventLog:
         self.sync()
         if self._lines:
             _logger.warning(
-                "%d events could not be kept in %s (%s): what they are of is done again when the "
-                "study goes on",
+                "%d events could not be saved to %s (%s); the work that they record will be "
+                "repeated when the study resumes",
                 len(self._lines),
                 self.path,
                 self.problem,
@@ -160,7 +160,7 @@ class EventLog:
         self._size += len(data)
         self._written = len(self._lines)
         if self.problem:
-            _logger.warning("%s can be written again; nothing is lost", self.path)
+            _logger.warning("%s can be written again; nothing was lost", self.path)
         self.problem = ""
 
     def _is_in_place(self) -> bool:
@@ -179,8 +179,8 @@ class EventLog:
             Path(new.name).replace(self.path)
             os.dup2(new.fileno(), self._file)
         _logger.warning(
-            "%s was deleted or replaced while it was in use; it is there again, and nothing of it "
-            "is lost",
+            "%s was deleted or replaced while it was in use; it has been restored, and nothing was "
+            "lost",
             self.path,
         )
 
@@ -188,10 +188,10 @@ class EventLog:
         """Cut off what may be half a line, and warn once that events are waiting."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
-        if not self.problem and self.end > self.found:  # else nothing has begun yet
+        if not self.problem and self.end > self.found:  # else nothing has started yet
             _logger.warning(
-                "%s cannot be written (%s); the search goes on and what it records waits in "
-                "memory: make room",
+                "%s cannot be written (%s); the search continues and keeps its events in memory; "
+                "free some disk space",
                 self.path,
                 error.strerror,
             )
@@ -216,7 +216,7 @@ class EventLog:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[EventLog]:
+def open_log(folder: Path) -> Iterator[EventLog]:
     """Open the log of a folder, creating the folder if needed, for this process only.
 
     The lock is released when the process ends, however it ends.
@@ -254,7 +254,7 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
         for number, raw in enumerate(file, 1):
             try:
                 if not raw.endswith(b"\n"):
-                    raise ValueError("it is cut short")  # noqa: TRY301
+                    raise ValueError("it is truncated")  # noqa: TRY301
                 event = decoded(json.loads(raw))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 is_whole = raw.endswith(b"\n") and b'"format"' in raw
@@ -265,10 +265,10 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
             yield event, end
 
 
-def waiting_in(folder: Path) -> int:
+def count_waiting(folder: Path) -> int:
     """Return how many events of a folder's log wait for MLflow, without opening it."""
     try:
-        events = read_events(folder / LOG_FILE, cursor_in(folder))
+        events = read_events(folder / LOG_FILE, read_cursor(folder))
         return sum(not isinstance(event, Completed) for event, _ in events)
     except OSError:
         return 0
@@ -276,14 +276,14 @@ def waiting_in(folder: Path) -> int:
         return 1  # or more: opening it will say what is wrong
 
 
-def cursor_in(folder: Path) -> int:
+def read_cursor(folder: Path) -> int:
     """Return the offset up to which MLflow has a folder's log; 0, to send it again, if lost."""
     with contextlib.suppress(OSError, ValueError):
         return int((folder / CURSOR_FILE).read_text())
     return 0
 
 
-def mark_cursor(folder: Path, end: int) -> None:
+def write_cursor(folder: Path, end: int) -> None:
     """Note the offset up to which MLflow has a folder's log; losing the note does no harm."""
     with contextlib.suppress(OSError):
         (folder / CURSOR_FILE).write_text(f"{end}\n")
@@ -297,7 +297,7 @@ def _lock(file: IO[str], folder: Path) -> None:
         file.seek(0)
         raise LogBusyError(
             f"a study must be searched by one process at a time, but {folder.name} is being "
-            f"searched by {file.read().strip() or 'another one'}; wait for it, or end it"
+            f"searched by {file.read().strip() or 'another one'}; wait for it, or stop it"
         ) from None
     except OSError as error:
         raise _unwritable(folder, f"it cannot be locked: {error.strerror}") from error
@@ -308,13 +308,13 @@ def _lock(file: IO[str], folder: Path) -> None:
 
 def _unwritable(folder: Path, reason: str | None) -> InputError:
     return InputError(
-        f"the event log must be in a folder that can be written, but {folder} is not ({reason}); "
-        "make room, or give another --storage"
+        f"the event log must be in a writable folder, but {folder} is not ({reason}); free some "
+        "space, or give another --storage"
     )
 
 
 def _damaged(path: Path, number: int, reason: str) -> InputError:
     return InputError(
-        f"an event log must hold an event a line, but line {number} of {path} is none "
-        f"({reason}); put back a copy of the file, or start again under another name"
+        f"an event log must have one event per line, but line {number} of {path} is not one "
+        f"({reason}); restore a copy of the file, or start again under another name"
     )

@@ -27,7 +27,7 @@ LONGEST_CLOSING_PAUSE_SECONDS = 1.0
 
 CLOSE_SECONDS = 60.0
 
-MOST_AT_ONCE = 100  # events read and sent together: at most this many are resent after a kill
+MAX_AT_ONCE = 100  # events read and sent together: at most this many are resent after a kill
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class UnreachableError(Exception):
     """A receiver did not accept something now, but may do so later."""
 
 
-def insisted(step: Callable[[], bool], seconds: float) -> str:
+def retry_until_done(step: Callable[[], bool], seconds: float) -> str:
     """Repeat a step until nothing is left; return why it kept failing, or an empty string.
 
     Args:
@@ -84,7 +84,7 @@ class Projection(ABC):
     def flush(self) -> None:  # noqa: B027
         """Send what ``take`` worked out; raise ``UnreachableError`` if not all was accepted."""
 
-    def take_unkept(self, events: Sequence[Event]) -> None:  # noqa: B027
+    def take_unsaved(self, events: Sequence[Event]) -> None:  # noqa: B027
         """Work out what to send for events that never reached the disk: by default, nothing."""
 
     def abandon(self) -> None:  # noqa: B027
@@ -145,7 +145,7 @@ class Projector:
         self._send()
         if self._beyond:
             return True
-        for event, end in list(islice(self._log.read(self._read), MOST_AT_ONCE)):
+        for event, end in list(islice(self._log.read(self._read), MAX_AT_ONCE)):
             tell = self._projection.learn if end <= self._cursor else self._projection.handle
             tell(event)
             self._read = end
@@ -163,12 +163,12 @@ class Projector:
             self._projection.mark(self._read)
         self.end = self._read
 
-    def _send_unkept(self) -> None:
+    def _send_unsaved(self) -> None:
         """Send what never reached the disk: better sent than lost."""
-        unkept = [] if self._beyond else self._log.unkept
-        if unkept:
+        unsaved = [] if self._beyond else self._log.unsaved
+        if unsaved:
             self._beyond = True
-            self._projection.take_unkept(unkept)
+            self._projection.take_unsaved(unsaved)
         self._projection.flush()
 
     def _run(self) -> None:
@@ -185,12 +185,12 @@ class Projector:
         try:
             done = self.step()
             if done and is_last:
-                self._send_unkept()
+                self._send_unsaved()
         except UnreachableError as error:
             self._fail(str(error))
             return
         if self._failures > 1:
-            _logger.warning("the %s accepts it again", self._projection.receiver)
+            _logger.warning("the %s accepts records again", self._projection.receiver)
         self._failures, self.reason = 0, ""
         self.has_all = done and is_last
         if done:
@@ -201,7 +201,7 @@ class Projector:
         self._failures += 1
         if self._failures == 2:  # once is normal: another process may be writing
             _logger.warning(
-                "the %s does not accept what is recorded (%s); it waits and is sent again",
+                "the %s does not accept records (%s); they are kept and will be sent again",
                 self._projection.receiver,
                 reason,
             )

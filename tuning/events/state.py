@@ -20,10 +20,10 @@ from tuning.events.event import (
 from tuning.spec.objectives import OBJECTIVES, Objective
 from tuning.spec.records import STATUSES, StudyDescription, is_candidate, per_execution
 
-MOST_NONFINITE = 50
+MAX_NONFINITE = 50
 """How many of a trial's non-finite figures are remembered; the last epoch's may exceed it."""
 
-_NO_OPENING = "a log must begin with its opening"
+_NO_OPENING = "a log must start with an opening"
 
 
 @dataclass(slots=True)
@@ -33,10 +33,10 @@ class WorkTime:
     total_ms: int = 0  # until it was last seen at work
     seen_ms: int = 0  # when that was
 
-    def go_on(self, now_ms: int) -> None:
+    def resume(self, now_ms: int) -> None:
         self.seen_ms = now_ms
 
-    def see(self, now_ms: int) -> None:
+    def advance(self, now_ms: int) -> None:
         self.total_ms += max(0, now_ms - self.seen_ms)  # a clock may be set back
         self.seen_ms = max(self.seen_ms, now_ms)
 
@@ -71,7 +71,7 @@ class TrialState:
             self.best = event.metrics
             self.executions = len(per_execution(event.metrics, objective.name))
             self.values = tuple(event.metrics.get(name, math.nan) for name in objective.values)
-        if len(self.nonfinite) < MOST_NONFINITE:
+        if len(self.nonfinite) < MAX_NONFINITE:
             self.nonfinite += nonfinite(event)
 
 
@@ -110,7 +110,7 @@ class State:
         """Return what is known about the log's study."""
         description = self.opened.description
         if not isinstance(description, StudyDescription):
-            raise ValueError("the log must be of a study")  # noqa: TRY004
+            raise ValueError("the log must be that of a study")  # noqa: TRY004
         return description
 
     @property
@@ -146,9 +146,9 @@ class State:
             case Proposed():
                 self._propose(event)
             case EpochDone():
-                trial = self._still_running(event.number)
+                trial = self._running_trial(event.number)
                 trial.learn(event, self.objective)
-                trial.work.see(event.time_ms)
+                trial.work.advance(event.time_ms)
                 self.best = _better(self.best, trial)
             case Ended():
                 self._end(event)
@@ -157,33 +157,33 @@ class State:
             case Closed():
                 self.closed = event
                 for trial in self._running.values():
-                    trial.work.see(event.time_ms)
+                    trial.work.advance(event.time_ms)
         if isinstance(event, Proposed | EpochDone | Ended | Completed):
             self.is_complete = isinstance(event, Completed)
-        self.work.see(event.time_ms)
+        self.work.advance(event.time_ms)
 
     def _open(self, event: Opened) -> None:
         if self.opening and self.opening.key != event.key:
-            raise ValueError("all openings of a log must have one key")
+            raise ValueError("all openings of a log must have the same key")
         self.opening, self.closed = event, None
         for work in (self.work, *(trial.work for trial in self._running.values())):
-            work.go_on(event.time_ms)
+            work.resume(event.time_ms)
 
     def _propose(self, event: Proposed) -> None:
         if event.number in self.trials:
-            raise ValueError(f"trial {event.number} must be proposed once")
+            raise ValueError(f"trial {event.number} must be proposed only once")
         trial = TrialState(event, WorkTime(seen_ms=event.time_ms))
         self.trials[event.number] = self._running[event.number] = trial
         self._counts["running"] += 1
 
     def _end(self, event: Ended) -> None:
         if event.status not in STATUSES or event.status == "interrupted":
-            raise ValueError(f"a trial must end by one of {STATUSES[:-1]}, but got {event.status}")
-        trial = self._still_running(event.number)
+            raise ValueError(f"a trial must end as one of {STATUSES[:-1]}, but got {event.status}")
+        trial = self._running_trial(event.number)
         del self._running[event.number]
         self._counts.update({"running": -1, event.status: 1})
         trial.status, trial.reason = event.status, event.reason
-        trial.work.see(event.time_ms)
+        trial.work.advance(event.time_ms)
         if trial is self.best and not _has_score(trial):
             self.best = _better(*self.trials.values())
         before = self.chosen
@@ -197,7 +197,7 @@ class State:
         planned = int(self.study.protocol.get("executions", 0))
         return is_candidate(trial.status, trial.score, trial.executions, planned)
 
-    def _still_running(self, number: int) -> TrialState:
+    def _running_trial(self, number: int) -> TrialState:
         if number not in self._running:
             known = self.trials.get(number)
             found = f"has ended ({known.status})" if known else "was never proposed"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuning.events.event import now_ms
-from tuning.events.projector import CLOSE_SECONDS, UnreachableError, insisted
+from tuning.events.projector import CLOSE_SECONDS, UnreachableError, retry_until_done
 from tuning.paper.evidence import PaperSetup
 from tuning.paper.findings import Experiment, Findings
 from tuning.spec.errors import RecordingError
@@ -16,7 +16,7 @@ from tuning.spec.objectives import DEFAULT_OBJECTIVE
 from tuning.spec.provenance import provenance_tags
 from tuning.spec.records import NOTE_TAG, OBJECTIVE_TAG, protocol_key
 from tuning.tracking.experiments import experiment_for
-from tuning.tracking.recording import Closing
+from tuning.tracking.recording import Recorder
 from tuning.tracking.requests import EndRun, LogDataset, Request, Runs, StartRun, values
 from tuning.tracking.store import open_store
 
@@ -38,7 +38,7 @@ class UnloggedRuns(Runs):
         store = open_store(tracking_uri)
         experiment = experiment_for(store, dataset)
         super().__init__(store.client, experiment.experiment_id)
-        with store.asked("a new run"):
+        with store.requesting("a new run"):
             self.create(start)
         self._uri = store.shown
         self.location = store.location_of(experiment, self.id_of(start.run))
@@ -56,7 +56,7 @@ class UnloggedRuns(Runs):
             return True
 
         problems = []
-        if reason := insisted(flushed, CLOSE_SECONDS):
+        if reason := retry_until_done(flushed, CLOSE_SECONDS):
             problems.append(f"{len(self.waiting)} requests did not arrive: {reason}")
         problems += [f"it refused a request: {reason}" for _, reason in self.refused]
         if problems:
@@ -65,7 +65,7 @@ class UnloggedRuns(Runs):
             )
 
 
-class PaperRecorder(Closing):
+class PaperRecorder(Recorder):
     """Records one reproduction; as a context manager it leaves no run running."""
 
     def __init__(self, tracking_uri: str, setup: PaperSetup, device: str) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tuning.analysis.costs import costs
-from tuning.analysis.importances import FEWEST_TRIALS, REPEATS
+from tuning.analysis.importances import MIN_TRIALS, REPEATS
 from tuning.analysis.insights import bands, sentences
 from tuning.analysis.outcome_table import FIGURES
 from tuning.analysis.selection import objective_values
@@ -74,7 +74,7 @@ def _environment() -> Environment:
         "search_pictures": search_pictures,
         "final_pictures": final_pictures,
         "objective_values": objective_values,
-        "FEWEST_TRIALS": FEWEST_TRIALS,
+        "MIN_TRIALS": MIN_TRIALS,
         "REPEATS": REPEATS,
     }
     return environment

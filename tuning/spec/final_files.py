@@ -125,4 +125,7 @@ def _read(name: str, text: str, columns: Mapping[str, type]) -> pd.DataFrame:
 
 
 def _damaged(name: str) -> InputError:
-    return InputError(f"{name} must be as a final training records it, but it is damaged")
+    return InputError(
+        f"{name} must be as a final training records it, but is damaged; run the final training "
+        "again"
+    )

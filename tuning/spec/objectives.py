@@ -87,7 +87,7 @@ OBJECTIVES: Mapping[str, Objective] = {
             "calibrated",
             _CALIBRATED_H,
             "calibrated H",
-            "H at the best constant taken off seen classes' scores",
+            "H with the best constant subtracted from seen classes' scores",
         ),
         Objective("harmonic_mean", _H, "H", "H, exactly as in the paper", window=1),
         Objective("zsl_accuracy", _T1, "T1", "T1, the accuracy of plain ZSL"),

@@ -48,7 +48,7 @@ MAX_LISTED = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class Description:
     """What is known about a study, final training or confirmation before anything is computed."""
 
     dataset: str  # canonical name of the data set, such as ``awa1`` or ``synthetic:apy``
@@ -66,7 +66,7 @@ class Described:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyDescription(Described):
+class StudyDescription(Description):
     """A study: its name, and where each searched hyperparameter's values are drawn from."""
 
     name: str
@@ -74,7 +74,7 @@ class StudyDescription(Described):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinalDescription(Described):
+class FinalDescription(Description):
     """A final training, or a confirmation."""
 
     role: str  # which configuration it is: ``selected``, ``paper``, or the trial's name

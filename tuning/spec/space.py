@@ -68,7 +68,7 @@ def search_space(
         names = [name for name, entry in table.items() if entry.by_default]
     for name in (*names, *(ranges or {})):
         if name not in table:
-            raise InputError(f"{name!r} cannot be searched; choose among: {', '.join(table)}")
+            raise InputError(f"{name!r} cannot be searched; choose from: {', '.join(table)}")
     if not names:
         raise InputError("at least one hyperparameter must be searched, but got none")
     space = {name: table[name].distribution for name in names}
@@ -109,7 +109,9 @@ def _bounded(
     name: str, distribution: BaseDistribution, low: float, high: float, settings: type[Settings]
 ) -> BaseDistribution:
     if not isinstance(distribution, NumberDistribution):
-        raise InputError(f"{name} is chosen among {describe(distribution)} and has no range")
+        raise InputError(
+            f"--range must be of a number, but {name} is chosen from {describe(distribution)}"
+        )
     if not low < high:
         raise InputError(f"the range of {name} must go from low to high, but got {low:g}:{high:g}")
     number = get_type_hints(settings)[name]

@@ -21,7 +21,7 @@ from tuning.spec.objectives import Objective
 from tuning.spec.records import RecordedTrial, listed
 from tuning.spec.space import contains
 
-MOST_POINTS = 5
+MAX_POINTS = 5
 """The most configurations to take over from all earlier studies together."""
 
 
@@ -89,7 +89,7 @@ def warm_points(
     known = [dict(paper)]
     for ranked in zip_longest(*by_study):
         for point in ranked:
-            if point and point.configuration not in known and len(chosen) < MOST_POINTS:
+            if point and point.configuration not in known and len(chosen) < MAX_POINTS:
                 known.append(dict(point.configuration))
                 chosen.append(point)
     return chosen
@@ -100,30 +100,32 @@ def _points_of(
 ) -> list[WarmPoint]:
     if study.model != model:
         raise InputError(
-            f"--warm-start must name studies of the model {model}, but {study} is of {study.model}"
+            f"--warm-start must name studies of the model {model}, but {study} is of "
+            f"{study.model}; leave it out"
         )
     if not set(study.searched) & set(space):
         raise InputError(
             f"--warm-start must name studies that searched a hyperparameter of this search "
-            f"({', '.join(space)}), but {study} searched {listed(study.searched) or 'none'}"
+            f"({', '.join(space)}), but {study} searched {listed(study.searched) or 'none'}; leave "
+            "it out"
         )
     ranked = sorted(
         (trial for trial in study.trials if trial.is_candidate),
         key=lambda trial: (trial.confirmation is None, -_value(trial, objective), trial.number),
     )
-    inside = []
+    points = []
     for trial in ranked:
         settings = read_settings(trial.hyperparameters).as_dict()
         if contains(space, settings):
             configuration = {name: settings[name] for name in space}
-            inside.append(WarmPoint(configuration, f"{study} trial {trial.number}"))
-    if not inside:
+            points.append(WarmPoint(configuration, f"{study} trial {trial.number}"))
+    if not points:
         raise InputError(
-            f"--warm-start must name studies with a trial that ended well and lies in the space of "
-            f"this search, but {study} has {len(ranked)} that ended well, of {len(study.trials)}, "
-            f"and none of them lies in it; widen it with --range, or leave the study out"
+            f"--warm-start must name studies with a trial that ended well inside the space of this "
+            f"search, but of the {len(study.trials)} trials of {study} {len(ranked)} ended well, "
+            "none of them inside it; widen it with --range, or leave the study out"
         )
-    return inside
+    return points
 
 
 def _value(trial: RecordedTrial, objective: Objective) -> float:

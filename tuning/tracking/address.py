@@ -70,14 +70,14 @@ def _with_credentials(uri: str) -> str:
         given = os.environ.get(URI_VARIABLE, "")
         if HIDDEN in given or without_credentials(given) != uri:
             raise InputError(
-                f"the password of {uri} is not kept; set {URI_VARIABLE} to the address with the "
-                "password in it, and repeat the command"
+                f"the password of {uri} is never stored; set {URI_VARIABLE} to the address with "
+                "the password in it, and repeat the command"
             )
         uri = given
     credentials, at, _ = uri.partition("://")[2].rpartition("@")
     if at and (odd := _RESERVED.search(credentials.partition(":")[2] or credentials)):
         raise InputError(
-            f"the password in {uri} must have {odd[0]!r} written as {quote(odd[0], safe='')}"
+            f"the password in {uri} must have {odd[0]!r} escaped as {quote(odd[0], safe='')}"
         )
     return uri
 

@@ -19,11 +19,11 @@ from tuning.events.log import (
     LOG_FILE,
     EventLog,
     LogBusyError,
-    cursor_in,
-    hold,
-    waiting_in,
+    count_waiting,
+    open_log,
+    read_cursor,
 )
-from tuning.events.projector import CLOSE_SECONDS, Projector, insisted
+from tuning.events.projector import CLOSE_SECONDS, Projector, retry_until_done
 from tuning.spec.records import FinalDescription
 from tuning.tracking.address import absolute_tracking_uri
 from tuning.tracking.experiments import experiment_for
@@ -55,10 +55,10 @@ def deliver_waiting(storage: Path, uri_for: Callable[[str], str]) -> Iterator[De
     """
     for path in sorted([*storage.glob(f"*/{LOG_FILE}"), *storage.glob(f"*/*/{LOG_FILE}")]):
         is_final = path.parent.parent != storage
-        if not is_final and not waiting_in(path.parent):
+        if not is_final and not count_waiting(path.parent):
             continue
         try:
-            with hold(path.parent) as log:
+            with open_log(path.parent) as log:
                 opening = log.state.opening
                 if opening and (uri := uri_for(opening.tracking_uri)):
                     yield _deliver(log, opening, uri)
@@ -81,26 +81,26 @@ def _deliver(log: EventLog, opening: Opened, uri: str) -> Delivered:
     is_final = isinstance(opening.description, FinalDescription)
     if is_final and log.state.closed is None:  # nothing will resume it
         seen_ms = log.state.work.seen_ms
-        log.append(Closed("interrupted", "Its process ended before it.", time_ms=seen_ms))
-    before = waiting_in(log.folder)
+        log.append(Closed("interrupted", "The process ended too early.", time_ms=seen_ms))
+    before = count_waiting(log.folder)
     try:
         projection = _projection(log, opening, uri)
-        reason = insisted(Projector(log, projection).step, CLOSE_SECONDS)
+        reason = retry_until_done(Projector(log, projection).step, CLOSE_SECONDS)
         reason = reason or "; ".join(f"refused: {why}" for _, why in projection.runs.refused)
     except InputError as error:
         reason = str(error)
-    waiting = waiting_in(log.folder)
+    waiting = count_waiting(log.folder)
     if is_final and not waiting:
         discard_final(log)
     name, to = opening.description.name, without_credentials(uri)
     line = f"{name}: {before - waiting} events delivered to {to}"
-    return Delivered(line + (f", {waiting} wait in {log.path}" if waiting else ""), reason)
+    return Delivered(line + (f", {waiting} still wait in {log.path}" if waiting else ""), reason)
 
 
 def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
     """Return a log's projection to a store; check that the store has the beginning of it."""
-    store, cursor = open_store(uri, must_exist=True), cursor_in(log.folder)
-    with store.asked("a search for runs"):
+    store, cursor = open_store(uri, must_exist=True), read_cursor(log.folder)
+    with store.requesting("a search for runs"):
         experiment = store.client.get_experiment_by_name(opening.experiment)
         if experiment is None and not cursor and store.shown == opening.tracking_uri:
             experiment = experiment_for(store, opening.description.dataset)  # all of it is lost
@@ -111,7 +111,7 @@ def _projection(log: EventLog, opening: Opened, uri: str) -> RunProjection:
                 return projection
     missing = "its run" if experiment else f"the experiment {opening.experiment}"
     raise InputError(
-        f"a record must be delivered to the store that has its beginning, but {store.shown} does "
+        f"a log must be delivered to the store that has its first part, but {store.shown} does "
         f"not have {missing}; give another --tracking-uri, or delete {log.folder / CURSOR_FILE} to "
-        "have all of it recorded anew"
+        "record all of it again"
     )

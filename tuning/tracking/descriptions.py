@@ -35,12 +35,12 @@ def study_note(study: StudyDescription, result: str = "") -> str:
 
 _NOTES = {
     "final": "Final training of the **{0.role}** configuration on **{0.dataset_title}**: "
-    "{0.epochs} epochs on all of trainval, {count} seeds ({seeds}), the test parts scored once a "
-    "seed. `test_*` has one value a seed (step = its position); `_mean` and `_sd` are over the "
+    "{0.epochs} epochs on all of trainval, {count} seeds ({seeds}), the test parts scored once per "
+    "seed. `test_*` has one value per seed (step = its position); `_mean` and `_sd` are over the "
     "seeds.",
     CONFIRMATION: "Confirmation of **{0.role}** on **{0.dataset_title}**: {0.epochs} epochs on "
     "{count} fresh draws (executions {0.seeds[0]} to {last}), which had no part in choosing it. "
-    "`val_*` has one value a draw (step = its position); `_mean` and `_sd` are over the draws.",
+    "`val_*` has one value per draw (step = its position); `_mean` and `_sd` are over the draws.",
 }
 
 

@@ -27,7 +27,7 @@ VIEW_TAG = "mlflow.sharedViewState."
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where ``mlflow ui`` serves a database
 
 _SECTION = "search"
-_BY_HAND = {"deleted": False, "isGenerated": False}
+_MANUAL = {"deleted": False, "isGenerated": False}
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def experiment_name(dataset: str) -> str:
 def experiment_for(store: TrackingStore, dataset: str) -> Experiment:
     """Return the experiment of a data set, created if there is none; refuse a deleted one."""
     name = experiment_name(dataset)
-    with store.asked(f"the experiment {name}"):
+    with store.requesting(f"the experiment {name}"):
         experiment = store.client.get_experiment_by_name(name)
         if experiment is None:
-            experiment = _created(store, name, dataset)
+            experiment = _create_experiment(store, name, dataset)
     if experiment.lifecycle_stage != "active":
         raise InputError(
-            f"the experiment {name} must be active, but it was deleted in MLflow; bring it back "
+            f"the experiment {name} must be active, but it was deleted in MLflow; restore it "
             f"with: mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return experiment
@@ -68,7 +68,7 @@ def save_view(store: TrackingStore, experiment: Experiment, study: StudyDescript
         study: The study.
     """
     view = {"name": study.name, "createdAt": now_ms(), "state": json.dumps(_state(study))}
-    with store.asked("a saved view"):
+    with store.requesting("a saved view"):
         store.client.set_experiment_tag(
             experiment.experiment_id, VIEW_TAG + _key(study.name), json.dumps(view)
         )
@@ -93,13 +93,13 @@ def links_to(store: TrackingStore, experiment: Experiment, study: str) -> Links:
     )
 
 
-def _created(store: TrackingStore, name: str, dataset: str) -> Experiment:
+def _create_experiment(store: TrackingStore, name: str, dataset: str) -> Experiment:
     location = store.artifact_root and f"{store.artifact_root}/{name}"
     # Without a kind, MLflow shows the experiment as one for language models.
     tags = {
         "mlflow.experimentKind": "custom_model_development",
-        NOTE_TAG: f"Hyperparameter searches of MIANet on {dataset}: a run a study, its trials and "
-        "final trainings nested in it.",
+        NOTE_TAG: f"Hyperparameter searches of MIANet on {dataset}: one run per study, with its "
+        "trials and final trainings nested in it.",
     }
     try:
         return store.client.get_experiment(store.client.create_experiment(name, location, tags))
@@ -128,7 +128,7 @@ def _state(study: StudyDescription) -> dict[str, Any]:
         ],
         "runsHiddenMode": "FIRST_10_RUNS",
         "compareRunSections": [
-            {"uuid": _SECTION, "name": study.name, "display": True, "columns": 2, **_BY_HAND}
+            {"uuid": _SECTION, "name": study.name, "display": True, "columns": 2, **_MANUAL}
             | {"isReordered": False}
         ],
         "compareRunCharts": _charts(study),
@@ -160,7 +160,7 @@ def _charts(study: StudyDescription) -> list[dict[str, Any]]:
             "uuid": f"{_SECTION}-{place}",
             "metricSectionId": _SECTION,
             "runsCountToCompare": 10,
-            **_BY_HAND,
+            **_MANUAL,
             **chart,
         }
         for place, chart in enumerate(charts)

@@ -89,10 +89,10 @@ def register_model(
     store = open_store(tracking_uri)
     name = model_name(dataset)
     rows = np.asarray(example[:EXAMPLE_ROWS], np.float32)
-    asked = store.asked(f"the model {name}", seconds=None)
-    with asked, _everywhere(store.uri), _saved(classifier, rows) as folder:
-        model_id = _logged(store.client, run_id, name, folder)
-        version = _registered(store.client, name, run_id, model_id)
+    request = store.requesting(f"the model {name}", seconds=None)
+    with request, _as_global_store(store.uri), _saved_model(classifier, rows) as folder:
+        model_id = _log_model(store.client, run_id, name, folder)
+        version = _register_version(store.client, name, run_id, model_id)
     return RegisteredModel(name, version)
 
 
@@ -117,7 +117,10 @@ def load_classifier(reference: str, tracking_uri: str) -> Classifier:
         return Classifier.load(path / WEIGHTS if path.is_dir() else path)
     store = open_store(tracking_uri, must_exist=True)
     try:
-        with _everywhere(store.uri), tempfile.TemporaryDirectory(prefix="mianet-model-") as folder:
+        with (
+            _as_global_store(store.uri),
+            tempfile.TemporaryDirectory(prefix="mianet-model-") as folder,
+        ):
             model = mlflow.artifacts.download_artifacts(
                 artifact_uri=_model_uri(store, reference), dst_path=folder
             )
@@ -137,13 +140,13 @@ def _model_uri(store: TrackingStore, reference: str) -> str:
     models = outputs.model_outputs if outputs else []
     if not models:
         raise InputError(
-            f"the run must be a final training that registered a model, but {run_id} has none"
+            f"the run must be a final training that registered a model, but {run_id} has no model"
         )
     return f"models:/{models[-1].model_id}"
 
 
 @contextlib.contextmanager
-def _everywhere(uri: str) -> Iterator[None]:
+def _as_global_store(uri: str) -> Iterator[None]:
     """Make a store MLflow's global one: a SQL registry looks models up there, not in itself."""
     before = {URI_VARIABLE: os.environ.get(URI_VARIABLE)}
     mlflow.set_tracking_uri(uri)  # sets the variable, too
@@ -155,7 +158,7 @@ def _everywhere(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
+def _saved_model(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mianet-model-") as temporary:
         weights, constraints, folder = (
             Path(temporary, name) for name in (Path(WEIGHTS).name, "constraints.txt", "model")
@@ -177,7 +180,7 @@ def _saved(classifier: Classifier, example: np.ndarray) -> Iterator[Path]:
         yield folder
 
 
-def _logged(client: MlflowClient, run_id: str, name: str, folder: Path) -> str:
+def _log_model(client: MlflowClient, run_id: str, name: str, folder: Path) -> str:
     experiment_id = client.get_run(run_id).info.experiment_id
     model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
     card = Model.load(folder)
@@ -190,7 +193,7 @@ def _logged(client: MlflowClient, run_id: str, name: str, folder: Path) -> str:
     return str(model.model_id)
 
 
-def _registered(client: MlflowClient, name: str, run_id: str, model_id: str) -> int:
+def _register_version(client: MlflowClient, name: str, run_id: str, model_id: str) -> int:
     try:
         client.create_registered_model(name)
     except MlflowException as error:

@@ -63,7 +63,7 @@ class OptunaProjection(Projection):
         self._run_id, self._run_of = run_id, run_of
         self._state = State()
         self._study = 0
-        self._there = 0  # trials in the file
+        self._trial_count = 0  # trials in the file
 
     @property
     def cursor(self) -> int:
@@ -81,7 +81,7 @@ class OptunaProjection(Projection):
         """Write what follows from the next event, which takes milliseconds."""
         if isinstance(event, Opened | Closed):
             status = "running" if isinstance(event, Opened) else "interrupted"
-            self._say_of_running(status)
+            self._mark_running(status)
         elif isinstance(event, Proposed):
             self._propose(event)
         elif isinstance(event, EpochDone):
@@ -92,8 +92,8 @@ class OptunaProjection(Projection):
 
     def end(self, error: Exception) -> None:
         _logger.warning(
-            "the Optuna study in %s is not kept any further (%s: %s); the search does not need "
-            "it. To have it made anew, delete that file and go on with --resume",
+            "the Optuna study in %s is no longer updated (%s: %s); the search does not need it. To "
+            "have it rebuilt, delete that file and use --resume",
             self._path,
             type(error).__name__,
             error,
@@ -102,15 +102,15 @@ class OptunaProjection(Projection):
     @cached_property
     def _storage(self) -> JournalStorage:
         try:
-            storage, self._study = self._find()
+            storage, self._study = self._open_storage()
         except (ValueError, KeyError, AssertionError):  # damaged, but easily rebuilt
             self._path.unlink()
-            storage, self._study = self._find()
-        self._there = len(storage.get_all_trials(self._study, deepcopy=False))
+            storage, self._study = self._open_storage()
+        self._trial_count = len(storage.get_all_trials(self._study, deepcopy=False))
         self._describe(storage)
         return storage
 
-    def _find(self) -> tuple[JournalStorage, int]:
+    def _open_storage(self) -> tuple[JournalStorage, int]:
         _end_with_a_whole_line(self._path)
         lock = JournalFileSymlinkLock(str(self._path), grace_period=_LOCK_SECONDS)
         storage = JournalStorage(JournalFileBackend(str(self._path), lock_obj=lock))
@@ -143,7 +143,9 @@ class OptunaProjection(Projection):
 
     def _propose(self, event: Proposed) -> None:
         configuration = dict(event.configuration)
-        if event.number == self._there:  # not recounted: Optuna would list all trials for that
+        if (
+            event.number == self._trial_count
+        ):  # not recounted: Optuna would list all trials for that
             template = create_trial(
                 state=TrialState.RUNNING,
                 params=configuration,
@@ -151,9 +153,9 @@ class OptunaProjection(Projection):
                 user_attrs={"status": "running", "origin": event.origin},
             )
             self._storage.create_new_trial(self._study, template)
-            self._there += 1
+            self._trial_count += 1
         elif self._trial(event.number).params != configuration:
-            raise ValueError(f"its trial {event.number} is of another study")
+            raise ValueError(f"its trial {event.number} belongs to another study")
 
     def _epoch(self, event: EpochDone) -> None:
         trial = self._trial(event.number)
@@ -169,7 +171,7 @@ class OptunaProjection(Projection):
         trial = self._state.trials[event.number]
         attributes: dict[str, Any] = {
             "reason": event.reason,
-            "mlflow_run_id": self._awaited_run(event),
+            "mlflow_run_id": self._wait_for_run(event),
             "epochs": trial.epoch,
         }
         attributes = {"status": event.status, **{n: v for n, v in attributes.items() if v}}
@@ -191,14 +193,14 @@ class OptunaProjection(Projection):
         is_whole = status == "finished" or is_past_its_best or self._objective.has_several
         return TrialState.COMPLETE if is_whole else TrialState.PRUNED
 
-    def _say_of_running(self, status: str) -> None:
+    def _mark_running(self, status: str) -> None:
         """Mark the trials that have not ended as running, or as interrupted with the study."""
         for known in self._state.running:
             trial = self._trial(known.number)
             if not trial.state.is_finished() and trial.user_attrs.get("status") != status:
                 self._storage.set_trial_user_attr(trial._trial_id, "status", status)
 
-    def _awaited_run(self, event: Ended) -> str:
+    def _wait_for_run(self, event: Ended) -> str:
         deadline_ms = event.time_ms + 1000 * RUN_SECONDS
         while not (run := self._run_of(event.number)) and events.now_ms() < deadline_ms:
             time.sleep(0.05)

@@ -25,9 +25,9 @@ from tuning.events.event import (
     SeedDone,
     TextAdded,
 )
-from tuning.events.log import CURSOR_FILE, EventLog, cursor_in, mark_cursor
+from tuning.events.log import CURSOR_FILE, EventLog, read_cursor, write_cursor
 from tuning.events.projector import Projection
-from tuning.events.state import MOST_NONFINITE, State, TrialState, nonfinite
+from tuning.events.state import MAX_NONFINITE, State, TrialState, nonfinite
 from tuning.spec import records
 from tuning.spec.records import FinalDescription, StudyDescription
 from tuning.spec.space import space_to_json
@@ -69,10 +69,10 @@ class RunProjection(Projection):
 
     @property
     def cursor(self) -> int:
-        return cursor_in(self._folder)
+        return read_cursor(self._folder)
 
     def mark(self, end: int) -> None:
-        mark_cursor(self._folder, end)
+        write_cursor(self._folder, end)
 
     def learn(self, event: Event) -> None:
         if not isinstance(event, EpochDone):
@@ -83,7 +83,7 @@ class RunProjection(Projection):
         self.runs.put(*self.requests(event))
         self.state.apply(event)
 
-    def take_unkept(self, events: Sequence[Event]) -> None:
+    def take_unsaved(self, events: Sequence[Event]) -> None:
         for event in events:
             self.handle(event)
 
@@ -95,20 +95,20 @@ class RunProjection(Projection):
 
     def end(self, error: Exception) -> None:
         _logger.error(
-            "the delivery to the %s ended; nothing more is sent", self.receiver, exc_info=error
+            "delivery to the %s failed; nothing more will be sent", self.receiver, exc_info=error
         )
 
     def start(self, opening: Opened) -> str:
         """Create the run of an opening, or find it again; return its MLflow id."""
-        with self._store.asked("a new run"):
+        with self._store.requesting("a new run"):
             if not self.cursor:
                 next(self.requests(opening)).send(self.runs)  # its creation comes first
             if run_id := self.runs.find(opening.key):
                 return run_id
         raise InputError(
-            f"{opening.description.name} must be in the tracking store to go on, but "
+            f"{opening.description.name} must be in the tracking store to resume, but "
             f"{self._store.uri} does not have it; give the --tracking-uri that it was recorded to, "
-            f"or delete {self._folder / CURSOR_FILE} to have all of it recorded anew"
+            f"or delete {self._folder / CURSOR_FILE} to record all of it again"
         )
 
     def name_of(self, key: str) -> str:
@@ -128,12 +128,12 @@ class StudyProjection(RunProjection):
 
     def __init__(self, log: EventLog, store: TrackingStore, experiment_id: str) -> None:
         super().__init__(log, store, experiment_id)
-        self._told: dict[str, dict[str, float]] = defaultdict(dict)
+        self._sent: dict[str, dict[str, float]] = defaultdict(dict)
         """The whole-run figures already sent, of the study and of interrupted trials."""
 
     def requests(self, event: Event) -> Iterator[Request]:
         if isinstance(event, Opened):
-            yield from self._go_on(event) if self.state.opening else self._begin(event)
+            yield from self._resume(event) if self.state.opening else self._begin(event)
         elif isinstance(event, Proposed):
             yield from self._propose(event)
         elif isinstance(event, EpochDone):
@@ -141,18 +141,18 @@ class StudyProjection(RunProjection):
         elif isinstance(event, Ended):
             trial = self.state.trials[event.number]
             yield from self._end_trial(trial, event.status, event.reason, event.time_ms)
-            self._told.pop(self._key(event.number), None)
+            self._sent.pop(self._key(event.number), None)
         elif isinstance(event, Closed):
             for trial in self.state.running:
-                reason = "The study ended before it."
+                reason = "The study ended before the trial."
                 yield from self._end_trial(trial, "interrupted", reason, event.time_ms)
             yield from self._end_study(event)
 
-    def take_unkept(self, events: Sequence[Event]) -> None:
+    def take_unsaved(self, events: Sequence[Event]) -> None:
         """Prepare what to send for events that the log does not have; mark the study."""
         mark = {UNLOGGED_TAG: "true"}
         self.runs.put(values(self.state.opened.key, events[0].time_ms, tags=mark))
-        super().take_unkept(events)
+        super().take_unsaved(events)
 
     def start(self, opening: Opened) -> str:
         """Create the study's run, or find it again; drop from it what the log does not have."""
@@ -181,14 +181,14 @@ class StudyProjection(RunProjection):
         yield LogDataset(event.key, about, _CONTEXTS["study"])
         yield values(event.key, event.time_ms, params=descriptions.study_params(about))
 
-    def _go_on(self, event: Opened) -> Iterator[Request]:
+    def _resume(self, event: Opened) -> Iterator[Request]:
         """Show as running what is resumed: the study, and the trials that have not ended."""
         yield ResumeRun(event.key)
         yield values(event.key, event.time_ms, tags=_study_tags(event))
         for trial in self.state.running:
             key = self._key(trial.number)
             yield ResumeRun(key)
-            tags = {"status": "running", "reason": "Went on after an interruption."}
+            tags = {"status": "running", "reason": "Resumed after an interruption."}
             yield values(key, event.time_ms, tags=tags)
 
     def _propose(self, event: Proposed) -> Iterator[Request]:
@@ -208,7 +208,7 @@ class StudyProjection(RunProjection):
 
     def _epoch(self, event: EpochDone) -> Request:
         tags, trial = {}, self.state.trials[event.number]
-        if (found := nonfinite(event)) and len(trial.nonfinite) < MOST_NONFINITE:
+        if (found := nonfinite(event)) and len(trial.nonfinite) < MAX_NONFINITE:
             tags[NONFINITE_TAG] = "; ".join([*trial.nonfinite, *found])
         if event.best_epoch == event.epoch:
             tags[records.EXECUTIONS_TAG] = json.dumps(
@@ -233,7 +233,7 @@ class StudyProjection(RunProjection):
             outcome += f"; best {descriptions.score_text(metric, trial)}"
         note = f"{self._note(trial.proposed)}\n\n{outcome}. {reason}".strip()
         tags = {"status": status, "reason": reason, records.NOTE_TAG: note}
-        yield values(key, time_ms, metrics=self._news(key, figures), tags=tags)
+        yield values(key, time_ms, metrics=self._changed(key, figures), tags=tags)
         yield EndRun(key, status, time_ms)
 
     def _end_study(self, event: Closed) -> Iterator[Request]:
@@ -261,7 +261,7 @@ class StudyProjection(RunProjection):
                 front = pareto_front({t.number: t.values for t in self.state.candidates})
                 tags[records.FRONT_TAG] = ", ".join(map(str, front))
         key = self.state.opened.key
-        yield values(key, event.time_ms, metrics=self._news(key, metrics), tags=tags)
+        yield values(key, event.time_ms, metrics=self._changed(key, metrics), tags=tags)
         yield EndRun(key, event.status, event.time_ms)
 
     def _closing_note(self, event: Closed, counts: Counter[str], seconds: float) -> str:
@@ -273,12 +273,12 @@ class StudyProjection(RunProjection):
             result += f"\n\nBest: **{trial_name(best.proposed)}**, {score}\n\n{searched}"
         return f"{descriptions.study_note(self.state.study, result)}\n\n{event.note}".strip()
 
-    def _news(self, key: str, figures: dict[str, float]) -> dict[str, float]:
+    def _changed(self, key: str, figures: dict[str, float]) -> dict[str, float]:
         """Return the figures of a run that are new or have changed since they were sent."""
-        told = self._told[key]
-        new = {name: value for name, value in figures.items() if told.get(name) != value}
-        told |= new
-        return new
+        sent = self._sent[key]
+        changed = {name: value for name, value in figures.items() if sent.get(name) != value}
+        sent |= changed
+        return changed
 
     def _hyperparameters(self, proposed: Proposed) -> dict[str, Any]:
         return {**self.state.opened.hyperparameters, **proposed.configuration}

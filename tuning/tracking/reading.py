@@ -85,7 +85,7 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
         study: Only those of the studies of this name.
     """
     store = open_store(tracking_uri, must_exist=True)
-    with store.asked(_SEARCH, seconds=None):
+    with store.requesting(_SEARCH, seconds=None):
         experiment = _experiment(store, dataset)
         studies = _studies_named(store, experiment, study)
         nested = defaultdict(list)
@@ -94,17 +94,17 @@ def read_trials(tracking_uri: str, dataset: str, study: str | None = None) -> li
     return [trial for run in studies for trial in _trials(run, nested[run.info.run_id])]
 
 
-def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierStudy:
+def read_earlier_study(tracking_uri: str, study_name: str, dataset: str) -> EarlierStudy:
     """Return a study, of any data set, to warm-start another one from.
 
     Args:
         tracking_uri: The store that it was recorded to.
-        asked: Its name, or ``<data set>/<name>``.
+        study_name: Its name, or ``<data set>/<name>``.
         dataset: The data set at hand, where a name is looked up first.
     """
-    where, _, name = asked.rpartition("/")
+    where, _, name = study_name.rpartition("/")
     store = open_store(tracking_uri, must_exist=True)
-    with store.asked(_SEARCH, seconds=None):
+    with store.requesting(_SEARCH, seconds=None):
         found = {
             run.data.tags["dataset"]: run
             for experiment in _experiments(store)
@@ -115,12 +115,12 @@ def read_earlier_study(tracking_uri: str, asked: str, dataset: str) -> EarlierSt
         if chosen not in found:
             raise InputError(
                 f"--warm-start must name studies that are recorded in {store.uri}, but "
-                f"{asked} is not; `mlflow ui` shows those that are"
+                f"{study_name} is not; `mlflow ui` shows those that are"
             )
         if not where and chosen != dataset and len(found) > 1:
             raise InputError(
-                f"--warm-start must say which study is meant, but {name} is one of several data "
-                f"sets: {', '.join(f'{one}/{name}' for one in sorted(found))}"
+                f"--warm-start must name one study, but {name} is a study of several data sets; "
+                f"choose from: {', '.join(f'{one}/{name}' for one in sorted(found))}"
             )
         study = found[chosen]
         trials = _trials(study, _nested_in(store, study))
@@ -138,12 +138,12 @@ def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
         study: The name.
     """
     store = open_store(tracking_uri)
-    with store.asked(_SEARCH, seconds=None):
+    with store.requesting(_SEARCH, seconds=None):
         experiment = store.client.get_experiment_by_name(experiment_name(dataset))
         recorded = _studies(store, experiment) if experiment else []
     if study in (run.data.tags["study"] for run in recorded):
         raise InputError(
-            f"the study must have a new name, but {study!r} is recorded in "
+            f"the study must have a new name, but {study!r} is already recorded in "
             f"{store.uri}; give another --study, or leave it out"
         )
 
@@ -157,7 +157,7 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         study: Its name; None for the newest of the data set.
     """
     store = open_store(tracking_uri, must_exist=True)
-    with store.asked(_SEARCH, seconds=None):
+    with store.requesting(_SEARCH, seconds=None):
         experiment = _experiment(store, dataset)
         studies = _studies_named(store, experiment, study)
         if not studies:
@@ -193,11 +193,11 @@ def _experiment(store: TrackingStore, dataset: str) -> Experiment:
     name = experiment_name(dataset)
     found = {experiment.name: experiment for experiment in _experiments(store)}
     if name not in found:
-        others = f"it has: {records.listed(list(found))}" if found else "nor any other of ours"
+        others = records.listed(list(found)) or "none"
         raise InputError(
-            f"a search of {dataset} must be recorded in {store.uri}, but it has no "
-            f"experiment {name} ({others}); run a search first, or give the --tracking-uri that it "
-            "recorded to"
+            f"a search of {dataset} must be recorded in {store.uri}, but it has no experiment "
+            f"{name} (it has: {others}); run a search first, or give the --tracking-uri that it "
+            "was recorded to"
         )
     return found[name]
 
@@ -209,7 +209,7 @@ def _studies_named(store: TrackingStore, experiment: Experiment, name: str | Non
     if name is not None and name not in names:
         raise InputError(
             f"the study must be one of those recorded in {store.uri} "
-            f"({records.listed(names) or 'there is none'}), but got {name!r}"
+            f"({records.listed(names) or 'none'}), but got {name!r}"
         )
     return [run for run in studies if name in (None, run.data.tags["study"])]
 
@@ -343,11 +343,11 @@ def _file(client: MlflowClient, run: Run, name: str, read: Callable[[str], T]) -
 def _work(run: Run, study: Run) -> Work:
     """Return what a run computed; a trial's resources are its study's."""
     is_trial = run.data.tags["kind"] == "trial"
-    held, suffix = (study.data.params, "_per_trial") if is_trial else (run.data.params, "")
+    params, suffix = (study.data.params, "_per_trial") if is_trial else (run.data.params, "")
     time = "duration_seconds" if is_trial else records.COMPUTE_SECONDS
     return Work(
         kind=run.data.tags["kind"],
         seconds=run.data.metrics.get(time, math.nan),
-        cpus=float(held.get(f"cpus{suffix}", "0")),
-        gpus=float(held.get(f"gpus{suffix}", "0")),
+        cpus=float(params.get(f"cpus{suffix}", "0")),
+        gpus=float(params.get(f"gpus{suffix}", "0")),
     )

@@ -22,11 +22,11 @@ from typing import Any, Self
 from mlflow.exceptions import MlflowException
 
 from tuning.events.event import Closed, Event, Opened
-from tuning.events.log import EventLog, hold, waiting_in
+from tuning.events.log import EventLog, count_waiting, open_log
 from tuning.events.projector import CLOSE_SECONDS, Projector
 from tuning.spec.errors import RecordingError
 from tuning.spec.provenance import provenance_tags
-from tuning.spec.records import Described, FinalDescription, StudyDescription, listed
+from tuning.spec.records import Description, FinalDescription, StudyDescription, listed
 from tuning.tracking.experiments import experiment_for, links_to, save_view
 from tuning.tracking.projections import FinalProjection, RunProjection, StudyProjection, trial_key
 from tuning.tracking.store import open_store, reason_of
@@ -34,7 +34,7 @@ from tuning.tracking.store import open_store, reason_of
 HURRIED_CLOSE_SECONDS = 5.0
 """How long an interrupted process waits for the store: the log keeps the rest."""
 
-PROJECTIONS: Mapping[type[Described], type[RunProjection]] = {
+PROJECTIONS: Mapping[type[Description], type[RunProjection]] = {
     StudyDescription: StudyProjection,
     FinalDescription: FinalProjection,
 }
@@ -43,8 +43,8 @@ PROJECTIONS: Mapping[type[Described], type[RunProjection]] = {
 _logger = logging.getLogger(__name__)
 
 
-class Closing(ABC):
-    """A recorder that is a context manager: however its block ends, no run is left running."""
+class Recorder(ABC):
+    """A context manager that ends a record: however its block ends, no run is left running."""
 
     @abstractmethod
     def close(self, status: str = "finished", *, note: str = "") -> Any:
@@ -68,7 +68,7 @@ class Closing(ABC):
         self.close_quietly(status, f"Ended by {type(error).__name__}: {error}")
 
 
-class Recording(Closing):
+class Recording(Recorder):
     """A log being recorded: its run, and what is nested in it.
 
     A log that is not empty continues in the same runs.
@@ -174,16 +174,16 @@ class Recording(Closing):
     def _undelivered(self) -> Iterator[str]:
         """Yield our keys of the runs that did not reach the store in full."""
         start = max(self._projector.end, self._projection.cursor)
-        for event in [*(event for event, _ in self._log.read(start)), *self._log.unkept]:
+        for event in [*(event for event, _ in self._log.read(start)), *self._log.unsaved]:
             number = getattr(event, "number", None)
             yield self._key if number is None else trial_key(self._key, number)
 
     def _remedy(self) -> str:
         if self._log.problem:
-            return f"nor could all of it be kept in {self._log.path} ({self._log.problem})"
+            return f"and not all of it could be saved in {self._log.path} ({self._log.problem})"
         return (
-            f"it is kept in {self._log.path}, and the next search or final training with this "
-            "--storage delivers it, or: python tuning/deliver.py --storage <folder>"
+            f"it is saved in {self._log.path}, and will be delivered by the next search or final "
+            "training with this --storage, or by: python tuning/deliver.py --storage <folder>"
         )
 
 
@@ -202,12 +202,12 @@ def recorded_final(
         InputError, RecordingError: As of ``Recording`` and its ``close``.
     """
     name = f"{description.kind}-{uuid.uuid4().hex}"
-    with hold(storage / (description.study or "final") / name) as log:
+    with open_log(storage / (description.study or "final") / name) as log:
         try:
             with Recording(tracking_uri, log, description) as recording:
                 yield recording
         finally:
-            if not waiting_in(log.folder):
+            if not count_waiting(log.folder):
                 discard_final(log)
 
 
@@ -239,5 +239,5 @@ def recorded_files(uri: str, run_id: str, folder: str | None = None) -> Iterator
             store.client.log_artifacts(run_id, files, folder)
         except (MlflowException, OSError) as error:
             raise RecordingError(
-                f"{store.shown} must accept artifacts and does not ({reason_of(error)})"
+                f"{store.shown} must accept artifacts, but does not ({reason_of(error)})"
             ) from error

@@ -96,7 +96,7 @@ class Runs:
         self.waiting = compact(self.waiting)
         while self.waiting:
             if self.abandoned:
-                raise UnreachableError("time was up")
+                raise UnreachableError("time ran out")
             self._send(self.waiting[0])
             del self.waiting[0]
 
@@ -129,7 +129,7 @@ class Runs:
     def problem_of(self, key: str) -> str:
         return next((reason for request, reason in self.refused if request.run == key), "")
 
-    def delete_strays(self, key: str) -> None:
+    def delete_duplicates(self, key: str) -> None:
         """Delete duplicates, from creation requests that arrived after being presumed lost."""
         for run in self._with_key(key) if self._attempts[key] > 1 else []:
             if run.info.run_id != self.ids[key]:
@@ -144,7 +144,7 @@ class Runs:
                 try:
                     request.send(self)
                 except Exception as error:
-                    if not is_passing(error):
+                    if not is_temporary(error):
                         self._check_experiment()
                     raise
         except UnreachableError:
@@ -154,10 +154,10 @@ class Runs:
             if is_too_large(error) and request.longest_text > _SMALL_TEXT:
                 reason = (
                     f"error code {_TOO_LARGE}: a text of {request.longest_text} characters is too "
-                    "large; raise the limit of the proxy before the server, such as nginx's "
+                    "large; raise the limit of the proxy in front of the server, such as nginx's "
                     "client_max_body_size"
                 )
-            elif is_passing(error):
+            elif is_temporary(error):
                 raise UnreachableError(reason) from error
             self.refused.append((request, reason))
             _logger.warning("the tracking store refused a request: %s", reason)
@@ -167,8 +167,8 @@ class Runs:
         experiment = self.client.get_experiment(self._experiment_id)
         if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
             raise UnreachableError(
-                f"the experiment {experiment.name} was deleted; mlflow experiments restore "
-                f"--experiment-id {self._experiment_id} brings it back"
+                f"the experiment {experiment.name} was deleted; restore it with: mlflow "
+                f"experiments restore --experiment-id {self._experiment_id}"
             )
 
     def _with_key(self, key: str) -> list[Run]:
@@ -298,7 +298,7 @@ class EndRun(Request):
             runs.client.set_tag(run_id, PROBLEM_TAG, problem)
             status = "FAILED" if status == "FINISHED" else status
         runs.client.set_terminated(run_id, status, self.time_ms)
-        runs.delete_strays(self.run)
+        runs.delete_duplicates(self.run)
 
 
 def values(
@@ -349,7 +349,7 @@ def compact(requests: Sequence[Request]) -> list[Request]:
     return joined
 
 
-def is_passing(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Return whether a failure may be temporary."""
     if isinstance(error, MlflowException):
         return error.error_code not in _FINAL_ERRORS

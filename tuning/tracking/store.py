@@ -44,7 +44,7 @@ _MAX_REASON = 300
 _PAGE = 1000
 _FAILURES = (MlflowException, OSError)
 PARENT_TAG = "mlflow.parentRunId"
-_NOT_LET_IN = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+_ACCESS_DENIED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrackingStore:
         return f"{uri}/#/{run}?workflowType=machine_learning"
 
     @contextmanager
-    def asked(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
+    def requesting(self, what: str, seconds: int | None = OPEN_TIMEOUT_SECONDS) -> Iterator[None]:
         """Turn the store's failures into InputErrors; None seconds for MLflow's own patience."""
         try:
             with short_requests(seconds) if seconds else nullcontext():
@@ -76,7 +76,7 @@ class TrackingStore:
         except _FAILURES as error:
             raise InputError(
                 f"the tracking store must accept {what}, but {self.shown} does not "
-                f"({reason_of(error)}); mend it, or give another --tracking-uri"
+                f"({reason_of(error)}); fix it, or give another --tracking-uri"
             ) from error
 
 
@@ -98,7 +98,7 @@ def open_store(uri: str, *, must_exist: bool = False) -> TrackingStore:
     if must_exist and not path.is_file():
         raise InputError(
             f"the tracking database must exist, but there is no {path}; run a search first, or "
-            "give the --tracking-uri that it recorded to"
+            "give the --tracking-uri that it was recorded to"
         )
     with _creation_lock(path):
         _check_sqlite(path)
@@ -172,16 +172,16 @@ def _creation_lock(path: Path) -> Iterator[None]:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise InputError(
-            f"the tracking database must be in a folder that can be written, but {path.parent} "
-            f"is not ({error.strerror}); give another folder, or another --tracking-uri"
+            f"the tracking database must be in a writable folder, but {path.parent} is not "
+            f"({error.strerror}); give another folder, or another --tracking-uri"
         ) from error
     try:
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_SECONDS):
             yield
     except filelock.Timeout as error:
         raise InputError(
-            f"another process must finish creating {path}, but has not for "
-            f"{_LOCK_TIMEOUT_SECONDS} s; end it, or delete {path}.lock if there is none"
+            f"another process has been creating {path} for more than {_LOCK_TIMEOUT_SECONDS} s; "
+            f"stop it, or delete {path}.lock if there is none"
         ) from error
 
 
@@ -196,7 +196,7 @@ def _check_sqlite(path: Path) -> None:
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise InputError(
-            f"the tracking database must be a SQLite file that can be written, but {path} is not "
+            f"the tracking database must be a writable SQLite file, but {path} is not "
             f"({error}); give another --tracking-uri"
         ) from error
 
@@ -211,7 +211,7 @@ def _answering_client(uri: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except (*_FAILURES, sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         remedy = "start it or correct the address"
-        if getattr(error, "error_code", "") in _NOT_LET_IN:
+        if getattr(error, "error_code", "") in _ACCESS_DENIED:
             remedy = (
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                 "MLFLOW_TRACKING_TOKEN"
