@@ -61,7 +61,7 @@ def test_what_holds_no_credentials_stays(address):
 @pytest.mark.parametrize("password", PASSWORDS[1:])
 @pytest.mark.parametrize("form", PLAIN[:5])
 def test_a_password_that_is_not_escaped_is_refused(form, password):
-    with pytest.raises(InputError, match=r"must have '.' written as %..") as refused:
+    with pytest.raises(InputError, match=r"must have '.' escaped as %..") as refused:
         absolute_tracking_uri(form.format(password))
     assert "ter2" not in str(refused.value)
 

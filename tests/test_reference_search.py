@@ -52,7 +52,7 @@ def test_no_model_is_taken_for_another(searched, command):
     folder, _ = searched
     ended = run(command, "--dataset", "numbers", cwd=folder)
     assert ended.returncode == 2
-    assert "trials of the model mianet are needed" in ended.stderr
+    assert "selection needs trials of the model mianet" in ended.stderr
     assert "there are only trials of eszsl; give another --model" in ended.stderr
 
 

@@ -40,3 +40,22 @@ def test_proposals_lie_in_the_space_and_differ(sampler):
 def test_samplers_that_say_so_search_lists_too(sampler):
     points, _ = propose(sampler, names=("alpha", "latent_activation"))
     assert {point["latent_activation"] for point in points} == {"relu", "linear"}
+
+
+def test_tpe_starts_with_the_points_of_sobol_however_many_run_at_once():
+    """Ten trials run at once; then each ends as the next begins."""
+    space = search_space(("alpha", "learning_rate", "latent_multiplier"))
+    studies = {
+        name: optuna.create_study(sampler=SAMPLERS[name].build(5), direction="maximize")
+        for name in ("tpe", "qmc")
+    }
+    proposed = {}
+    for name, study in studies.items():
+        running = [study.ask(space) for _ in range(10)]
+        trials = [*running]
+        for trial in running:
+            study.tell(trial, trial.params["alpha"])
+            trials.append(study.ask(space))
+        proposed[name] = [trial.params for trial in trials]
+    assert proposed["tpe"][1:19] == proposed["qmc"][1:19]
+    assert proposed["tpe"][19] != proposed["qmc"][19]

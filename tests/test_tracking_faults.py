@@ -215,7 +215,7 @@ def test_a_server_that_is_gone_for_good_is_told_and_another_process_delivers(
     recorder.trial_ended("first", "finished")
     started = time.monotonic()
     with pytest.raises(
-        RecordingError, match=r"kept in .*/events\.jsonl.*python tuning/deliver\.py"
+        RecordingError, match=r"saved in .*/events\.jsonl.*python tuning/deliver\.py"
     ):
         recorder.close(deadline_seconds=2)
     assert time.monotonic() - started < 8

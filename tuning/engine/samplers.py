@@ -21,9 +21,10 @@ from optuna.trial import FrozenTrial
 
 
 class SobolThenTPE(TPESampler):
-    """TPE that begins with ten scrambled Sobol points in the place of ten random ones.
+    """TPE that starts with scrambled Sobol points instead of random ones.
 
-    Trials that run meanwhile are Sobol points too. docs/search-benchmark.md has what that is worth.
+    Until ten trials have ended, proposals are those of ``QMCSampler``, in its order of the
+    hyperparameters: another order would mix two sequences.
     """
 
     def __init__(self, seed: int) -> None:
@@ -33,14 +34,13 @@ class SobolThenTPE(TPESampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return the hyperparameters of earlier trials, also where none has ended."""
-        known = super().infer_relative_search_space(study, trial)
-        return known or self._sobol.infer_relative_search_space(study, trial)
+        """Return the hyperparameters of earlier trials, whether or not one has ended."""
+        return self._sobol.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return TPE's proposal, and a Sobol point until enough trials have ended for one."""
+        """Return TPE's proposal; before it makes any, the next Sobol point."""
         proposal = super().sample_relative(study, trial, search_space)
         return proposal or self._sobol.sample_relative(study, trial, search_space)
 
