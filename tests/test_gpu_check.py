@@ -1,5 +1,6 @@
 """GPUs that Ray counts: found unusable before the first trial, or too small for a trial's share."""
 
+import forks
 import pytest
 import ray
 import torch
@@ -22,9 +23,11 @@ from tuning.spec.space import search_space
 @pytest.fixture(scope="module")
 def counted():
     """A Ray that counts a GPU, which is not there."""
-    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    quiet = {"include_dashboard": False, "log_to_driver": False}
+    with forks.forked_workers():
+        ray.init(address="local", num_cpus=2, num_gpus=1, **quiet)
+        yield
+        ray.shutdown()
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch can use GPUs")

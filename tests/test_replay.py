@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
 
 import compare_objectives
 import compare_selection
+import forks
 from compare_searches import interval, lines, one
 from curve_table import About
 from draw_searches import draw
@@ -69,9 +70,10 @@ CURVES = invented_curves()
 
 @pytest.fixture(scope="module")
 def local_ray():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with forks.forked_workers():
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
@@ -336,9 +338,9 @@ def test_every_way_of_selecting_keeps_to_the_budget_and_confirming_promises_less
     noise = np.random.default_rng(5).normal(0, 0.3, h.shape[:2])[..., None]
     noisy = np.clip(h + noise, 0, None)
     figures = dict.fromkeys(compare_selection.JUDGED, noisy)
-    budget = 1200
+    budget = 1000
     found, left_out = compare_selection.compare(
-        dataclasses.replace(curves, figures=figures), budget, seeds=12
+        dataclasses.replace(curves, figures=figures), budget, seeds=8
     )
     assert left_out == 0
     of = {
