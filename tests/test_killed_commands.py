@@ -124,7 +124,7 @@ def test_each_command_ends_well_when_it_is_given_again(one_ray, tmp_path):
 def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(one_ray, tmp_path):
     """Under nohup it is also stopped for a while, as when a laptop's lid is closed."""
     commands = Commands(tmp_path)
-    long = ("--max-epochs", "900", "--patience", "900", "--executions", "1", "--scheduler", "none")
+    long = ("--max-epochs", "600", "--patience", "600", "--executions", "1", "--scheduler", "none")
     options = (
         "--set",
         "hidden_dim=32",
