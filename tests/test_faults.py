@@ -175,7 +175,7 @@ def test_a_worker_killed_for_want_of_memory_costs_an_epoch_and_not_the_trial(tmp
     if available < 10:
         pytest.skip(f"needs 10 GB of free memory, here are {available:.1f}")
     full = 1 - (available - 4) / total  # where Ray takes the node for full: 4 GB from now
-    options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "500", "--patience", "500")
+    options = (*ONE_BY_ONE, *TINY[:-4], "--max-epochs", "900", "--patience", "900")
     process = search(
         tmp_path,
         *(*options, "--trials", "1", "--study", "s"),
