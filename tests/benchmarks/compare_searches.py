@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from curve_table import FOLDER
-from replay import Replay, Search, World, incumbents, load_curves, regret_at
+from replay import Replay, Search, TableProposer, World, incumbents, load_curves, regret_at
 from telling import TELLINGS
+from tried_samplers import KnownNoiseGPProposer, PaperPriorProposer, PosteriorGPProposer
 
 from tuning.engine.stopping import SCHEDULERS, successive_halving
 
@@ -39,20 +40,31 @@ def asha(grace, reduction):
     return lambda max_epochs: successive_halving(max_epochs, grace, reduction)
 
 
-def _samplers(samplers, workers):
+def _samplers(samplers, workers, tried=()):
+    """Return searches by samplers of the project, and by proposers of others."""
+    proposers = {**dict.fromkeys(samplers, TableProposer), **dict(tried)}
     return {
-        f"{sampler} · {w}": Search(
-            sampler=sampler, scheduler=SCHEDULERS["asha"], trials=MOST, workers=w
+        f"{name} · {w}": Search(
+            sampler=name if name in samplers else samplers[-1],
+            scheduler=SCHEDULERS["asha"],
+            trials=MOST,
+            workers=w,
+            proposer=proposer,
         )
         for w in workers
-        for sampler in samplers
+        for name, proposer in proposers.items()
     }
 
 
 MOST = 10_000
 SUITES = {
     "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes", "nsga2"), (1, 2, 8, 16)),
-    "samplers-gp": lambda: _samplers(("qmc", "gp"), (1, 8)),
+    "samplers-gp": lambda: _samplers(
+        ("qmc", "gp"),
+        (1, 8),
+        {"gp, posterior": PosteriorGPProposer, "gp, known noise": KnownNoiseGPProposer},
+    ),
+    "samplers-prior": lambda: _samplers(("qmc", "tpe"), (1, 8), {"prior": PaperPriorProposer}),
     "telling": lambda: {
         f"{telling} · {w}": Search(
             sampler="tpe",

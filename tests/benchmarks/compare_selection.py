@@ -235,11 +235,16 @@ def main():
     parser.add_argument("--budgets", type=int, nargs="+", default=[3000, 9000])
     parser.add_argument("--objective", default=DEFAULT_OBJECTIVE)
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument(
+        "--whole", action="store_true", help="only configurations with all further draws count"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     path = FOLDER / f"{arguments.table}.parquet"
-    curves = load_curves(path, EXECUTIONS, FURTHER, arguments.objective)
+    searched = EXECUTIONS + (FURTHER if arguments.whole else 0)
+    further = EXECUTIONS + FURTHER - searched
+    curves = load_curves(path, searched, further, arguments.objective)
     for budget in arguments.budgets:
         found, left_out = compare(curves, budget, arguments.seeds, arguments.sampler)
         print(

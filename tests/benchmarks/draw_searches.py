@@ -12,7 +12,8 @@ import matplotlib.pyplot as plt
 
 COLOURS = {
     "tpe": "#4477aa", "gp": "#ee6677", "cmaes": "#228833", "qmc": "#ccbb44", "random": "#777777",
-    "nsga2": "#aa3377",
+    "nsga2": "#aa3377", "prior": "#66ccee", "gp, posterior": "#aa3377",
+    "gp, known noise": "#222255",
 }  # fmt: skip
 TITLES = {"numbers": "numbers", "awa1": "AwA1"}
 
