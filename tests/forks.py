@@ -18,6 +18,7 @@ import json
 import os
 import random
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -33,8 +34,8 @@ WORKER_IMPORTS = (
     *("mianet.validation", "optuna.distributions", "pandas", "pyarrow", "pydantic", "requests"),
 )
 """What a worker imports beside Ray, which learns at its import which job it works for."""
-RECORDING = ("mlflow.pyfunc", "optuna", "sqlalchemy", "torch")
-"""What recording takes long to import; nothing of the project is among it."""
+RECORDING = ("mlflow.pyfunc", "optuna", "sqlalchemy", "torch", "uvicorn", "mlflow.cli")
+"""What recording and its server take long to import; nothing of the project is among it."""
 _NUMBER = struct.Struct("i")
 
 
@@ -60,10 +61,12 @@ class Fork:
         server: As ``server`` returns it.
         command: The script and its arguments.
         files: Its standard input, output and error output, as numbers.
+        variables: What its environment has besides this process's.
     """
 
-    def __init__(self, server, command, files):
-        request = {"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}
+    def __init__(self, server, command, files, **variables):
+        environment = {**os.environ, **variables}
+        request = {"command": command, "folder": os.getcwd(), "environment": environment}
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(server)
         socket.send_fds(self._connection, [b"\n"], files)
@@ -77,6 +80,11 @@ class Fork:
             self._connection.settimeout(timeout)
             self.returncode = self._number()
             self._connection.close()
+        return self.returncode
+
+    def poll(self):
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
         return self.returncode
 
     def kill(self):

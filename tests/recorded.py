@@ -9,8 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -19,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from unittest import mock
 
+import forks
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -241,7 +240,7 @@ class Server:
         self._address = address or f"sqlite:///{folder}/mlflow.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forks.Fork | None = None
 
     @property
     def running(self) -> bool:
@@ -250,17 +249,16 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = forks.Fork(
+                forks.server(*forks.RECORDING),
                 [
-                    *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                    *(str(Path(__file__).with_name("mlflow_server.py")), "--workers", "1"),
                     *("--host", "127.0.0.1", "--port", str(self.port)),
                     *("--backend-store-uri", self._address),
                     *("--artifacts-destination", str(self.folder / "artifacts")),
                 ],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                (0, log.fileno(), log.fileno()),
+                MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
             )
         deadline = time.monotonic() + 150
         while time.monotonic() < deadline and self._process.poll() is None:
