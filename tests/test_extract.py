@@ -368,7 +368,7 @@ def test_images_that_cannot_be_classified_are_one_line(here, model, monkeypatch,
     assert not (here / "o.csv").exists()
     code, _, err = predicted(monkeypatch, capsys, *options, "--skip-broken")
     assert code == 0
-    assert "left out: " in err
+    assert "skipped: " in err
     assert len((here / "o.csv").read_text().splitlines()) == 5
 
 

@@ -11,7 +11,7 @@ from tuning.spec.space import search_space
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def propose(sampler, count=14, seed=0, names=("alpha", "learning_rate", "latent_multiplier")):
+def propose(sampler, count=12, seed=0, names=("alpha", "learning_rate", "latent_multiplier")):
     study = optuna.create_study(sampler=SAMPLERS[sampler].build(seed), direction="maximize")
     space, points = search_space(names), []
     for _ in range(count):

@@ -107,7 +107,7 @@ def _extract_chunks(classifier: Classifier, options: argparse.Namespace) -> Iter
     broken: dict[str, str] = {}
     yield from whole_batches(photos, tower, options.batch, broken, skip_broken=options.skip_broken)
     if broken:
-        print(one_line(f"left out: {describe_broken(broken)}"), file=sys.stderr)
+        print(one_line(f"skipped: {describe_broken(broken)}"), file=sys.stderr)
 
 
 @contextlib.contextmanager
