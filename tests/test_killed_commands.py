@@ -34,6 +34,11 @@ def as_by_nohup():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def as_in_a_terminal():
+    """Undo what the tests themselves may be run by."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Commands:
     """Runs commands on one study, in one folder."""
 
@@ -135,7 +140,7 @@ def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(one_ray, tmp_pa
         "2",
     )
     options += ("--dataset", "numbers", "--study", "s", "--trials", "1", *long)
-    process = commands.start("search", *options)
+    process = commands.start("search", *options, before=as_in_a_terminal)
     commands.until(lambda: workers_of(os.getpid()), process)
     os.kill(process.pid, signal.SIGHUP)
     process.join(30)

@@ -117,6 +117,16 @@ def paper_figures(curves, met, seeds):
     return 100 * np.mean(of_paper, axis=0)
 
 
+def early_correlations(curves):
+    """Return epoch → Spearman's correlation of the AUSUC reached by then with the final one."""
+    mean = np.nan_to_num(curves_by_objective(curves)["ausuc"].mean(1))
+    reached = np.maximum.accumulate(mean, axis=1)
+    return {
+        epoch: float(spearmanr(reached[:, epoch - 1], reached[:, -1]).statistic)
+        for epoch in (1, 2, 4, 6, 8, 10, 12, 15, 20)
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", help="name of a recorded table")
@@ -131,6 +141,8 @@ def main():
     )
     found = compare(curves, arguments.met, arguments.splits)
     print(*lines(found, paper_figures(curves, arguments.met, arguments.splits)), sep="\n")
+    early = early_correlations(curves).items()
+    print("rank after epoch:", ", ".join(f"{epoch}: {found:.2f}" for epoch, found in early))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,12 @@ import torch
 from curve_table import FOLDER
 from replay import Replay, Search, TableProposer, World, incumbents, load_curves, regret_at
 from telling import TELLINGS
-from tried_samplers import KnownNoiseGPProposer, PaperPriorProposer, PosteriorGPProposer
+from tried_samplers import (
+    KnownNoiseGPProposer,
+    PaperPriorProposer,
+    PosteriorGPProposer,
+    RandomStartProposer,
+)
 
 from tuning.engine.stopping import SCHEDULERS, successive_halving
 
@@ -35,9 +40,9 @@ MOMENTS = 60
 RESAMPLES = 2000
 
 
-def asha(grace, reduction):
+def asha(first, factor):
     """Return a builder of ASHA with that first rung and reduction factor."""
-    return lambda max_epochs: successive_halving(max_epochs, grace, reduction)
+    return lambda max_epochs: successive_halving(max_epochs, first, factor)
 
 
 def _samplers(samplers, workers, tried=()):
@@ -56,6 +61,20 @@ def _samplers(samplers, workers, tried=()):
     }
 
 
+def _schedulers(sampler):
+    return {
+        name: Search(sampler=sampler, scheduler=scheduler, trials=MOST, patience=patience)
+        for name, scheduler, patience in (
+            ("asha", SCHEDULERS["asha"], 5),
+            *((f"asha, first rung {first}", asha(first, 3), 5) for first in (1, 2, 3, 8)),
+            *((f"asha, factor {factor}", asha(5, factor), 5) for factor in (2, 4)),
+            ("median", SCHEDULERS["median"], 5),
+            ("none", SCHEDULERS["none"], 5),
+            ("none, no patience", SCHEDULERS["none"], MOST),
+        )
+    }
+
+
 MOST = 10_000
 SUITES = {
     "samplers": lambda: _samplers(("qmc", "random", "tpe", "cmaes", "nsga2"), (1, 2, 8, 16)),
@@ -65,6 +84,9 @@ SUITES = {
         {"gp, posterior": PosteriorGPProposer, "gp, known noise": KnownNoiseGPProposer},
     ),
     "samplers-prior": lambda: _samplers(("qmc", "tpe"), (1, 8), {"prior": PaperPriorProposer}),
+    "samplers-start": lambda: _samplers(
+        ("qmc", "tpe"), (1, 8), {"random start": RandomStartProposer}
+    ),
     "telling": lambda: {
         f"{telling} · {w}": Search(
             sampler="tpe",
@@ -76,17 +98,8 @@ SUITES = {
         for telling, proposer in TELLINGS.items()
         for w in (1, 8)
     },
-    "schedulers": lambda: {
-        name: Search(sampler="random", scheduler=scheduler, trials=MOST, patience=patience)
-        for name, scheduler, patience in (
-            ("asha", SCHEDULERS["asha"], 5),
-            *((f"asha, grace {g}", asha(g, 3), 5) for g in (1, 2, 3, 8)),
-            *((f"asha, reduction {r}", asha(5, r), 5) for r in (2, 4)),
-            ("median", SCHEDULERS["median"], 5),
-            ("none", SCHEDULERS["none"], 5),
-            ("none, no patience", SCHEDULERS["none"], MOST),
-        )
-    },
+    "schedulers": lambda: _schedulers("random"),
+    "schedulers-tpe": lambda: _schedulers("tpe"),
 }
 """Suite → how each of its searches is called, and what it is."""
 

@@ -1,12 +1,13 @@
 """Samplers that were tried: the suites samplers-gp and samplers-prior of ``compare_searches``."""
 
 import copy
+import functools
 import math
 from unittest import mock
 
 import numpy as np
 import torch
-from optuna.samplers import GPSampler
+from optuna.samplers import GPSampler, TPESampler
 from optuna.samplers._gp import sampler as gp_sampler
 from replay import EXECUTIONS, TableProposer
 
@@ -87,7 +88,7 @@ class PaperPrior(SobolThenTPE):
 class _Tried(TableProposer):
     def _new_study(self, seed):
         study = super()._new_study(seed)
-        study.sampler = self.SAMPLER(seed)
+        study.sampler = self.SAMPLER(seed=seed)
         study.sampler.variance = self._variance
         study.sampler.paper = self._paper.configuration
         return study
@@ -110,3 +111,9 @@ class KnownNoiseGPProposer(_Tried):
 
 class PaperPriorProposer(_Tried):
     SAMPLER = PaperPrior
+
+
+class RandomStartProposer(_Tried):
+    """TPE as Optuna has it."""
+
+    SAMPLER = functools.partial(TPESampler, multivariate=True)
