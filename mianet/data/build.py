@@ -81,15 +81,19 @@ def build(
         class_names=tuple(names[k] for k in used),
         **parts,
     )
-    seen, unseen_count = images.class_counts
-    if seen < MIN_SEEN_CLASSES or not unseen_count:
-        raise InputError(
-            f"a split must have at least {MIN_SEEN_CLASSES} seen classes and an unseen one, but "
-            f"has {seen} and {unseen_count}; choose fewer or other unseen classes"
-        )
+    _require_both_kinds(images)
     Checks(None, str(folder)).images(images)
     _write(images, described, folder, seed, extracted)
     return images
+
+
+def _require_both_kinds(images: ImageSet) -> None:
+    seen, unseen = images.class_counts
+    if seen < MIN_SEEN_CLASSES or not unseen:
+        raise InputError(
+            f"a split must have at least {MIN_SEEN_CLASSES} seen classes and an unseen one, but "
+            f"has {seen} and {unseen}; choose fewer or other unseen classes"
+        )
 
 
 def _read_images(
