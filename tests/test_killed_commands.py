@@ -45,8 +45,8 @@ class Commands:
     def __init__(self, folder):
         self.folder = folder
 
-    def start(self, name, *options, before=None):
-        return fork(name, *options, cwd=self.folder, before=before)
+    def start(self, name, *options, before=None, **variables):
+        return fork(name, *options, cwd=self.folder, before=before, **variables)
 
     def until(self, condition, process):
         """Wait until something holds while a command runs."""
@@ -164,12 +164,15 @@ def test_a_search_that_is_hung_up_goes_on_and_under_nohup_is_not(one_ray, tmp_pa
 
 
 @pytest.mark.timeout(900)
-def test_a_study_whose_folder_is_deleted_while_it_is_searched_ends_well(one_ray, tmp_path):
+def test_a_study_whose_folder_and_store_are_deleted_while_it_is_searched_ends_well(
+    one_ray, tmp_path
+):
     commands = Commands(tmp_path)
     options = ("--dataset", "numbers", "--study", "s", "--trials", "2", "--no-final", *SMALL)
-    process = commands.start("search", *options)
+    process = commands.start("search", *options, MIANET_CACHE_DIR=str(tmp_path / "cache"))
     commands.until(lambda: workers_of(os.getpid()), process)
     shutil.rmtree(tmp_path / "ray_results" / "s")
+    shutil.rmtree(tmp_path / "cache")
     process.join(400)
     assert process.exitcode == 0, commands.told()
     assert commands.runs("trial") == ["FINISHED", "FINISHED"]
