@@ -102,20 +102,18 @@ def run_code(code, *arguments, imports=RECORDING, timeout=120):
     text=True)`` would; imports are most of the time of such a process.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
-        paths = [os.path.join(folder, name) for name in ("script.py", "out", "err")]
-        with open(paths[0], "w") as script:
-            script.write(code)
-        streams = [files.enter_context(open(path, "a+")) for path in paths]
-        fork = Fork(
-            server(*imports), [paths[0], *map(str, arguments)], [f.fileno() for f in streams]
-        )
+        script, out, err = (Path(folder, name) for name in ("script.py", "out", "err"))
+        script.write_text(code)
+        opened = ((os.devnull, "r"), (out, "w"), (err, "w"))
+        streams = [files.enter_context(open(path, mode)) for path, mode in opened]
+        command = [str(script), *map(str, arguments)]
+        fork = Fork(server(*imports), command, [stream.fileno() for stream in streams])
         try:
             status = fork.wait(timeout)
         except TimeoutError:
             fork.kill()
             raise
-        out, err = (Path(path).read_text() for path in paths[1:])
-    return subprocess.CompletedProcess(arguments, status, out, err)
+        return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
 
 
 def fork_workers(patch):

@@ -96,8 +96,8 @@ class _Tried(TableProposer):
     def _variance(self, number):
         """Return the variance of a configuration's mean over the executions of a search."""
         row = self.curves.objectives[self.rows[number]]
-        common = np.nanmean(self.curves.objectives, axis=(0, 2)) if row.shape[0] > 1 else 0
-        at_best = row[:, int(np.nan_to_num(row.mean(0)).argmax())] - common
+        of_draws = np.nanmean(self.curves.objectives, axis=(0, 2))  # what all have in common
+        at_best = row[:, int(np.nan_to_num(row.mean(0)).argmax())] - of_draws
         return float(np.nan_to_num(at_best.var(ddof=1) / EXECUTIONS))
 
 
