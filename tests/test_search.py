@@ -245,7 +245,7 @@ def test_a_diverged_trial_is_recorded_as_infeasible_and_the_search_goes_on(tmp_p
 
 @pytest.mark.usefixtures("one_ray")
 def test_a_time_budget_ends_the_search_and_the_best_is_still_selected(tmp_path):
-    options = ("--trials", "5000", "--time-budget", "6s", "--final-seeds", "1", *SMALL)
+    options = ("--trials", "5000", "--time-budget", "3s", "--final-seeds", "1", *SMALL)
     begun = time.monotonic()
     ended = run("search", "--dataset", "numbers", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
