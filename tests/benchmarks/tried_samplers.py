@@ -1,4 +1,4 @@
-"""Samplers that were tried: the suites samplers-gp and samplers-prior of ``compare_searches``."""
+"""Samplers that were tried: suites samplers-gp, -prior and -start of ``compare_searches``."""
 
 import copy
 import functools
@@ -93,11 +93,15 @@ class _Tried(TableProposer):
         study.sampler.paper = self._paper.configuration
         return study
 
+    @functools.cached_property
+    def _of_draws(self):
+        """Return what all configurations have in common in each draw."""
+        return np.nanmean(self.curves.objectives, axis=(0, 2))
+
     def _variance(self, number):
         """Return the variance of a configuration's mean over the executions of a search."""
         row = self.curves.objectives[self.rows[number]]
-        of_draws = np.nanmean(self.curves.objectives, axis=(0, 2))  # what all have in common
-        at_best = row[:, int(np.nan_to_num(row.mean(0)).argmax())] - of_draws
+        at_best = row[:, int(np.nan_to_num(row.mean(0)).argmax())] - self._of_draws
         return float(np.nan_to_num(at_best.var(ddof=1) / EXECUTIONS))
 
 
