@@ -1,0 +1,123 @@
+"""For how long should the final training run, which has more images than a validation?
+
+    python tests/benchmarks/final_epochs.py numbers --epochs 90
+    python tests/benchmarks/final_epochs.py awa1 --data-dir DIR --epochs 45 --best 3
+
+Repeats the step from validation to final training where nothing of the test is needed: each draw's
+training part becomes a data set, with a draw of its own that chooses the epoch by AUSUC. Then the
+configuration is trained on the whole training part, and the outer draw's held-out parts judge. The
+configurations are the paper's and the best of a recorded table. Every table row has the chosen
+epoch, and AUSUC, T1 and calibrated H on the outer draws in percent, for the same number of epochs;
+for the other rules, points more than that with a 95% interval, paired by draw.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from curve_table import FOLDER
+from replay import load_curves, smoothed
+
+from mianet.data.search_data import load_search_data, paper_hyperparameters
+from mianet.processor import use_threads
+from mianet.protocol import draw_validation
+from mianet.validation import Validation
+from tuning.analysis.comparison import paired_difference
+from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+
+FIGURES = {
+    "ausuc": "AUSUC",
+    "zsl_accuracy": "T1",
+    "calibrated_harmonic_mean": "calibrated H",
+}
+DRAWS, SEED = 5, 100  # draws that no search with a small seed meets
+
+
+def training_part(data, draw):
+    """Return a draw's training images and pseudo-seen classes as a data set."""
+    drawn = draw_validation(data.labels, len(data.class_attributes), execution=draw, seed=SEED)
+    rows, seen = drawn["train"], drawn["seen_classes"]
+    return dataclasses.replace(
+        data,
+        features=np.ascontiguousarray(data.features[rows]),
+        labels=np.searchsorted(seen, data.labels[rows]),
+        class_attributes=np.ascontiguousarray(data.class_attributes[seen]),
+        class_names=tuple(data.class_names[one] for one in seen),
+        class_ids=data.class_ids[seen],
+    )
+
+
+def curve(data, settings, draw, epochs):
+    """Return (figures, epochs) of one execution."""
+    validation = Validation(data, settings, executions=1, seed=SEED, first=draw)
+    trained = [validation.epoch().executions[0] for _ in range(epochs)]
+    return np.array([[getattr(metrics, name) for metrics in trained] for name in FIGURES])
+
+
+def curves(data, settings, epochs):
+    """Return (draws, figures, epochs) on training parts and on all of trainval, smoothed."""
+    window = OBJECTIVES[DEFAULT_OBJECTIVE].window
+    for parts in ([training_part(data, draw) for draw in range(DRAWS)], [data] * DRAWS):
+        found = [curve(part, settings, draw, epochs) for draw, part in enumerate(parts)]
+        yield np.array([smoothed(figures, window) for figures in found])
+
+
+def chosen_epochs(inner, share):
+    """Return rule → epoch, from 1, chosen on AUSUC of the training parts: (draws, epochs)."""
+    best = int(inner.mean(0).argmax())
+    behind = inner[:, [best]] - inner
+    error = behind.std(0, ddof=1) / len(inner) ** 0.5
+    return {
+        "as many epochs": best + 1,
+        "as many steps": max(1, round(share * (best + 1))),
+        "earliest within a standard error": 1 + int((behind.mean(0) <= error).argmax()),
+    }
+
+
+def rows(data, settings, epochs):
+    """Yield rule, epoch, and a cell a figure."""
+    inner, outer = curves(data, settings, epochs)
+    sizes = [len(training_part(data, draw).labels) for draw in range(DRAWS)]
+    rules = chosen_epochs(inner[:, 0], np.mean(sizes) / len(data.labels))
+    same = outer[:, :, rules["as many epochs"] - 1]
+    for rule, epoch in rules.items():
+        if rule == "as many epochs":
+            yield rule, epoch, [f"{value:.1f}" for value in 100 * same.mean(0)]
+            continue
+        there = outer[:, :, epoch - 1]
+        pairs = [(dict(enumerate(there[:, f])), dict(enumerate(same[:, f]))) for f in (0, 1, 2)]
+        yield rule, epoch, [paired_difference(*pair).in_points for pair in pairs]
+
+
+def configurations(table, best, name):
+    """Return name → settings of the paper's configuration and the best of a recorded table."""
+    recorded = load_curves(FOLDER / f"{table}.parquet", DRAWS)
+    paper = paper_hyperparameters(name)
+    reached = np.nan_to_num(recorded.objectives.mean(1)).max(1)
+    chosen = [c for c in np.argsort(-reached) if c != 0][:best]
+    settings = (
+        paper.replace(**dict(zip(recorded.about.names, recorded.values[c], strict=True)))
+        for c in chosen
+    )
+    return {"the paper's": paper} | dict(zip(map(str, chosen), settings, strict=True))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", help="name of a recorded table, and of its data set")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--best", type=int, default=3, help="configurations beside the paper's")
+    options = parser.parse_args()
+    use_threads(1)
+    data = load_search_data(options.table, options.data_dir)
+    print(f"| configuration | rule | epochs | {' | '.join(FIGURES.values())} |", "|---" * 6 + "|",
+          sep="\n")  # fmt: skip
+    for name, settings in configurations(options.table, options.best, data.name).items():
+        for rule, epoch, cells in rows(data, settings, options.epochs):
+            print(f"| {name} | {rule} | {epoch} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
