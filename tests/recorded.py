@@ -39,7 +39,7 @@ STUDY = StudyDescription(
     data_source="embedded",
     data_shape={"rows": 5932, "feature_dim": 2048, "seen_classes": 20},
     protocol=PROTOCOL,
-    settings={"sampler": "tpe"},
+    settings={"model": "mianet", "sampler": "tpe"},
     space=search_space(("alpha", "beta"), {"alpha": (1e-5, 1e4)}),
     objective="harmonic_mean",
 )

@@ -261,6 +261,17 @@ def test_a_study_ends_with_its_best_trial_which_is_the_one_that_selection_takes(
     assert note.endswith("And **more**.")
 
 
+def test_the_pages_name_the_model_and_count_in_words(uri):
+    settings = {**STUDY.settings, "model": "eszsl"}
+    with StudyRecorder(uri, dataclasses.replace(STUDY, settings=settings)) as recorder:
+        record_trial(recorder, 0, [0.5])
+        recorder.close()
+    runs = {**runs_of(uri, "study"), **runs_of(uri, "trial")}
+    note = {name: run.data.tags["mlflow.note.content"] for name, run in runs.items()}
+    assert "search of ESZSL on **aPY (synthetic)**" in note["a study"]
+    assert "Finished after 1 epoch; best " in note["trial 000"]
+
+
 def test_what_is_read_back_is_what_was_recorded(uri):
     wanted = Hyperparameters(alpha=1 / 3, beta=0.0, orthogonal=False, feature_scaling="l2")
     with StudyRecorder(uri, STUDY) as recorder:

@@ -57,7 +57,7 @@ def test_a_study_goes_on_in_its_runs(uri, folder):
     first.abandon()
     assert statuses(uri) == {"a study": "RUNNING", "trial 000": "FINISHED", "trial 001": "RUNNING"}
 
-    changed = dataclasses.replace(STUDY, settings={"sampler": "tpe", "workers": 3})
+    changed = dataclasses.replace(STUDY, settings={**STUDY.settings, "workers": 3})
     with StudyRecorder(uri, changed, folder) as second:
         assert second.study_run_id == first.study_run_id
         second.trial_started("other name", 1, {"alpha": 3.0}, origin="tpe")

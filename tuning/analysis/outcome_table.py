@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from tuning.spec.records import RecordedTrial
+from tuning.spec.records import RecordedTrial, counted
 
 FIGURES = {
     "unseen_accuracy": "ts",
@@ -34,8 +34,7 @@ def outcome_table(
     draws = max(len(trial.fresh_draws) for trial, _ in tested.values())
     lines, columns = [], {}
     for role, (trial, test) in tested.items():
-        epochs = f"{trial.best_epoch} epoch{'s' * (trial.best_epoch != 1)}"
-        lines.append(f"{role}: trial {trial.number}, {epochs}")
+        lines.append(f"{role}: trial {trial.number}, {counted(trial.best_epoch, 'epoch')}")
         validation = {s: _percent(trial.metrics.get(f"val_{f}")) for f, s in FIGURES.items()}
         columns[role, "validation"] = validation
         if draws:

@@ -11,7 +11,7 @@ from tuning.analysis.selection import front_sentence, select
 from tuning.cli.terminal import wrapped
 from tuning.report.subject import number_words
 from tuning.spec.choices import MIANET
-from tuning.spec.records import RecordedTrial
+from tuning.spec.records import RecordedTrial, counted
 from tuning.tracking.model_registry import champion_of
 from tuning.tracking.reading import FinalTraining, RecordedStudy
 
@@ -58,7 +58,8 @@ def _found(trial: RecordedTrial, study: RecordedStudy) -> str:
     values = ", ".join(
         f"{name} {number_words(trial.hyperparameters[name])}" for name in study.space
     )
-    return f"trial {trial.number} of {len(study.trials)}, {trial.best_epoch} epochs: {values}"
+    epochs = counted(trial.best_epoch, "epoch")
+    return f"trial {trial.number} of {len(study.trials)}, {epochs}: {values}"
 
 
 def _against(finals: Mapping[str, FinalTraining]) -> str:

@@ -24,7 +24,7 @@ from tuning.engine.running import run_study
 from tuning.engine.study import Study, base_settings, paper_point
 from tuning.events.log import EventLog
 from tuning.events.projector import Projector
-from tuning.spec.records import StudyDescription
+from tuning.spec.records import StudyDescription, counted
 from tuning.spec.warm_start import warm_points
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.experiments import Links
@@ -134,10 +134,10 @@ def _recorded(
 def _print_start(study: Study, about: StudyDescription, shared: str, links: Links) -> None:
     """Print what is searched and where, and how to view it in MLflow."""
     words = (
-        f"study {study.name}: up to {study.trials} trials of {study.max_epochs} "
-        f"epoch{'s' * (study.max_epochs != 1)} and {study.executions} "
-        f"executions on {about.dataset_title}; the highest {study.goal.symbol} by "
-        f"{study.sampler} and {study.scheduler}; {shared}"
+        f"study {study.name}: up to {study.trials} trials of "
+        f"{counted(study.max_epochs, 'epoch')} and {study.executions} executions "
+        f"on {about.dataset_title}; the highest {study.goal.symbol} by {study.sampler} and "
+        f"{study.scheduler}; {shared}"
     )
     look = f"to view it, run: {links.command}\nthen open:"
     print(*wrapped(words), sep="\n")

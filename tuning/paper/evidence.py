@@ -16,6 +16,7 @@ from mianet.final_training import Measured
 from mianet.inference.prediction import Classifier
 from tuning.analysis import outcome_table
 from tuning.analysis.comparison import Difference, paired_difference
+from tuning.spec.records import counted
 
 MULTIPLIERS = {f"multiplier_{m:g}": m for m in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)}
 """Figure 6: arm → latent multiplier."""
@@ -79,8 +80,7 @@ class PaperSetup:
     @property
     def caption(self) -> str:
         """Return data set, configuration and budget in a line."""
-        seeds = f"{len(self.seeds)} seed" + "s" * (len(self.seeds) > 1)
-        epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
+        seeds, epochs = counted(len(self.seeds), "seed"), counted(self.epochs, "epoch")
         described = self.class_embedding and f", classes described by {self.class_embedding}"
         return f"{self.title}{described}; {self.origin}; {epochs}, {seeds}"
 

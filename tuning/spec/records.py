@@ -256,6 +256,11 @@ def mean_and_sd(per_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return summary
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 epoch``, ``2 epochs``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names for an error message; only the first few if there are many."""
     shown = ", ".join(names[:MAX_LISTED])

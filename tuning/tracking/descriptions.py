@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuning.events.state import TrialState
+from tuning.spec.models import MODELS
 from tuning.spec.objectives import OBJECTIVES
-from tuning.spec.records import CONFIRMATION, FinalDescription, StudyDescription
+from tuning.spec.records import CONFIRMATION, FinalDescription, StudyDescription, counted
 from tuning.spec.space import describe
 
 _DIGEST_SHOWN = 12
@@ -21,8 +22,9 @@ def study_note(study: StudyDescription, result: str = "") -> str:
         "source": study.data_source,
         "sha256": f"{study.data_digest[:_DIGEST_SHOWN]}…",
     }
+    model = MODELS[study.settings["model"]].title
     parts = [
-        f"Hyperparameter search of MIANet on **{study.dataset_title}**, study `{study.name}`. "
+        f"Hyperparameter search of {model} on **{study.dataset_title}**, study `{study.name}`. "
         f"Every trial is a run nested in this one; its `score` is the best "
         f"`{OBJECTIVES[study.objective].metric}` (mean over the executions) of its epochs.",
         result and _section("Result", result),
@@ -35,19 +37,24 @@ def study_note(study: StudyDescription, result: str = "") -> str:
 
 _NOTES = {
     "final": "Final training of the **{0.role}** configuration on **{0.dataset_title}**: "
-    "{0.epochs} epochs on all of trainval, {count} seeds ({seeds}), the test parts scored once per "
-    "seed. `test_*` has one value per seed (step = its position); `_mean` and `_sd` are over the "
+    "{epochs} on all of trainval, {seed_count} ({seeds}), the test parts scored once per seed. "
+    "`test_*` has one value per seed (step = its position); `_mean` and `_sd` are over the "
     "seeds.",
-    CONFIRMATION: "Confirmation of **{0.role}** on **{0.dataset_title}**: {0.epochs} epochs on "
-    "{count} fresh draws (executions {0.seeds[0]} to {last}), which had no part in choosing it. "
+    CONFIRMATION: "Confirmation of **{0.role}** on **{0.dataset_title}**: {epochs} on "
+    "{draw_count} (executions {0.seeds[0]} to {last}), which had no part in choosing it. "
     "`val_*` has one value per draw (step = its position); `_mean` and `_sd` are over the draws.",
 }
 
 
 def final_note(about: FinalDescription) -> str:
-    seeds = ", ".join(map(str, about.seeds))
-    note = _NOTES[about.kind]
-    return note.format(about, count=len(about.seeds), seeds=seeds, last=about.seeds[-1])
+    return _NOTES[about.kind].format(
+        about,
+        epochs=counted(about.epochs, "epoch"),
+        seed_count=counted(len(about.seeds), "seed"),
+        draw_count=counted(len(about.seeds), "fresh draw"),
+        seeds=", ".join(map(str, about.seeds)),
+        last=about.seeds[-1],
+    )
 
 
 def score_text(metric: str, trial: TrialState) -> str:

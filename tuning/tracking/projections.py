@@ -226,7 +226,8 @@ class StudyProjection(RunProjection):
             "duration_seconds": trial.work.seconds(time_ms),
             **self._logarithms(trial.proposed),
         }
-        outcome = f"{status.replace('_', ' ').capitalize()} after {trial.epoch} epochs"
+        epochs = records.counted(trial.epoch, "epoch")
+        outcome = f"{status.replace('_', ' ').capitalize()} after {epochs}"
         if trial.best_epoch:
             figures |= {"score": trial.score, "best_epoch": trial.best_epoch}
             figures |= records.best_figures(trial.best)
