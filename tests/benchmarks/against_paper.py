@@ -26,15 +26,14 @@ from pathlib import Path
 from first_epoch import TICKS, family
 
 from mianet.data.search_data import recorded_name
+from tuning.analysis import outcome_table
 from tuning.analysis.comparison import paired_difference
 from tuning.tracking.reading import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {
-    "zsl_accuracy": "T1",
-    "ausuc": "AUSUC",
-    "calibrated_harmonic_mean": "calibrated H",
-    "harmonic_mean": "H",
+    name: outcome_table.FIGURES[name]
+    for name in ("zsl_accuracy", "ausuc", "calibrated_harmonic_mean", "harmonic_mean")
 }
 
 

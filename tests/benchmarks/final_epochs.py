@@ -1,7 +1,7 @@
 """For how long should the final training run, which has more images than a validation?
 
     python tests/benchmarks/final_epochs.py numbers --epochs 90
-    python tests/benchmarks/final_epochs.py awa1 --data-dir DIR --epochs 45 --best 3
+    python tests/benchmarks/final_epochs.py awa1 --data-dir DIR --epochs 40 --best 2
 
 Repeats the step from validation to final training where nothing of the test is needed: each draw's
 training part becomes a data set, with a draw of its own that chooses the epoch by AUSUC. Then the
@@ -23,14 +23,11 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.processor import use_threads
 from mianet.protocol import draw_validation
 from mianet.validation import Validation
+from tuning.analysis import outcome_table
 from tuning.analysis.comparison import paired_difference
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
-FIGURES = {
-    "ausuc": "AUSUC",
-    "zsl_accuracy": "T1",
-    "calibrated_harmonic_mean": "calibrated H",
-}
+FIGURES = ("ausuc", "zsl_accuracy", "calibrated_harmonic_mean")
 DRAWS, SEED = 5, 100  # draws that no search with a small seed meets
 
 
@@ -55,12 +52,11 @@ def curve(data, settings, draw, epochs):
     return np.array([[getattr(metrics, name) for metrics in trained] for name in FIGURES])
 
 
-def curves(data, settings, epochs):
-    """Return (draws, figures, epochs) on training parts and on all of trainval, smoothed."""
+def curves(parts, settings, epochs):
+    """Return (draws, figures, epochs), smoothed, of an execution on each draw's data."""
     window = OBJECTIVES[DEFAULT_OBJECTIVE].window
-    for parts in ([training_part(data, draw) for draw in range(DRAWS)], [data] * DRAWS):
-        found = [curve(part, settings, draw, epochs) for draw, part in enumerate(parts)]
-        yield np.array([smoothed(figures, window) for figures in found])
+    found = (curve(part, settings, draw, epochs) for draw, part in enumerate(parts))
+    return np.array([smoothed(figures, window) for figures in found])
 
 
 def chosen_epochs(inner, share):
@@ -75,19 +71,20 @@ def chosen_epochs(inner, share):
     }
 
 
-def rows(data, settings, epochs):
-    """Yield rule, epoch, and a cell a figure."""
-    inner, outer = curves(data, settings, epochs)
-    sizes = [len(training_part(data, draw).labels) for draw in range(DRAWS)]
-    rules = chosen_epochs(inner[:, 0], np.mean(sizes) / len(data.labels))
-    same = outer[:, :, rules["as many epochs"] - 1]
-    for rule, epoch in rules.items():
-        if rule == "as many epochs":
-            yield rule, epoch, [f"{value:.1f}" for value in 100 * same.mean(0)]
-            continue
-        there = outer[:, :, epoch - 1]
-        pairs = [(dict(enumerate(there[:, f])), dict(enumerate(same[:, f]))) for f in (0, 1, 2)]
-        yield rule, epoch, [paired_difference(*pair).in_points for pair in pairs]
+def rows(data, parts, settings, epochs):
+    """Yield rule, epoch, and a cell a figure; the first rule is what the others are compared to."""
+    inner, outer = (curves(each, settings, epochs) for each in (parts, [data] * DRAWS))
+    share = np.mean([len(part.labels) for part in parts]) / len(data.labels)
+    (rule, epoch), *others = chosen_epochs(inner[:, 0], share).items()
+    same = outer[:, :, epoch - 1].T
+    yield rule, epoch, [f"{100 * values.mean():.1f}" for values in same]
+    for rule, epoch in others:
+        pairs = zip(outer[:, :, epoch - 1].T, same, strict=True)
+        yield rule, epoch, [paired_difference(*map(by_draw, pair)).in_points for pair in pairs]
+
+
+def by_draw(values):
+    return dict(enumerate(values))
 
 
 def configurations(table, best, name):
@@ -112,10 +109,11 @@ def main():
     options = parser.parse_args()
     use_threads(1)
     data = load_search_data(options.table, options.data_dir)
-    print(f"| configuration | rule | epochs | {' | '.join(FIGURES.values())} |", "|---" * 6 + "|",
-          sep="\n")  # fmt: skip
+    parts = [training_part(data, draw) for draw in range(DRAWS)]
+    symbols = [outcome_table.FIGURES[name] for name in FIGURES]
+    print(f"| configuration | rule | epochs | {' | '.join(symbols)} |", "|---" * 6 + "|", sep="\n")
     for name, settings in configurations(options.table, options.best, data.name).items():
-        for rule, epoch, cells in rows(data, settings, options.epochs):
+        for rule, epoch, cells in rows(data, parts, settings, options.epochs):
             print(f"| {name} | {rule} | {epoch} | {' | '.join(cells)} |", flush=True)
 
 
