@@ -17,6 +17,8 @@ UNSEEN_SHARE = 0.2
 """Share of the seen classes that are pseudo-unseen in an execution (section 4.2)."""
 HELDOUT_SHARE = 0.2
 """Share of each pseudo-seen class's images that is held out (section 4.2)."""
+TRAINED_SHARE = (1 - UNSEEN_SHARE) * (1 - HELDOUT_SHARE)
+"""Share of trainval's images that an execution trains on; exact where classes are equally large."""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,28 @@ def test_a_trials_value_is_the_mean_of_its_last_epochs(objective):
         assert reported[epoch - 1][objective.metric] == pytest.approx(metrics[epoch - 1])
 
 
+@pytest.mark.parametrize(
+    ("curve", "epochs"),
+    [
+        ([0.1], 1),
+        ([0.1, 0.2, 0.3, 0.4], 4),  # still rising: nothing is known of more steps
+        ([0.1, 0.2, 0.3, 0.4, 0.3, 0.2], 3),  # as many steps as a fourth epoch are past the peak
+        ([0.1, 0.2, 0.4, 0.4, 0.4, 0.4], 3),  # level
+        ([0.0, 0.5, 0.6, 0.5, 0.4, 0.3], 2),
+    ],
+)
+def test_a_final_training_is_as_long_as_is_best_between_epochs_and_steps(curve, epochs):
+    assert OBJECTIVES["ausuc"].final_epochs(curve, 0.64) == epochs
+    published = OBJECTIVES["harmonic_mean"].final_epochs(curve, 0.64)
+    assert published == 1 + curve.index(max(curve))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.3, 1))
+def test_a_final_training_has_at_most_the_best_epoch_and_at_least_its_steps(curve, share):
+    best, epochs = 1 + curve.index(max(curve)), OBJECTIVES["ausuc"].final_epochs(curve, share)
+    assert max(1, round(share * best)) <= epochs <= best
+
+
 @given(st.dictionaries(st.integers(), st.tuples(*[st.integers(0, 6)] * 2), max_size=12))
 def test_the_front_is_what_nothing_dominates(points):
     front = pareto_front(points)

@@ -325,8 +325,9 @@ def recorded(monkeypatch):
         values = Hyperparameters(**changes).as_dict()
         return RecordedTrial(
             run_id=f"run{number}", study="demo", study_run_id="s", study_started=1, number=number,
-            status="finished", origin=origin, score=score, best_epoch=epoch, executions=2,
-            hyperparameters={k: str(v) for k, v in values.items()}, planned_executions=2,
+            status="finished", origin=origin, score=score, best_epoch=epoch + 3,
+            final_epochs=epoch, executions=2, planned_executions=2,
+            hyperparameters={k: str(v) for k, v in values.items()},
             protocol={"executions": 2}, data_digest=data.digest, started=number,
         )  # fmt: skip
 

@@ -113,7 +113,7 @@ def test_trials_are_nested_and_keep_their_own_values(uri):
             wanted = [(e, epoch_metrics(0.1 * e + number)[metric]) for e in (1, 2, 3)]
             assert curve(uri, trial, metric) == wanted
         assert trial.data.metrics["score"] == pytest.approx(0.3 + number)
-        assert trial.data.metrics["best_epoch"] == 3
+        assert trial.data.metrics["best_epoch"] == trial.data.metrics["final_epochs"] == 3
         assert trial.data.metrics["best_val_zsl_accuracy"] == pytest.approx((0.3 + number) / 2)
         assert trial.data.metrics["duration_seconds"] > 0
         assert trial.data.tags["device"] == "cpu"

@@ -17,16 +17,16 @@ FIGURE_TESTS = {name.replace("val_", "test_"): value for name, value in VALIDATI
 TEST = {f"{name}_mean": value for name, value in FIGURE_TESTS.items()} | {
     f"{name}_sd": 0.0123 for name in FIGURE_TESTS
 }
-PAPER = a_trial(number=0, best_epoch=7, metrics=VALIDATION), TEST
+PAPER = a_trial(number=0, best_epoch=7, final_epochs=5, metrics=VALIDATION), TEST
 
 
 def test_a_figure_has_a_line_in_percent():
-    selected = a_trial(number=12, best_epoch=1, metrics={}), {}
+    selected = a_trial(number=12, best_epoch=1, final_epochs=1, metrics={}), {}
     paper, selected, caption, over, headings, *lines = outcome_table(
         {"paper": PAPER, "selected": selected}, seeds=3
     ).splitlines()
-    assert paper == "paper: trial 0, 7 epochs"
-    assert selected == "selected: trial 12, 1 epoch"
+    assert paper == "paper: trial 0, 7 epochs in validation, 5 in the final training"
+    assert selected == "selected: trial 12, 1 epoch in validation, 1 in the final training"
     assert caption == "percent; validation: 5 executions; test: mean ± sd of 3 seeds"
     assert over.split() == ["paper", "selected"]
     assert headings.split() == ["validation", "test"] * 2

@@ -20,6 +20,8 @@ from ray.cluster_utils import Cluster
 
 from mianet.data.search_data import load_search_data
 from mianet.data.test_parts import load_test_parts
+from mianet.protocol import TRAINED_SHARE
+from tuning.spec.objectives import OBJECTIVES
 from tuning.tracking.model_registry import load_classifier
 from tuning.tracking.reading import read_study, read_trials
 
@@ -120,6 +122,12 @@ def test_the_record_is_whole_and_nested(searched, tmp_path):
         best = int(trial.data.metrics["best_epoch"])
         at_best = {str(r["execution"]): r["val_ausuc"] for r in rows if r["epoch"] == best}
         assert executions == at_best
+        values = [point.value for point in curve]
+        epochs = OBJECTIVES["ausuc"].final_epochs(values, TRAINED_SHARE)
+        assert trial.data.metrics["final_epochs"] == epochs
+    for final in (one for one in runs.values() if one.data.tags["kind"] == "final"):
+        source = client.get_run(final.data.tags["source_run_id"])
+        assert float(final.data.params["epochs"]) == source.data.metrics["final_epochs"]
 
 
 def test_the_optuna_study_agrees_with_the_record(searched):

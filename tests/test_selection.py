@@ -41,6 +41,7 @@ def a_trial(**changes: Any) -> RecordedTrial:
         "hyperparameters": {"alpha": "10.0"},
         "score": 0.5,
         "best_epoch": 3,
+        "final_epochs": 2,
         "executions": 5,
         "planned_executions": 5,
         "protocol": PROTOCOL,

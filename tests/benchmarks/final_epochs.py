@@ -4,11 +4,12 @@
     python tests/benchmarks/final_epochs.py awa1 --data-dir DIR --epochs 40 --best 2
 
 Repeats the step from validation to final training where nothing of the test is needed: each draw's
-training part becomes a data set, with a draw of its own that chooses the epoch by AUSUC. Then the
-configuration is trained on the whole training part, and the outer draw's held-out parts judge. The
-configurations are the paper's and the best of a recorded table. Every table row has the chosen
-epoch, and AUSUC, T1 and calibrated H on the outer draws in percent, for the same number of epochs;
-for the other rules, points more than that with a 95% interval, paired by draw.
+training part becomes a data set, with a draw of its own; their mean curve of AUSUC, up to where a
+search's patience would end it, chooses the number of epochs. Then the configuration is trained on
+the whole training part, and the outer draw's held-out parts judge. The configurations are the
+paper's and the best of a recorded table. Every table row has the chosen epochs, and AUSUC, T1 and
+calibrated H on the outer draws in percent, for the same number of epochs; for the other rules,
+points more than that with a 95% interval, paired by draw.
 """
 
 import argparse
@@ -21,13 +22,14 @@ from replay import load_curves, smoothed
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.processor import use_threads
-from mianet.protocol import draw_validation
+from mianet.protocol import TRAINED_SHARE, draw_validation
 from mianet.validation import Validation
 from tuning.analysis import outcome_table
 from tuning.analysis.comparison import paired_difference
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 FIGURES = ("ausuc", "zsl_accuracy", "calibrated_harmonic_mean")
+PATIENCE = 5  # a search's default
 DRAWS, SEED = 5, 100  # draws that no search with a small seed meets
 
 
@@ -59,23 +61,26 @@ def curves(parts, settings, epochs):
     return np.array([smoothed(figures, window) for figures in found])
 
 
-def chosen_epochs(inner, share):
-    """Return rule → epoch, from 1, chosen on AUSUC of the training parts: (draws, epochs)."""
-    best = int(inner.mean(0).argmax())
-    behind = inner[:, [best]] - inner
-    error = behind.std(0, ddof=1) / len(inner) ** 0.5
+def chosen_epochs(curve):
+    """Return rule → epochs, chosen on AUSUC's mean curve of the training parts."""
+    curve = until_patience_ends(curve)
+    best = 1 + int(curve.argmax())
     return {
-        "as many epochs": best + 1,
-        "as many steps": max(1, round(share * (best + 1))),
-        "earliest within a standard error": 1 + int((behind.mean(0) <= error).argmax()),
+        "as many epochs": best,
+        "as many steps": max(1, round(TRAINED_SHARE * best)),
+        "in between": OBJECTIVES[DEFAULT_OBJECTIVE].final_epochs(curve.tolist(), TRAINED_SHARE),
     }
+
+
+def until_patience_ends(curve):
+    ends = (e for e in range(1, len(curve)) if e - 1 - curve[:e].argmax() >= PATIENCE)
+    return curve[: next(ends, len(curve))]
 
 
 def rows(data, parts, settings, epochs):
     """Yield rule, epoch, and a cell a figure; the first rule is what the others are compared to."""
     inner, outer = (curves(each, settings, epochs) for each in (parts, [data] * DRAWS))
-    share = np.mean([len(part.labels) for part in parts]) / len(data.labels)
-    (rule, epoch), *others = chosen_epochs(inner[:, 0], share).items()
+    (rule, epoch), *others = chosen_epochs(inner[:, 0].mean(0)).items()
     same = outer[:, :, epoch - 1].T
     yield rule, epoch, [f"{100 * values.mean():.1f}" for values in same]
     for rule, epoch in others:

@@ -34,7 +34,10 @@ def outcome_table(
     draws = max(len(trial.fresh_draws) for trial, _ in tested.values())
     lines, columns = [], {}
     for role, (trial, test) in tested.items():
-        lines.append(f"{role}: trial {trial.number}, {counted(trial.best_epoch, 'epoch')}")
+        lines.append(
+            f"{role}: trial {trial.number}, {counted(trial.best_epoch, 'epoch')} in validation, "
+            f"{trial.final_epochs} in the final training"
+        )
         validation = {s: _percent(trial.metrics.get(f"val_{f}")) for f, s in FIGURES.items()}
         columns[role, "validation"] = validation
         if draws:

@@ -58,7 +58,7 @@ def _found(trial: RecordedTrial, study: RecordedStudy) -> str:
     values = ", ".join(
         f"{name} {number_words(trial.hyperparameters[name])}" for name in study.space
     )
-    epochs = counted(trial.best_epoch, "epoch")
+    epochs = counted(trial.final_epochs, "epoch")
     return f"trial {trial.number} of {len(study.trials)}, {epochs}: {values}"
 
 

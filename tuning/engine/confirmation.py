@@ -177,6 +177,7 @@ def confirm(
                     *(trial, draws.data, draws.source, share),
                     kind=CONFIRMATION,
                     role=f"trial {trial.number:03d}",
+                    epochs=trial.best_epoch,
                     seeds=list(contender.timed),
                 )
                 with open_log(description) as log:

@@ -64,6 +64,7 @@ def describe_training(
     *,
     kind: str,
     role: str,
+    epochs: int,
     seeds: Sequence[int],
     settings: Mapping[str, Any] = {},
 ) -> FinalDescription:
@@ -76,6 +77,7 @@ def describe_training(
         share: What each training gets.
         kind: ``final`` or ``confirmation``.
         role: Which configuration it is.
+        epochs: How long each is trained.
         seeds: One training each; for a confirmation, the numbers of its draws.
         settings: What else affects the outcome.
     """
@@ -84,7 +86,7 @@ def describe_training(
         kind=kind,
         role=role,
         hyperparameters=read_settings(trial.hyperparameters).as_dict(),
-        epochs=trial.best_epoch,
+        epochs=epochs,
         seeds=list(seeds),
         study=trial.study,
         study_run_id=trial.study_run_id,

@@ -56,6 +56,7 @@ class TrialState:
     epoch: int = 0
     score: float = math.nan  # the best of its curve; NaN before its first epoch
     best_epoch: int = 0  # 0 for none
+    curve: list[float] = field(default_factory=list)  # its value at each epoch, while it runs
     best: Mapping[str, float] = field(default_factory=dict)  # of a running or the best trial only
     executions: int = 0
     values: tuple[float, ...] = ()  # what a sampler maximises, at the best epoch
@@ -67,6 +68,7 @@ class TrialState:
 
     def learn(self, event: EpochDone, objective: Objective) -> None:
         self.epoch, self.best_epoch, self.score = event.epoch, event.best_epoch, event.score
+        self.curve.append(event.metrics.get(objective.value, math.nan))
         if event.best_epoch == event.epoch:
             self.best = event.metrics
             self.executions = len(per_execution(event.metrics, objective.name))
@@ -182,7 +184,7 @@ class State:
         trial = self._running_trial(event.number)
         del self._running[event.number]
         self._counts.update({"running": -1, event.status: 1})
-        trial.status, trial.reason = event.status, event.reason
+        trial.status, trial.reason, trial.curve = event.status, event.reason, []
         trial.work.advance(event.time_ms)
         if trial is self.best and not _has_score(trial):
             self.best = _better(*self.trials.values())

@@ -96,7 +96,7 @@ def train_final_models(
         role: [
             tasks.start(
                 *(train_final, data, test, read_settings(trial.hyperparameters)),
-                epochs=trial.best_epoch,
+                epochs=trial.final_epochs,
                 seed=seed,
                 calibration=trial.calibration,
                 device=setup.share.device,
@@ -132,6 +132,7 @@ def _record(
         *(trial, setup.data, setup.data_source, setup.share),
         kind="final",
         role=role,
+        epochs=trial.final_epochs,
         seeds=setup.seeds,
         settings={"calibration": trial.calibration, **setup.data.provenance},
     )

@@ -33,7 +33,7 @@ def resolve_setup(
     found, epochs, run_id = paper_hyperparameters(data.name).as_dict(), options.epochs, ""
     if trial:
         found, run_id = dict(trial.hyperparameters), trial.run_id
-        epochs = epochs or trial.best_epoch
+        epochs = epochs or trial.final_epochs
         origin += f" (trial {trial.number} of study {trial.study})"
     changes = dict(options.set)
     settings = Hyperparameters.from_mapping({**found, **changes})

@@ -19,7 +19,7 @@ from tuning.analysis.selection import objective_values
 from tuning.compute.display import clock
 from tuning.report import final_pictures, search_pictures
 from tuning.report.subject import Subject, figure_words, hours, mean_words, number_words, percent
-from tuning.spec.records import RecordedTrial
+from tuning.spec.records import RecordedTrial, counted
 from tuning.spec.space import describe
 
 _DASH = "–"
@@ -114,7 +114,8 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
     def validated(metrics: Mapping[str, float]) -> dict[str, str]:
         return {name: percent(metrics.get(f"val_{name}", math.nan)) for name in FIGURES}
 
-    rows = [(f"validation, {trial.planned_executions} draws", *validated(trial.metrics).values())]
+    stage = f"validation, {trial.planned_executions} draws, {counted(trial.best_epoch, 'epoch')}"
+    rows = [(stage, *validated(trial.metrics).values())]
     if trial.confirmation:
         fresh, means = trial.confirmation.per_draw, validated(trial.confirmation.metrics)
         own = subject.objective.metric.removeprefix("val_")
@@ -123,5 +124,6 @@ def _stages(subject: Subject, trial: RecordedTrial) -> list[tuple[str, ...]]:
         rows.append((f"{len(fresh)} fresh draws", *means.values()))
     if final := subject.trained(trial):
         tested = [figure_words(final.figures, f"test_{name}") for name in FIGURES]
-        rows.append((f"test, {final.seeds} seeds", *tested))
+        stage = f"test, {final.seeds} seeds, {counted(trial.final_epochs, 'epoch')}"
+        rows.append((stage, *tested))
     return rows

@@ -19,9 +19,8 @@ class Objective:
     """What decides between configurations.
 
     A trial's value at an epoch is the mean of ``metric`` over its executions, averaged over the
-    last ``window`` epochs. Its score is the best of that curve, and that epoch is the
-    configuration's number of epochs. Patience, scheduler, confirmation and selection use it; the
-    sampler is given ``values``.
+    last ``window`` epochs. Its score is the best of that curve, at what is its best epoch.
+    Patience, scheduler, confirmation and selection use it; the sampler is given ``values``.
     """
 
     name: str
@@ -30,7 +29,13 @@ class Objective:
     summary: str
     # the metrics that ``metric`` is the mean of, where a sampler maximises each of them
     parts: tuple[str, ...] = ()
-    window: int = 3  # how many epochs are averaged, so that the best is less often just lucky
+    # chosen and trained as in the paper: the best single epoch decides, in the final training too
+    is_published: bool = False
+
+    @property
+    def window(self) -> int:
+        """Return how many epochs are averaged, so that the best is less often just lucky."""
+        return 1 if self.is_published else 3
 
     @property
     def value(self) -> str:
@@ -78,6 +83,27 @@ class Objective:
         whole[self.value] = statistics.fmean(epoch[self.metric] for epoch in window)
         return whole
 
+    def final_epochs(self, curve: Sequence[float], share: float) -> int:
+        """Return for how many epochs to train on all of trainval, given a trial's curve.
+
+        An epoch there has more images, and so more steps, than one of an execution. What ``e``
+        epochs are worth is somewhere on the curve between as many epochs and as many steps; the
+        ``e`` with the highest mean over that range is taken. It is at most the best epoch, and has
+        at least as many steps as that. See docs/search-benchmark.md.
+
+        Args:
+            curve: The trial's value at each of its epochs.
+            share: Share of trainval's images that an execution trains on.
+        """
+        best = 1 + max(range(len(curve)), key=curve.__getitem__)
+        if self.is_published:
+            return best
+
+        def worth(epochs: int) -> float:
+            return statistics.fmean(curve[epochs - 1 : round(epochs / share)])
+
+        return max(range(max(1, round(share * best)), best + 1), key=worth)
+
 
 OBJECTIVES: Mapping[str, Objective] = {
     objective.name: objective
@@ -89,7 +115,7 @@ OBJECTIVES: Mapping[str, Objective] = {
             "calibrated H",
             "H with the best constant subtracted from seen classes' scores",
         ),
-        Objective("harmonic_mean", _H, "H", "H, exactly as in the paper", window=1),
+        Objective("harmonic_mean", _H, "H", "H, exactly as in the paper", is_published=True),
         Objective("zsl_accuracy", _T1, "T1", "T1, the accuracy of plain ZSL"),
         Objective("both", _BOTH, "(H+T1)/2", "H and T1: the Pareto front", parts=(_H, _T1)),
     )

@@ -80,7 +80,7 @@ class FinalDescription(Description):
     role: str  # which configuration it is: ``selected``, ``paper``, or the trial's name
     kind: str = "final"  # ``final``, or ``confirmation``
     hyperparameters: Mapping[str, Any]
-    epochs: int  # how long each seed is trained
+    epochs: int  # how long each seed, or draw, is trained
     seeds: Sequence[int]  # one training each; for a confirmation, the numbers of its draws
     study: str = ""  # name of the study that the configuration is from
     study_run_id: str = ""  # that study's run, in which this is nested; empty for none
@@ -126,6 +126,7 @@ class RecordedTrial:
     hyperparameters: Mapping[str, str]  # all of them, as strings (a tracking store keeps no types)
     score: float  # best mean of the objective over its epochs; NaN if it has none
     best_epoch: int  # the epoch (from 1) of that best mean; 0 if it has none
+    final_epochs: int  # for how many epochs to train on all of trainval; 0 if unknown
     executions: int
     planned_executions: int  # executions that make it complete
     protocol: Mapping[str, Any]

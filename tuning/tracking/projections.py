@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from mianet.errors import InputError
+from mianet.protocol import TRAINED_SHARE
 from tuning.analysis.comparison import pareto_front
 from tuning.events.event import (
     Closed,
@@ -226,11 +227,12 @@ class StudyProjection(RunProjection):
             "duration_seconds": trial.work.seconds(time_ms),
             **self._logarithms(trial.proposed),
         }
-        epochs = records.counted(trial.epoch, "epoch")
-        outcome = f"{status.replace('_', ' ').capitalize()} after {epochs}"
+        outcome = f"{status.replace('_', ' ').capitalize()} after "
+        outcome += records.counted(trial.epoch, "epoch")
         if trial.best_epoch:
+            epochs = self.state.objective.final_epochs(trial.curve, TRAINED_SHARE)
             figures |= {"score": trial.score, "best_epoch": trial.best_epoch}
-            figures |= records.best_figures(trial.best)
+            figures |= {"final_epochs": epochs, **records.best_figures(trial.best)}
             outcome += f"; best {descriptions.score_text(metric, trial)}"
         note = f"{self._note(trial.proposed)}\n\n{outcome}. {reason}".strip()
         tags = {"status": status, "reason": reason, records.NOTE_TAG: note}

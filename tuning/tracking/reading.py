@@ -276,6 +276,7 @@ def _trial(run: Run, study: Run, confirmation: Confirmation | None) -> RecordedT
         hyperparameters=dict(run.data.params),
         score=metrics.get("score", math.nan),
         best_epoch=int(metrics.get("best_epoch", 0)),
+        final_epochs=int(metrics.get("final_epochs", 0)),
         metrics={
             name.removeprefix(records.BEST_PREFIX): value
             for name, value in metrics.items()
