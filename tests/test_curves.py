@@ -15,7 +15,7 @@ from worlds import validate
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.evaluation import summarise
 from mianet.validation import score_execution
-from tuning.spec.space import contains, search_space
+from tuning.spec.space import contains, search_space, space_to_json
 
 UNITS = [(c, draws) for c in (0, 2) for draws in (range(2), range(6, 7))]
 
@@ -23,7 +23,7 @@ UNITS = [(c, draws) for c in (0, 2) for draws in (range(2), range(6, 7))]
 @pytest.fixture(scope="module")
 def about():
     data = load_search_data("numbers")
-    return curve_table.About("numbers", data.digest, 1.0, 2, 0, tuple(search_space()))
+    return curve_table.About("numbers", data.digest, 1.0, 2, 0, space_to_json(search_space()))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_configurations_do_not_depend_on_their_number(about):
     few, many = sobol_configurations(about, 5), sobol_configurations(about, 200)
     assert many[:5] == few
     assert len(set(many)) == 200
-    space = search_space(about.names)
+    space = about.distributions
     for values in many[1:]:
         assert contains(space, dict(zip(about.names, values, strict=True)))
 

@@ -38,14 +38,14 @@ from tuning.engine.study import Study
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
 from tuning.events.log import open_log
 from tuning.spec.objectives import OBJECTIVES
-from tuning.spec.space import search_space
+from tuning.spec.space import search_space, space_to_json
 
 TRIALS, EPOCHS, PATIENCE = 20, 12, 4
 
 
 def invented_curves(configurations=60, draws=9):
     """Curves that rise and fall at different paces; some configurations diverge."""
-    about = About("numbers", "", 1.0, EPOCHS, 0, tuple(search_space()))
+    about = About("numbers", "", 1.0, EPOCHS, 0, space_to_json(search_space()))
     random = np.random.default_rng(7)
     shape = (configurations, draws, EPOCHS)
     peaks = random.uniform(1, 1.5 * EPOCHS, (configurations, 1, 1))

@@ -10,6 +10,7 @@ from worlds import small_search_data, small_settings
 from mianet.validation import Validation
 from tuning.engine.trial import reported
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from tuning.spec.space import search_space, space_to_json
 
 sys.path.insert(0, str(ROOT / "tests/benchmarks"))
 import curve_table
@@ -34,7 +35,7 @@ def path(tmp_path):
         *(row(1, k, (100.0, 1e-2), (1000 * k,) * 4) for k in range(5)),
         *(row(2, k, (100.0, 1e-4), (1000,), "not finite") for k in range(5)),
     ]
-    about = curve_table.About("numbers", "0" * 64, 1.0, 4, 0, NAMES)
+    about = curve_table.About("numbers", "0" * 64, 1.0, 4, 0, space_to_json(search_space(NAMES)))
     curve_table.write_rows(tmp_path / "c.parquet", about, {row.key: row for row in rows})
     return tmp_path / "c.parquet"
 

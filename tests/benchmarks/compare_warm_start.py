@@ -74,6 +74,7 @@ def _trial(world, row, ended, last):
         hyperparameters={name: str(value) for name, value in settings.items()},
         score=last.score,
         best_epoch=last.best_epoch,
+        final_epochs=last.best_epoch,
         executions=EXECUTIONS,
         planned_executions=EXECUTIONS,
         protocol={},

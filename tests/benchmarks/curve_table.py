@@ -5,6 +5,7 @@ finer than an image counts in any of the data sets; the harmonic mean follows fr
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from optuna.distributions import CategoricalDistribution
+
+from tuning.spec.space import space_from_json
 
 FOLDER = Path(__file__).resolve().parent / "curves"
 UNIT = 10_000
@@ -32,7 +35,7 @@ class About:
         share: Share of each class's images that takes part.
         epochs: Epochs of every curve.
         seed: Of the draws, of the trainings and of the configurations.
-        names: The hyperparameters that vary.
+        space: The ranges of the hyperparameters that vary, see ``space_to_json``.
     """
 
     dataset: str
@@ -40,7 +43,16 @@ class About:
     share: float
     epochs: int
     seed: int
-    names: tuple[str, ...]
+    space: str
+
+    @functools.cached_property
+    def distributions(self):
+        """Return hyperparameter → its range."""
+        return space_from_json(self.space)
+
+    @property
+    def names(self):
+        return tuple(self.distributions)
 
 
 @dataclass(frozen=True)
@@ -101,8 +113,7 @@ def harmonic(ts, tr):
 def read_rows(path):
     """Return what all rows share, and the rows by (configuration, draw)."""
     table = pq.read_table(path)
-    fields = json.loads(table.schema.metadata[_ABOUT])
-    about = About(**{**fields, "names": tuple(fields["names"])})
+    about = About(**json.loads(table.schema.metadata[_ABOUT]))
     columns = {name: table[name].to_pylist() for name in table.column_names}
     rows = {}
     for i in range(len(table)):

@@ -33,7 +33,7 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation
-from tuning.spec.space import search_space
+from tuning.spec.space import search_space, space_to_json
 
 SECONDS_BETWEEN_FILES = 300
 
@@ -44,7 +44,7 @@ def main():
     data = load_search_data(arguments.dataset, arguments.data_dir)
     about = About(
         data.name, data.digest, arguments.share, arguments.epochs, arguments.seed,
-        tuple(search_space()),
+        space_to_json(search_space()),
     )  # fmt: skip
     with Recorder(path, about) as recorder:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; the same command goes on"))
@@ -173,7 +173,7 @@ def trained(units, about, data_dir, processes):
 def sobol_configurations(about, count):
     """Return the values of configurations 0, 1, …, of which a longer list begins with the same."""
     paper = paper_hyperparameters(about.dataset).as_dict()
-    space = search_space(about.names)
+    space = about.distributions
     sobol = qmc.Sobol(len(space), scramble=True, rng=np.random.default_rng(about.seed))
     power = max(0, int(np.ceil(np.log2(max(1, count - 1)))))
     points = sobol.random_base2(power)[: count - 1].tolist()

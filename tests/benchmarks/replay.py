@@ -28,7 +28,6 @@ from tuning.engine.searcher import Proposer
 from tuning.engine.stopping import Rule, Stopping
 from tuning.events.event import Ended, EpochDone, Proposed
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from tuning.spec.space import search_space
 
 EXECUTIONS = 5
 
@@ -68,9 +67,9 @@ class Curves:
     def epochs(self):
         return self.objectives.shape[2]
 
-    @functools.cached_property
+    @property
     def space(self):
-        return search_space(self.about.names)
+        return self.about.distributions
 
     def point(self, values):
         """Return a configuration's values as numbers whose distances mean something.

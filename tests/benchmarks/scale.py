@@ -99,7 +99,7 @@ class Curves:
             if draw < executions and not row.diverged:
                 draws.setdefault(number, []).append(row)
         whole = [rows for rows in draws.values() if len(rows) == executions]
-        self._space = search_space(self.names)
+        self._space = about.distributions
         self._points = np.array([self._point(rows[0].values) for rows in whole])
         self._values = (
             np.array(
