@@ -77,14 +77,14 @@ def test_the_figures_are_those_recorded(reported):
     page = page_of(reported)
     results = results_of(page)
     for role, row in (("paper", "paper’s, trial 0"), ("selected", f"selected, trial {best}")):
-        told = results[f"{row}, 8 epochs"]["test, 3 seeds"]
+        told = results[row]["test, 3 seeds, 8 epochs"]
         for text, name in zip(told, FIGURES, strict=True):
             mean, deviation = (100 * figures[role][f"test_{name}_{k}"] for k in ("mean", "sd"))
             assert text == f"{mean:.1f} ± {deviation:.1f}"
         assert told[2] in page.heading
     trial = read_study(uri, DATASET).trials[best]
-    told = results[f"selected, trial {best}, 8 epochs"]
-    assert told["validation, 2 draws"][2] == f"{100 * trial.score:.1f}"
+    told = results[f"selected, trial {best}"]
+    assert told["validation, 2 draws, 8 epochs"][2] == f"{100 * trial.score:.1f}"
     fresh = list(trial.confirmation.per_draw.values())
     error = statistics.stdev(fresh) / len(fresh) ** 0.5
     assert told["2 fresh draws"][2] == f"{100 * statistics.fmean(fresh):.1f} ± {100 * error:.1f}"
