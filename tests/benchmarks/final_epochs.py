@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from curve_table import FOLDER
-from replay import load_curves, smoothed
+from replay import Search, load_curves, smoothed
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.processor import use_threads
@@ -29,7 +29,6 @@ from tuning.analysis.comparison import paired_difference
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 FIGURES = ("ausuc", "zsl_accuracy", "calibrated_harmonic_mean")
-PATIENCE = 5  # a search's default
 DRAWS, SEED = 5, 100  # draws that no search with a small seed meets
 
 
@@ -73,7 +72,7 @@ def chosen_epochs(curve):
 
 
 def until_patience_ends(curve):
-    ends = (e for e in range(1, len(curve)) if e - 1 - curve[:e].argmax() >= PATIENCE)
+    ends = (e for e in range(1, len(curve)) if e - 1 - curve[:e].argmax() >= Search.patience)
     return curve[: next(ends, len(curve))]
 
 
@@ -81,15 +80,20 @@ def rows(data, parts, settings, epochs):
     """Yield rule, epoch, and a cell a figure; the first rule is what the others are compared to."""
     inner, outer = (curves(each, settings, epochs) for each in (parts, [data] * DRAWS))
     (rule, epoch), *others = chosen_epochs(inner[:, 0].mean(0)).items()
-    same = outer[:, :, epoch - 1].T
-    yield rule, epoch, [f"{100 * values.mean():.1f}" for values in same]
+    same = outer[:, :, epoch - 1]
+    yield rule, epoch, cells(same)
     for rule, epoch in others:
-        pairs = zip(outer[:, :, epoch - 1].T, same, strict=True)
-        yield rule, epoch, [paired_difference(*map(by_draw, pair)).in_points for pair in pairs]
+        yield rule, epoch, cells(outer[:, :, epoch - 1], same)
 
 
-def by_draw(values):
-    return dict(enumerate(values))
+def cells(reached, compared=None):
+    """Return a cell a figure, of (draws, figures): its mean, or how much more than the compared."""
+    if compared is None:
+        return [f"{100 * mean:.1f}" for mean in reached.mean(0)]
+    pairs = zip(reached.T, compared.T, strict=True)
+    return [
+        paired_difference(*(dict(enumerate(values)) for values in pair)).in_points for pair in pairs
+    ]
 
 
 def configurations(table, best, name):
@@ -118,8 +122,8 @@ def main():
     symbols = [outcome_table.FIGURES[name] for name in FIGURES]
     print(f"| configuration | rule | epochs | {' | '.join(symbols)} |", "|---" * 6 + "|", sep="\n")
     for name, settings in configurations(options.table, options.best, data.name).items():
-        for rule, epoch, cells in rows(data, parts, settings, options.epochs):
-            print(f"| {name} | {rule} | {epoch} | {' | '.join(cells)} |", flush=True)
+        for rule, epoch, figures in rows(data, parts, settings, options.epochs):
+            print(f"| {name} | {rule} | {epoch} | {' | '.join(figures)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ import argparse
 import time
 from pathlib import Path
 
-from final_epochs import DRAWS, FIGURES, by_draw, curves
+from final_epochs import DRAWS, FIGURES, cells, curves
 
 from mianet.config import Hyperparameters
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.processor import use_threads
 from tuning.analysis import outcome_table
-from tuning.analysis.comparison import paired_difference
 from tuning.cli.options import assignment
 
 
@@ -42,15 +41,12 @@ def main():
         found = curves([data] * DRAWS, settings, options.epochs)
         seconds = (time.process_time() - started) / DRAWS / options.epochs
         best = found[:, 0].mean(0).argmax()
-        reached = found[:, :, best].T
-        if unvaried is None:
-            unvaried, cells = reached, [f"{100 * values.mean():.1f}" for values in reached]
-        else:
-            pairs = zip(reached, unvaried, strict=True)
-            cells = [paired_difference(*map(by_draw, pair)).in_points for pair in pairs]
+        reached = found[:, :, best]
         name = ", ".join("=".join(one) for one in varied)
-        cells = [name, str(best + 1), *cells, f"{1000 * seconds:.0f}"]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        row = [name, str(best + 1), *cells(reached, unvaried), f"{1000 * seconds:.0f}"]
+        print(f"| {' | '.join(row)} |", flush=True)
+        if unvaried is None:
+            unvaried = reached
 
 
 if __name__ == "__main__":
