@@ -4,7 +4,8 @@
     python tests/benchmarks/record_curves.py --dataset AWA1 --data-dir DIR --share 0.3333 \
         --configurations 150 --further-for 40
 
-Configuration 0 is the paper's, the others are scrambled Sobol points of the default search space.
+Configuration 0 is the paper's, the others are scrambled Sobol points of the default search space,
+with other ranges where ``--range`` says so.
 Each is trained as a search trains it, but to the last epoch. Executions 0 to 4 are those of a
 search with the same seed, the further ones are the fresh draws of its confirmation.
 
@@ -33,6 +34,7 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation
+from tuning.cli.options import value_range
 from tuning.spec.space import search_space, space_to_json
 
 SECONDS_BETWEEN_FILES = 300
@@ -44,7 +46,7 @@ def main():
     data = load_search_data(arguments.dataset, arguments.data_dir)
     about = About(
         data.name, data.digest, arguments.share, arguments.epochs, arguments.seed,
-        space_to_json(search_space()),
+        space_to_json(search_space(ranges=dict(arguments.range))),
     )  # fmt: skip
     with Recorder(path, about) as recorder:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; the same command goes on"))
@@ -72,6 +74,9 @@ def _arguments():
         type=int,
         metavar="K",
         help="draw further for the best K and the paper's alone, at the end",
+    )
+    parser.add_argument(
+        "--range", type=value_range, action="append", default=[], metavar="NAME=LOW:HIGH"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of one thread each")
