@@ -50,7 +50,7 @@ FINAL = FinalDescription(
     data_digest=STUDY.data_digest,
     data_source=STUDY.data_source,
     data_shape=STUDY.data_shape,
-    hyperparameters={"alpha": 3.0},
+    hyperparameters={"model": "mianet", "alpha": 3.0},
     epochs=7,
     seeds=(0, 1, 2),
     protocol=PROTOCOL,
@@ -88,7 +88,7 @@ class StudyRecorder:
     def trial_started(self, trial, number, hyperparameters, *, origin) -> None:
         self._numbers[trial] = number
         if number not in self.log.state.trials:
-            self.log.append(Proposed(number, hyperparameters, origin))
+            self.log.append(Proposed(number, {"model": "mianet"} | hyperparameters, origin))
 
     def epoch_finished(self, trial, epoch, metrics) -> None:
         known = self.log.state.trials[self._numbers[trial]]

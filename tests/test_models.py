@@ -47,10 +47,6 @@ def test_settings_bear_the_name_and_come_back_from_strings(name):
     assert read_settings(recorded) == settings
 
 
-def test_what_was_recorded_before_there_was_a_choice_is_mianets():
-    assert read_settings({"alpha": "3.0"}) == MODELS[MIANET].settings(alpha=3.0)
-
-
 def test_a_model_that_is_not_known_is_refused():
     with pytest.raises(InputError, match=r"must be one of mianet, .* but is 'gan'"):
         read_settings({"model": "gan"})

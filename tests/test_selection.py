@@ -38,7 +38,7 @@ def a_trial(**changes: Any) -> RecordedTrial:
         "number": 0,
         "status": "finished",
         "origin": "tpe",
-        "hyperparameters": {"alpha": "10.0"},
+        "hyperparameters": {"model": "mianet", "alpha": "10.0"},
         "score": 0.5,
         "best_epoch": 3,
         "final_epochs": 2,
@@ -191,7 +191,7 @@ def test_the_chosen_configuration_is_the_recorded_one():
 
 def test_a_configuration_of_another_version_is_refused():
     with pytest.raises(InputError, match="'delta' is not a hyperparameter"):
-        read_settings(a_trial(hyperparameters={"delta": "1"}).hyperparameters)
+        read_settings(a_trial(hyperparameters={"model": "mianet", "delta": "1"}).hyperparameters)
 
 
 JSON_VALUES = st.recursive(

@@ -15,7 +15,6 @@ from tuning.analysis.comparison import standard_error
 from tuning.analysis.importances import importances
 from tuning.analysis.selection import Selection, select
 from tuning.report.charts import Scale
-from tuning.spec.choices import MIANET
 from tuning.spec.models import MODELS
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.records import RecordedTrial
@@ -51,7 +50,8 @@ class Subject:
     def __init__(self, study: RecordedStudy, title: str) -> None:
         self.study = study
         self.title = title
-        self.model = MODELS[study.settings.get("model", MIANET)]
+        name = study.settings["model"]
+        self.model = MODELS[name]
         self.objective = OBJECTIVES[study.objective]
         self.symbol = self.objective.symbol
         self.axis = f"{self.symbol} (%)"
@@ -61,7 +61,7 @@ class Subject:
         self.selection: Selection | None = None  # None if nothing can be chosen, …
         self.no_selection = ""  # … and why not
         try:
-            self.selection = select(study.trials, model=study.settings.get("model", MIANET))
+            self.selection = select(study.trials, model=name)
         except InputError as error:
             self.no_selection = str(error)
         self.selected = self.selection.trial if self.selection else None

@@ -149,8 +149,8 @@ class RecordedTrial:
 
     @property
     def model(self) -> str:
-        """Return the name of its model; MIANet's trials were once recorded without one."""
-        return self.hyperparameters.get("model", "mianet")
+        """Return the name of its model; ``unknown`` if it ended before that was recorded."""
+        return self.hyperparameters.get("model", "unknown")
 
     @property
     def calibration(self) -> float:

@@ -24,7 +24,6 @@ from mianet.calibration import SeenUnseenCurve
 from mianet.errors import InputError
 from tuning.analysis.outcome_table import FIGURES
 from tuning.spec import final_files, records
-from tuning.spec.choices import MIANET
 from tuning.spec.final_files import Confusion
 from tuning.spec.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 from tuning.spec.records import Confirmation, RecordedTrial, Work
@@ -126,7 +125,7 @@ def read_earlier_study(tracking_uri: str, study_name: str, dataset: str) -> Earl
         trials = _trials(study, _nested_in(store, study))
     params = study.data.params
     searched = tuple(name for name in params.get("searched", "").split(", ") if name)
-    return EarlierStudy(chosen, name, params.get("model", MIANET), searched, trials)
+    return EarlierStudy(chosen, name, params.get("model", "unknown"), searched, trials)
 
 
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
