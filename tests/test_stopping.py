@@ -83,6 +83,26 @@ def test_a_trial_whose_best_is_old_is_stopped_even_if_it_is_spared(scheduler):
     assert drive(stopping(scheduler, 4, exempt=6), [GOOD] * 6 + [poor]) == [20] * 6 + [6]
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_trial_is_compared_only_with_those_that_chose_the_same_from_lists(scheduler):
+    """Each kind lasts as long as in a study of its own, in whatever order they come."""
+    curves = random_curves(seed=4)
+    kinds = ["relu" if number % 3 else "linear" for number in range(len(curves))]
+    together = stopping(scheduler, 6)
+    for number, kind in enumerate(kinds):
+        values = {"alpha": float(number), "latent_activation": kind}
+        together.handle(
+            Proposed(number, values if number % 2 else dict(reversed(values.items())), "tpe")
+        )
+    lasted = drive(together, curves)
+    for kind in set(kinds):
+        of_kind = [number for number in range(len(curves)) if kinds[number] == kind]
+        alone = drive(stopping(scheduler, 6), [curves[number] for number in of_kind])
+        assert [lasted[number] for number in of_kind] == alone
+    if scheduler != "none":
+        assert drive(stopping(scheduler, 6), curves) != lasted
+
+
 def test_a_study_without_a_spared_configuration_spares_none():
     assert drive(Stopping(never, 3), [BAD, BAD]) == [4, 4]
 

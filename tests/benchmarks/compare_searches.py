@@ -33,7 +33,7 @@ from tried_samplers import (
     RandomStartProposer,
 )
 
-from tuning.engine.stopping import SCHEDULERS, successive_halving
+from tuning.engine.stopping import SCHEDULERS, Stopping, successive_halving
 
 MOMENTS = 60
 """At how many equally spaced moments of the budget regret is noted."""
@@ -58,6 +58,33 @@ def _samplers(samplers, workers, tried=()):
         )
         for w in workers
         for name, proposer in proposers.items()
+    }
+
+
+class OneKind(Stopping):
+    """Compares every trial with all others, whatever they have chosen from lists."""
+
+    @staticmethod
+    def kind_of(configuration):
+        return ()
+
+
+def _kinds(sampler):
+    return {
+        f"{name}, {kind} · {w}": Search(
+            sampler=sampler,
+            scheduler=scheduler,
+            trials=MOST,
+            workers=w,
+            stopping=stopping,
+        )
+        for w in (1, 2)
+        for kind, stopping in (("one kind", OneKind), ("kinds apart", Stopping))
+        for name, scheduler in (
+            ("asha", SCHEDULERS["asha"]),
+            ("asha, first rung a third", lambda most: successive_halving(most, most // 3, 3)),
+            ("median", SCHEDULERS["median"]),
+        )
     }
 
 
@@ -100,6 +127,8 @@ SUITES = {
     },
     "schedulers": lambda: _schedulers("random"),
     "schedulers-tpe": lambda: _schedulers("tpe"),
+    "kinds": lambda: _kinds("random"),
+    "kinds-tpe": lambda: _kinds("tpe"),
 }
 """Suite → how each of its searches is called, and what it is."""
 

@@ -229,6 +229,7 @@ class Search:
         workers: Trials at once.
         patience: As ``Stopping`` takes it.
         proposer: How proposals are made, and what the sampler is told.
+        stopping: Which trials are compared.
     """
 
     sampler: str
@@ -238,6 +239,7 @@ class Search:
     workers: int = 1
     patience: int = 5
     proposer: type[TableProposer] = TableProposer
+    stopping: type[Stopping] = Stopping
 
 
 @dataclass
@@ -296,7 +298,7 @@ class Replay:
         self.search = search
         self.proposer = search.proposer(world.curves, sampler=search.sampler, seed=seed)
         rule = search.scheduler(world.curves.epochs)
-        self.stopping = Stopping(rule, search.patience, exempt=0)
+        self.stopping = search.stopping(rule, search.patience, exempt=0)
         self.history = History(rows=self.proposer.rows, asked=self.proposer.asked)
         self._queue = []
         self._tie = itertools.count()

@@ -9,7 +9,7 @@ import statistics
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from tuning.events.event import Ended, EpochDone, Event, Proposed
 from tuning.spec.records import PAPER
 
 History: TypeAlias = Mapping[int, Sequence[float]]
-"""Trial number → best score so far after each epoch; includes the trial being judged."""
+"""Trial number → best score so far after each epoch, of one kind; includes the trial judged."""
+
+Kind: TypeAlias = tuple[str, ...]
+"""What a trial has chosen from lists, such as its latent activation."""
 
 Rule: TypeAlias = Callable[[History, EpochDone], bool]
 """Says whether a trial is stopped after an epoch, which is not yet in the history."""
@@ -91,6 +94,9 @@ SCHEDULERS: Mapping[str, Callable[[int], Rule]] = {
 class Stopping:
     """Decides which trials to stop, by a rule and by patience, from a study's events alone.
 
+    Trials are compared with those of the same kind: one choice from a list may learn fast and the
+    other go further, and then the curves of the two cross after the first comparison.
+
     The paper's configuration is exempt: a search is compared with it, so only patience stops it.
     Other trials are compared with it up to where the rule would have stopped it.
 
@@ -106,7 +112,8 @@ class Stopping:
         self.stopped: set[int] = set()  # not ended yet, but to be stopped
         self._rule = rule
         self._patience = patience
-        self._history: dict[int, array[float]] = {}
+        self._kinds: dict[int, Kind] = {}
+        self._histories: dict[Kind, dict[int, array[float]]] = {}
         self._overruled: set[int] = set()
         self._epochs: dict[int, int] = {}
 
@@ -115,11 +122,13 @@ class Stopping:
         if event.epoch <= self._epochs.get(event.number, 0):
             return False
         stale = event.epoch - event.best_epoch >= self._patience  # its curve rose, then fell
-        return stale or (event.number != self.exempt and self._rule(self._history, event))
+        return stale or (event.number != self.exempt and self._rule(self._history(event), event))
 
     def handle(self, event: Event) -> None:
-        if isinstance(event, Proposed) and event.origin == PAPER:
-            self.exempt = event.number
+        if isinstance(event, Proposed):
+            self._kinds[event.number] = self.kind_of(event.configuration)
+            if event.origin == PAPER:
+                self.exempt = event.number
         elif isinstance(event, EpochDone):
             self._learn(event)
         elif isinstance(event, Ended):
@@ -132,9 +141,19 @@ class Stopping:
         self._epochs[event.number] = event.epoch
         if event.number in self._overruled:
             return
-        if event.number == self.exempt and self._rule(self._history, event):
+        history = self._history(event)
+        if event.number == self.exempt and self._rule(history, event):
             self._overruled.add(event.number)
-        self._history.setdefault(event.number, array("d")).append(event.score)
+        history.setdefault(event.number, array("d")).append(event.score)
+
+    def _history(self, event: EpochDone) -> dict[int, array[float]]:
+        """Return the curves of all trials of the event's kind."""
+        return self._histories.setdefault(self._kinds.get(event.number, ()), {})
+
+    @staticmethod
+    def kind_of(configuration: Mapping[str, Any]) -> Kind:
+        values = (configuration[name] for name in sorted(configuration))
+        return tuple(value for value in values if isinstance(value, str))
 
 
 def _others(history: History, event: EpochDone) -> Iterator[Sequence[float]]:

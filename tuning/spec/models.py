@@ -117,7 +117,7 @@ MODELS: Mapping[str, Model] = {
 
 def read_settings(recorded: Mapping[str, Any]) -> Settings:
     """Return the settings of a recorded configuration; raise InputError for an unknown name."""
-    name = recorded.get("model")
+    name = recorded.get("model", "unknown")
     if name not in MODELS:
         raise InputError(f"the recorded model must be one of {', '.join(MODELS)}, but is {name!r}")
     return MODELS[name].settings.from_mapping(recorded)
