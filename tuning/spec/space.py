@@ -31,7 +31,7 @@ class Searched:
 
 
 SEARCH_SPACE: Mapping[str, Searched] = {
-    "alpha": Searched(FloatDistribution(1.0, 1e6, log=True)),
+    "alpha": Searched(FloatDistribution(1e-2, 1e6, log=True)),
     "beta": Searched(FloatDistribution(1e-4, 1.0, log=True)),
     "gamma": Searched(FloatDistribution(1e-4, 1.0, log=True)),
     "learning_rate": Searched(FloatDistribution(1e-5, 1e-3, log=True)),
