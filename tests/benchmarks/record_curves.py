@@ -26,7 +26,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-from curve_table import FIGURES, FOLDER, UNIT, About, Row, read_rows, write_rows
+from curve_table import FIGURES, FOLDER, UNIT, About, Row, harmonic, read_rows, write_rows
 from optuna.distributions import CategoricalDistribution
 from scipy.stats import qmc
 
@@ -73,7 +73,7 @@ def _arguments():
         "--further-for",
         type=int,
         metavar="K",
-        help="draw further for the best K and the paper's alone, at the end",
+        help="further draws only for the best K by AUSUC, the best K by H and the paper's",
     )
     parser.add_argument(
         "--range", type=value_range, action="append", default=[], metavar="NAME=LOW:HIGH"
@@ -197,14 +197,22 @@ def _at(distribution, share):
 
 
 def best_configurations(rows, arguments):
-    """Return the paper's, which every search confirms, and the K with the highest mean AUSUC."""
-    scores = {}
+    """Return what a search confirms or the paper's rule selects.
+
+    That is the paper's configuration, the K with the highest mean AUSUC, and the K with the highest
+    mean H.
+    """
+    ausuc, plain = {}, {}
     for c in range(arguments.configurations):
         curves = [rows[c, draw] for draw in _searched(arguments)]
         if not any(row.diverged for row in curves):
-            scores[c] = np.array([row.ausuc for row in curves], float).mean(0).max()
-    best = sorted(scores, key=scores.get, reverse=True)[: arguments.further_for]
-    return list(dict.fromkeys([0, *best]))
+            ausuc[c] = np.array([row.ausuc for row in curves], float).mean(0).max()
+            ts, tr = (
+                np.array([getattr(row, name) for row in curves], float) for name in ("ts", "tr")
+            )
+            plain[c] = harmonic(ts, tr).mean(0).max()
+    ranked = [sorted(of, key=of.get, reverse=True) for of in (ausuc, plain)]
+    return list(dict.fromkeys([0, *(c for of in ranked for c in of[: arguments.further_for])]))
 
 
 @functools.cache
