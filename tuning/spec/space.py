@@ -35,7 +35,7 @@ SEARCH_SPACE: Mapping[str, Searched] = {
     "beta": Searched(FloatDistribution(1e-4, 1.0, log=True)),
     "gamma": Searched(FloatDistribution(1e-4, 1.0, log=True)),
     "learning_rate": Searched(FloatDistribution(1e-5, 1e-3, log=True)),
-    "latent_multiplier": Searched(FloatDistribution(0.5, 16.0, log=True)),
+    "latent_multiplier": Searched(FloatDistribution(1.0, 16.0, log=True)),
     "latent_activation": Searched(CategoricalDistribution(get_args(LatentActivation))),
     "feature_scaling": Searched(
         CategoricalDistribution(get_args(FeatureScaling)), by_default=False
