@@ -299,7 +299,7 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(uri, folder,
             wanted = [(e, epoch_metrics(0.01 * e * (number + 1), 20)[name]) for e in range(1, 7)]
             assert curve(uri, run, name) == wanted
         assert run.data.metrics["best_epoch"] == 6
-        assert run.data.params == {"alpha": str(0.5 + number)}
+        assert run.data.params == {"model": "mianet", "alpha": str(0.5 + number)}
         assert len(run.inputs.dataset_inputs) == 1
     assert count_waiting(folder) == 0
 

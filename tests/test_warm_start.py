@@ -113,7 +113,7 @@ def test_a_study_that_gives_nothing_is_one_clear_line(study, message):
 
 WARM = (
     WarmPoint({"alpha": 3.0, "learning_rate": 1e-3, "latent_multiplier": 1.5}, "awa1/old trial 4"),
-    WarmPoint({"alpha": 10.0, "learning_rate": 2e-4, "latent_multiplier": 0.5}, "awa1/old trial 7"),
+    WarmPoint({"alpha": 10.0, "learning_rate": 2e-4, "latent_multiplier": 1.0}, "awa1/old trial 7"),
 )
 
 
