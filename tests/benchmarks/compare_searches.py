@@ -69,10 +69,10 @@ class OneKind(Stopping):
         return ()
 
 
-def _kinds(sampler):
+def _kinds():
     return {
         f"{name}, {kind} · {w}": Search(
-            sampler=sampler,
+            sampler="tpe",
             scheduler=scheduler,
             trials=MOST,
             workers=w,
@@ -127,8 +127,7 @@ SUITES = {
     },
     "schedulers": lambda: _schedulers("random"),
     "schedulers-tpe": lambda: _schedulers("tpe"),
-    "kinds": lambda: _kinds("random"),
-    "kinds-tpe": lambda: _kinds("tpe"),
+    "kinds": _kinds,
 }
 """Suite → how each of its searches is called, and what it is."""
 

@@ -34,7 +34,7 @@ from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.errors import DivergedError
 from mianet.processor import use_threads
 from mianet.validation import Validation
-from tuning.cli.options import value_range
+from tuning.cli.options import value_range, without_repeats
 from tuning.spec.space import search_space, space_to_json
 
 SECONDS_BETWEEN_FILES = 300
@@ -46,7 +46,7 @@ def main():
     data = load_search_data(arguments.dataset, arguments.data_dir)
     about = About(
         data.name, data.digest, arguments.share, arguments.epochs, arguments.seed,
-        space_to_json(search_space(ranges=dict(arguments.range))),
+        space_to_json(search_space(ranges=without_repeats("--range", arguments.range))),
     )  # fmt: skip
     with Recorder(path, about) as recorder:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; the same command goes on"))
