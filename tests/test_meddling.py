@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -81,6 +82,28 @@ def test_an_experiment_that_is_deleted_and_restored_gets_everything(uri, name, t
         client.restore_experiment(ids[0])
 
     recorded_while(uri, name, folder_of(tmp_path, name), delete, restore)
+    check_whole(uri, name)
+
+
+def test_an_experiment_restored_just_after_a_refusal_gets_everything(
+    uri, name, tmp_path, monkeypatch
+):
+    client, restored = MlflowClient(uri), threading.Event()
+
+    def delete():
+        client.delete_experiment(client.get_experiment_by_name(f"mianet-{name}").experiment_id)
+
+    def get_once_restored(self, experiment_id, get=MlflowClient.get_experiment):
+        if get(self, experiment_id).lifecycle_stage == "deleted":
+            client.restore_experiment(experiment_id)
+            restored.set()
+        return get(self, experiment_id)
+
+    def wait():
+        assert restored.wait(60)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment", get_once_restored)
+    recorded_while(uri, name, folder_of(tmp_path, name), delete, wait)
     check_whole(uri, name)
 
 

@@ -144,9 +144,10 @@ class Runs:
                 try:
                     request.send(self)
                 except Exception as error:
-                    if not is_temporary(error):
-                        self._check_experiment()
-                    raise
+                    if is_temporary(error):
+                        raise
+                    self._check_experiment()
+                    request.send(self)  # the experiment may have been restored just before
         except UnreachableError:
             raise
         except Exception as error:
