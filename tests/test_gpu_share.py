@@ -9,6 +9,9 @@ from torch.autograd.profiler import profile
 from worlds import small_search_data, small_settings
 
 from mianet.config import Hyperparameters
+from mianet.data.search_data import load_search_data
+from mianet.data.test_parts import load_test_parts
+from mianet.final_training import measure
 from mianet.validation import Validation
 from tuning.compute import gpu_check
 from tuning.compute.gpu_check import memory_of_gpus, smallest_gpu
@@ -22,6 +25,7 @@ from tuning.compute.gpu_share import (
     largest_settings,
     search_need,
 )
+from tuning.finals.training import training_need
 from tuning.spec.models import MODELS
 
 AWA1 = {"images": 19_832, "feature_dim": 2048, "attribute_dim": 85, "classes": 40}
@@ -56,6 +60,16 @@ def test_a_need_covers_what_a_trial_really_takes_and_little_more(executions, cha
     need = search_need(data, [settings], executions)
     really = data.features.nbytes + peak_of(work)  # the device would hold a copy of the data
     assert really <= need.total - CONTEXT_BYTES <= 3 * really
+
+
+def test_a_need_covers_measuring_a_training_on_all_images():
+    data, test = load_search_data("numbers", None), load_test_parts("numbers", None)
+    settings = small_settings(hidden_dim=256, latent_multiplier=4.0)
+    need = training_need([settings], data, test)
+    held_out = (test.test_seen_features, test.test_unseen_features)
+    really = sum(features.nbytes for features in (data.features, *held_out))
+    really += peak_of(lambda: measure(data, test, settings, epochs=2, seed=0))
+    assert really <= need.total - CONTEXT_BYTES
 
 
 def test_weights_are_counted():

@@ -8,6 +8,9 @@ import pytest
 from commands import run
 
 import tuning.reproduce
+from mianet.errors import InputError
+from tuning.compute import cluster, connection
+from tuning.paper.evidence import MULTIPLIERS
 from tuning.paper.experiments import EXPERIMENTS
 
 SMALL = ("--config", "paper", "--epochs", "1", "--seeds", "2", "--set", "hidden_dim=12")
@@ -49,6 +52,28 @@ def test_tables_and_figures_are_written_and_recorded(tmp_path):
         assert artifacts == {path.name for path in (folder / name).iterdir()}
     row = pd.read_csv(folder / "table2" / "table2.csv").set_index("figure").loc["H"]
     assert 100 * runs["table2"].data.metrics["harmonic_mean_mean"] == pytest.approx(row["mean"])
+
+
+def test_trainings_share_gpus_by_what_the_largest_of_them_needs(tmp_path, monkeypatch):
+    asked = {}
+
+    def stop(trainings, **options):
+        asked.update(options, trainings=trainings)
+        raise InputError("this is all that was to be seen")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(connection, "connect", lambda: "this machine")
+    monkeypatch.setattr(cluster, "share_resources", stop)
+    sizes = {}
+    for only in ("table2", "figure6"):
+        arguments = ["--dataset", "numbers", *SMALL, "--only", only]
+        monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
+        with pytest.raises(SystemExit):
+            tuning.reproduce.main()
+        sizes[only] = asked["need"].weights
+    assert asked["trainings"] == 2 * len(MULTIPLIERS)
+    # figure 6 goes up to a latent space twice as wide as the configuration's
+    assert sizes["figure6"] > 1.5 * sizes["table2"]
 
 
 BAD = [

@@ -11,6 +11,7 @@ from tuning.cli.command_line import FAILED
 from tuning.cli.options import tracking_uri, writable_folder
 from tuning.compute import cluster, connection
 from tuning.compute.display import StatusLine
+from tuning.finals.training import training_need
 from tuning.paper.evidence import Evidence
 from tuning.paper.experiments import select_experiments
 from tuning.paper.recording import PaperRecorder
@@ -30,16 +31,17 @@ def reproduce_paper(options: argparse.Namespace) -> int:
     folder = options.output / f"{setup.dataset.replace(':', '-')}-{setup.role}"
     writable_folder(folder, "--output")
     image_names = unseen_image_names(options.dataset, options.data_dir)
-    trainings = len(setup.trainings(arm for one in experiments for arm in one.arms))
+    trainings = setup.trainings(arm for one in experiments for arm in one.arms)
     where = connection.connect()
     share = cluster.share_resources(
-        trainings,
-        workers=trainings,
+        len(trainings),
+        workers=len(trainings),
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
+        need=training_need((one.settings for one in trainings), data, test),
     )
     print(
-        f"{setup.caption}\n{len(experiments)} tables and figures from {trainings} trainings, "
+        f"{setup.caption}\n{len(experiments)} tables and figures from {len(trainings)} trainings, "
         f"{share.workers} at once on {where}, {share.each}",
         flush=True,
     )

@@ -19,6 +19,7 @@ from tuning.compute import cluster, connection
 from tuning.compute.display import StatusLine
 from tuning.finals import training
 from tuning.spec.choices import MIANET
+from tuning.spec.models import read_settings
 from tuning.spec.records import RecordedTrial
 from tuning.tracking.backlog import deliver_waiting_for
 from tuning.tracking.model_registry import register_model
@@ -63,7 +64,9 @@ def _connect(
         workers=trainings,
         cpus_per_trial=options.cpus_per_trial,
         gpus_per_trial=options.gpus_per_trial,
-        need=training.training_need(chosen.values(), data, test),
+        need=training.training_need(
+            (read_settings(trial.hyperparameters) for trial in chosen.values()), data, test
+        ),
     )
     first = (
         f"final training on all trainval images: {' and '.join(chosen)}, {options.seeds} seeds "

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
+from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.data.test_parts import TestParts
 from mianet.errors import DivergedError
@@ -52,18 +53,18 @@ class Tested:
 
 
 def training_need(
-    trials: Iterable[RecordedTrial], data: SearchData, test: TestParts
+    candidates: Iterable[Settings], data: SearchData, test: TestParts
 ) -> MemoryNeed | None:
-    """Return the most GPU memory that any of the final trainings needs; None if unknown.
+    """Return the most GPU memory that any of some trainings needs; None if unknown.
 
     Args:
-        trials: The recorded trials whose configurations are trained.
+        candidates: The model's hyperparameters in each of them.
         data: What they train on.
         test: What they are tested on.
     """
     classes, attribute_dim = test.class_attributes.shape
     return estimate_need(
-        (read_settings(trial.hyperparameters) for trial in trials),
+        candidates,
         images=len(data.labels) + len(test.test_seen_labels) + len(test.test_unseen_labels),
         feature_dim=data.features.shape[1],
         attribute_dim=attribute_dim,
