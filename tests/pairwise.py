@@ -96,7 +96,7 @@ class UsualExecution:
         )
 
     def epoch(self):
-        """Train one more epoch; return H, or None where the losses left the finite numbers."""
+        """Train one more epoch; return AUSUC, or None where the losses left the finite numbers."""
         seen = len(self.task.seen_classes)
         for images, labels in self.loader:
             x, y = (each.to(self.device, non_blocking=True) for each in (images, labels))
@@ -104,7 +104,7 @@ class UsualExecution:
             losses = self.trainer.step(x, y, other)
         if not torch.isfinite(losses).all():
             return None
-        return evaluate(Epoch(0, {}, self.model, self.scaler), self.task).harmonic_mean
+        return evaluate(Epoch(0, {}, self.model, self.scaler), self.task).ausuc
 
 
 def log_with_linear_tail(p):

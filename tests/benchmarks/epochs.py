@@ -5,8 +5,8 @@
 
 An epoch is that of all five executions, scored on their held-out images. The usual way takes every
 pair on its own, with autograd, batches from a ``DataLoader`` with workers, executions in turn. Ours
-is timed in each precision, and the best H of each is printed for some seeds of the weights, so that
-what rounding does can be set beside what another seed does.
+is timed in each precision, and the best AUSUC of each is printed for some seeds of the weights, so
+that what rounding does can be set beside what another seed does.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main():
             best.append(100 * max(ours.curve))
         print(
             f"{precision} {seconds:9.3f} s an epoch, {usual / seconds:5.1f} times as many a "
-            f"second; best H by seed {', '.join(f'{h:.2f}' for h in best)}",
+            f"second; best AUSUC by seed {', '.join(f'{area:.2f}' for area in best)}",
             flush=True,
         )
 
@@ -82,8 +82,7 @@ class Ours:
         epochs = self.trainings.epoch()
         self.curve.append(
             statistics.fmean(
-                evaluate(epoch, task).harmonic_mean
-                for epoch, task in zip(epochs, self.tasks, strict=True)
+                evaluate(epoch, task).ausuc for epoch, task in zip(epochs, self.tasks, strict=True)
             )
         )
 

@@ -5,24 +5,27 @@
 A function trainable, random search, no early stopping, Tune's own MLflow callback; the model as a
 module with autograd and a ``DataLoader``, the five executions in turn. Splits, search space, metric
 and initialisation are this project's, so that both search for the same thing. Each trial that ends
-prints a line: seconds since the start of the process, seconds of the trial, its best mean H.
+prints a line: seconds since the start of the process, seconds of the trial, its score.
 """
 
 import argparse
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import ray
 import torch
+from optuna.distributions import CategoricalDistribution
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from mianet.data.search_data import load_search_data, paper_hyperparameters
 from mianet.protocol import validation_tasks
 from mianet.validation import execution_seed
+from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.space import search_space
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -41,15 +44,15 @@ def train(config, data, settings, epochs):
             data, executions=1, seed=0, device=torch.device("cpu"), first=execution
         )
         curves.append(train_execution(task, settings, epochs, execution_seed(0, execution)))
-    best = 0.0
-    for epoch, values in enumerate(zip(*curves, strict=True), 1):
-        mean = sum(values) / EXECUTIONS
-        best = max(best, mean)
-        tune.report({"epoch": epoch, "harmonic_mean": mean, "score": best})
+    means = [statistics.fmean(values) for values in zip(*curves, strict=True)]
+    best, window = 0.0, OBJECTIVES["ausuc"].window
+    for epoch, mean in enumerate(means, 1):
+        best = max(best, statistics.fmean(means[max(0, epoch - window) : epoch]))
+        tune.report({"epoch": epoch, "ausuc": mean, "score": best})
 
 
 def train_execution(task, settings, epochs, seed):
-    """Return H after each epoch; 0 from where the training left the finite numbers."""
+    """Return AUSUC after each epoch; 0 from where the training left the finite numbers."""
     torch.manual_seed(seed)
     execution, curve = UsualExecution(task, settings, seed), []
     for _ in range(epochs):
@@ -83,7 +86,12 @@ def main():
             print(json.dumps({**times, "score": result["score"]}), flush=True)
         return False
 
-    space = search_space()
+    space = {
+        name: tune.choice(d.choices)
+        if isinstance(d, CategoricalDistribution)
+        else tune.loguniform(d.low, d.high)
+        for name, d in search_space().items()
+    }
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(
@@ -94,7 +102,7 @@ def main():
             ),
             {"cpu": 1},
         ),
-        param_space={name: tune.loguniform(d.low, d.high) for name, d in space.items()},
+        param_space=space,
         tune_config=tune.TuneConfig(
             metric="score",
             mode="max",
