@@ -242,15 +242,15 @@ def watched(clock):
     """Time what a driver does; what is left of Ray Tune's loop is its own."""
     clock.watch("Tune", TuneController, "step")
     clock.watch("snapshot", TuneController, "checkpoint")
-    clock.watch("sampler", Proposer, "propose", "take")
-    clock.watch("scheduler", Stopping, "should_stop", "take")
+    clock.watch("sampler", Proposer, "propose", "handle")
+    clock.watch("scheduler", Stopping, "should_stop", "handle")
     clock.watch("log", EventLog, "append")
     clock.watch("progress", StudySearcher, "suggest")
     names = ("start", "result", "complete", "error")
     clock.watch("progress", SearchProgress, *(f"on_trial_{n}" for n in names), "on_step_end")
     clock.watch("waiting", ray, "wait")
-    clock.watch_thread("MLflow", StudyProjection, "take", "flush")
-    clock.watch_thread("Optuna", OptunaProjection, "take", "mark")
+    clock.watch_thread("MLflow", StudyProjection, "handle", "flush")
+    clock.watch_thread("Optuna", OptunaProjection, "handle", "mark")
 
 
 class Lines:
