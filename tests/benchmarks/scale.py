@@ -317,7 +317,7 @@ def search(arguments, curves):
     """Run the study as ``search.py`` does, on this cluster."""
     settings = Study(
         name="scale", space=search_space(), fixed={}, trials=arguments.trials,
-        max_epochs=curves.epochs, patience=10, executions=5, seed=0, sampler=arguments.sampler,
+        max_epochs=curves.epochs, patience=5, executions=5, seed=0, sampler=arguments.sampler,
         scheduler=arguments.scheduler,
     )  # fmt: skip
     data = load_search_data("numbers")
