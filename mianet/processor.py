@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +18,7 @@ Left: TypeAlias = Float[Tensor, "executions rows inner"]
 Right: TypeAlias = Float[Tensor, "executions inner columns"]
 Product: TypeAlias = Float[Tensor, "executions rows columns"]
 
-_CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt(3)
 _MAX_MMAP_THRESHOLD = 32 * 2**20  # the most that mallopt takes for _MMAP_THRESHOLD
 
@@ -26,7 +27,8 @@ def use_threads(count: int) -> None:
     """Compute with ``count`` threads in this process, and fast.
 
     Freed memory is kept for reuse: a step frees and allocates the same megabytes again and again,
-    and each time the C library would return them and have them zeroed again.
+    and each time the C library would return them and have them zeroed again. ``release_memory``
+    returns them between trainings.
 
     PyTorch multiplies single precision with MKL, which on AMD processors is less than half as fast
     as its other library, oneDNN (docs/performance.md). Products go to oneDNN if it may round their
@@ -118,14 +120,35 @@ def _product(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
     return torch.mm(left[0], right[0], out=None if out is None else out[0])[None]
 
 
+def release_memory() -> int:
+    """Return freed memory to the system; return the bytes that this process keeps, 0 if unknown.
+
+    oneDNN keeps the code that it generates for each shape of a product, up to a megabyte, as long
+    as the process lives. Trainings of many latent dimensions leave gigabytes of it.
+    """
+    if library := _gnu_c_library():
+        library.malloc_trim(0)
+    try:
+        (anonymous,) = re.findall(r"RssAnon:\s*(\d+) kB", _STATUS.read_text())
+    except (OSError, ValueError):
+        return 0  # not Linux
+    return 1024 * int(anonymous)
+
+
 @cache
 def _keep_freed_memory() -> None:
+    if library := _gnu_c_library():
+        library.mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        library.mallopt(_TRIM_THRESHOLD, 2**30)
+
+
+@cache
+def _gnu_c_library() -> ctypes.CDLL | None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # not the GNU C library
-    mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
-    mallopt(_TRIM_THRESHOLD, 2**30)
+        library = ctypes.CDLL(None)
+    except OSError:
+        return None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
 @cache

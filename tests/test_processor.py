@@ -62,3 +62,24 @@ def test_freed_memory_is_not_returned_and_zeroed_anew():
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=120, check=True
     )
     assert int(ended.stdout) < 20_000  # 100 times 4 MB would be 100,000 pages of 4 KiB
+
+
+KEPT = """
+import torch
+from mianet.processor import release_memory, use_threads
+
+use_threads(1)
+before = release_memory()
+blocks = [torch.ones(2**20) for _ in range(50)]
+assert release_memory() - before > 190e6
+del blocks
+print(release_memory() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not the GNU C library")
+def test_freed_memory_is_returned_when_that_is_asked_for():
+    ended = subprocess.run(
+        [sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(ended.stdout) < 20e6  # of 200 MB

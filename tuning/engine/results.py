@@ -19,6 +19,7 @@ BEST_EPOCH = "best_epoch"  # the epoch of that best score, from 1
 METRICS = "metrics"
 """Pairs of name and value: all that is recorded of the epoch. Not a mapping, for which Ray Tune
 would keep averages of each figure for each trial, 100 kB of them."""
+KEPT_BYTES = "kept_bytes"  # what the worker's process kept of the trials before this one
 INFEASIBLE = "infeasible"  # why the configuration diverged
 BROKEN = "broken"  # the error that ends the trial
 TOO_LARGE = "too_large"  # why the trial exceeds its share of a GPU; it is retried with a whole one

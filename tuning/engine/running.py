@@ -17,13 +17,14 @@ from ray import tune
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 
 from tuning.compute.cluster import Share
 from tuning.compute.display import StatusLine
 from tuning.engine.checkpoints import remove_checkpoint
 from tuning.engine.interrupts import Interrupt
 from tuning.engine.progress import SearchProgress, end_status
-from tuning.engine.results import WHOLE_GPU
+from tuning.engine.results import KEPT_BYTES, WHOLE_GPU
 from tuning.engine.searcher import Proposer, StudySearcher
 from tuning.engine.stopping import SCHEDULERS, Stopping
 from tuning.engine.study import Study, base_settings, paper_point
@@ -37,6 +38,9 @@ Listener = Callable[[Event], None]
 PAPER_AT = 8
 """How many trials start before the paper's configuration, which no other trial can stop: with few
 workers, starting it first would delay the exploration."""
+
+MOST_KEPT_BYTES = 2**30
+"""A worker whose process has kept more than this of earlier trials is replaced by a new one."""
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they would write each result three more times
@@ -93,7 +97,7 @@ def run_study(
     to_try = study.trials - len(log.state.trials) + len(log.state.running)
     if to_try > 0 and (budget is None or budget > 0):
         plan = Plan(study, base_settings(study, dataset), share, log.folder / "checkpoints")
-        with _tolerating_out_of_memory():
+        with _tolerating_out_of_memory(), _replacing_grown_workers():
             _tuner(search, data, plan, budget, interrupt, display).fit()
     counts = log.state.counts
     counts["interrupted"] = counts.pop("running", 0)
@@ -235,3 +239,22 @@ def _tolerating_out_of_memory() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+@contextmanager
+def _replacing_grown_workers() -> Iterator[None]:
+    """Make Ray Tune end a worker after a trial if its process has grown by too much.
+
+    Otherwise a worker goes from trial to trial, and each leaves what libraries keep for its shapes.
+    """
+    original = TuneController._maybe_cache_trial_actor
+
+    def keep(controller: Any, trial: Any) -> bool:
+        grown = trial.last_result.get(KEPT_BYTES, 0) > MOST_KEPT_BYTES
+        return not grown and original(controller, trial)
+
+    TuneController._maybe_cache_trial_actor = keep
+    try:
+        yield
+    finally:
+        TuneController._maybe_cache_trial_actor = original

@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ray import tune
 from mianet.config import Settings
 from mianet.data.search_data import SearchData
 from mianet.errors import DivergedError
-from mianet.processor import use_threads
+from mianet.processor import release_memory, use_threads
 from mianet.validation import Validation, ValidationEpoch
 from tuning.compute.cluster import Share
 from tuning.compute.gpu_limit import exceeded, limit_to_share
@@ -55,6 +56,7 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         plan: What all trials of the study share.
     """
     use_threads(plan.share.threads)
+    kept_bytes = release_memory() - _bytes_before_trials()
     gpus = 1.0 if config.get(results.WHOLE_GPU) else plan.share.gpus
     limit_to_share(gpus)
     value, score, best_epoch, number = plan.study.goal.value, -1.0, 0, 0
@@ -62,25 +64,32 @@ def objective(config: dict[str, Any], data: SearchData, plan: Plan) -> None:
         for number, metrics in enumerate(curve(config, data, plan), 1):
             if metrics[value] > score:
                 score, best_epoch = metrics[value], number
-            _report(number, score, best_epoch, results.METRICS, list(metrics.items()))
+            what = {results.METRICS: list(metrics.items()), results.KEPT_BYTES: kept_bytes}
+            _report(number, score, best_epoch, what)
     except DivergedError as error:
-        _report(number + 1, 0.0, 0, results.INFEASIBLE, str(error))
+        _report(number + 1, 0.0, 0, {results.INFEASIBLE: str(error)})
     except MemoryError:
         raise
     except torch.OutOfMemoryError:
         if reason := exceeded(gpus):
             kind = results.TOO_LARGE if gpus < 1 else results.BROKEN
-            _report(number + 1, 0.0, 0, kind, reason)
+            _report(number + 1, 0.0, 0, {kind: reason})
         raise  # end the process, since its device may be in any state
     except Exception as error:
         reason = " ".join("".join(traceback.format_exception_only(error)).split())
-        _report(number + 1, 0.0, 0, results.BROKEN, reason)
+        _report(number + 1, 0.0, 0, {results.BROKEN: reason})
         raise
 
 
-def _report(epoch: int, score: float, best_epoch: int, kind: str, what: Any) -> None:
+def _report(epoch: int, score: float, best_epoch: int, what: dict[str, Any]) -> None:
     known = {results.EPOCH: epoch, results.SCORE: score, results.BEST_EPOCH: best_epoch}
-    tune.report({**known, kind: what})
+    tune.report({**known, **what})
+
+
+@cache
+def _bytes_before_trials() -> int:
+    """Return the memory of this process when it began its first trial."""
+    return release_memory()
 
 
 def curve(config: dict[str, Any], data: SearchData, plan: Plan) -> Iterator[dict[str, float]]:
