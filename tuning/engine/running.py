@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,8 +220,7 @@ def _reuse_started_workers() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE.discard("RAY_CHDIR_TO_TRIAL_DIR")
 
 
-@contextmanager
-def _tolerating_out_of_memory() -> Iterator[None]:
+def _tolerating_out_of_memory() -> AbstractContextManager[None]:
     """Make Ray Tune treat a worker that is killed for lack of memory as one that died.
 
     Ray kills workers on a node whose memory is nearly full, and reports it by an error that is not
@@ -234,15 +233,10 @@ def _tolerating_out_of_memory() -> Iterator[None]:
             exception = RayActorError(error_msg=str(exception))
         original(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = failed
-    try:
-        yield
-    finally:
-        RayActorManager._actor_task_failed = original
+    return _replaced(RayActorManager, "_actor_task_failed", failed)
 
 
-@contextmanager
-def _replacing_grown_workers() -> Iterator[None]:
+def _replacing_grown_workers() -> AbstractContextManager[None]:
     """Make Ray Tune end a worker after a trial if its process has grown by too much.
 
     Otherwise a worker goes from trial to trial, and each leaves what libraries keep for its shapes.
@@ -253,8 +247,15 @@ def _replacing_grown_workers() -> Iterator[None]:
         grown = trial.last_result.get(KEPT_BYTES, 0) > MOST_KEPT_BYTES
         return not grown and original(controller, trial)
 
-    TuneController._maybe_cache_trial_actor = keep
+    return _replaced(TuneController, "_maybe_cache_trial_actor", keep)
+
+
+@contextmanager
+def _replaced(owner: type, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Give a class another method, as long as the context lasts."""
+    original = getattr(owner, name)
+    setattr(owner, name, method)
     try:
         yield
     finally:
-        TuneController._maybe_cache_trial_actor = original
+        setattr(owner, name, original)
