@@ -4,20 +4,14 @@ import forks
 import pytest
 import ray
 import torch
-from recorded import OPENED
+from stand_in_search import events_of_search
 
-from mianet.data.search_data import load_search_data
 from mianet.errors import InputError
 from tuning.compute import cluster, gpu_check
 from tuning.compute.cluster import Share
-from tuning.compute.display import StatusLine
 from tuning.compute.gpu_check import cuda_problem
 from tuning.engine import results, running
-from tuning.engine.interrupts import Interrupt
-from tuning.engine.study import Study
 from tuning.events.event import Ended, EpochDone
-from tuning.events.log import open_log
-from tuning.spec.space import search_space
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +96,8 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
     counted, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(running, "objective", trials_that_need([1.0, 2.0]))
-    settings = Study(
-        name="s",
-        space=search_space(),
-        fixed={},
+    events = events_of_search(
+        *(tmp_path, Share(2, 0.5, 0.5)),
         trials=2,
         max_epochs=1,
         patience=1,
@@ -114,15 +106,6 @@ def test_a_trial_that_exceeds_its_share_is_tried_again_with_a_whole_gpu(
         sampler="random",
         scheduler="none",
     )
-    with open_log(tmp_path / "s") as log:
-        log.begin(OPENED)
-        data = ray.put(load_search_data("numbers"))
-        running.run_study(
-            *(settings, "numbers", data, Share(2, 0.5, 0.5), log),
-            *(Interrupt(), StatusLine()),
-        )
-    with open_log(tmp_path / "s") as log:
-        events = [event for event, _ in log.read()]
     ends = {event.number: event for event in events if isinstance(event, Ended)}
     scores = {e.number: e.score for e in events if isinstance(e, EpochDone)}
     assert [ends[number].status for number in range(2)] == ["finished", "failed"]

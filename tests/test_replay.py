@@ -23,20 +23,15 @@ from curve_table import About
 from draw_searches import draw
 from optuna.trial import TrialState
 from record_curves import sobol_configurations
-from recorded import OPENED
 from replay import Curves, Replay, Search, TableProposer, World, incumbents, regret_at
+from stand_in_search import events_of_search
 from telling import PATIENCE as CUT_SHORT
 from telling import TELLINGS
 
-from mianet.data.search_data import load_search_data
 from tuning.compute.cluster import Share
-from tuning.compute.display import StatusLine
 from tuning.engine import results, running
-from tuning.engine.interrupts import Interrupt
 from tuning.engine.stopping import SCHEDULERS
-from tuning.engine.study import Study
 from tuning.events.event import Closed, Ended, EpochDone, Opened, Proposed
-from tuning.events.log import open_log
 from tuning.spec.objectives import OBJECTIVES
 from tuning.spec.space import search_space, space_to_json
 
@@ -102,10 +97,8 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "objective", recorded)
     monkeypatch.setattr(running, "Proposer", proposer)
-    settings = Study(
-        name="replayed",
-        space=search_space(),
-        fixed={},
+    events = events_of_search(
+        *(tmp_path, Share(1, 1, 0)),
         trials=TRIALS,
         max_epochs=EPOCHS,
         patience=PATIENCE,
@@ -114,12 +107,6 @@ def real_events(world, sampler, scheduler, tmp_path, monkeypatch):
         sampler=sampler,
         scheduler=scheduler,
     )
-    with open_log(tmp_path / "replayed") as log:
-        log.begin(OPENED)
-        data = ray.put(load_search_data("numbers"))
-        running.run_study(settings, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
-    with open_log(tmp_path / "replayed") as log:
-        events = [event for event, _ in log.read()]
     assert (type(events[0]), events[-1]) == (Opened, Closed("finished"))
     return events[1:-1]
 

@@ -5,17 +5,11 @@ import os
 import forks
 import pytest
 import ray
-from recorded import OPENED
+from stand_in_search import events_of_search
 
-from mianet.data.search_data import load_search_data
 from tuning.compute.cluster import Share
-from tuning.compute.display import StatusLine
 from tuning.engine import results, running
-from tuning.engine.interrupts import Interrupt
-from tuning.engine.study import Study
 from tuning.events.event import EpochDone
-from tuning.events.log import open_log
-from tuning.spec.space import search_space
 
 TRIALS = 6
 
@@ -52,10 +46,8 @@ def grown_after(trials):
 @pytest.mark.parametrize(("after", "trials_of_each"), [(2, [2, 2, 2]), (9, [6])])
 def test_a_worker_that_has_grown_is_replaced(tmp_path, monkeypatch, after, trials_of_each):
     monkeypatch.setattr(running, "objective", grown_after(after))
-    study = Study(
-        name="s",
-        space=search_space(),
-        fixed={},
+    events = events_of_search(
+        *(tmp_path, Share(1, 1, 0)),
         trials=TRIALS,
         max_epochs=1,
         patience=1,
@@ -64,11 +56,6 @@ def test_a_worker_that_has_grown_is_replaced(tmp_path, monkeypatch, after, trial
         sampler="random",
         scheduler="none",
     )
-    with open_log(tmp_path / "s") as log:
-        log.begin(OPENED)
-        data = ray.put(load_search_data("numbers"))
-        running.run_study(study, "numbers", data, Share(1, 1, 0), log, Interrupt(), StatusLine())
-    with open_log(tmp_path / "s") as log:
-        processes = [event.score for event, _ in log.read() if isinstance(event, EpochDone)]
+    processes = [event.score for event in events if isinstance(event, EpochDone)]
     assert len(processes) == TRIALS
     assert [processes.count(one) for one in dict.fromkeys(processes)] == trials_of_each

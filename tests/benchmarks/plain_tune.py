@@ -44,11 +44,11 @@ def train(config, data, settings, epochs):
             data, executions=1, seed=0, device=torch.device("cpu"), first=execution
         )
         curves.append(train_execution(task, settings, epochs, execution_seed(0, execution)))
-    means = [statistics.fmean(values) for values in zip(*curves, strict=True)]
-    best, window = 0.0, OBJECTIVES["ausuc"].window
-    for epoch, mean in enumerate(means, 1):
-        best = max(best, statistics.fmean(means[max(0, epoch - window) : epoch]))
-        tune.report({"epoch": epoch, "ausuc": mean, "score": best})
+    goal, done, best = OBJECTIVES["ausuc"], [], 0.0
+    for epoch, values in enumerate(zip(*curves, strict=True), 1):
+        done.append(goal.with_value({goal.metric: statistics.fmean(values)}, done))
+        best = max(best, done[-1][goal.value])
+        tune.report({"epoch": epoch, "ausuc": done[-1][goal.metric], "score": best})
 
 
 def train_execution(task, settings, epochs, seed):
