@@ -29,6 +29,7 @@ from mianet.errors import InputError
 from tuning import study_report
 from tuning.analysis.insights import sentences
 from tuning.analysis.outcome_table import FIGURES
+from tuning.events.projector import Projector
 from tuning.report.charts import Scale
 from tuning.report.page import document
 from tuning.report.subject import Subject, number_words
@@ -273,10 +274,13 @@ def test_where_no_trial_ended_well_the_page_says_so(uri):
     assert "a loss is not finite" in page.sections["trials"]
 
 
-def test_a_study_without_trials_and_one_that_still_runs(uri):
-    recorder = StudyRecorder(uri, DESCRIPTION)
+def test_a_study_that_has_just_begun_and_one_that_still_runs(uri, monkeypatch):
+    with monkeypatch.context() as held:
+        held.setattr(Projector, "start", lambda self: None)
+        recorder = StudyRecorder(uri, DESCRIPTION)  # its run is there; its settings are not yet
     page = Page(document(Subject(read_study(uri, DATASET), "aPY")))
     assert list(page.sections) == SECTIONS
+    recorder.recording._projector.start()
     recorder.trial_started("t0", 0, values_of(0), origin="paper")
     recorder.epoch_finished("t0", 1, epoch_metrics(0.1))
     time.sleep(0.1)

@@ -92,7 +92,7 @@ def _configuration(subject: Subject) -> dict[str, list[tuple[str, ...]]]:
     if subject.selected is None:
         return {}
     own = subject.selected.hyperparameters
-    published = subject.model.published(subject.study.settings["dataset"]).as_dict()
+    published = subject.model.published(subject.study.dataset).as_dict()
     paper = subject.paper.hyperparameters if subject.paper else published
     ranges = {s.name: describe(s.distribution) for s in subject.searched}
 

@@ -50,8 +50,7 @@ class Subject:
     def __init__(self, study: RecordedStudy, title: str) -> None:
         self.study = study
         self.title = title
-        name = study.settings["model"]
-        self.model = MODELS[name]
+        self.model = MODELS[study.model]
         self.objective = OBJECTIVES[study.objective]
         self.symbol = self.objective.symbol
         self.axis = f"{self.symbol} (%)"
@@ -61,7 +60,7 @@ class Subject:
         self.selection: Selection | None = None  # None if nothing can be chosen, …
         self.no_selection = ""  # … and why not
         try:
-            self.selection = select(study.trials, model=name)
+            self.selection = select(study.trials, model=study.model)
         except InputError as error:
             self.no_selection = str(error)
         self.selected = self.selection.trial if self.selection else None

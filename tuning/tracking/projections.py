@@ -175,6 +175,7 @@ class StudyProjection(RunProjection):
         about = cast(StudyDescription, event.description)
         tags = {
             "kind": "study",
+            "model": about.settings["model"],  # a tag as well: it is there as soon as the run is
             "protocol": records.canonical_json(about.protocol),
             **_study_tags(event),
         }

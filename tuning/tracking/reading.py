@@ -60,6 +60,8 @@ class RecordedStudy:
     """A study as the tracking store has it."""
 
     name: str
+    dataset: str
+    model: str
     run_id: str
     location: str  # of its run: an address, or the command that shows it
     links: Links
@@ -123,9 +125,10 @@ def read_earlier_study(tracking_uri: str, study_name: str, dataset: str) -> Earl
             )
         study = found[chosen]
         trials = _trials(study, _nested_in(store, study))
-    params = study.data.params
-    searched = tuple(name for name in params.get("searched", "").split(", ") if name)
-    return EarlierStudy(chosen, name, params.get("model", "unknown"), searched, trials)
+    searched = study.data.params.get("searched", "").split(", ")
+    return EarlierStudy(
+        chosen, name, study.data.tags["model"], tuple(filter(None, searched)), trials
+    )
 
 
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
@@ -172,6 +175,8 @@ def read_study(tracking_uri: str, dataset: str, study: str | None = None) -> Rec
         finals = {r.data.tags["role"]: r for r in tested if r.data.tags["kind"] == "final"}
         return RecordedStudy(
             name=name,
+            dataset=dataset,
+            model=run.data.tags["model"],
             run_id=run.info.run_id,
             location=store.location_of(experiment, run.info.run_id),
             links=links_to(store, experiment, name),
