@@ -125,10 +125,9 @@ def read_earlier_study(tracking_uri: str, study_name: str, dataset: str) -> Earl
             )
         study = found[chosen]
         trials = _trials(study, _nested_in(store, study))
-    searched = study.data.params.get("searched", "").split(", ")
-    return EarlierStudy(
-        chosen, name, study.data.tags["model"], tuple(filter(None, searched)), trials
-    )
+    tags = study.data.tags
+    searched = tuple(space_from_json(tags[records.SPACE_TAG]))
+    return EarlierStudy(chosen, name, tags["model"], searched, trials)
 
 
 def check_new_study(tracking_uri: str, dataset: str, study: str) -> None:
